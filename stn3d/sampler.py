@@ -1,0 +1,164 @@
+"""The sampler: values of an image at points given in the image's own index coordinates.
+
+Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). Border as in ITK:
+an image has values up to the outer faces of its outer voxels (-0.5 <= v <= n - 0.5) and nothing
+beyond; linear and nearest clamp within the outer half voxel, cubic mirrors its coefficients.
+This is the only module that knows torch's flipped and normalised axes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Interpolation = Literal["linear", "nearest", "cubic"]
+
+
+def inside(points_index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool."""
+    size = torch.tensor(shape, dtype=points_index.dtype, device=points_index.device)
+    return ((points_index >= -0.5) & (points_index <= size - 0.5)).all(dim=-1)
+
+
+def sample(
+    image: Tensor,
+    points_index: Tensor,
+    interpolation: Interpolation = "linear",
+    outside_value: float = 0.0,
+) -> Tensor:
+    """Read an image at points.
+
+    Args:
+        image: ``(B, C, *shape)``, floating; nearest also takes whole numbers.
+        points_index: ``(B, ..., d)`` index coordinates of this image; a batch of one on either side
+            serves all of the other.
+        interpolation: ``linear`` (bi- or trilinear), ``nearest``, or ``cubic`` (interpolating cubic
+            B-spline: Unser et al. 1993, doi:10.1109/78.193220).
+        outside_value: what lies beyond the image's outer faces.
+
+    Returns:
+        ``(B, C, ...)`` values; differentiable in image and points for linear and cubic.
+
+    Raises:
+        ValueError: shapes do not fit, or the interpolation is unknown.
+    """
+    d = image.ndim - 2
+    if d not in (2, 3) or points_index.shape[-1] != d or points_index.ndim < 2:
+        raise ValueError(
+            f"an image (B, C, *shape) and points (B, ..., d) are needed; "
+            f"got {tuple(image.shape)} and {tuple(points_index.shape)}."
+        )
+    batch = max(image.shape[0], points_index.shape[0])
+    out_shape = points_index.shape[1:-1]
+    points = points_index.reshape(points_index.shape[0], -1, d)
+    if interpolation == "linear":
+        values = _linear(image, points)
+    elif interpolation == "nearest":
+        values = _nearest(image, points)
+    elif interpolation == "cubic":
+        values = _cubic(image, points)
+    else:
+        known = ", ".join(get_args(Interpolation))
+        raise ValueError(f"unknown interpolation {interpolation!r}; one of {known}.")
+    mask = inside(points, tuple(image.shape[2:]))[:, None]
+    values = torch.where(mask, values, torch.full((), outside_value).to(values))
+    return values.reshape(batch, image.shape[1], *out_shape)
+
+
+def _linear(image: Tensor, points: Tensor) -> Tensor:
+    """Linear interpolation by torch's grid_sample, clamped at the border; ``(B, C, N)``."""
+    d = image.ndim - 2
+    batch = max(image.shape[0], points.shape[0])
+    size = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
+    grid = (2 * points / (size - 1).clamp(min=1) - 1).flip(-1).to(image.dtype)
+    # torch spreads a batch, not its points, over the CPU's cores: let pieces be a batch.
+    pieces = 8 if batch == 1 and grid.device.type == "cpu" and grid.shape[1] % 8 == 0 else 1
+    grid = grid.reshape(grid.shape[0] * pieces, *[1] * (d - 1), -1, d)
+    batch *= pieces
+    values = F.grid_sample(
+        image.expand(batch, *image.shape[1:]),
+        grid.expand(batch, *grid.shape[1:]),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    ).reshape(batch, image.shape[1], -1)
+    return values if pieces == 1 else values.transpose(0, 1).reshape(1, image.shape[1], -1)
+
+
+def _take(image: Tensor, index: Tensor) -> Tensor:
+    """Voxels at whole indices; image ``(B, C, *shape)``, index ``(B, N, d)`` -> ``(B, C, N)``."""
+    batch = max(image.shape[0], index.shape[0])
+    flat = torch.zeros_like(index[..., 0])
+    for axis, n in enumerate(image.shape[2:]):
+        flat = flat * n + index[..., axis]
+    flat = flat[:, None].expand(batch, image.shape[1], -1)
+    return image.flatten(2).expand(batch, -1, -1).gather(2, flat)
+
+
+def _nearest(image: Tensor, points: Tensor) -> Tensor:
+    """The nearest voxel, halves upward as in ITK."""
+    index = torch.floor(points + 0.5).long()
+    top = torch.tensor(image.shape[2:], device=points.device) - 1
+    return _take(image, torch.minimum(index.clamp(min=0), top))
+
+
+def _cubic(image: Tensor, points: Tensor) -> Tensor:
+    """Cubic B-spline interpolation with mirrored coefficients."""
+    coefficients = _spline_coefficients(image)
+    shape = image.shape[2:]
+    # Far points are masked by the caller: keep their indices small enough to mirror.
+    size = torch.tensor(shape, dtype=points.dtype, device=points.device)
+    points = torch.minimum(points.clamp(min=-0.5), size - 0.5)
+    base = torch.floor(points.detach())
+    weights = _spline_weights(points - base).to(image.dtype)
+    values = None
+    for taps in product(range(4), repeat=len(shape)):
+        index = torch.stack(
+            [_mirror(base[..., a].long() + t - 1, shape[a]) for a, t in enumerate(taps)], dim=-1
+        )
+        weight = torch.ones_like(weights[0, ..., 0])
+        for axis, t in enumerate(taps):
+            weight = weight * weights[t, ..., axis]
+        term = _take(coefficients, index) * weight[:, None]
+        values = term if values is None else values + term
+    assert values is not None
+    return values
+
+
+def _spline_weights(fraction: Tensor) -> Tensor:
+    """The four cubic B-spline weights for offsets -1, 0, 1, 2; ``(4, ...)``."""
+    t, s = fraction, 1 - fraction
+    return torch.stack([s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6])
+
+
+def _mirror(index: Tensor, n: int) -> Tensor:
+    """Whole indices reflected about the centres of the outer voxels."""
+    if n == 1:
+        return torch.zeros_like(index)
+    period = 2 * (n - 1)
+    index = index.remainder(period)
+    return torch.minimum(index, period - index)
+
+
+@lru_cache(maxsize=16)
+def _spline_prefilter(n: int) -> Tensor:
+    """``(n, n)`` matrix from samples to mirrored cubic B-spline coefficients along one axis."""
+    matrix = torch.zeros(n, n, dtype=torch.float64)
+    rows = torch.arange(n)
+    for offset, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
+        value = torch.tensor(weight, dtype=torch.float64)
+        matrix.index_put_((rows, _mirror(rows + offset, n)), value, accumulate=True)
+    return torch.linalg.inv(matrix)
+
+
+def _spline_coefficients(image: Tensor) -> Tensor:
+    """Coefficients whose cubic B-spline passes through the image's voxels."""
+    for axis in range(2, image.ndim):
+        prefilter = _spline_prefilter(image.shape[axis]).to(image)
+        image = torch.tensordot(image, prefilter, dims=([axis], [1])).movedim(-1, axis)
+    return image

@@ -1,0 +1,199 @@
+"""Transforms with one matrix: rigid, similarity, affine; parameters <-> matrix.
+
+Convention: all turn, scale and shear about a centre c, ``y = A (x - c) + c + t``, in world RAS+
+millimetres. Zero rotation, zero log-scale and zero translation, or A = I, are the identity.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import apply_matrix, homogeneous
+from stn3d.transforms.base import Transform
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LinearKind = Literal["rigid", "similarity", "affine"]
+
+
+def rotation_matrix(rotation: Tensor) -> Tensor:
+    """Rotation matrices from an angle (d = 2) or a rotation vector (d = 3), in radians.
+
+    Args:
+        rotation: ``(..., 1)`` counter-clockwise angle or ``(..., 3)`` axis times angle.
+
+    Returns:
+        ``(..., d, d)``, by the matrix exponential of the skew matrix (differentiable at zero).
+    """
+    if rotation.shape[-1] == 1:
+        a = rotation[..., 0]
+        o = torch.zeros_like(a)
+        return torch.linalg.matrix_exp(torch.stack([o, -a, a, o], dim=-1).unflatten(-1, (2, 2)))
+    x, y, z = rotation.unbind(-1)
+    o = torch.zeros_like(x)
+    skew = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(skew)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Transform):
+    """Abstract: a transform that is one matrix about a centre.
+
+    Args:
+        parameters: ``(p,)`` or ``(B, p)``; their meaning is the final class's.
+        centre_mm: ``(d,)`` world position that the linear part leaves in place.
+
+    Raises:
+        ValueError: the number of parameters does not fit the centre's dimension.
+    """
+
+    parameters: Tensor
+    centre_mm: Tensor
+
+    def __post_init__(self) -> None:
+        expected = self.num_parameters(self.ndim)
+        if self.parameters.shape[-1] != expected:
+            raise ValueError(
+                f"{type(self).__name__} in {self.ndim}D has {expected} parameters; "
+                f"got {self.parameters.shape[-1]}."
+            )
+
+    @staticmethod
+    @abstractmethod
+    def num_parameters(ndim: int) -> int:
+        """How many parameters the transform has in this many dimensions."""
+
+    @staticmethod
+    @abstractmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        """``(p,)`` parameters of the identity, float64."""
+
+    @abstractmethod
+    def linear_part(self) -> Tensor:
+        """``(..., d, d)`` matrix A."""
+
+    @classmethod
+    def identity(cls, ndim: int, centre_mm: Tensor | None = None) -> Self:
+        """The identity about a centre (the world's origin if none is given)."""
+        centre = torch.zeros(ndim, dtype=torch.float64) if centre_mm is None else centre_mm
+        return cls(cls.identity_parameters(ndim), centre)
+
+    @property
+    def ndim(self) -> int:
+        return int(self.centre_mm.shape[-1])
+
+    @property
+    def translation_mm(self) -> Tensor:
+        """``(..., d)`` translation t of the centre: the last d parameters of every kind."""
+        return self.parameters[..., -self.ndim :]
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed."""
+        linear, centre = self.linear_part(), self.centre_mm.to(self.parameters)
+        return homogeneous(linear, centre + self.translation_mm - linear @ centre)
+
+    def forward(self, points_mm: Tensor) -> Tensor:
+        return apply_matrix(self.matrix, points_mm)
+
+    def jacobian(self, points_mm: Tensor) -> Tensor:
+        linear = self.linear_part().to(points_mm)
+        if linear.ndim == 3:
+            linear = linear.reshape(-1, *[1] * (points_mm.ndim - 2), self.ndim, self.ndim)
+        return linear.expand(*points_mm.shape, self.ndim)
+
+    def fold(self, other: Transform) -> Transform | None:
+        if not isinstance(other, Linear):
+            return None
+        return Affine.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Rigid(Linear):
+    """Rotation, translation: ``[angle, tx, ty]`` or ``[rx, ry, rz, tx, ty, tz]``, radians, mm."""
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return 3 if ndim == 2 else 6
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        return torch.zeros(Rigid.num_parameters(ndim), dtype=torch.float64)
+
+    def linear_part(self) -> Tensor:
+        return rotation_matrix(self.parameters[..., : -self.ndim])
+
+    def inverse(self) -> Rigid:
+        back = -_times(self.linear_part().transpose(-1, -2), self.translation_mm)
+        turn = -self.parameters[..., : -self.ndim]
+        return Rigid(torch.cat([turn, back], dim=-1), self.centre_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity(Linear):
+    """Rigid with one scale: ``[rotation, log scale, translation]``; 4 parameters in 2D, 7 in 3D."""
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return 4 if ndim == 2 else 7
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        return torch.zeros(Similarity.num_parameters(ndim), dtype=torch.float64)
+
+    def linear_part(self) -> Tensor:
+        d = self.ndim
+        rotation, log_scale = self.parameters[..., : -d - 1], self.parameters[..., -d - 1]
+        return log_scale.exp()[..., None, None] * rotation_matrix(rotation)
+
+    def inverse(self) -> Similarity:
+        back = -_times(torch.linalg.inv(self.linear_part()), self.translation_mm)
+        turn = -self.parameters[..., : -self.ndim]
+        return Similarity(torch.cat([turn, back], dim=-1), self.centre_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Linear):
+    """The full linear map: A row by row, then t; 6 parameters in 2D, 12 in 3D."""
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return ndim * (ndim + 1)
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        eye = torch.eye(ndim, dtype=torch.float64)
+        return torch.cat([eye.flatten(), torch.zeros(ndim, dtype=torch.float64)])
+
+    @classmethod
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Affine:
+        """The affine of a homogeneous moving-from-fixed matrix ``(..., d + 1, d + 1)``."""
+        linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
+        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
+        centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
+        shift = translation - centre + linear @ centre
+        return cls(torch.cat([linear.flatten(-2), shift], dim=-1), centre)
+
+    def linear_part(self) -> Tensor:
+        return self.parameters[..., : -self.ndim].unflatten(-1, (self.ndim, self.ndim))
+
+    def inverse(self) -> Affine:
+        return Affine.from_matrix(torch.linalg.inv(self.matrix), self.centre_mm)
+
+
+LINEAR_KINDS: dict[LinearKind, type[Linear]] = {
+    "rigid": Rigid,
+    "similarity": Similarity,
+    "affine": Affine,
+}
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
