@@ -77,6 +77,10 @@ class Grid:
             raise InputError(
                 "the image's affine is singular (an axis has no extent); mend its header."
             )
+        if not torch.allclose(matrix[d], torch.eye(d + 1, dtype=torch.float64)[d], atol=1e-6):
+            raise InputError(
+                "the last row of the image's affine is not 0 ... 0 1; mend its header."
+            )
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "world_from_index", matrix)
 

@@ -1,7 +1,7 @@
 """The sampler: values of an image at points given in the image's own index coordinates.
 
 Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). Border as in ITK:
-an image has values up to the outer faces of its outer voxels (-0.5 <= v <= n - 0.5) and nothing
+an image has values between the outer faces of its outer voxels (-0.5 <= v < n - 0.5) and nothing
 beyond; linear and nearest clamp within the outer half voxel, cubic mirrors its coefficients.
 This is the only module that knows torch's flipped and normalised axes.
 """
@@ -20,9 +20,12 @@ Interpolation = Literal["linear", "nearest", "cubic"]
 
 
 def inside(points_index: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool."""
+    """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool.
+
+    As in ITK the lower faces belong to it and the upper faces do not.
+    """
     size = torch.tensor(shape, dtype=points_index.dtype, device=points_index.device)
-    return ((points_index >= -0.5) & (points_index <= size - 0.5)).all(dim=-1)
+    return ((points_index >= -0.5) & (points_index < size - 0.5)).all(dim=-1)
 
 
 def sample(
@@ -53,6 +56,9 @@ def sample(
             f"an image (B, C, *shape) and points (B, ..., d) are needed; "
             f"got {tuple(image.shape)} and {tuple(points_index.shape)}."
         )
+    if interpolation not in get_args(Interpolation):
+        known = ", ".join(get_args(Interpolation))
+        raise ValueError(f"unknown interpolation {interpolation!r}; one of {known}.")
     batch = max(image.shape[0], points_index.shape[0])
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
@@ -60,13 +66,10 @@ def sample(
         values = _linear(image, points)
     elif interpolation == "nearest":
         values = _nearest(image, points)
-    elif interpolation == "cubic":
-        values = _cubic(image, points)
     else:
-        known = ", ".join(get_args(Interpolation))
-        raise ValueError(f"unknown interpolation {interpolation!r}; one of {known}.")
+        values = _cubic(image, points)
     mask = inside(points, tuple(image.shape[2:]))[:, None]
-    values = torch.where(mask, values, torch.full((), outside_value).to(values))
+    values = torch.where(mask, values, values.new_full((), outside_value))
     return values.reshape(batch, image.shape[1], *out_shape)
 
 
@@ -111,9 +114,9 @@ def _cubic(image: Tensor, points: Tensor) -> Tensor:
     """Cubic B-spline interpolation with mirrored coefficients."""
     coefficients = _spline_coefficients(image)
     shape = image.shape[2:]
-    # Far points are masked by the caller: keep their indices small enough to mirror.
+    # Points far off or nowhere are masked by the caller: give them indices that can be mirrored.
     size = torch.tensor(shape, dtype=points.dtype, device=points.device)
-    points = torch.minimum(points.clamp(min=-0.5), size - 0.5)
+    points = torch.minimum(points.nan_to_num().clamp(min=-0.5), size - 0.5)
     base = torch.floor(points.detach())
     weights = _spline_weights(points - base).to(image.dtype)
     values = None
@@ -148,12 +151,13 @@ def _mirror(index: Tensor, n: int) -> Tensor:
 @lru_cache(maxsize=16)
 def _spline_prefilter(n: int) -> Tensor:
     """``(n, n)`` matrix from samples to mirrored cubic B-spline coefficients along one axis."""
-    matrix = torch.zeros(n, n, dtype=torch.float64)
-    rows = torch.arange(n)
-    for offset, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
-        value = torch.tensor(weight, dtype=torch.float64)
-        matrix.index_put_((rows, _mirror(rows + offset, n)), value, accumulate=True)
-    return torch.linalg.inv(matrix)
+    with torch.inference_mode(False):  # what is kept must also serve later gradients
+        matrix = torch.zeros(n, n, dtype=torch.float64)
+        rows = torch.arange(n)
+        for offset, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
+            value = torch.tensor(weight, dtype=torch.float64)
+            matrix.index_put_((rows, _mirror(rows + offset, n)), value, accumulate=True)
+        return torch.linalg.inv(matrix)
 
 
 def _spline_coefficients(image: Tensor) -> Tensor:

@@ -6,10 +6,13 @@ image is interpolated once, whatever the transform is made of.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, apply_matrix
+from stn3d.kernels import gaussian_smooth
 from stn3d.sampler import Interpolation, inside, sample
 from stn3d.transforms import Transform
 
@@ -85,16 +88,38 @@ def warp_labels(
     slabs = []
     for rows in fixed_grid.slabs():
         index = _moving_index(moving_grid, fixed_grid, transform, rows, labels.device)[None]
-        beyond = (~inside(index, moving_grid.shape))[:, None].float()
-        best = torch.full_like(beyond, -1.0)
+        beyond = ~inside(index, moving_grid.shape)[:, None]
+        best = torch.where(beyond, 1.0, -1.0)
         label = torch.zeros_like(beyond, dtype=labels.dtype)
         for value in values:
             share = sample((labels == value).float(), index)
-            if value == 0:
-                share = share + beyond
-            label = torch.where(share > best, value, label)
+            label = torch.where(share > best + 1e-4, value, label)  # rounding decides no tie
             best = torch.maximum(share, best)
         slabs.append(label)
+    return torch.cat(slabs, dim=2)
+
+
+def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
+    """An image on a grid that came from its own by `Grid.resampled` and the like.
+
+    Where the target is coarser, a Gaussian of half the spacing that is gained goes first, so that
+    no detail finer than the target's voxels is left to alias.
+
+    Args:
+        image: ``(1, C, *grid.shape)`` floating.
+        grid: the image's grid.
+        target: a grid with the same axes.
+
+    Returns:
+        ``(1, C, *target.shape)``; beyond the image 0.
+    """
+    ratios = [t / s for s, t in zip(grid.spacing_mm, target.spacing_mm, strict=True)]
+    smooth = gaussian_smooth(image, [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios])
+    index_from_target = grid.index_from_world @ target.world_from_index
+    slabs = [
+        sample(smooth, apply_matrix(index_from_target, target.points_index(rows))[None].to(image))
+        for rows in target.slabs()
+    ]
     return torch.cat(slabs, dim=2)
 
 
@@ -113,14 +138,14 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     One-sided at the grid's faces; 1 along an axis of a single voxel. Volumes of mm: 1 keeps size,
     2 doubles it on the way from fixed to moving, 0 and below is folding.
     """
-    mapped = torch.cat(
-        [transform.forward(grid.points_mm(rows)).float() for rows in grid.slabs()], dim=0
-    )
+    # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
+    points = (grid.points_mm(rows) for rows in grid.slabs())
+    moves = torch.cat([(transform.forward(x) - x).float() for x in points], dim=0)
     columns = []
     for axis, n in enumerate(grid.shape):
-        if n > 1:
-            columns.append(torch.gradient(mapped, dim=axis)[0])
-        else:
-            columns.append(grid.world_from_index[:-1, axis].to(mapped).expand_as(mapped))
+        step = grid.world_from_index[:-1, axis].to(moves)
+        columns.append(
+            step + torch.gradient(moves, dim=axis)[0] if n > 1 else step.expand_as(moves)
+        )
     by_index = torch.stack(columns, dim=-1)
     return torch.linalg.det(by_index) / torch.linalg.det(grid.world_from_index[:-1, :-1]).float()

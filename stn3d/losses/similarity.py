@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stn3d.kernels import box_sum
+
 Similarity = Literal["mse", "ncc", "lncc"]
 
 
@@ -93,9 +95,10 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _noise(image: Tensor, weight: Tensor | None, floor: float) -> Tensor:
-    """The variance that counts as noise."""
-    centre = _mean(image, weight)
-    return floor * _mean((image - centre) ** 2, weight) + torch.finfo(image.dtype).tiny
+    """The variance that counts as noise, rounding included: an image may be constant."""
+    centre, kind = _mean(image, weight), torch.finfo(image.dtype)
+    rounding: Tensor = 10 * kind.eps * centre**2 + kind.tiny**0.5
+    return floor * _mean((image - centre) ** 2, weight) + rounding
 
 
 def _window_sizes(image: Tensor, radii: Sequence[int]) -> Tensor:
@@ -106,29 +109,3 @@ def _window_sizes(image: Tensor, radii: Sequence[int]) -> Tensor:
         along = (i + radius).clamp(max=n - 1) - (i - radius).clamp(min=0) + 1
         sizes = sizes[..., None] * along.to(image)
     return sizes
-
-
-def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
-    """Sums over windows of ``2 r + 1`` voxels along each axis; nothing lies beyond the faces."""
-    result: Tensor = _BoxSum.apply(image, tuple(radii))  # type: ignore[no-untyped-call]
-    return result
-
-
-class _BoxSum(torch.autograd.Function):
-    """Separable box sums by shifted additions; its own adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, radii: tuple[int, ...]) -> Tensor:
-        ctx.radii = radii
-        for axis, radius in enumerate(radii, start=2):
-            n = image.shape[axis]
-            total = image.clone()
-            for shift in range(1, min(radius, n - 1) + 1):
-                total.narrow(axis, shift, n - shift).add_(image.narrow(axis, 0, n - shift))
-                total.narrow(axis, 0, n - shift).add_(image.narrow(axis, shift, n - shift))
-            image = total
-        return image
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return box_sum(gradients[0], ctx.radii), None

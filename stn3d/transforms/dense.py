@@ -22,7 +22,8 @@ def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
     """A field's vectors at world points ``(..., d)``, or ``(B, ..., d)`` for a field of a batch."""
     points = points_mm if field.shape[0] > 1 else points_mm[None]
     index = apply_matrix(grid.index_from_world, points)
-    vectors = sample(field, index.reshape(index.shape[0], -1, grid.ndim)).transpose(1, 2)
+    index = index.reshape(index.shape[0], -1, grid.ndim).to(field.device)
+    vectors = sample(field, index).transpose(1, 2)
     return vectors.reshape(points_mm.shape).to(points_mm)
 
 
@@ -64,7 +65,7 @@ class DisplacementField(Transform):
     def invert(
         self,
         grid: Grid | None = None,
-        tolerance_mm: float = 1e-3,
+        tolerance_mm: float = 1e-2,
         max_iterations: int = 40,
     ) -> tuple[DisplacementField, float]:
         """Invert the field at the voxels of a grid.
@@ -97,10 +98,34 @@ def _invert_one(
 ) -> tuple[Tensor, float]:
     """Inverse displacements ``(d, *shape)`` of one field and the largest residual left."""
     u = field.displacement_mm
-    target = grid.points_mm(dtype=u.dtype, device=u.device).reshape(-1, grid.ndim)
-    best, w = torch.zeros_like(target), torch.zeros_like(target)
+    guess: Transform | None = None
+    if min(grid.shape) >= 16:
+        coarse = grid.resampled([2 * s for s in grid.spacing_mm])
+        w, _ = _invert_one(field, coarse, 10 * tolerance_mm, max_iterations)
+        guess = DisplacementField(w[None], coarse)
+    slabs, largest = [], 0.0
+    for rows in grid.slabs():
+        target = grid.points_mm(rows, dtype=u.dtype, device=u.device)
+        start = torch.zeros_like(target) if guess is None else guess.forward(target) - target
+        w, left = _solve(
+            field, target.flatten(0, -2), start.flatten(0, -2), tolerance_mm, max_iterations
+        )
+        slabs.append(w.reshape(target.shape))
+        largest = max(largest, float(left.max()))
+    return torch.cat(slabs).movedim(-1, 0), largest
+
+
+def _solve(
+    field: DisplacementField,
+    target: Tensor,
+    start: Tensor,
+    tolerance_mm: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor]:
+    """``w`` with ``w + u(target + w) = 0`` and what is left of it, for points ``(N, d)``."""
+    best, w = start.clone(), start.clone()
     left = torch.full_like(target[:, 0], torch.inf)
-    active = torch.arange(len(target), device=u.device)
+    active = torch.arange(len(target), device=target.device)
     for iteration in range(max_iterations):
         residual = field.forward(target[active] + w[active]) - target[active]
         size = torch.linalg.vector_norm(residual, dim=-1)
@@ -110,20 +135,20 @@ def _invert_one(
         active, residual = active[keep], residual[keep]
         if len(active) == 0:
             break
-        if iteration >= 10:
-            residual = _newton_step(field, target[active] + w[active], residual, grid)
+        if iteration >= 4:
+            residual = _newton_step(field, target[active] + w[active], residual)
         w[active] -= residual
-    return best.T.reshape(grid.ndim, *grid.shape), float(left.max())
+    return best, left
 
 
-def _newton_step(field: DisplacementField, at: Tensor, residual: Tensor, grid: Grid) -> Tensor:
+def _newton_step(field: DisplacementField, at: Tensor, residual: Tensor) -> Tensor:
     """Newton's step where the Jacobian allows it, at most two voxels long."""
     jacobian = field.jacobian(at)
     usable = torch.linalg.det(jacobian) > 0.05
     step = residual.clone()
     step[usable] = torch.linalg.solve(jacobian[usable], residual[usable][..., None])[..., 0]
     length = torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp(min=1e-12)
-    return step * (2 * max(grid.spacing_mm) / length).clamp(max=1)
+    return step * (2 * max(field.grid.spacing_mm) / length).clamp(max=1)
 
 
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
@@ -160,9 +185,23 @@ class VelocityField(Transform):
     def ndim(self) -> int:
         return self.grid.ndim
 
-    @cached_property
+    @property
     def displacement(self) -> DisplacementField:
-        """The displacement field of ``exp(v)`` on the same grid."""
+        """The displacement field of ``exp(v)`` on the same grid; kept once it is reckoned."""
+        if torch.is_grad_enabled() and self.velocity_mm.requires_grad:
+            return self._with_gradients
+        return self._without_gradients
+
+    @cached_property
+    def _with_gradients(self) -> DisplacementField:
+        return self._exponential()
+
+    @cached_property
+    def _without_gradients(self) -> DisplacementField:
+        with torch.no_grad():
+            return self._exponential()
+
+    def _exponential(self) -> DisplacementField:
         u = self.velocity_mm / 2**self.squarings
         for _ in range(self.squarings):
             u = compose(u, u, self.grid)

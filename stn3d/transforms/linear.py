@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -30,16 +29,21 @@ def rotation_matrix(rotation: Tensor) -> Tensor:
         rotation: ``(..., 1)`` counter-clockwise angle or ``(..., 3)`` axis times angle.
 
     Returns:
-        ``(..., d, d)``, by the matrix exponential of the skew matrix (differentiable at zero).
+        ``(..., d, d)``, by the matrix exponential of the skew matrix (differentiable at zero), in
+        the rotation's dtype but reckoned in float64: torch's float32 exponential is off by 5e-6.
     """
+    return torch.linalg.matrix_exp(_skew(rotation.double())).to(rotation)
+
+
+def _skew(rotation: Tensor) -> Tensor:
+    """``(..., d, d)`` skew matrix of an angle or a rotation vector."""
     if rotation.shape[-1] == 1:
         a = rotation[..., 0]
         o = torch.zeros_like(a)
-        return torch.linalg.matrix_exp(torch.stack([o, -a, a, o], dim=-1).unflatten(-1, (2, 2)))
+        return torch.stack([o, -a, a, o], dim=-1).unflatten(-1, (2, 2))
     x, y, z = rotation.unbind(-1)
     o = torch.zeros_like(x)
-    skew = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(skew)
+    return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +98,11 @@ class Linear(Transform):
         """``(..., d)`` translation t of the centre: the last d parameters of every kind."""
         return self.parameters[..., -self.ndim :]
 
-    @cached_property
+    @property
     def matrix(self) -> Tensor:
-        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed."""
-        linear, centre = self.linear_part(), self.centre_mm.to(self.parameters)
+        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed, float64."""
+        linear = self.linear_part().double()
+        centre = self.centre_mm.to(linear)
         return homogeneous(linear, centre + self.translation_mm - linear @ centre)
 
     def forward(self, points_mm: Tensor) -> Tensor:

@@ -1,0 +1,128 @@
+"""Figures of one transform on one pair: from images, labels, points and truth, as far as given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stn3d.io import Image
+from stn3d.metrics import (
+    dice,
+    error_mm,
+    hd95_mm,
+    image_figures,
+    inverse_error_mm,
+    jacobian_figures,
+    scored_labels,
+    tre_mm,
+)
+from stn3d.transforms import Transform
+from stn3d.warp import overlap, warp_image, warp_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pair of images and what is known about it.
+
+    Args:
+        fixed: the fixed image.
+        moving: the moving image.
+        fixed_labels: labels on the fixed image's grid.
+        moving_labels: labels on the moving image's grid.
+        fixed_points_mm: ``(N, d)`` landmarks in the fixed image.
+        moving_points_mm: ``(N, d)`` the same landmarks in the moving image.
+        fixed_mask: where figures are taken; by default the labels, or else the foreground.
+        true_transform: the known truth, fixed points to moving points.
+    """
+
+    fixed: Image
+    moving: Image
+    fixed_labels: Image | None = None
+    moving_labels: Image | None = None
+    fixed_points_mm: Tensor | None = None
+    moving_points_mm: Tensor | None = None
+    fixed_mask: Image | None = None
+    true_transform: Transform | None = None
+
+    def region(self) -> Tensor:
+        """``fixed.grid.shape`` bool: the mask, the labels, or the fixed image's foreground.
+
+        Foreground is what lies 2 % of the way from the least to the 99.5th percentile.
+        """
+        if self.fixed_mask is not None:
+            return self.fixed_mask.values[0, 0] > 0
+        if self.fixed_labels is not None:
+            return self.fixed_labels.values[0, 0] > 0
+        values = self.fixed.values[0, 0]
+        few = values.flatten()[:: max(1, values.numel() // 1_000_000)]
+        low, high = float(values.min()), float(torch.quantile(few, 0.995))
+        return values > low + 0.02 * (high - low)
+
+
+@torch.no_grad()
+def evaluate(
+    case: Case,
+    transform: Transform,
+    inverse: Transform | None = None,
+    moved: Tensor | None = None,
+) -> dict[str, Any]:
+    """All figures that the case allows.
+
+    Args:
+        case: the pair and what is known about it.
+        transform: fixed points to moving points.
+        inverse: moving points to fixed points, if it shall be judged too.
+        moved: ``(1, 1, *fixed.shape)`` moved image, if it is at hand.
+
+    Returns:
+        A dictionary for JSON: ``overlap_pct``, ``correlation``, ``local_correlation``,
+        ``folding_pct``, ``sd_log_jac``, ``min_jac``, ``max_jac``, and where it applies ``dice``,
+        ``hd95_mm``, ``labels``, ``tre_mm``, ``error_mm``, ``inverse_mm``. What cannot be measured
+        is None.
+    """
+    grid, region = case.fixed.grid, case.region()
+    if moved is None:
+        moved = warp_image(case.moving.values, case.moving.grid, transform, grid)
+    figures: dict[str, Any] = {"overlap_pct": 100 * overlap(case.moving.grid, transform, grid)}
+    radius_mm = 2 * min(grid.spacing_mm)
+    likeness = image_figures(case.fixed.values, moved, grid, region, radius_mm)
+    figures |= {key: likeness[key] for key in ("correlation", "local_correlation")}
+    figures |= jacobian_figures(transform, grid, region)
+    if case.fixed_labels is not None and case.moving_labels is not None:
+        figures |= _label_figures(case.fixed_labels, case.moving_labels, transform)
+    if case.fixed_points_mm is not None and case.moving_points_mm is not None:
+        figures["tre_mm"] = tre_mm(transform, case.fixed_points_mm, case.moving_points_mm)
+    if case.true_transform is not None:
+        figures["error_mm"] = error_mm(transform, case.true_transform, grid, region)
+    if inverse is not None:
+        points = grid.points_mm()[region]
+        few = points[:: max(1, len(points) // 100_000)]
+        figures["inverse_mm"] = inverse_error_mm(transform, inverse, few)
+    return {key: _plain(value) for key, value in figures.items()}
+
+
+def _label_figures(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any]:
+    """Mean Dice and HD95 over labels of at least 100 voxels in both maps, and each label's."""
+    moved = warp_labels(moving.values, moving.grid, transform, fixed.grid)
+    ids = scored_labels(fixed.values, moving.values)
+    by_dice = dice(fixed.values, moved, ids)
+    by_hd95 = hd95_mm(fixed.values, moved, fixed.grid, ids)
+    each = {str(i): {"dice": _plain(by_dice[i]), "hd95_mm": _plain(by_hd95[i])} for i in ids}
+    return {"dice": _mean(by_dice), "hd95_mm": _mean(by_hd95), "labels": each}
+
+
+def _mean(figures: dict[int, float]) -> float:
+    """The mean of what could be measured."""
+    known = [value for value in figures.values() if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as None, for JSON knows neither."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

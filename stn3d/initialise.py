@@ -1,0 +1,110 @@
+"""Where to start: a few plain guesses, each scored on a coarse grid, and the best one taken.
+
+header: the images lie in one world, as their affines say. centres: the middles of the fields of
+view. mass: the centres of brightness. moments: mass and the principal axes of brightness, in every
+pairing that is a rotation (a mirrored image is never mended).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import apply_matrix, homogeneous
+from stn3d.losses.similarity import Similarity
+from stn3d.pair import Pair, Scan, dissimilarity
+from stn3d.sampler import inside
+from stn3d.transforms import Affine, Transform
+
+InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A guess and its marks.
+
+    Args:
+        name: how it was made.
+        transform: fixed points to moving points.
+        loss: the similarity loss on the coarse grid; lower is better.
+        overlap: the share of the fixed grid that falls into the moving image.
+    """
+
+    name: str
+    transform: Transform
+    loss: float
+    overlap: float
+
+
+def initial_candidates(
+    pair: Pair, method: InitialMethod = "auto", similarity: Similarity = "lncc"
+) -> list[Candidate]:
+    """The guesses of a method (of all methods for ``auto``), best first.
+
+    A guess under which less than a quarter of the smaller field of view is shared comes after all
+    others, whatever its loss.
+    """
+    spacing = max(pair.finest_mm, max(pair.fixed.grid.size_mm) / 24)
+    fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+    guesses: list[tuple[str, Affine]] = []
+    if method in ("auto", "header"):
+        guesses.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
+    if method in ("auto", "centres"):
+        shift = _matrix(None, fixed.grid.centre_mm, moving.grid.centre_mm)
+        guesses.append(("centres", shift))
+    if method in ("auto", "mass"):
+        guesses.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
+    if method in ("auto", "moments"):
+        guesses += [("moments", guess) for guess in _by_moments(fixed, moving)]
+    candidates = [_scored(name, guess, fixed, moving, similarity) for name, guess in guesses]
+    possible = min(1.0, _volume(moving) / _volume(fixed))
+    return sorted(candidates, key=lambda c: (c.overlap < 0.25 * possible, c.loss))
+
+
+def _scored(
+    name: str, transform: Affine, fixed: Scan, moving: Scan, similarity: Similarity
+) -> Candidate:
+    points = fixed.grid.points_mm().to(fixed.image)
+    index = apply_matrix(moving.grid.index_from_world, transform.forward(points))
+    loss = float(dissimilarity(fixed, moving, index, similarity))
+    overlap = float(inside(index, moving.grid.shape).float().mean())
+    return Candidate(name, transform, loss, overlap)
+
+
+def _volume(scan: Scan) -> float:
+    return float(torch.tensor(scan.grid.size_mm).prod())
+
+
+def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Affine:
+    """The rotation that brings one point onto the other."""
+    turn = torch.eye(len(fixed_mm), dtype=torch.float64) if rotation is None else rotation
+    return Affine.from_matrix(homogeneous(turn, moving_mm - turn @ fixed_mm), fixed_mm)
+
+
+def _moments(scan: Scan) -> tuple[Tensor, Tensor]:
+    """Centre ``(d,)`` and covariance ``(d, d)`` of the brightness above the mean, in mm."""
+    image = scan.image[0].mean(0).double().cpu()
+    weight = (image - image.mean()).clamp(min=0)
+    if scan.mask is not None:
+        weight = weight * scan.mask[0, 0].cpu()
+    weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
+    points = scan.grid.points_mm().flatten(0, -2)
+    centre = weight @ points
+    spread = (points - centre) * weight[:, None]
+    return centre, spread.T @ (points - centre)
+
+
+def _by_moments(fixed: Scan, moving: Scan) -> list[Affine]:
+    """Principal axes onto principal axes, in every pairing of directions that is a rotation."""
+    (fixed_mm, fixed_cov), (moving_mm, moving_cov) = _moments(fixed), _moments(moving)
+    fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
+    guesses = []
+    for signs in product((1.0, -1.0), repeat=len(fixed_mm)):
+        turn = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
+        if torch.linalg.det(turn) > 0:
+            guesses.append(_matrix(turn, fixed_mm, moving_mm))
+    return guesses

@@ -1,0 +1,35 @@
+"""Files of the world: images, transforms and points; LPS and foreign formats end here."""
+
+from stn3d.io.files import check_output, whole
+from stn3d.io.images import (
+    check_image_path,
+    read_image,
+    read_labels,
+    read_mask,
+    require_same_grid,
+    write_image,
+)
+from stn3d.io.nifti import GeometryWarning
+from stn3d.io.points import PointTable, read_points, write_points
+from stn3d.io.sources import Image, ImageSource
+from stn3d.io.transforms import check_transform_path, read_transform, write_transform
+
+__all__ = [
+    "GeometryWarning",
+    "Image",
+    "ImageSource",
+    "PointTable",
+    "check_image_path",
+    "check_output",
+    "check_transform_path",
+    "read_image",
+    "read_labels",
+    "read_mask",
+    "read_points",
+    "read_transform",
+    "require_same_grid",
+    "whole",
+    "write_image",
+    "write_points",
+    "write_transform",
+]

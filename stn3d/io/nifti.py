@@ -1,0 +1,232 @@
+"""NIfTI by nibabel: where its voxels lie, and the header that puts another image there.
+
+Which geometry: the sform if its code is set, else the qform if its code is set (the order of the
+NIfTI standard and of nibabel), both scaled to millimetres by the header's units, as ITK does. With
+neither, ITK's reading: the voxel sizes along LPS axes, the first voxel at the world's origin
+(nibabel would flip the first axis and centre the image).
+
+ITK (5.4, in SimpleITK 2.5) chooses otherwise where both codes are set: it takes the sform only if
+its code is 1 and its axes are at right angles, else the qform; with no qform it refuses axes that
+are not at right angles; and with the sform it takes the spacing from pixdim. Where that puts voxels
+elsewhere (by a tenth of a voxel or more), a `GeometryWarning` says so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from numpy.typing import NDArray
+
+from stn3d.errors import InputError
+from stn3d.io.geometry import Matrix, plane_in_space
+
+MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError)
+
+
+class GeometryWarning(UserWarning):
+    """An image can be read, but other tools may put its voxels elsewhere in the world."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a file holds: an array with its geometry, before a volume is chosen.
+
+    Args:
+        array: ``(i, j[, k[, volumes]])``, perhaps still on disk: anything that can be indexed.
+        shape: of the array.
+        affine: ``(4, 4)`` from index to world RAS+ millimetres.
+        header: carries the geometry as it was stored, to be written again.
+        name: what messages call it.
+    """
+
+    array: Any
+    shape: tuple[int, ...]
+    affine: Matrix
+    header: nib.Nifti1Header
+    name: str
+
+
+def load(path: Path) -> Stored:
+    """Open an image file that nibabel reads.
+
+    Raises:
+        InputError: it is no such image, or its header is of no use.
+    """
+    try:
+        with _silent_nibabel():
+            image = nib.load(path)
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} cannot be read as an image ({_brief(error)}); "
+            "check that it is complete and is what its extension says."
+        ) from error
+    if not isinstance(image, SpatialImage):
+        raise InputError(f"{path} holds no volume; give an image on a regular grid.")
+    return from_nibabel(image, str(path))
+
+
+@contextmanager
+def _silent_nibabel() -> Iterator[None]:
+    """Without nibabel's own lines on stderr about headers: what matters is told by errors here."""
+    before, nibabel_logger.disabled = nibabel_logger.disabled, True
+    try:
+        yield
+    finally:
+        nibabel_logger.disabled = before
+
+
+def from_nibabel(image: SpatialImage, name: str) -> Stored:
+    """Take the array and the geometry of a nibabel image, perhaps one in memory only.
+
+    Raises:
+        InputError: the header is of no use, or the voxels are colours, vectors or complex.
+    """
+    _check_voxels(image, name)
+    shape = tuple(int(n) for n in image.shape)
+    try:
+        affine, header = _geometry(image, name)
+    except HeaderDataError as error:
+        raise InputError(
+            f"{name} has no usable geometry ({_brief(error)}); mend its header."
+        ) from error
+    return Stored(image.dataobj, shape, affine, header, name)
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _check_voxels(image: SpatialImage, name: str) -> None:
+    dtype = np.dtype(image.get_data_dtype())
+    if dtype.fields is not None:
+        raise InputError(f"{name} holds colours; convert it to one grey value a voxel.")
+    if dtype.kind == "c":
+        raise InputError(f"{name} holds complex numbers; save its magnitude as an image.")
+    if len(image.shape) > 4 and any(n > 1 for n in image.shape[4:]):
+        raise InputError(f"{name} holds a vector in each voxel; save one component as an image.")
+
+
+def _geometry(image: SpatialImage, name: str) -> tuple[Matrix, nib.Nifti1Header]:
+    """The matrix in millimetres and the header to keep."""
+    header = image.header
+    if not isinstance(header, nib.Nifti1Header):
+        if image.affine is None:
+            raise HeaderDataError("it has no affine")
+        return image.affine.astype(np.float64), header_for(image.affine, image.shape[:3])
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    scale = np.diag([*[MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)] * 3, 1.0])
+    pixdim = _stored_pixdim(image)
+    if sform_code == 0 and not (pixdim[: min(3, len(image.shape))] > 0).all():
+        raise HeaderDataError("its voxel sizes are not positive and there is no sform")
+    if sform_code > 0:
+        _compare_with_itk(header, image.shape[:3], name)
+        return scale @ header.get_sform(), header.copy()
+    if qform_code > 0:
+        return scale @ header.get_qform(), header.copy()
+    if image.affine is not None and not np.allclose(image.affine, header.get_base_affine()):
+        return image.affine.astype(np.float64), header_for(image.affine, image.shape[:3])
+    _warn(
+        f"{name} does not say where it lies (sform and qform codes are 0): its voxel sizes are "
+        "taken along LPS axes from the world's origin, as ITK does."
+    )
+    sizes = np.where(pixdim > 0, pixdim, 1.0)  # a plane may leave the third out
+    return scale @ np.diag([-sizes[0], -sizes[1], sizes[2], 1.0]), header.copy()
+
+
+def _stored_pixdim(image: Any) -> Matrix:
+    """Voxel sizes as the file has them: on loading, nibabel mends zeros and signs in silence."""
+    header = image.header
+    file = (image.file_map or {}).get("header") or (image.file_map or {}).get("image")
+    if file is not None and (file.filename is not None or file.fileobj is not None):
+        try:
+            with _silent_nibabel(), file.get_prepare_fileobj("rb") as stream:
+                header = type(header).from_fileobj(stream, check=False)
+        except UNREADABLE:  # an image in memory that names a file which is gone
+            header = image.header
+    return np.asarray(header["pixdim"][1:4], dtype=np.float64)
+
+
+def _compare_with_itk(header: nib.Nifti1Header, shape: tuple[int, ...], name: str) -> None:
+    """Warn where ITK would not follow the sform and that matters."""
+    sform, has_qform = header.get_sform(), int(header["qform_code"]) > 0
+    spacing = np.linalg.norm(sform[:3, :3], axis=0)
+    if not (spacing > 0).all():
+        return  # singular: an error will say so
+    cosines = sform[:3, :3] / spacing
+    sheared = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > 5e-4)
+    if sheared and not has_qform:
+        _warn(f"the axes of {name} are not at right angles, which stn3d follows and ITK refuses.")
+        return
+    by_itk, source = sform.copy(), "voxel sizes (pixdim)"
+    if has_qform and (int(header["sform_code"]) != 1 or sheared):
+        by_itk, source = header.get_qform(), "qform"
+    else:
+        by_itk[:3, :3] = cosines * header["pixdim"][1:4]
+    sizes = np.array([*shape, 1, 1])[:3, None]
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (sizes - 1)
+    gap = float(np.abs((sform - by_itk) @ np.vstack([corners, np.ones(8)])).max())
+    if gap > 0.1 * spacing[: len(shape)].min():
+        _warn(
+            f"sform and {source} of {name} differ, by up to {gap:.3g} in its unit: "
+            f"stn3d follows the sform, ITK and what is built on it the {source}."
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, GeometryWarning, stacklevel=2)
+
+
+# -- headers to write -----------------------------------------------------------------------------
+
+
+def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
+    """A header in millimetres for ``(4, 4)``, or a plane's ``(3, 3)``, from index to RAS+ world.
+
+    The codes are 1 (scanner); the qform is left out where the axes are not at right angles.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    matrix = plane_in_space(matrix) if matrix.shape == (3, 3) else matrix
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_xyzt_units("mm")
+    header.set_sform(matrix, 1)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    header["pixdim"][1:4] = spacing
+    cosines = matrix[:3, :3] / np.maximum(spacing, 1e-12)
+    if np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-5):
+        header.set_qform(matrix, 1)
+    return header
+
+
+def save(path: Path, array: NDArray[Any], like: nib.Nifti1Header) -> None:
+    """Write an array with the geometry, codes and units of a header; equal input, equal bytes."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    for key in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z"):
+        header[key] = like[key]
+    for key in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+        header[key] = like[key]
+    header["pixdim"][:4] = like["pixdim"][:4]
+    header.set_xyzt_units(like.get_xyzt_units()[0])
+    # No affine beside the header: nibabel would put its own codes there.
+    image = nib.Nifti1Image(array, None, header)
+    content = image.to_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.compress(content, compresslevel=4, mtime=0)
+    path.write_bytes(content)

@@ -1,0 +1,179 @@
+"""What an image can be given as, and how each becomes an `Image`.
+
+Files go to nibabel or SimpleITK by their extension. MONAI itself is not imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stn3d.errors import InputError
+from stn3d.grid import Grid
+from stn3d.io import itk, nifti
+from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
+from stn3d.io.nifti import Stored, header_for
+
+# A Tensor alone only as MONAI's MetaTensor, which knows its affine.
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | SpatialImage | Tensor | tuple[Tensor, Grid] | Image"
+)
+
+NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".mgh", ".mgz")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image on its grid.
+
+    Args:
+        values: ``(1, 1, *grid.shape)``: float32, whole numbers for labels, bool for masks.
+        grid: where the voxels lie.
+        name: what messages call it, e.g. its path.
+        header: shape, affine, codes and units as stored, for `write_image`.
+    """
+
+    values: Tensor
+    grid: Grid
+    name: str
+    header: nib.Nifti1Header
+
+
+def convert(
+    source: ImageSource,
+    what: str,
+    option: str | None,
+    volume: int | None,
+    ndim: int | None,
+    dtype: type | None,
+) -> Image:
+    """Any source as an `Image`; floats become float32, whole numbers stay if no type is given."""
+    if isinstance(source, Image):
+        values = source.values if dtype is None else source.values.float()
+        return replace(source, values=values)
+    if isinstance(source, tuple):
+        return _from_tensor(*source, what=what, dtype=dtype)
+    stored = _open(source, what)
+    try:
+        array = _one_volume(stored, what, option, volume)
+        grid = grid_of(stored.affine, array.shape, ndim)
+    except InputError as error:
+        message = str(error)
+        raise error if stored.name in message else InputError(f"{stored.name}: {message}") from None
+    if dtype is not None or array.dtype.kind == "f":
+        array = array.astype(np.float32, order="C")
+    elif array.dtype.kind in "ui":
+        array = array.astype(np.int64)
+    values = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, 1, *grid.shape)
+    return Image(values, grid, stored.name, _of_shape(stored.header, array.shape))
+
+
+def _open(source: Any, what: str) -> Stored:
+    """The array and geometry of a file or of an object that knows its affine."""
+    if isinstance(source, SpatialImage):
+        return nifti.from_nibabel(source, source.get_filename() or f"the {what} in memory")
+    meta = sys.modules.get("monai.data.meta_tensor")  # nobody has a MetaTensor without it
+    if meta is not None and isinstance(source, meta.MetaTensor):
+        return _from_metatensor(source, f"the {what} in memory")
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"the {what} is a {type(source).__name__}; give a path, a nibabel image, a MetaTensor "
+            "or a tensor with its Grid."
+        )
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"there is no {what} {path}; check the path.")
+    return nifti.load(path) if path.name.lower().endswith(NIBABEL_SUFFIXES) else itk.load(path)
+
+
+def _one_volume(stored: Stored, what: str, option: str | None, volume: int | None) -> NDArray[Any]:
+    """Up to three spatial axes of the array, read from disk here."""
+    spatial, volumes = stored.shape[:3], int(np.prod(stored.shape[3:], dtype=int))
+    if len(spatial) < 2 or 0 in stored.shape:
+        raise InputError(f"{stored.name} has shape {stored.shape}; an image has 2 or 3 axes.")
+    if volumes > 1 and volume is None:
+        advice = (
+            f"choose one with --{option}-volume N (counted from 0)"
+            if option
+            else "save the one to use as a file of its own"
+        )
+        raise InputError(f"the {what} {stored.name} holds {volumes} volumes; {advice}.")
+    if volume is not None and not 0 <= volume < volumes:
+        raise InputError(
+            f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
+        )
+    try:
+        cut = stored.array[..., volume or 0] if volumes > 1 else stored.array
+        array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"the {what} {stored.name} ends too early or is damaged; copy or download it again."
+        ) from error
+    return array
+
+
+def _of_shape(header: nib.Nifti1Header, shape: tuple[int, ...]) -> nib.Nifti1Header:
+    """The header without further volumes."""
+    header = header.copy()
+    header.set_data_shape(shape)
+    return header
+
+
+def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -> Image:
+    """A tensor ``([1, [1,]] *shape)`` with its grid."""
+    name = f"the {what} in memory"
+    values = values.detach().as_subclass(Tensor).cpu()
+    leading = tuple(values.shape[: values.ndim - grid.ndim])
+    if tuple(values.shape[values.ndim - grid.ndim :]) != grid.shape or set(leading) - {1}:
+        raise InputError(
+            f"{name} has shape {tuple(values.shape)} and its grid {grid.shape}; "
+            "give one volume of one channel on its own grid."
+        )
+    if values.is_complex():
+        raise InputError(f"{name} holds complex numbers; give its magnitude.")
+    floating = dtype is not None or values.is_floating_point()
+    values = values.reshape(1, 1, *grid.shape)
+    header = header_for(grid.world_from_index.numpy(), grid.shape)
+    return Image(values.float() if floating else values, grid, name, header)
+
+
+def _from_metatensor(source: Any, name: str) -> Stored:
+    """Take the array and the geometry of a MetaTensor.
+
+    Args:
+        source: ``(C, *shape)`` or ``shape``; its affine leads from index to RAS+ millimetres, or to
+            LPS+ where its ``space`` says so. Three axes of which the first has length 1, or whose
+            affine or ``spatial_shape`` is of a plane, are one 2D image with channels.
+        name: what messages call it.
+
+    Returns:
+        The channels as volumes.
+
+    Raises:
+        InputError: it holds complex numbers.
+    """
+    array = source.detach().cpu().as_subclass(Tensor).numpy()
+    if array.dtype.kind == "c":
+        raise InputError(f"{name} holds complex numbers; give its magnitude.")
+    affine = np.asarray(source.affine.detach().cpu().numpy(), dtype=np.float64)
+    if str(source.meta.get("space", "RAS")).upper().endswith("LPS"):
+        affine = lps_flip(affine.shape[0] - 1) @ affine
+    planar = affine.shape == (3, 3) or len(source.meta.get("spatial_shape", ())) == 2
+    planar = planar or array.ndim == 2 or (array.ndim == 3 and array.shape[0] == 1)
+    affine = plane_in_space(affine) if affine.shape == (3, 3) else affine
+    if array.ndim > (2 if planar else 3):
+        array = np.moveaxis(array, 0, -1)  # channels are volumes
+        array = array[:, :, None] if planar else array
+    header = header_for(affine, array.shape[:3])
+    return Stored(array, tuple(array.shape), affine, header, name)

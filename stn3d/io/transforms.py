@@ -1,0 +1,258 @@
+"""Transforms as ITK's files: SimpleITK, ITK, ANTs and 3D Slicer read what is written here.
+
+Convention: ITK's transforms map points of the fixed image to points of the moving image, as here,
+but in LPS. The last transform of an ITK composite acts first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stn3d.errors import InputError
+from stn3d.grid import Grid
+from stn3d.io.files import check_output, whole
+from stn3d.io.geometry import itk_geometry, lps_flip, matrix_from_itk
+from stn3d.transforms import (
+    Affine,
+    Chain,
+    DisplacementField,
+    Linear,
+    Transform,
+    VelocityField,
+    chain,
+)
+
+LINEAR_SUFFIXES = (".tfm", ".txt", ".mat")
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_ITK_VERSION = "5.4.0"  # the layout that is written, not the library that wrote it
+
+
+def check_transform_path(path: str | os.PathLike[str]) -> Path:
+    """Find out before any work whether `write_transform` can write here.
+
+    Raises:
+        InputError: the extension names no format that is written, or the folder is no use.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (*HDF5_SUFFIXES, *LINEAR_SUFFIXES):
+        raise InputError(
+            f"cannot write a transform as {path}: end its name in .h5 "
+            f"(or, if it is linear, in one of {', '.join(LINEAR_SUFFIXES)})."
+        )
+    return check_output(path)
+
+
+_MAX_NESTING = 8
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
+    """Write a transform, whole or not at all; equal transforms give equal bytes.
+
+    A velocity field is written as its displacement field; fields keep float32 and their own grid.
+
+    Args:
+        path: ``.h5`` for any transform (an ITK composite transform), ``.tfm``, ``.txt`` or ``.mat``
+            for a linear one.
+        transform: fixed points to moving points, a batch of one.
+
+    Raises:
+        InputError: the file cannot be written here, or not in this format.
+        ValueError: the transform is a batch of several, or of a kind that has no file.
+    """
+    path = check_transform_path(path)
+    parts = _parts(transform)
+    if path.suffix.lower() in LINEAR_SUFFIXES:
+        if len(parts) != 1 or not isinstance(parts[0], Linear):
+            raise InputError(
+                f"cannot write {path}: only a linear transform fits {path.suffix}; use .h5."
+            )
+        _write_linear(path, parts[0])
+        return
+    with whole(path) as part, h5py.File(part, "w", libver="earliest") as file:
+        _text(file, "ITKVersion", _ITK_VERSION)
+        _text(file, "HDFVersion", "1.12")
+        _text(file, "OSName", "any")
+        _text(file, "OSVersion", "any")
+        d = transform.ndim
+        group = file.create_group("TransformGroup")
+        _text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{d}_{d}")
+        for number, one in enumerate(reversed(parts), start=1):
+            _write_part(group.create_group(str(number)), one)
+
+
+def _parts(transform: Transform) -> list[Linear | DisplacementField]:
+    """A flat list of what ITK knows, the first applied first."""
+    if isinstance(transform, Chain):
+        return [part for one in transform.transforms for part in _parts(one)]
+    if isinstance(transform, VelocityField):
+        transform = transform.displacement
+    if not isinstance(transform, Linear | DisplacementField):
+        raise ValueError(f"a {type(transform).__name__} has no ITK file; give linear or dense.")
+    return [transform]
+
+
+def _lps_affine(transform: Linear) -> tuple[list[float], list[float]]:
+    """ITK's parameters (matrix row by row, translation) and centre."""
+    matrix = transform.matrix.detach().cpu().double().reshape(-1, *transform.matrix.shape[-2:])
+    if len(matrix) != 1:
+        raise ValueError(f"a file holds one transform; this is a batch of {len(matrix)}.")
+    d = transform.ndim
+    flip = lps_flip(d)
+    lps = flip @ matrix[0].numpy() @ flip
+    centre = flip[:d, :d] @ transform.centre_mm.detach().cpu().double().numpy().reshape(-1)[:d]
+    translation = lps[:d, :d] @ centre + lps[:d, d] - centre
+    return [*lps[:d, :d].ravel().tolist(), *translation.tolist()], centre.tolist()
+
+
+def _write_linear(path: Path, transform: Linear) -> None:
+    """By SimpleITK, as an affine transform."""
+    import SimpleITK as sitk
+
+    parameters, centre = _lps_affine(transform)
+    affine = sitk.AffineTransform(transform.ndim)
+    affine.SetFixedParameters(centre)
+    affine.SetParameters(parameters)
+    with whole(path) as part:
+        try:
+            sitk.WriteTransform(affine, str(part))
+        except RuntimeError as error:
+            raise OSError(str(error).strip().splitlines()[-1]) from error
+
+
+def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> None:
+    """One member of the composite."""
+    d = transform.ndim
+    if isinstance(transform, Linear):
+        parameters, fixed = _lps_affine(transform)
+        _text(group, "TransformType", f"AffineTransform_double_{d}_{d}")
+        _numbers(group, "TransformFixedParameters", np.array(fixed))
+        _numbers(group, "TransformParameters", np.array(parameters))
+        return
+    field = transform.displacement_mm.detach().cpu()
+    if len(field) != 1:
+        raise ValueError(f"a file holds one transform; this is a batch of {len(field)}.")
+    origin, spacing, direction = itk_geometry(transform.grid.world_from_index.numpy())
+    sizes = [float(n) for n in transform.grid.shape]
+    # ITK stores voxel by voxel, x fastest, the vector's components together.
+    signs = np.diag(lps_flip(d))[:d].astype(np.float32)
+    vectors = np.transpose(field[0].numpy().astype(np.float32, copy=False)) * signs
+    _text(group, "TransformType", f"DisplacementFieldTransform_float_{d}_{d}")
+    _numbers(
+        group,
+        "TransformFixedParameters",
+        np.array([*sizes, *origin, *spacing, *direction]),
+    )
+    _numbers(group, "TransformParameters", vectors.reshape(-1))
+
+
+def _text(group: h5py.Group, name: str, text: str) -> None:
+    """A text as ITK's HDF5 files have it: an array of one string."""
+    kind = h5py.string_dtype("ascii")
+    group.create_dataset(name, data=np.array([text], dtype=object), dtype=kind, track_times=False)
+
+
+def _numbers(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """A list of numbers; a long one is compressed."""
+    options: dict[str, Any] = {}
+    if values.size > 1000:
+        chunk = min(values.size, 1 << 20)
+        options = {
+            "chunks": (chunk,),
+            "shuffle": True,
+            "compression": "gzip",
+            "compression_opts": 4,
+        }
+    group.create_dataset(name, data=values, track_times=False, **options)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_transform(path: str | os.PathLike[str]) -> Transform:
+    """Read a transform file that SimpleITK reads.
+
+    Args:
+        path: ``.h5``, ``.tfm``, ``.txt``, ``.mat``, ...: linear transforms of every class,
+            displacement fields, and composites of them.
+
+    Returns:
+        The transform in RAS+ millimetres; fields are float32 on their own grid.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it holds a transform of another kind.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no transform file {path}; check the path.")
+    try:
+        if path.suffix.lower() in HDF5_SUFFIXES:
+            h5py.File(path, "r").close()  # a damaged file fails here without ITK's page on stderr
+        return chain(*_from_itk(sitk, sitk.ReadTransform(str(path)), path))
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a transform; give an ITK transform file "
+            "(.h5, .tfm, .txt, .mat) that is complete."
+        ) from error
+    except (KeyError, TypeError) as error:  # SimpleITK's answer to a class it has no name for
+        raise _unread(path, "transform of an unknown class") from error
+
+
+def _from_itk(sitk: Any, transform: Any, path: Path, depth: int = 0) -> list[Transform]:
+    """The parts of an ITK transform, the first applied first."""
+    if transform.IsLinear():
+        return [_affine_from_itk(transform, path)]
+    transform = transform.Downcast()
+    kind = transform.GetTransformEnum()
+    # SimpleITK shows a class that it does not know as a composite that holds itself, without end.
+    if kind == sitk.sitkComposite and depth < _MAX_NESTING:
+        order = reversed(range(transform.GetNumberOfTransforms()))
+        nested = [transform.GetNthTransform(n) for n in order]
+        return [part for one in nested for part in _from_itk(sitk, one, path, depth + 1)]
+    if kind == sitk.sitkDisplacementField:
+        return [_field_from_itk(sitk, transform.GetDisplacementField(), path)]
+    unknown = kind == sitk.sitkComposite
+    raise _unread(path, "transform of an unknown class" if unknown else transform.GetName())
+
+
+def _unread(path: Path, kind: str) -> InputError:
+    return InputError(
+        f"{path} holds a {kind}, which stn3d does not read; "
+        "convert it to a displacement field (SimpleITK.TransformToDisplacementField)."
+    )
+
+
+def _affine_from_itk(transform: Any, path: Path) -> Affine:
+    """Any linear ITK transform, by where it puts the origin and one point on each axis."""
+    d = transform.GetDimension()
+    origin = np.array(transform.TransformPoint([0.0] * d))
+    columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
+    lps = np.eye(d + 1)
+    lps[:d, :d], lps[:d, d] = np.stack(columns, axis=1), origin
+    flip = lps_flip(d)
+    matrix = torch.from_numpy(flip @ lps @ flip)
+    if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix)) == 0:
+        raise InputError(f"{path} holds a singular matrix; make the transform anew.")
+    return Affine.from_matrix(matrix)
+
+
+def _field_from_itk(sitk: Any, image: Any, path: Path) -> DisplacementField:
+    """A displacement field from ITK's image of vectors."""
+    d = image.GetDimension()
+    signs = np.diag(lps_flip(d))[:d]
+    vectors = (sitk.GetArrayViewFromImage(image) * signs).astype(np.float32)
+    field = torch.from_numpy(np.ascontiguousarray(np.transpose(vectors)))
+    if not bool(torch.isfinite(field).all()):
+        raise InputError(f"{path} holds displacements of NaN or Inf; make the transform anew.")
+    matrix = matrix_from_itk(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    return DisplacementField(field[None], Grid(tuple(field.shape[1:]), torch.from_numpy(matrix)))

@@ -1,0 +1,334 @@
+"""Figures that tell how good a registration is; their names carry the unit.
+
+Labels, masks and images are arrays or tensors of the grid's shape, leading axes of length one
+allowed; points are world RAS+ millimetres. `InputError` is raised for what does not fit the grid or
+its partner, and for labels that are not whole numbers from 0 upward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from stn3d.errors import InputError
+from stn3d.grid import Grid
+from stn3d.losses.similarity import lncc, mse, ncc
+from stn3d.transforms import Transform
+from stn3d.warp import jacobian_determinant
+
+Array: TypeAlias = "Tensor | NDArray[Any]"
+Protocol = Literal["strict", "l2r"]
+
+# Labels up to this are counted as they are, larger ones (atlases go up to 600 million) by rank.
+_LARGEST_COUNTED = 1 << 16
+
+
+def scored_labels(fixed_labels: Array, moving_labels: Array, min_voxels: int = 100) -> list[int]:
+    """The labels worth scoring: at least ``min_voxels`` voxels in both maps, background 0 left out.
+
+    Args:
+        fixed_labels: label map of the fixed image.
+        moving_labels: label map of the moving image, unwarped, on whatever grid.
+        min_voxels: labels smaller than this in either map are left out.
+
+    Returns:
+        The labels in rising order.
+    """
+    values, fixed, moving = _ranked(_array(fixed_labels), _array(moving_labels))
+    enough = values != 0
+    for ranks in (fixed, moving):
+        enough &= np.bincount(ranks.ravel(), minlength=len(values)) >= min_voxels
+    return [int(value) for value in values[enough]]
+
+
+def dice(
+    fixed_labels: Array, moved_labels: Array, labels: Sequence[int] | None = None
+) -> dict[int, float]:
+    """Dice overlap ``2 |A and B| / (|A| + |B|)`` of each label: 0 to 1, higher is better.
+
+    Args:
+        fixed_labels: label map of the fixed image.
+        moved_labels: the moving image's labels on the fixed grid, by nearest neighbour if others
+            shall compare.
+        labels: the labels wanted; by default all but 0 that either map holds.
+
+    Returns:
+        Each label's Dice; NaN where neither map holds it.
+    """
+    fixed, moved = _array(fixed_labels).squeeze(), _array(moved_labels).squeeze()
+    if fixed.shape != moved.shape:
+        raise InputError(
+            f"label maps of shapes {fixed.shape} and {moved.shape} cannot be compared; "
+            "warp the moving one to the fixed grid."
+        )
+    values, fixed, moved = _ranked(fixed, moved)
+    size = len(values)
+    total = np.bincount(fixed.ravel(), minlength=size) + np.bincount(moved.ravel(), minlength=size)
+    both = np.bincount(fixed[fixed == moved], minlength=size)
+    present = {int(values[rank]): rank for rank in np.flatnonzero(total)}
+    wanted = [v for v in present if v != 0] if labels is None else [int(v) for v in labels]
+    return {
+        v: float(2 * both[present[v]] / total[present[v]]) if v in present else math.nan
+        for v in wanted
+    }
+
+
+def hd95_mm(
+    fixed_labels: Array, moved_labels: Array, grid: Grid, labels: Sequence[int]
+) -> dict[int, float]:
+    """95th percentile of the symmetric surface distances of each label, in mm; lower is better.
+
+    A label's surface is its voxels with a face neighbour outside the label or the image. Each
+    surface voxel's distance to the other surface counts, both ways pooled before the percentile.
+
+    Args:
+        fixed_labels: label map of the fixed image.
+        moved_labels: the moving image's labels on the fixed grid, by nearest neighbour.
+        grid: the fixed grid; for distances in voxels give ``Grid.of_spacing(shape)``.
+        labels: the labels wanted, without 0.
+
+    Returns:
+        Each label's distance; NaN where either map lacks the label.
+    """
+    fixed, moved = _surfaces(fixed_labels, grid), _surfaces(moved_labels, grid)
+    figures = dict.fromkeys([int(label) for label in labels], math.nan)
+    for label in figures:
+        if label in fixed and label in moved:
+            there, _ = cKDTree(moved[label]).query(fixed[label])
+            back, _ = cKDTree(fixed[label]).query(moved[label])
+            figures[label] = float(np.percentile(np.concatenate([there, back]), 95))
+    return figures
+
+
+@torch.no_grad()
+def tre_mm(
+    transform: Transform, fixed_points_mm: Array, moving_points_mm: Array
+) -> dict[str, float]:
+    """Target registration error, ``|transform(fixed) - moving|`` over landmarks, in mm.
+
+    Args:
+        transform: fixed points to moving points.
+        fixed_points_mm: ``(N, d)`` landmarks of the fixed image.
+        moving_points_mm: ``(N, d)`` the same landmarks in the moving image.
+
+    Returns:
+        ``mean``, ``p95`` and ``max``; NaN where there is no point.
+    """
+    fixed, moving = _points(fixed_points_mm, transform), _points(moving_points_mm, transform)
+    if len(fixed) != len(moving):
+        raise InputError(
+            f"{len(fixed)} fixed but {len(moving)} moving landmarks; give them in pairs."
+        )
+    return _spread(transform(fixed) - moving)
+
+
+@torch.no_grad()
+def inverse_error_mm(
+    transform: Transform, inverse: Transform, points_mm: Array
+) -> dict[str, float]:
+    """How far ``inverse(transform(x))`` lands from x, in mm.
+
+    Args:
+        transform: fixed points to moving points.
+        inverse: moving points to fixed points.
+        points_mm: ``(N, d)`` fixed points.
+
+    Returns:
+        ``mean``, ``p95`` and ``max``; NaN where there is no point.
+    """
+    points = _points(points_mm, transform)
+    return _spread(inverse(transform(points)) - points)
+
+
+@torch.no_grad()
+def error_mm(
+    transform: Transform, true_transform: Transform, grid: Grid, mask: Array | None = None
+) -> dict[str, float]:
+    """Distance between a transform and the true one over the voxels of a mask, in mm.
+
+    Args:
+        transform: fixed points to moving points.
+        true_transform: the known truth, in the same direction.
+        grid: the fixed grid.
+        mask: voxels above 0 count; by default all.
+
+    Returns:
+        ``mean``, ``p95`` and ``max``; NaN where the mask is empty.
+    """
+    inside = torch.from_numpy(_mask(mask, grid))
+    gaps = []
+    for rows in grid.slabs():
+        points = grid.points_mm(rows)[inside[rows]]
+        gaps.append(transform(points) - true_transform(points))
+    return _spread(torch.cat(gaps))
+
+
+@torch.no_grad()
+def jacobian_figures(
+    transform: Transform, grid: Grid, mask: Array | None = None, protocol: Protocol = "strict"
+) -> dict[str, float]:
+    """Folding and unevenness: the transform's Jacobian determinants at the fixed grid's voxels.
+
+    Determinants are by central differences of one voxel, in world millimetres. ``strict`` takes the
+    mask eroded by two voxels and the spread of ``log(clip(det, 1e-3, 1e3))``. ``l2r`` does as the
+    Learn2Reg challenge (Hering et al. 2022, doi:10.1109/TMI.2022.3213983): the mask less two voxels
+    at the grid's faces, and ``log(clip(det + 3, 1e-9, 1e9))``. Axes of fewer than five voxels lose
+    none.
+
+    Args:
+        transform: fixed points to moving points.
+        grid: the fixed grid.
+        mask: voxels above 0 count; by default all.
+        protocol: ``strict`` or ``l2r``.
+
+    Returns:
+        ``folding_pct`` (share of voxels with a determinant of 0 or less), ``sd_log_jac`` (standard
+        deviation), ``min_jac`` and ``max_jac``; NaN where nothing is left of the mask.
+    """
+    inner = _mask(mask, grid)
+    inner = _eroded(inner) if protocol == "strict" else inner & _eroded(np.ones_like(inner))
+    if not inner.any():
+        return dict.fromkeys(("folding_pct", "sd_log_jac", "min_jac", "max_jac"), math.nan)
+    det = jacobian_determinant(transform, grid).cpu().numpy()[inner].astype(np.float64)
+    clipped = det.clip(1e-3, 1e3) if protocol == "strict" else (det + 3).clip(1e-9, 1e9)
+    return {
+        "folding_pct": float(100 * (det <= 0).mean()),
+        "sd_log_jac": float(np.log(clipped).std()),
+        "min_jac": float(det.min()),
+        "max_jac": float(det.max()),
+    }
+
+
+@torch.no_grad()
+def image_figures(
+    fixed: Array, moved: Array, grid: Grid, mask: Array | None = None, radius_mm: float = 2.0
+) -> dict[str, float]:
+    """How alike two images are, in figures for a person to read.
+
+    Args:
+        fixed: the fixed image.
+        moved: the moving image on the fixed grid.
+        grid: the fixed grid.
+        mask: weights of voxels from 0 to 1; by default all count.
+        radius_mm: half the edge of the local correlation's window.
+
+    Returns:
+        ``correlation`` (Pearson's, -1 to 1), ``local_correlation`` (the mean squared correlation in
+        a window around each voxel, 0 to 1: one minus the loss `lncc`) and ``rms_difference`` (in
+        the images' units).
+    """
+    a, b = _image(fixed, grid), _image(moved, grid)
+    weight = None if mask is None else _image(mask, grid)
+    local = lncc(a, b, weight, radius_mm=radius_mm, spacing_mm=grid.spacing_mm)
+    return {
+        "correlation": 1 - float(ncc(a, b, weight)),
+        "local_correlation": 1 - float(local),
+        "rms_difference": math.sqrt(float(mse(a, b, weight))),
+    }
+
+
+def _array(values: Array) -> NDArray[Any]:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _on_grid(values: Array, grid: Grid) -> NDArray[Any]:
+    array = _array(values)
+    if array.shape[-grid.ndim :] != grid.shape or array.size != grid.num_voxels:
+        raise InputError(
+            f"an array of shape {array.shape} does not fit the grid {grid.shape}; "
+            "resample it to that grid."
+        )
+    return array.reshape(grid.shape)
+
+
+def _image(values: Array, grid: Grid) -> Tensor:
+    """``(1, 1, *grid.shape)``, float32."""
+    return torch.from_numpy(_on_grid(values, grid).astype(np.float32))[None, None]
+
+
+def _mask(mask: Array | None, grid: Grid) -> NDArray[np.bool_]:
+    """Which voxels count."""
+    return np.ones(grid.shape, bool) if mask is None else _on_grid(mask, grid) > 0
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask less two voxels at its border, along the axes of five voxels or more."""
+    for _ in range(2):
+        kept = mask.copy()
+        for axis, n in enumerate(mask.shape):
+            if n < 5:
+                continue
+            here, source = np.moveaxis(kept, axis, 0), np.moveaxis(mask, axis, 0)
+            here[1:] &= source[:-1]
+            here[:-1] &= source[1:]
+            here[[0, -1]] = False
+        mask = kept
+    return mask
+
+
+def _points(points_mm: Array, transform: Transform) -> Tensor:
+    """``(N, d)`` points, float64."""
+    copied = points_mm if isinstance(points_mm, Tensor) else torch.tensor(np.array(points_mm))
+    points = copied.to(torch.float64)
+    if points.ndim != 2 or points.shape[1] != transform.ndim:
+        raise InputError(
+            f"the transform takes points (N, {transform.ndim}); got {tuple(points.shape)}."
+        )
+    return points
+
+
+def _spread(vectors_mm: Tensor) -> dict[str, float]:
+    """Mean, 95th percentile and maximum of the vectors' lengths."""
+    lengths = torch.linalg.vector_norm(vectors_mm.double(), dim=-1).cpu().numpy()
+    if not lengths.size:
+        return dict.fromkeys(("mean", "p95", "max"), math.nan)
+    p95 = float(np.percentile(lengths, 95))
+    return {"mean": float(lengths.mean()), "p95": p95, "max": float(lengths.max())}
+
+
+def _whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels in an integer dtype that numpy can count."""
+    if labels.dtype.kind == "f":
+        whole = labels.astype(np.int64) if np.isfinite(labels).all() else np.full(1, -1)
+        if not np.array_equal(whole, labels):
+            raise InputError("a label map holds fractions, NaN or Inf; labels are whole numbers.")
+        labels = whole
+    if labels.size and labels.min() < 0:
+        raise InputError("a label map holds negative numbers; labels go from 0 upward.")
+    return labels if labels.dtype.kind == "i" else labels.astype(np.int64)
+
+
+def _ranked(
+    first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Rising values that begin with 0, and both maps with each label replaced by its rank there."""
+    first, second = _whole(first), _whole(second)
+    largest = max(int(labels.max(initial=0)) for labels in (first, second))
+    if largest <= _LARGEST_COUNTED:
+        return np.arange(largest + 1), first, second
+    values = np.unique(np.concatenate([[0], np.unique(first), np.unique(second)]))
+    return values, np.searchsorted(values, first), np.searchsorted(values, second)
+
+
+def _surfaces(labels: Array, grid: Grid) -> dict[int, NDArray[np.float64]]:
+    """World points of each label's surface voxels, ``(N, d)``; all labels but 0 in one pass."""
+    array = _whole(_on_grid(labels, grid))
+    edge = np.zeros(array.shape, bool)
+    for axis in range(array.ndim):
+        along, on_edge = np.moveaxis(array, axis, 0), np.moveaxis(edge, axis, 0)
+        changes = along[1:] != along[:-1]
+        on_edge[1:] |= changes
+        on_edge[:-1] |= changes
+        on_edge[[0, -1]] = True
+    edge &= array != 0
+    order = np.argsort(array[edge], kind="stable")
+    points = np.argwhere(edge)[order] @ grid.world_from_index[:-1, :-1].numpy().T
+    values, starts = np.unique(array[edge][order], return_index=True)
+    return dict(zip(values.tolist(), np.split(points, starts[1:]), strict=False))

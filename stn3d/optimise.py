@@ -1,0 +1,256 @@
+"""The instance localisers: stages of a cascade that find their transform on the very pair.
+
+Every stage sees the pair as the earlier stages left it and finds a residual in fixed space; the
+transform so far becomes ``residual.then(so_far)``. A stage is a function of (pair, so far), so that
+a network can stand in the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import Grid, apply_matrix
+from stn3d.kernels import gaussian_smooth
+from stn3d.losses.similarity import Similarity
+from stn3d.pair import Pair, Scan, dissimilarity
+from stn3d.sampler import sample
+from stn3d.transforms import (
+    LINEAR_KINDS,
+    Affine,
+    DisplacementField,
+    LinearKind,
+    Transform,
+    chain,
+)
+from stn3d.warp import resample_image
+
+Progress = Callable[[str, float, int, float], None]
+"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+
+
+class Stage(Protocol):
+    """A localiser: finds the transform of a pair, given the transform so far."""
+
+    @property
+    def name(self) -> str:
+        """What the progress bar and metrics.json call it."""
+
+    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+        """The transform so far with this stage's residual before it."""
+
+
+@dataclass(frozen=True)
+class LinearStage:
+    """Finds a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
+
+    L-BFGS with a strong Wolfe line search on parameters scaled so that a unit step moves the image
+    by about a millimetre; ends at each level when the loss or the parameters stand still.
+    """
+
+    kind: LinearKind
+    similarity: Similarity = "lncc"
+    factors: tuple[float, ...] = (8, 4, 2)
+    iterations: int = 50
+    radius_vox: float = 2.0
+    tolerance: float = 1e-5
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+        make = LINEAR_KINDS[self.kind]
+        grid = pair.fixed.grid
+        d, centre = grid.ndim, grid.centre_mm
+        start = make.identity_parameters(d)
+        radius_mm = 0.25 * sum(grid.size_mm) / d
+        scale = torch.cat([torch.full((len(start) - d,), 1 / radius_mm), torch.ones(d)]).double()
+        steps = torch.zeros_like(start)
+        for spacing in pair.level_spacings_mm(self.factors):
+            fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+            points = fixed.grid.points_mm().to(fixed.image)
+
+            def loss_of(
+                steps: Tensor, fixed: Scan = fixed, moving: Scan = moving, points: Tensor = points
+            ) -> Tensor:
+                total = make(start + scale * steps, centre).then(so_far)
+                index = apply_matrix(moving.grid.index_from_world, total.forward(points))
+                return dissimilarity(fixed, moving, index, self.similarity, self.radius_vox)
+
+            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
+                progress(self.name, spacing, iteration, loss)
+
+            steps = self._minimise(loss_of, steps, note)
+        return make(start + scale * steps, centre).then(so_far)
+
+    def _minimise(
+        self,
+        loss_of: Callable[[Tensor], Tensor],
+        steps: Tensor,
+        note: Callable[[int, float], None],
+    ) -> Tensor:
+        steps = steps.clone().requires_grad_()
+        optimiser = torch.optim.LBFGS(
+            [steps],
+            max_iter=self.iterations,
+            max_eval=2 * self.iterations,
+            tolerance_grad=0.0,
+            tolerance_change=self.tolerance,
+            line_search_fn="strong_wolfe",
+        )
+        count = 0
+
+        def closure() -> Tensor:
+            nonlocal count
+            optimiser.zero_grad()
+            loss = loss_of(steps)
+            loss.backward()
+            note(count, float(loss.detach()))
+            count += 1
+            return loss
+
+        optimiser.step(closure)
+        return steps.detach()
+
+
+@dataclass(frozen=True)
+class DenseStage:
+    """Finds a diffeomorphic displacement field, coarse to fine.
+
+    Greedy composition of small smooth steps (Christensen et al. 1996, doi:10.1109/83.536892;
+    Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the loss's gradient is smoothed, scaled to
+    a largest step well below a voxel and composed with the field so far, which is then smoothed a
+    little. Each such step is invertible, and so is their composition.
+    """
+
+    similarity: Similarity = "lncc"
+    factors: tuple[float, ...] = (8, 4, 2, 1)
+    iterations: tuple[int, ...] = (100, 100, 100, 20)
+    radius_vox: float = 2.0
+    step_vox: float = 0.5
+    update_sigma_vox: float = 1.73
+    field_sigma_vox: float = 0.7
+    tolerance: float = 1e-3
+    window: int = 10
+    margin_mm: float = 8.0
+
+    @property
+    def name(self) -> str:
+        return "dense"
+
+    def converged(self, losses: list[float]) -> bool:
+        n = self.window
+        if len(losses) < 2 * n:
+            return False
+        before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n
+        return before - now < self.tolerance * abs(before)
+
+    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+        field: DisplacementField | None = None
+        spacings = pair.level_spacings_mm(self.factors)
+        counts = self.iterations[-len(spacings) :]
+        for spacing, count in zip(spacings, counts, strict=True):
+            level = _DenseLevel.of(self, pair, so_far, spacing)
+
+            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
+                progress(self.name, spacing, iteration, loss)
+
+            field = level.run(field, count, note)
+        assert field is not None
+        return field.then(so_far)
+
+
+@dataclass(frozen=True, eq=False)
+class _DenseLevel:
+    """One level of a dense stage.
+
+    The field lives on the fixed level's grid and a margin around it. Inside this class it is kept
+    in voxels along the grid's own axes, ``(1, d, *grid.shape)``; `run` converts.
+    """
+
+    stage: DenseStage
+    fixed: Scan
+    moving: Scan
+    grid: Grid
+    margin: tuple[int, ...]
+    moving_from_fixed_index: Transform
+
+    @classmethod
+    def of(cls, stage: DenseStage, pair: Pair, so_far: Transform, spacing: float) -> _DenseLevel:
+        fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+        grid = fixed.grid.padded(stage.margin_mm)
+        margin = tuple((a - b) // 2 for a, b in zip(grid.shape, fixed.grid.shape, strict=True))
+        world_from_fixed = Affine.from_matrix(fixed.grid.world_from_index)
+        moving_from_world = Affine.from_matrix(moving.grid.index_from_world)
+        index_map = chain(world_from_fixed, so_far, moving_from_world)
+        return cls(stage, fixed, moving, grid, margin, index_map)
+
+    def run(
+        self,
+        start: DisplacementField | None,
+        iterations: int,
+        note: Callable[[int, float], None],
+    ) -> DisplacementField:
+        """Improve a field of a coarser level; ends early when converged."""
+        stage, d = self.stage, self.grid.ndim
+        u = self._voxels_from_mm(start)
+        points = self.grid.points_index(dtype=u.dtype, device=u.device)
+        taper, wall = self._taper(u)
+        losses: list[float] = []
+        for iteration in range(iterations):
+            loss, force = self._force(u, points)
+            losses.append(loss)
+            note(iteration, loss)
+            if stage.converged(losses):
+                break
+            force = gaussian_smooth(force, [stage.update_sigma_vox] * d).mul_(taper)
+            largest = float(force.square().sum(dim=1).max().sqrt())
+            if largest == 0:
+                break
+            step = force.mul_(stage.step_vox / largest)
+            u = step + sample(u, points[None] + step.movedim(1, -1))
+            u = gaussian_smooth(u, [stage.field_sigma_vox] * d).mul_(wall)
+        axes = self.grid.world_from_index[:-1, :-1].to(u)
+        return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), self.grid)
+
+    def _voxels_from_mm(self, field: DisplacementField | None) -> Tensor:
+        """A field's vectors at this grid's voxels, in voxels; zeros where there is none yet."""
+        if field is None:
+            return torch.zeros(1, self.grid.ndim, *self.grid.shape).to(self.fixed.image)
+        u_mm = resample_image(field.displacement_mm, field.grid, self.grid)
+        axes = self.grid.index_from_world[:-1, :-1].to(u_mm)
+        return torch.einsum("ab,nb...->na...", axes, u_mm)
+
+    def _taper(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights ``(1, 1, *shape)``: from 1 at the image down to 0 on the outermost voxels; and
+        1 everywhere but on those."""
+        taper = torch.ones((), dtype=like.dtype, device=like.device)
+        for n, margin in zip(self.grid.shape, self.margin, strict=True):
+            i = torch.arange(n, device=like.device)
+            taper = taper[..., None] * (torch.minimum(i, n - 1 - i) / margin).clamp(max=1).to(like)
+        return taper[None, None], (taper > 0)[None, None].to(like)
+
+    def _force(self, u: Tensor, points: Tensor) -> tuple[float, Tensor]:
+        """The loss and the direction of its steepest descent in mm, in voxels; 0 in the margin."""
+        shape = self.fixed.grid.shape
+        cut = tuple(slice(m, m + n) for m, n in zip(self.margin, shape, strict=True))
+        origin = torch.tensor(self.margin).to(u)
+        mapped = points[cut] - origin + u[0][(slice(None), *cut)].movedim(0, -1)
+        mapped.requires_grad_()
+        index = self.moving_from_fixed_index.forward(mapped)
+        loss = dissimilarity(
+            self.fixed, self.moving, index, self.stage.similarity, self.stage.radius_vox
+        )
+        (gradient,) = torch.autograd.grad(loss, mapped)
+        force = torch.zeros_like(u)
+        # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
+        for axis, spacing in enumerate(self.grid.spacing_mm):
+            force[0, axis][cut] = gradient[..., axis].mul_(
+                -((self.grid.spacing_mm[0] / spacing) ** 2)
+            )
+        return float(loss.detach()), force

@@ -1,0 +1,111 @@
+"""The pair of images as localisers see it: scaled, masked, at every resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import Grid
+from stn3d.losses.similarity import SIMILARITIES, Similarity
+from stn3d.sampler import inside, sample
+from stn3d.warp import resample_image
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One image of a pair, and its coarser versions.
+
+    Args:
+        image: ``(1, C, *grid.shape)`` floating, intensities scaled to about 0 to 1.
+        grid: where its voxels lie.
+        mask: ``(1, 1, *grid.shape)`` weights of voxels from 0 to 1, or None for all.
+    """
+
+    image: Tensor
+    grid: Grid
+    mask: Tensor | None = None
+    _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, repr=False)
+
+    def at(self, spacing_mm: float) -> Scan:
+        """The scan coarsened to a spacing; computed once."""
+        grid = self.grid.coarsened(spacing_mm)
+        if grid.shape == self.grid.shape:
+            return self
+        if grid.shape not in self._levels:
+            mask = None if self.mask is None else resample_image(self.mask, self.grid, grid)
+            self._levels[grid.shape] = Scan(resample_image(self.image, self.grid, grid), grid, mask)
+        return self._levels[grid.shape]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The fixed and the moving scan."""
+
+    fixed: Scan
+    moving: Scan
+
+    @property
+    def finest_mm(self) -> float:
+        """The finest spacing that both scans have."""
+        return max(min(self.fixed.grid.spacing_mm), min(self.moving.grid.spacing_mm))
+
+    def level_spacings_mm(self, factors: Sequence[float], min_voxels: int = 8) -> list[float]:
+        """Multiples of the finest spacing; all but the last are dropped where they leave an image
+        fewer than ``min_voxels`` along its shortest axis (axes of a few thick slices aside)."""
+        extents = [
+            size
+            for scan in (self.fixed, self.moving)
+            for size, n in zip(scan.grid.size_mm, scan.grid.shape, strict=True)
+            if n >= min_voxels
+        ]
+        shortest = min(extents, default=0.0)
+        *coarse, last = (factor * self.finest_mm for factor in factors)
+        return [s for s in coarse if shortest / s >= min_voxels] + [last]
+
+
+def scaled(values: Tensor) -> Tensor:
+    """Intensities with the dimmest half percent at 0 and the foreground's brightest at 1.
+
+    Foreground is whatever is brighter than the dimmest half percent; its brightest half percent
+    ends at 1.25, so that a few bright voxels do not press the rest together.
+    """
+    few = values.flatten()[:: max(1, values.numel() // 1_000_000)].double()
+    low = torch.quantile(few, 0.005)
+    bright = few[few > low]
+    high = torch.quantile(bright, 0.995) if len(bright) else values.max().double()
+    if float(high) <= float(low):
+        low, high = values.min().double(), values.max().double()
+    span = max(float(high - low), torch.finfo(values.dtype).tiny)
+    return ((values - float(low)) / span).clamp(0, 1.25)
+
+
+def dissimilarity(
+    fixed: Scan, moving: Scan, index: Tensor, similarity: Similarity, radius_vox: float = 2.0
+) -> Tensor:
+    """The loss between the fixed scan and the moving scan read at ``(*fixed.shape, d)`` indices.
+
+    Voxels outside either image or mask do not count.
+    """
+    moved = sample(moving.image, index[None])
+    weight = _weight(fixed, moving, index.detach())
+    if similarity == "lncc":
+        spacing = fixed.grid.spacing_mm
+        options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
+    else:
+        options = {}
+    loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
+    return loss
+
+
+def _weight(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
+    """What counts: inside the moving image and both masks; None where everything does."""
+    within = inside(index, moving.grid.shape)
+    if fixed.mask is None and moving.mask is None and bool(within.all()):
+        return None
+    weight = within[None, None].to(fixed.image)
+    if moving.mask is not None:
+        weight = weight * sample(moving.mask, index[None])
+    return weight if fixed.mask is None else weight * fixed.mask

@@ -1,0 +1,318 @@
+"""Register a pair of images: images -> initial transform -> cascade -> transform -> figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stn3d.errors import InputError
+from stn3d.evaluate import Case, evaluate
+from stn3d.grid import Grid
+from stn3d.initialise import Candidate, InitialMethod, initial_candidates
+from stn3d.io import (
+    Image,
+    ImageSource,
+    read_image,
+    read_labels,
+    read_mask,
+    read_transform,
+    require_same_grid,
+)
+from stn3d.losses.similarity import Similarity
+from stn3d.optimise import Progress
+from stn3d.pair import Pair, Scan, scaled
+from stn3d.registration import Registration, versions
+from stn3d.settings import INITIAL_METHODS, Device, Kind, Preset, Settings, settings_from
+from stn3d.transforms import Affine, Chain, DisplacementField, Transform, chain
+from stn3d.warp import overlap, warp_image
+
+
+def register(
+    fixed: ImageSource,
+    moving: ImageSource,
+    *,
+    kind: Kind | None = None,
+    metric: Similarity | None = None,
+    preset: Preset | None = None,
+    init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
+    fixed_mask: ImageSource | None = None,
+    moving_mask: ImageSource | None = None,
+    fixed_labels: ImageSource | None = None,
+    moving_labels: ImageSource | None = None,
+    fixed_volume: int | None = None,
+    moving_volume: int | None = None,
+    device: Device | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Find the transform that brings the moving image onto the fixed image.
+
+    Args:
+        fixed: the image that stays: a path, nibabel image, MetaTensor or (tensor, Grid).
+        moving: the image that is moved; it need share neither shape, spacing nor orientation.
+        kind: ``rigid``, ``similarity``, ``affine`` or ``deformable`` (the default).
+        metric: ``lncc`` (the default), ``ncc`` or ``mse``.
+        preset: ``fast``, ``default`` or ``accurate``.
+        init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
+            the path of one.
+        fixed_mask: voxels of the fixed image that count.
+        moving_mask: voxels of the moving image that count.
+        fixed_labels: with moving_labels: figures of their overlap (they do not steer anything).
+        moving_labels: see fixed_labels.
+        fixed_volume: which volume of a 4D fixed image.
+        moving_volume: which volume of a 4D moving image.
+        device: ``auto`` (the default), ``cpu`` or ``cuda``.
+        threads: CPU threads.
+        seed: for whatever is drawn.
+        config: a YAML file, or a mapping, of any of the settings in `stn3d.settings.Settings`.
+        progress: called with stage, level's spacing in mm, iteration and loss.
+
+    Returns:
+        The registration.
+
+    Raises:
+        InputError: an image, mask, label map or setting is of no use; the message says why.
+    """
+    options = {
+        "kind": kind,
+        "metric": metric,
+        "preset": preset,
+        "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+    }
+    settings = settings_from(options, config)
+    start = init if isinstance(init, Transform) else _initial_from(settings.init)
+    clock = Clock()
+    with clock("read"):
+        case, moving_mask_image = _read_case(
+            fixed,
+            moving,
+            (fixed_mask, moving_mask),
+            (fixed_labels, moving_labels),
+            (fixed_volume, moving_volume),
+        )
+    with _threads(settings.threads):
+        return _run(case, moving_mask_image, settings, start, clock, progress)
+
+
+def _run(
+    case: Case,
+    moving_mask: Image | None,
+    settings: Settings,
+    start: Transform | None,
+    clock: Clock,
+    progress: Progress | None,
+) -> Registration:
+    history = _History(progress)
+    device = _device(settings.device)
+    with clock("prepare"):
+        pair = Pair(
+            _scan(case.fixed, case.fixed_mask, device), _scan(case.moving, moving_mask, device)
+        )
+    with clock("initialise"):
+        if start is None:
+            method: InitialMethod = settings.init  # type: ignore[assignment]
+            candidates = initial_candidates(pair, method, settings.metric)
+        else:
+            share = overlap(case.moving.grid, start, case.fixed.grid)
+            candidates = [Candidate("given", start, math.nan, share)]
+        transform = candidates[0].transform
+        _require_overlap(candidates[0], case)
+    for stage in settings.stages():
+        with clock(stage.name):
+            transform = stage(pair, transform, history)
+    del pair
+    transform = _final(transform)
+    with clock("inverse"):
+        inverse, residual_mm = _inverted(transform)
+    with clock("warp"):
+        moved = warp_image(case.moving.values, case.moving.grid, transform, case.fixed.grid)
+    with clock("evaluate"):
+        identity = Affine.identity(case.fixed.grid.ndim)
+        before, after = evaluate(case, identity), evaluate(case, transform, inverse, moved)
+        after["inverse_residual_mm"] = residual_mm
+    metrics = {
+        "fixed": _about(case.fixed),
+        "moving": _about(case.moving),
+        "before": before,
+        "after": after,
+        "initial": [
+            {"name": c.name, "loss": None if math.isnan(c.loss) else c.loss, "overlap": c.overlap}
+            for c in candidates
+        ],
+        "stages": history.levels,
+        "settings": dataclasses.asdict(settings),
+        "seed": settings.seed,
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+    image = dataclasses.replace(case.fixed, values=moved, name=f"moved {case.moving.name}")
+    return Registration(transform, inverse, image, case.fixed, metrics)
+
+
+class Clock:
+    """Seconds by step, in the order of the steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - begin, 3)
+
+
+class _History:
+    """Passes progress on and keeps the first and last loss of every level."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.levels: list[dict[str, Any]] = []
+
+    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+        last = self.levels[-1] if self.levels else {}
+        if (last.get("stage"), last.get("spacing_mm")) != (stage, spacing_mm):
+            last = {"stage": stage, "spacing_mm": spacing_mm, "first_loss": loss}
+            self.levels.append(last)
+        last |= {"last_loss": loss, "evaluations": iteration + 1}
+        if self.progress is not None:
+            self.progress(stage, spacing_mm, iteration, loss)
+
+
+def _read_case(
+    fixed: ImageSource,
+    moving: ImageSource,
+    masks: tuple[ImageSource | None, ImageSource | None],
+    labels: tuple[ImageSource | None, ImageSource | None],
+    volumes: tuple[int | None, int | None],
+) -> tuple[Case, Image | None]:
+    """The pair, checked; and the moving mask, which figures do not need."""
+    images = [
+        read_image(source, role, volume)
+        for source, role, volume in zip((fixed, moving), ("fixed", "moving"), volumes, strict=True)
+    ]
+    if images[0].grid.ndim != images[1].grid.ndim:
+        raise InputError(
+            f"the fixed image {images[0].name} is {images[0].grid.ndim}D and the moving image "
+            f"{images[1].name} is {images[1].grid.ndim}D; give two images of one dimension."
+        )
+    if (labels[0] is None) != (labels[1] is None):
+        given, other = ("fixed", "moving") if labels[1] is None else ("moving", "fixed")
+        raise InputError(f"only {given} labels are given; give --{other}-labels too, or neither.")
+    extras: list[Image | None] = []
+    for read, sources, what in ((read_mask, masks, "mask"), (read_labels, labels, "labels")):
+        for source, image, role in zip(sources, images, ("fixed", "moving"), strict=True):
+            extra = None
+            if source is not None:
+                extra = read(source, f"{role} {what}", ndim=image.grid.ndim)
+                require_same_grid(extra, image, f"{role} {what}")
+            extras.append(extra)
+    fixed_mask, moving_mask, fixed_labels, moving_labels = extras
+    case = Case(images[0], images[1], fixed_labels, moving_labels, fixed_mask=fixed_mask)
+    return case, moving_mask
+
+
+def _scan(image: Image, mask: Image | None, device: torch.device) -> Scan:
+    weight = None if mask is None else mask.values.float().to(device)
+    return Scan(scaled(image.values).to(device), image.grid, weight)
+
+
+def _initial_from(init: str) -> Transform | None:
+    """None for a method's name, else the transform in the file."""
+    if init in INITIAL_METHODS or init == "given":
+        return None
+    if not Path(init).exists():
+        methods = ", ".join(INITIAL_METHODS)
+        raise InputError(f"--init {init} is neither a file nor one of {methods}.")
+    return read_transform(init)
+
+
+def _require_overlap(best: Candidate, case: Case) -> None:
+    if best.transform.ndim != case.fixed.grid.ndim:
+        raise InputError(
+            f"the initial transform is {best.transform.ndim}D and the images are "
+            f"{case.fixed.grid.ndim}D; give one of their dimension."
+        )
+    if best.overlap == 0:
+        raise InputError(
+            f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "
+            f"({best.name}); use --init auto, or mend the headers."
+        )
+
+
+def _device(name: Device) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "--device cuda is asked for and torch sees no CUDA device; use cpu or auto."
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _parts(transform: Transform) -> tuple[Transform, ...]:
+    return transform.transforms if isinstance(transform, Chain) else (transform,)
+
+
+def _final(transform: Transform) -> Transform:
+    """The transform as it will be saved: on the CPU, fields rounded to a 256th of a voxel."""
+    return chain(
+        *[
+            _rounded(part.displacement_mm.cpu(), part.grid)
+            if isinstance(part, DisplacementField)
+            else part
+            for part in _parts(transform)
+        ]
+    )
+
+
+def _rounded(displacement_mm: Tensor, grid: Grid) -> DisplacementField:
+    """Fewer random bits, so that files shrink; the rounded field is the one that is used."""
+    quantum = 2.0 ** math.floor(math.log2(min(grid.spacing_mm) / 256))
+    return DisplacementField((displacement_mm / quantum).round() * quantum, grid)
+
+
+def _inverted(transform: Transform) -> tuple[Transform, float]:
+    """The inverse and the largest residual of its fields, in mm."""
+    parts: list[Transform] = []
+    residual_mm = 0.0
+    for part in reversed(_parts(transform)):
+        if isinstance(part, DisplacementField):
+            field, left = part.invert()
+            parts.append(_rounded(field.displacement_mm, field.grid))
+            residual_mm = max(residual_mm, left)
+        else:
+            parts.append(part.inverse())
+    return chain(*parts), residual_mm
+
+
+def _about(image: Image) -> dict[str, Any]:
+    spacing = [round(s, 6) for s in image.grid.spacing_mm]
+    return {"name": image.name, "shape": list(image.grid.shape), "spacing_mm": spacing}

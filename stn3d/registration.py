@@ -1,0 +1,85 @@
+"""What a registration gives back, and the files it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from stn3d.apply import Interpolations, apply
+from stn3d.errors import InputError
+from stn3d.io import Image, ImageSource, whole, write_image, write_transform
+from stn3d.transforms import Transform
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """The outcome of registering a pair.
+
+    Args:
+        transform: fixed points to moving points, world RAS+ mm.
+        inverse: moving points to fixed points.
+        moved: the moving image on the fixed image's grid.
+        fixed: the fixed image.
+        metrics: figures before and after, timings, versions, settings; what metrics.json holds.
+    """
+
+    transform: Transform
+    inverse: Transform
+    moved: Image
+    fixed: Image
+    metrics: dict[str, Any]
+
+    def apply(self, image: ImageSource, interpolation: Interpolations = "auto") -> Image:
+        """Another image of the moving side (or its labels) on the fixed image's grid."""
+        return apply(self.transform, image, self.fixed, interpolation)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder = make_folder(folder)
+        with ExitStack() as files:
+
+            def part(name: str) -> Path:
+                return files.enter_context(whole(folder / name))
+
+            write_image(part("moved.nii.gz"), self.moved.values, self.fixed)
+            write_transform(part("transform.h5"), self.transform)
+            write_transform(part("inverse.h5"), self.inverse)
+            text = json.dumps(self.metrics, indent=2) + "\n"
+            part("metrics.json").write_text(text, encoding="utf8")
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """A folder for results, created if need be.
+
+    Raises:
+        InputError: it cannot be created or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"cannot make the folder {folder}: {reason}; give another --out."
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {folder} is not writable; give another --out.")
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """The versions that an outcome depends on."""
+    packages = ("stn3d", "torch", "numpy", "nibabel", "simpleitk")
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in packages if name != "stn3d"
+    }

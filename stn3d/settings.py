@@ -1,0 +1,210 @@
+"""What a registration can be told: kind, metric, preset, start, and each stage's own settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from stn3d.errors import InputError
+from stn3d.initialise import InitialMethod
+from stn3d.losses.similarity import Similarity
+from stn3d.optimise import DenseStage, LinearStage, Stage
+from stn3d.transforms import LinearKind
+
+Kind = Literal["rigid", "similarity", "affine", "deformable"]
+Preset = Literal["fast", "default", "accurate"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the outcome of a registration, besides the images.
+
+    Args:
+        kind: the most general transform looked for.
+        metric: the similarity of the images, for all stages.
+        preset: what the stages' settings start from.
+        init: the initial transform's method, or the path of a transform file.
+        device: ``auto`` takes CUDA where there is one.
+        threads: CPU threads; None leaves torch's choice.
+        seed: for whatever is drawn; the stages of today draw nothing.
+        linear: steps of the rigid, similarity and affine stages.
+        dense: the dense stage.
+    """
+
+    kind: Kind = "deformable"
+    metric: Similarity = "lncc"
+    preset: Preset = "default"
+    init: str = "auto"
+    device: Device = "auto"
+    threads: int | None = None
+    seed: int = 0
+    linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
+    dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())
+
+    def stages(self) -> list[Stage]:
+        """The cascade: rigid, then affine, then dense, as far as the kind goes."""
+        linear: list[LinearKind] = ["rigid"]
+        if self.kind in ("affine", "deformable"):
+            linear.append("affine")
+        elif self.kind == "similarity":
+            linear.append("similarity")
+        stages: list[Stage] = []
+        for kind in linear:
+            # Only the last word on the transform is worth the finer levels.
+            final = kind == self.kind
+            factors = self.linear.final_factors if final else self.linear.factors
+            stages.append(
+                LinearStage(
+                    kind,
+                    self.metric,
+                    factors,
+                    self.linear.iterations,
+                    self.linear.radius_vox,
+                    self.linear.tolerance,
+                )
+            )
+        if self.kind == "deformable":
+            stages.append(dataclasses.replace(self.dense, similarity=self.metric))
+        return stages
+
+
+@dataclass(frozen=True)
+class LinearSettings:
+    """Levels and effort of the linear stages; see `stn3d.optimise.LinearStage`.
+
+    Args:
+        factors: levels, in multiples of the finest spacing, where another stage follows.
+        final_factors: levels where the linear transform is the answer.
+        iterations: at most this many on each level.
+        radius_vox: half the window of the local correlation, in voxels of the level.
+        tolerance: a level ends when the loss changes by less.
+    """
+
+    factors: tuple[float, ...] = (8, 4)
+    final_factors: tuple[float, ...] = (8, 4, 2)
+    iterations: int = 50
+    radius_vox: float = 2.0
+    tolerance: float = 1e-5
+
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "fast": {"dense": {"factors": (8, 4, 2), "iterations": (60, 60, 40)}},
+    "default": {"dense": {"factors": (8, 4, 2, 1), "iterations": (100, 100, 60, 15)}},
+    "accurate": {
+        "linear": {"final_factors": (8, 4, 2, 1)},
+        "dense": {
+            "factors": (8, 4, 2, 1),
+            "iterations": (200, 200, 200, 60),
+            "tolerance": 3e-4,
+        },
+    },
+}
+
+
+def settings_from(
+    options: Mapping[str, Any], config: str | os.PathLike[str] | Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from a preset, then a config, then options; the later wins.
+
+    Args:
+        options: keys of `Settings`; a value of None counts as not given.
+        config: a YAML (or JSON) file of the same keys, or its mapping; ``linear`` and ``dense``
+            hold mappings of their own.
+
+    Raises:
+        InputError: an unknown key (the nearest right one is named) or a value that does not fit.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    read = _read(config)
+    merged = {**read, **given}
+    preset = merged.get("preset", "default")
+    _check_choice("preset", preset, Preset)
+    return _build(Settings, {**merged, "preset": preset}, PRESETS[preset], where="")
+
+
+def _read(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    path = Path(config)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no config {path}; check the path.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the config {path} cannot be read as YAML or JSON: {reason}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"the config {path} holds no keys; write lines such as 'kind: affine'.")
+    return content
+
+
+def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where: str) -> Any:
+    """A settings dataclass from values over a base; both may hold mappings for nested ones."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hidden = {"similarity"} if cls is DenseStage else set()
+    defaults = cls()
+    chosen: dict[str, Any] = {}
+    for key in {**base, **values}:
+        if key not in fields or key in hidden:
+            near = difflib.get_close_matches(str(key), sorted(set(fields) - hidden), 1, 0)
+            raise InputError(f"unknown setting {where}{key}; did you mean {where}{near[0]}?")
+        default = getattr(defaults, key)
+        value = values.get(key, base.get(key))
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise InputError(f"the setting {where}{key} holds keys of its own; indent them.")
+            inner = values.get(key, {})
+            chosen[key] = _build(type(default), inner, base.get(key, {}), f"{where}{key}.")
+        else:
+            chosen[key] = _fitting(f"{where}{key}", value, default)
+    if cls is Settings:
+        choices = {"kind": Kind, "metric": Similarity, "device": Device}
+        for key, choice in choices.items():
+            _check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
+        if chosen.get("threads") is not None:
+            chosen["threads"] = _fitting("threads", chosen["threads"], 1)
+    return cls(**chosen)
+
+
+def _fitting(name: str, value: Any, default: Any) -> Any:
+    """The value in the default's type, if it is a number, text or a list of numbers that fits."""
+    if default is None or isinstance(default, str):
+        return value if default is None else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, tuple):
+        items = value if isinstance(value, list | tuple) else [value]
+        if items and all(isinstance(v, int | float) and v > 0 for v in items):
+            whole = all(isinstance(v, int) for v in default) and name.endswith("iterations")
+            return tuple(int(v) if whole else v for v in items)
+        raise InputError(f"the setting {name} is {value!r}; give a list of positive numbers.")
+    if isinstance(default, int) and number and float(value).is_integer() and value >= 0:
+        if name != "seed" and value == 0:
+            raise InputError(f"the setting {name} is 0; give at least 1.")
+        return int(value)
+    if isinstance(default, float) and number and value >= 0:
+        return float(value)
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    raise InputError(f"the setting {name} is {value!r}; give {kind}, not negative.")
+
+
+def _check_choice(name: str, value: Any, choice: Any) -> None:
+    known = get_args(choice)
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, 1, 0)[0]
+        listed = ", ".join(known)
+        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
+
+
+INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

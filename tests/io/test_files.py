@@ -1,0 +1,68 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stn3d.errors import InputError
+from stn3d.io import check_output, whole
+
+
+def write_and_fail(path: Path, error: Exception) -> None:
+    with whole(path) as part:
+        part.write_text("half")
+        raise error
+
+
+def test_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    with whole(path) as part:
+        part.write_text("half")
+        assert not path.exists()
+        assert part.parent == path.parent
+        assert part.name.endswith("a.nii.gz")
+    assert path.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_and_fail(path, RuntimeError("in the middle"))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_success_replaces_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with whole(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(InputError, match=r"cannot write .*a\.txt: No space left"):
+        write_and_fail(path, OSError(28, "No space left on device"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"there is no folder .*missing; create it"):
+        check_output(tmp_path / "missing" / "a.txt")
+    with pytest.raises(InputError, match="there is no folder"):
+        check_output(tmp_path / "file" / "a.txt")
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        check_output(tmp_path)
+    assert check_output(str(tmp_path / "a.txt")) == tmp_path / "a.txt"
+
+
+def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # as root, every folder is writable
+    with pytest.raises(InputError, match="is not writable; choose another"), whole(tmp_path / "a"):
+        pytest.fail("the body must not run")

@@ -1,0 +1,81 @@
+"""Points as CSV: read, kept columns, bad rows told by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn3d.errors import InputError
+from stn3d.io import read_points, write_points
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_points_and_their_other_columns_come_back(tmp_path: Path) -> None:
+    text = 'x,y,z,name,weight\n1,-2.5,3e1,"left, upper",0.5\n0.125,0,-7,b,\n'
+    points, table = read_points(write(tmp_path / "a.csv", text))
+    assert points.dtype == torch.float64
+    assert points.tolist() == [[1, -2.5, 30], [0.125, 0, -7]]
+    assert table.header == ("x", "y", "z", "name", "weight")
+    assert table.others == (("left, upper", "0.5"), ("b", ""))
+    write_points(tmp_path / "b.csv", points + 1, table)
+    assert (tmp_path / "b.csv").read_text() == (
+        'x,y,z,name,weight\n2.000000,-1.500000,31.000000,"left, upper",0.5\n'
+        "1.125000,1.000000,-6.000000,b,\n"
+    )
+    again, kept = read_points(tmp_path / "b.csv")
+    assert torch.equal(again, points + 1)
+    assert kept == table
+
+
+def test_plane_points_and_headers_of_other_hands(tmp_path: Path) -> None:
+    points, table = read_points(write(tmp_path / "a.csv", "\ufeffX_mm, Y_mm ,id\r\n1,2,7\r\n\r\n"))
+    assert points.tolist() == [[1, 2]]
+    assert table.others == (("7",),)
+
+
+def test_points_without_a_table(tmp_path: Path) -> None:
+    for d in (2, 3):
+        points = torch.randn(5, d, generator=torch.Generator().manual_seed(d)).double()
+        write_points(tmp_path / "a.csv", points)
+        assert torch.allclose(read_points(tmp_path / "a.csv")[0], points, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y,z\n1,2,3\n1,two,3\n", r"a\.csv, line 3: 1,two,3 is not 3 numbers"),
+        ("x,y,z\n1,2,nan\n", "line 2: 1,2,nan is not 3 numbers"),
+        ("x,y,z\n\n1,2\n", "line 3: 2 columns where the header has 3"),
+        ("x,y\n1,2,3\n", "line 2: 3 columns where the header has 2"),
+        ("1,2,3\n4,5,6\n", r"line 1: the header must begin with x,y,z .* it is 1,2,3"),
+        ("x;y;z\n1;2;3\n", "separated by commas; it is x;y;z"),
+        ("x,y,z\n", "holds no points"),
+        ("", "it is empty"),
+    ],
+)
+def test_bad_tables_are_told_by_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_points(write(tmp_path / "a.csv", text))
+
+
+def test_what_is_no_text_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no file of points"):
+        read_points(tmp_path / "missing.csv")
+    with pytest.raises(InputError, match=r"there is no file of points .*directory"):
+        read_points(tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"\x89\xff\xfe\x00x,y")
+    with pytest.raises(InputError, match="is no text"):
+        read_points(tmp_path / "a.csv")
+
+
+def test_table_of_other_points(tmp_path: Path) -> None:
+    _, table = read_points(write(tmp_path / "a.csv", "x,y\n1,2\n"))
+    with pytest.raises(ValueError, match="2 points do not fit a table of 1"):
+        write_points(tmp_path / "b.csv", torch.zeros(2, 2), table)
+    assert not (tmp_path / "b.csv").exists()
