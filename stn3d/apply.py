@@ -36,8 +36,8 @@ def apply(
     Raises:
         InputError: an image is of no use, or its dimension is not the transform's.
     """
-    reference = read_image(like, "like", allow_constant=True)
-    source = read_image(image, "moving", volume, allow_constant=True)
+    reference = read_image(like, "like", 0, allow_constant=True)  # all volumes share one grid
+    source = read_image(image, "image", volume, allow_constant=True)
     for one in (reference, source):
         if one.grid.ndim != transform.ndim:
             raise InputError(
@@ -45,14 +45,19 @@ def apply(
                 "give images of the transform's dimension."
             )
     if interpolation == "auto":
-        interpolation = "label" if looks_like_labels(source.values) else "linear"
+        interpolation = auto_interpolation(source)
     if interpolation == "label":
-        labels = read_labels(image, "moving labels")
+        labels = read_labels(image, "labels", volume)
         values = warp_labels(labels.values, labels.grid, transform, reference.grid, smooth=True)
     else:
         how: Interpolation = interpolation
         values = warp_image(source.values, source.grid, transform, reference.grid, how)
     return dataclasses.replace(reference, values=values, name=f"moved {source.name}")
+
+
+def auto_interpolation(image: Image) -> Literal["linear", "label"]:
+    """What ``auto`` takes for an image: ``label`` if it `looks_like_labels`, else ``linear``."""
+    return "label" if looks_like_labels(image.values) else "linear"
 
 
 def looks_like_labels(values: Tensor) -> bool:

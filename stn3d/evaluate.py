@@ -9,9 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn3d.io import Image
+from stn3d.errors import InputError
+from stn3d.io import (
+    Image,
+    ImageSource,
+    read_image,
+    read_labels,
+    read_mask,
+    require_same_grid,
+)
 from stn3d.metrics import (
     dice,
+    eroded,
     error_mm,
     hd95_mm,
     image_figures,
@@ -63,6 +72,61 @@ class Case:
         return values > low + 0.02 * (high - low)
 
 
+def read_case(
+    fixed: ImageSource,
+    moving: ImageSource,
+    masks: tuple[ImageSource | None, ImageSource | None],
+    labels: tuple[ImageSource | None, ImageSource | None],
+    volumes: tuple[int | None, int | None],
+) -> tuple[Case, Image | None]:
+    """Read a pair and what is known about it, and check that it fits together.
+
+    Args:
+        fixed: the fixed image.
+        moving: the moving image, of the same dimension.
+        masks: of the fixed and of the moving image, each on its image's grid.
+        labels: of both images or of none, each on its image's grid.
+        volumes: which volume of a 4D fixed and moving image.
+
+    Returns:
+        The case; and the moving mask, which figures do not need.
+
+    Raises:
+        InputError: an image, mask or label map is of no use; the message says why.
+    """
+    images = [
+        read_image(source, role, volume)
+        for source, role, volume in zip((fixed, moving), ("fixed", "moving"), volumes, strict=True)
+    ]
+    if images[0].grid.ndim != images[1].grid.ndim:
+        raise InputError(
+            f"the fixed image {images[0].name} is {images[0].grid.ndim}D and the moving image "
+            f"{images[1].name} is {images[1].grid.ndim}D; give two images of one dimension."
+        )
+    if (labels[0] is None) != (labels[1] is None):
+        given, other = ("fixed", "moving") if labels[1] is None else ("moving", "fixed")
+        raise InputError(f"only {given} labels are given; give --{other}-labels too, or neither.")
+    extras: list[Image | None] = []
+    for read, sources, what in ((read_mask, masks, "mask"), (read_labels, labels, "labels")):
+        for source, image, role in zip(sources, images, ("fixed", "moving"), strict=True):
+            extra = None
+            if source is not None:
+                extra = read(source, f"{role} {what}", ndim=image.grid.ndim)
+                require_same_grid(extra, image, f"{role} {what}")
+                _require_no_negatives(extra, f"{role} {what}")
+            extras.append(extra)
+    fixed_mask, moving_mask, fixed_labels, moving_labels = extras
+    case = Case(images[0], images[1], fixed_labels, moving_labels, fixed_mask=fixed_mask)
+    return case, moving_mask
+
+
+def _require_no_negatives(image: Image, what: str) -> None:
+    if image.values.dtype != torch.bool and bool((image.values < 0).any()):
+        raise InputError(
+            f"the {what} {image.name} hold negative numbers; give labels from 0 upward."
+        )
+
+
 @torch.no_grad()
 def evaluate(
     case: Case,
@@ -99,7 +163,7 @@ def evaluate(
     if case.true_transform is not None:
         figures["error_mm"] = error_mm(transform, case.true_transform, grid, region)
     if inverse is not None:
-        points = grid.points_mm()[region]
+        points = grid.points_mm()[torch.from_numpy(eroded(region.numpy()))]
         few = points[:: max(1, len(points) // 100_000)]
         figures["inverse_mm"] = inverse_error_mm(transform, inverse, few)
     return {key: _plain(value) for key, value in figures.items()}

@@ -193,7 +193,7 @@ def jacobian_figures(
         deviation), ``min_jac`` and ``max_jac``; NaN where nothing is left of the mask.
     """
     inner = _mask(mask, grid)
-    inner = _eroded(inner) if protocol == "strict" else inner & _eroded(np.ones_like(inner))
+    inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
     if not inner.any():
         return dict.fromkeys(("folding_pct", "sd_log_jac", "min_jac", "max_jac"), math.nan)
     det = jacobian_determinant(transform, grid).cpu().numpy()[inner].astype(np.float64)
@@ -258,8 +258,12 @@ def _mask(mask: Array | None, grid: Grid) -> NDArray[np.bool_]:
     return np.ones(grid.shape, bool) if mask is None else _on_grid(mask, grid) > 0
 
 
-def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask less two voxels at its border, along the axes of five voxels or more."""
+def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask less two voxels at its border, along the axes of five voxels or more.
+
+    Args:
+        mask: of a grid's shape; the outside of the grid counts as outside of the mask.
+    """
     for _ in range(2):
         kept = mask.copy()
         for axis, n in enumerate(mask.shape):

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 
 from stn3d.grid import Grid, apply_matrix
@@ -48,8 +51,8 @@ class Stage(Protocol):
 class LinearStage:
     """Finds a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
 
-    L-BFGS with a strong Wolfe line search on parameters scaled so that a unit step moves the image
-    by about a millimetre; ends at each level when the loss or the parameters stand still.
+    L-BFGS (Nocedal 1980, by SciPy) on parameters scaled so that a unit moves the image by about a
+    millimetre; a level ends when the loss changes by less than the tolerance, relatively.
     """
 
     kind: LinearKind
@@ -57,7 +60,7 @@ class LinearStage:
     factors: tuple[float, ...] = (8, 4, 2)
     iterations: int = 50
     radius_vox: float = 2.0
-    tolerance: float = 1e-5
+    tolerance: float = 1e-6
 
     @property
     def name(self) -> str:
@@ -85,37 +88,35 @@ class LinearStage:
             def note(iteration: int, loss: float, spacing: float = spacing) -> None:
                 progress(self.name, spacing, iteration, loss)
 
-            steps = self._minimise(loss_of, steps, note)
+            steps = self._minimise(loss_of, steps, 0.5 * spacing, note)
         return make(start + scale * steps, centre).then(so_far)
 
     def _minimise(
         self,
         loss_of: Callable[[Tensor], Tensor],
-        steps: Tensor,
+        start: Tensor,
+        first_step_mm: float,
         note: Callable[[int, float], None],
     ) -> Tensor:
-        steps = steps.clone().requires_grad_()
-        optimiser = torch.optim.LBFGS(
-            [steps],
-            max_iter=self.iterations,
-            max_eval=2 * self.iterations,
-            tolerance_grad=0.0,
-            tolerance_change=self.tolerance,
-            line_search_fn="strong_wolfe",
-        )
-        count = 0
+        """The steps of least loss; the first trial moves about ``first_step_mm``."""
+        count, unit = 0, 0.0
 
-        def closure() -> Tensor:
-            nonlocal count
-            optimiser.zero_grad()
+        def evaluated(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            nonlocal count, unit
+            steps = (start + first_step_mm * torch.from_numpy(x)).requires_grad_()
             loss = loss_of(steps)
-            loss.backward()
-            note(count, float(loss.detach()))
+            (gradient,) = torch.autograd.grad(loss, steps)
+            # Scaled so that the first gradient is the first trial step.
+            unit = unit or 1 / max(first_step_mm * float(gradient.norm()), 1e-12)
+            value = float(loss.detach())
+            note(count, value)
             count += 1
-            return loss
+            return unit * value, unit * first_step_mm * gradient.numpy()
 
-        optimiser.step(closure)
-        return steps.detach()
+        options = {"maxiter": self.iterations, "ftol": self.tolerance, "gtol": 0.0}
+        x0 = np.zeros(len(start))
+        result = minimize(evaluated, x0, jac=True, method="L-BFGS-B", options=options)
+        return start + first_step_mm * torch.from_numpy(result.x)
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,12 @@ class _DenseLevel:
         mapped.requires_grad_()
         index = self.moving_from_fixed_index.forward(mapped)
         loss = dissimilarity(
-            self.fixed, self.moving, index, self.stage.similarity, self.stage.radius_vox
+            self.fixed,
+            self.moving,
+            index,
+            self.stage.similarity,
+            self.stage.radius_vox,
+            pull=False,
         )
         (gradient,) = torch.autograd.grad(loss, mapped)
         force = torch.zeros_like(u)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.losses.similarity import SIMILARITIES, Similarity
-from stn3d.sampler import inside, sample
+from stn3d.sampler import sample
 from stn3d.warp import resample_image
 
 
@@ -83,14 +83,29 @@ def scaled(values: Tensor) -> Tensor:
 
 
 def dissimilarity(
-    fixed: Scan, moving: Scan, index: Tensor, similarity: Similarity, radius_vox: float = 2.0
+    fixed: Scan,
+    moving: Scan,
+    index: Tensor,
+    similarity: Similarity,
+    radius_vox: float = 2.0,
+    pull: bool = True,
 ) -> Tensor:
     """The loss between the fixed scan and the moving scan read at ``(*fixed.shape, d)`` indices.
 
-    Voxels outside either image or mask do not count.
+    Voxels outside either image or mask do not count; towards the faces of the moving image their
+    weight fades over one voxel, so that the loss has no jumps.
+
+    Args:
+        fixed: the fixed scan.
+        moving: the moving scan, on a grid of its own.
+        index: where each fixed voxel falls, in indices of the moving grid.
+        similarity: which loss.
+        radius_vox: half the window of the local correlation, in voxels.
+        pull: whether the gradient includes how the weights change. A line search needs that; a
+            dense force must not gain by pushing voxels out of the image.
     """
     moved = sample(moving.image, index[None])
-    weight = _weight(fixed, moving, index.detach())
+    weight = _weight(fixed, moving, index if pull else index.detach())
     if similarity == "lncc":
         spacing = fixed.grid.spacing_mm
         options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
@@ -102,10 +117,13 @@ def dissimilarity(
 
 def _weight(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
     """What counts: inside the moving image and both masks; None where everything does."""
-    within = inside(index, moving.grid.shape)
-    if fixed.mask is None and moving.mask is None and bool(within.all()):
+    top = torch.tensor(moving.grid.shape).to(index) - 1
+    fade = (torch.minimum(index, top - index) + 0.5).clamp(0, 1)
+    fade = torch.where(top > 0, fade, (fade > 0).to(fade))  # one slice has no inside to fade from
+    within = fade.prod(dim=-1)
+    if fixed.mask is None and moving.mask is None and bool((within == 1).all()):
         return None
-    weight = within[None, None].to(fixed.image)
+    weight = within[None, None]
     if moving.mask is not None:
         weight = weight * sample(moving.mask, index[None])
     return weight if fixed.mask is None else weight * fixed.mask

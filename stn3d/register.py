@@ -15,18 +15,10 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.evaluate import Case, evaluate
+from stn3d.evaluate import Case, evaluate, read_case
 from stn3d.grid import Grid
 from stn3d.initialise import Candidate, InitialMethod, initial_candidates
-from stn3d.io import (
-    Image,
-    ImageSource,
-    read_image,
-    read_labels,
-    read_mask,
-    read_transform,
-    require_same_grid,
-)
+from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import Progress
 from stn3d.pair import Pair, Scan, scaled
@@ -97,7 +89,7 @@ def register(
     start = init if isinstance(init, Transform) else _initial_from(settings.init)
     clock = Clock()
     with clock("read"):
-        case, moving_mask_image = _read_case(
+        case, moving_mask_image = read_case(
             fixed,
             moving,
             (fixed_mask, moving_mask),
@@ -127,6 +119,7 @@ def _run(
             method: InitialMethod = settings.init  # type: ignore[assignment]
             candidates = initial_candidates(pair, method, settings.metric)
         else:
+            _require_dimension(start, case)
             share = overlap(case.moving.grid, start, case.fixed.grid)
             candidates = [Candidate("given", start, math.nan, share)]
         transform = candidates[0].transform
@@ -195,39 +188,6 @@ class _History:
             self.progress(stage, spacing_mm, iteration, loss)
 
 
-def _read_case(
-    fixed: ImageSource,
-    moving: ImageSource,
-    masks: tuple[ImageSource | None, ImageSource | None],
-    labels: tuple[ImageSource | None, ImageSource | None],
-    volumes: tuple[int | None, int | None],
-) -> tuple[Case, Image | None]:
-    """The pair, checked; and the moving mask, which figures do not need."""
-    images = [
-        read_image(source, role, volume)
-        for source, role, volume in zip((fixed, moving), ("fixed", "moving"), volumes, strict=True)
-    ]
-    if images[0].grid.ndim != images[1].grid.ndim:
-        raise InputError(
-            f"the fixed image {images[0].name} is {images[0].grid.ndim}D and the moving image "
-            f"{images[1].name} is {images[1].grid.ndim}D; give two images of one dimension."
-        )
-    if (labels[0] is None) != (labels[1] is None):
-        given, other = ("fixed", "moving") if labels[1] is None else ("moving", "fixed")
-        raise InputError(f"only {given} labels are given; give --{other}-labels too, or neither.")
-    extras: list[Image | None] = []
-    for read, sources, what in ((read_mask, masks, "mask"), (read_labels, labels, "labels")):
-        for source, image, role in zip(sources, images, ("fixed", "moving"), strict=True):
-            extra = None
-            if source is not None:
-                extra = read(source, f"{role} {what}", ndim=image.grid.ndim)
-                require_same_grid(extra, image, f"{role} {what}")
-            extras.append(extra)
-    fixed_mask, moving_mask, fixed_labels, moving_labels = extras
-    case = Case(images[0], images[1], fixed_labels, moving_labels, fixed_mask=fixed_mask)
-    return case, moving_mask
-
-
 def _scan(image: Image, mask: Image | None, device: torch.device) -> Scan:
     weight = None if mask is None else mask.values.float().to(device)
     return Scan(scaled(image.values).to(device), image.grid, weight)
@@ -243,12 +203,15 @@ def _initial_from(init: str) -> Transform | None:
     return read_transform(init)
 
 
-def _require_overlap(best: Candidate, case: Case) -> None:
-    if best.transform.ndim != case.fixed.grid.ndim:
+def _require_dimension(start: Transform, case: Case) -> None:
+    if start.ndim != case.fixed.grid.ndim:
         raise InputError(
-            f"the initial transform is {best.transform.ndim}D and the images are "
+            f"the initial transform (--init) is {start.ndim}D and the images are "
             f"{case.fixed.grid.ndim}D; give one of their dimension."
         )
+
+
+def _require_overlap(best: Candidate, case: Case) -> None:
     if best.overlap == 0:
         raise InputError(
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "

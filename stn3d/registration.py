@@ -39,16 +39,21 @@ class Registration:
         """Another image of the moving side (or its labels) on the fixed image's grid."""
         return apply(self.transform, image, self.fixed, interpolation)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.
+
+        Returns:
+            The files written.
 
         Raises:
             InputError: the folder cannot be written.
         """
         folder = make_folder(folder)
+        written: list[Path] = []
         with ExitStack() as files:
 
             def part(name: str) -> Path:
+                written.append(folder / name)
                 return files.enter_context(whole(folder / name))
 
             write_image(part("moved.nii.gz"), self.moved.values, self.fixed)
@@ -56,6 +61,7 @@ class Registration:
             write_transform(part("inverse.h5"), self.inverse)
             text = json.dumps(self.metrics, indent=2) + "\n"
             part("metrics.json").write_text(text, encoding="utf8")
+        return written
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -85,14 +85,14 @@ class LinearSettings:
         final_factors: levels where the linear transform is the answer.
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
-        tolerance: a level ends when the loss changes by less.
+        tolerance: a level ends when the loss changes by less, relatively.
     """
 
     factors: tuple[float, ...] = (8, 4)
     final_factors: tuple[float, ...] = (8, 4, 2)
     iterations: int = 50
     radius_vox: float = 2.0
-    tolerance: float = 1e-5
+    tolerance: float = 1e-6
 
 
 PRESETS: dict[Preset, dict[str, Any]] = {
@@ -126,7 +126,7 @@ def settings_from(
     read = _read(config)
     merged = {**read, **given}
     preset = merged.get("preset", "default")
-    _check_choice("preset", preset, Preset)
+    check_choice("preset", preset, Preset)
     return _build(Settings, {**merged, "preset": preset}, PRESETS[preset], where="")
 
 
@@ -172,7 +172,7 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     if cls is Settings:
         choices = {"kind": Kind, "metric": Similarity, "device": Device}
         for key, choice in choices.items():
-            _check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
+            check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
     return cls(**chosen)
@@ -199,7 +199,12 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
     raise InputError(f"the setting {name} is {value!r}; give {kind}, not negative.")
 
 
-def _check_choice(name: str, value: Any, choice: Any) -> None:
+def check_choice(name: str, value: Any, choice: Any) -> None:
+    """Make sure that a value is one of a Literal's.
+
+    Raises:
+        InputError: it is not; the message names the nearest one and all.
+    """
     known = get_args(choice)
     if value not in known:
         near = difflib.get_close_matches(str(value), known, 1, 0)[0]

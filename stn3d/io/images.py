@@ -55,7 +55,8 @@ def read_image(
             vectors, complex numbers, an unchosen volume of several, a singular affine.
     """
     what = role if role.endswith("image") else f"{role} image"
-    image = convert(source, what, role, volume, ndim, np.float32)
+    option = "volume" if role == "image" else f"{role}-volume"
+    image = convert(source, what, option, volume, ndim, np.float32)
     _check_finite(image.values, what, image.name)
     if not allow_constant and bool((image.values == image.values.flatten()[0]).all()):
         value = float(image.values.flatten()[0])
@@ -65,8 +66,14 @@ def read_image(
     return image
 
 
-def read_labels(source: ImageSource, role: str = "labels", *, ndim: int | None = None) -> Image:
-    """Read a label map; sources as for `read_image`.
+def read_labels(
+    source: ImageSource,
+    role: str = "labels",
+    volume: int | None = None,
+    *,
+    ndim: int | None = None,
+) -> Image:
+    """Read a label map; sources and volume as for `read_image`.
 
     Returns:
         The labels as int32; 0 is background, negative labels are kept.
@@ -75,7 +82,7 @@ def read_labels(source: ImageSource, role: str = "labels", *, ndim: int | None =
         InputError: as for `read_image`, or fractions, several volumes, or no label but 0.
     """
     what = role if "label" in role else f"{role} labels"
-    image = convert(source, what, None, None, ndim, None)
+    image = convert(source, what, None, volume, ndim, None)
     values = image.values.int() if image.values.dtype == torch.bool else image.values
     if values.is_floating_point():
         _check_finite(values, what, image.name)

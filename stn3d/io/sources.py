@@ -58,7 +58,10 @@ def convert(
     ndim: int | None,
     dtype: type | None,
 ) -> Image:
-    """Any source as an `Image`; floats become float32, whole numbers stay if no type is given."""
+    """Any source as an `Image`; floats become float32, whole numbers stay if no type is given.
+
+    ``option`` is the option that chooses a volume, for messages; None where there is none.
+    """
     if isinstance(source, Image):
         values = source.values if dtype is None else source.values.float()
         return replace(source, values=values)
@@ -104,7 +107,7 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
         raise InputError(f"{stored.name} has shape {stored.shape}; an image has 2 or 3 axes.")
     if volumes > 1 and volume is None:
         advice = (
-            f"choose one with --{option}-volume N (counted from 0)"
+            f"choose one with --{option} N (counted from 0)"
             if option
             else "save the one to use as a file of its own"
         )

@@ -19,7 +19,7 @@ Similarity = Literal["mse", "ncc", "lncc"]
 
 def mse(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared difference; a scalar in the images' squared units."""
-    return _mean((fixed - moved) ** 2, mask)
+    return masked_mean((fixed - moved) ** 2, mask)
 
 
 def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -81,13 +81,14 @@ def lncc(
     cross = box_sum(a * moved, radii) / count - mean_a * mean_b
     noise_a, noise_b = _noise(fixed, weight, floor), _noise(moved, weight, floor)
     squared = cross**2 / ((var_a.clamp(min=0) + noise_a) * (var_b.clamp(min=0) + noise_b))
-    return 1 - _mean(squared, weight)
+    return 1 - masked_mean(squared, weight)
 
 
 SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc}
 
 
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of ``(B, C, *shape)`` values weighted by a mask; all count without one."""
     if mask is None:
         return values.mean()
     weight = mask.to(values).expand_as(values)
@@ -96,9 +97,9 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _noise(image: Tensor, weight: Tensor | None, floor: float) -> Tensor:
     """The variance that counts as noise, rounding included: an image may be constant."""
-    centre, kind = _mean(image, weight), torch.finfo(image.dtype)
+    centre, kind = masked_mean(image, weight), torch.finfo(image.dtype)
     rounding: Tensor = 10 * kind.eps * centre**2 + kind.tiny**0.5
-    return floor * _mean((image - centre) ** 2, weight) + rounding
+    return floor * masked_mean((image - centre) ** 2, weight) + rounding
 
 
 def _window_sizes(image: Tensor, radii: Sequence[int]) -> Tensor:

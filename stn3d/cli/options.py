@@ -1,0 +1,30 @@
+"""Options that several commands share, or whose values the package knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from stn3d.losses.similarity import Similarity
+from stn3d.settings import Device, Kind, Preset, Settings
+
+
+def one_of(known: Sequence[str], default: str) -> str:
+    """What the help says of an option with a few values."""
+    return f"{', '.join(known[:-1])} or {known[-1]}; {default} if not given."
+
+
+FixedVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D FIXED, from 0.")]
+MovingVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D MOVING, from 0.")]
+FixedMask = Annotated[Path | None, typer.Option(help="Voxels of the fixed image that count.")]
+FixedLabels = Annotated[Path | None, typer.Option(help="Label map of the fixed image, to score.")]
+MovingLabels = Annotated[Path | None, typer.Option(help="Label map of the moving image, to score.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")]
+TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK transform file.")]
+OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
+OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Similarity), Settings.metric))]
+OfPreset = Annotated[str | None, typer.Option(help=one_of(get_args(Preset), Settings.preset))]
+OfDevice = Annotated[str | None, typer.Option(help=one_of(get_args(Device), Settings.device))]

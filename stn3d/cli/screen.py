@@ -1,0 +1,124 @@
+"""What the commands show: progress, notes and errors on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Show = Callable[[str, float, int, float], None]
+"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+
+# What is measured, as `stn3d.evaluate` calls it, what a table calls it, and its format.
+FIGURES = (
+    ("overlap_pct", "fixed image covered, %", ".1f"),
+    ("correlation", "correlation", ".4f"),
+    ("local_correlation", "local correlation", ".4f"),
+    ("dice", "Dice, mean over labels", ".4f"),
+    ("hd95_mm", "HD95, mm, mean over labels", ".3f"),
+    ("tre_mm", "landmark error (TRE), mm", ".3f"),
+    ("error_mm", "error to the true transform, mm", ".3f"),
+    ("folding_pct", "folding, % of voxels", ".4f"),
+    ("sd_log_jac", "spread (sd) of log J", ".4f"),
+    ("inverse_mm", "inverse error, mm", ".4f"),
+)
+
+
+def complain(sentence: str) -> None:
+    """One line on stderr."""
+    print("stn3d:", " ".join(sentence.splitlines()), file=sys.stderr)
+
+
+@contextmanager
+def notes(of: type[Warning]) -> Iterator[None]:
+    """Warnings of one class as plain lines on stderr, each once; no others."""
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            print("note:", " ".join(str(message).splitlines()), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", category=of)
+        warnings.showwarning = tell
+        yield
+
+
+@contextmanager
+def progress() -> Iterator[Show]:
+    """The progress of a registration on stderr: a bar on a terminal, else one line a level."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        lines = _Lines()
+        yield lines
+        lines.finish()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading the images", total=None)
+
+        def show(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+            text = f"{stage}, {spacing_mm:.3g} mm, iteration {iteration + 1}, loss {loss:.5f}"
+            bar.update(task, description=text)
+
+        yield show
+
+
+class _Lines:
+    """One line for each level, once it has ended."""
+
+    def __init__(self) -> None:
+        self.level: tuple[str, float] | None = None
+        self.first = self.last = 0.0
+        self.count = 0
+
+    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+        if self.level != (stage, spacing_mm):
+            self.finish()
+            self.level, self.first = (stage, spacing_mm), loss
+        self.last, self.count = loss, iteration + 1
+
+    def finish(self) -> None:
+        """Write the line of the level that has ended."""
+        if self.level is not None:
+            stage, spacing_mm = self.level
+            change = f"loss {self.first:.5f} -> {self.last:.5f} in {self.count} iterations"
+            print(f"{stage}, {spacing_mm:.3g} mm: {change}", file=sys.stderr)
+        self.level = None
+
+
+def show_figures(**columns: Mapping[str, Any]) -> None:
+    """A table of figures, one column for each dictionary; what nobody measured is left out."""
+    rows = [
+        [label, *(_cell(column.get(key), form) for column in columns.values())]
+        for key, label, form in FIGURES
+        if any(column.get(key) is not None for column in columns.values())
+    ]
+    show_table(["", *columns], rows)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on stdout; the first column to the left, all others to the right."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(markup=False, highlight=False).print(table)
+
+
+def _cell(value: Any, form: str) -> str:
+    """A figure as text; of several, the mean with the 95th percentile and the largest."""
+    if isinstance(value, Mapping):
+        mean, p95, largest = (_cell(value.get(key), form) for key in ("mean", "p95", "max"))
+        return f"{mean} (p95 {p95}, max {largest})"
+    return "-" if value is None else format(value, form)
