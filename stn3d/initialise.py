@@ -7,11 +7,13 @@ pairing that is a rotation (a mirrored image is never mended).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import apply_matrix, homogeneous
@@ -70,9 +72,20 @@ def _scored(
 ) -> Candidate:
     points = fixed.grid.points_mm().to(fixed.image)
     index = apply_matrix(moving.grid.index_from_world, transform.forward(points))
-    loss = float(dissimilarity(fixed, moving, index, similarity))
     overlap = float(inside(index, moving.grid.shape).float().mean())
+    # Over the same voxels for every guess: else one that turns empty corners out of sight gains.
+    wide, margin = _widened(moving, math.hypot(*fixed.grid.size_mm))
+    loss = float(dissimilarity(fixed, wide, index + margin, similarity))
     return Candidate(name, transform, loss, overlap)
+
+
+def _widened(scan: Scan, margin_mm: float) -> tuple[Scan, Tensor]:
+    """The scan with nothing, 0, around it, and the index that its first voxel now has."""
+    grid = scan.grid.padded(margin_mm)
+    margin = [(a - b) // 2 for a, b in zip(grid.shape, scan.grid.shape, strict=True)]
+    sides = [m for m in reversed(margin) for _ in range(2)]
+    mask = None if scan.mask is None else F.pad(scan.mask, sides, value=1.0)
+    return Scan(F.pad(scan.image, sides), grid, mask), torch.tensor(margin).to(scan.image)
 
 
 def _volume(scan: Scan) -> float:
@@ -88,9 +101,9 @@ def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Aff
 def _moments(scan: Scan) -> tuple[Tensor, Tensor]:
     """Centre ``(d,)`` and covariance ``(d, d)`` of the brightness above the mean, in mm."""
     image = scan.image[0].mean(0).double().cpu()
-    weight = (image - image.mean()).clamp(min=0)
-    if scan.mask is not None:
-        weight = weight * scan.mask[0, 0].cpu()
+    mask = torch.ones_like(image) if scan.mask is None else scan.mask[0, 0].double().cpu()
+    mean = (mask * image).sum() / mask.sum().clamp(min=1e-12)
+    weight = mask * (image - mean).clamp(min=0)
     weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
     points = scan.grid.points_mm().flatten(0, -2)
     centre = weight @ points

@@ -133,9 +133,9 @@ class DenseStage:
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (100, 100, 100, 20)
     radius_vox: float = 2.0
-    step_vox: float = 0.5
+    step_vox: float = 0.75
     update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.7
+    field_sigma_vox: float = 0.55
     tolerance: float = 1e-3
     window: int = 10
     margin_mm: float = 8.0

@@ -35,9 +35,16 @@ class Scan:
         if grid.shape == self.grid.shape:
             return self
         if grid.shape not in self._levels:
-            mask = None if self.mask is None else resample_image(self.mask, self.grid, grid)
-            self._levels[grid.shape] = Scan(resample_image(self.image, self.grid, grid), grid, mask)
+            self._levels[grid.shape] = self._resampled(grid)
         return self._levels[grid.shape]
+
+    def _resampled(self, grid: Grid) -> Scan:
+        """On a coarser grid; what the mask leaves out does not leak over its edge."""
+        if self.mask is None:
+            return Scan(resample_image(self.image, self.grid, grid), grid)
+        mask = resample_image(self.mask, self.grid, grid)
+        image = resample_image(self.image * self.mask, self.grid, grid)
+        return Scan(image / mask.clamp(min=1e-6), grid, mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,8 @@ class Pair:
 
     def level_spacings_mm(self, factors: Sequence[float], min_voxels: int = 8) -> list[float]:
         """Multiples of the finest spacing; all but the last are dropped where they leave an image
-        fewer than ``min_voxels`` along its shortest axis (axes of a few thick slices aside)."""
+        fewer than ``min_voxels`` along its shortest axis (axes of a few thick slices aside).
+        Where the last would, it is made as fine as that asks and the images allow."""
         extents = [
             size
             for scan in (self.fixed, self.moving)
@@ -63,6 +71,8 @@ class Pair:
         ]
         shortest = min(extents, default=0.0)
         *coarse, last = (factor * self.finest_mm for factor in factors)
+        if extents:
+            last = max(self.finest_mm, min(last, shortest / min_voxels))
         return [s for s in coarse if shortest / s >= min_voxels] + [last]
 
 
@@ -125,5 +135,5 @@ def _weight(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
         return None
     weight = within[None, None]
     if moving.mask is not None:
-        weight = weight * sample(moving.mask, index[None])
+        weight = weight * sample(moving.mask, index[None], outside_value=1.0)
     return weight if fixed.mask is None else weight * fixed.mask

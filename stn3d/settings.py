@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     hidden = {"similarity"} if cls is DenseStage else set()
     defaults = cls()
     chosen: dict[str, Any] = {}
+    values = {key: value for key, value in values.items() if value is not None or key not in fields}
     for key in {**base, **values}:
         if key not in fields or key in hidden:
             near = difflib.get_close_matches(str(key), sorted(set(fields) - hidden), 1, 0)
@@ -175,20 +177,32 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
-    return cls(**chosen)
+        metric = chosen.get("metric", defaults.metric)
+        dense = chosen.get("dense", defaults.dense)
+        chosen["dense"] = dataclasses.replace(dense, similarity=metric)
+    made = cls(**chosen)
+    if isinstance(made, DenseStage) and len(made.iterations) < len(made.factors):
+        raise InputError(
+            f"dense.factors has {len(made.factors)} levels and dense.iterations "
+            f"{len(made.iterations)}; give a number of iterations for each level."
+        )
+    return made
 
 
 def _fitting(name: str, value: Any, default: Any) -> Any:
     """The value in the default's type, if it is a number, text or a list of numbers that fits."""
     if default is None or isinstance(default, str):
         return value if default is None else str(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = _is_number(value)
     if isinstance(default, tuple):
         items = value if isinstance(value, list | tuple) else [value]
-        if items and all(isinstance(v, int | float) and v > 0 for v in items):
-            whole = all(isinstance(v, int) for v in default) and name.endswith("iterations")
+        whole = name.endswith("iterations")
+        if items and all(
+            _is_number(v) and v > 0 and (not whole or float(v).is_integer()) for v in items
+        ):
             return tuple(int(v) if whole else v for v in items)
-        raise InputError(f"the setting {name} is {value!r}; give a list of positive numbers.")
+        kind = "whole numbers" if whole else "numbers"
+        raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
     if isinstance(default, int) and number and float(value).is_integer() and value >= 0:
         if name != "seed" and value == 0:
             raise InputError(f"the setting {name} is 0; give at least 1.")
@@ -199,6 +213,10 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
     raise InputError(f"the setting {name} is {value!r}; give {kind}, not negative.")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_choice(name: str, value: Any, choice: Any) -> None:
     """Make sure that a value is one of a Literal's.
 
@@ -207,7 +225,7 @@ def check_choice(name: str, value: Any, choice: Any) -> None:
     """
     known = get_args(choice)
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 1, 0)[0]
+        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
         listed = ", ".join(known)
         raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
 

@@ -56,6 +56,7 @@ ROOMS = (
     "report",
     "demo",
     "cli",
+    "__main__",
 )
 ROOF = "stn3d"
 

@@ -173,13 +173,17 @@ def apply(
     check_image_path(out)
     check_choice("interpolation", interpolation, Interpolations)
     found = read_transform(transform)
+    source: Any = image
     how: Any = interpolation
     if how == "auto":
-        how = auto_interpolation(read_image(image, "image", volume, allow_constant=True))
-        reason = "it holds labels" if how == "label" else "it holds no labels"
-        typer.echo(f"{image}: interpolation {how}, for {reason}")
-    moved = run(found, image, like, how, volume)
+        read = read_image(image, "image", volume, allow_constant=True)
+        how = auto_interpolation(read)
+        source = read if how == "linear" else image  # labels are read as whole numbers
+    moved = run(found, source, like, how, volume)
     write_image(out, moved.values, moved)
+    if interpolation == "auto":
+        reason = "holds labels" if how == "label" else "does not look like labels"
+        typer.echo(f"interpolation: {how}, since {image} {reason}")
     typer.echo(f"wrote {out}")
 
 

@@ -113,7 +113,8 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_column(name, justify="right" if number else "left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(markup=False, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else 120  # in a file no row need be broken
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def _cell(value: Any, form: str) -> str:

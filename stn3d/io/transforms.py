@@ -197,7 +197,7 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         raise InputError(f"there is no transform file {path}; check the path.")
     try:
         if path.suffix.lower() in HDF5_SUFFIXES:
-            h5py.File(path, "r").close()  # a damaged file fails here without ITK's page on stderr
+            _require_whole(path)
         return chain(*_from_itk(sitk, sitk.ReadTransform(str(path)), path))
     except (RuntimeError, OSError) as error:
         raise InputError(
@@ -206,6 +206,17 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         ) from error
     except (KeyError, TypeError) as error:  # SimpleITK's answer to a class it has no name for
         raise _unread(path, "transform of an unknown class") from error
+
+
+def _require_whole(path: Path) -> None:
+    """Read all of an HDF5 file: a damaged one fails here without ITK's page on stderr."""
+
+    def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            item[()]
+
+    with h5py.File(path, "r") as file:
+        file.visititems(read)
 
 
 def _from_itk(sitk: Any, transform: Any, path: Path, depth: int = 0) -> list[Transform]:

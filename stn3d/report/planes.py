@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,8 +25,8 @@ from stn3d.transforms import Affine, Transform
 
 Pixels: TypeAlias = "NDArray[np.float64]"
 
-FIXED_TINT = (0.55, 0.85, 1.0)
-MOVED_TINT = (1.0, 0.72, 0.35)
+FIXED_TINT = (0.66, 0.88, 1.0)
+MOVED_TINT = (1.0, 0.80, 0.50)
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -92,7 +92,7 @@ class Plane:
 
 
 def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> list[Plane]:
-    """The planes through a point of a grid: coronal, sagittal and axial; for d = 2 the one there is.
+    """The planes through a point of a grid: coronal, sagittal, axial; for d = 2 the one.
 
     Args:
         grid: its bounding box in the world is what the planes cover.
@@ -117,6 +117,13 @@ def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> lis
 
 
 @torch.no_grad()
+def carried(lines: Sequence[Tensor], transform: Transform) -> list[Tensor]:
+    """Lines ``(n, d)`` of world points through a transform, all at once."""
+    mapped = transform.forward(torch.cat(list(lines)))
+    return list(mapped.split([len(line) for line in lines]))
+
+
+@torch.no_grad()
 def seen(image: Image, plane: Plane, transform: Transform | None = None) -> Pixels:
     """An image on a plane, read where the transform sends the plane; NaN beyond the image.
 
@@ -129,8 +136,8 @@ def seen(image: Image, plane: Plane, transform: Transform | None = None) -> Pixe
     if transform is not None:
         points = transform.forward(points)
     index = apply_matrix(image.grid.index_from_world, points)[None]
-    values = sample(image.values.double(), index, outside_value=math.nan)
-    return np.asarray(values[0, 0].numpy())
+    values = sample(image.values.float(), index, outside_value=math.nan)
+    return values[0, 0].double().numpy()
 
 
 def window(values: Tensor) -> tuple[float, float]:
@@ -140,6 +147,15 @@ def window(values: Tensor) -> tuple[float, float]:
     bright = few[few > low]
     high = float(torch.quantile(bright, 0.995)) if len(bright) else float(few.max())
     return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def window_within(pixels: Pixels, region: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Black and white by the pixels of a region (0.5 % and 99.5 %); None where these are few."""
+    values = pixels[region & np.isfinite(pixels)]
+    if values.size < 100:
+        return None
+    low, high = np.percentile(values, (0.5, 99.5))
+    return (float(low), float(high)) if high > low else None
 
 
 def grey(pixels: Pixels, black_white: tuple[float, float]) -> Pixels:
@@ -179,7 +195,7 @@ def otsu_thresholds(values: NDArray[Any] | Tensor, bins: int = 256) -> tuple[flo
     first, second = np.triu_indices(bins + 1)
     ends = (np.zeros_like(first), first, second, np.full_like(first, bins))
     between = np.zeros(len(first))
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
+    for a, b in pairwise(ends):
         between += (sums[b] - sums[a]) ** 2 / np.maximum(below[b] - below[a], 1)
     best = int(between.argmax())
     return float(edges[first[best]]), float(edges[second[best]])

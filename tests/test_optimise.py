@@ -1,0 +1,240 @@
+"""The instance localisers find known transforms, on any grids, and stop when they have."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from stn3d.grid import Grid, apply_matrix, homogeneous
+from stn3d.initialise import initial_candidates
+from stn3d.losses.similarity import Similarity
+from stn3d.optimise import DenseStage, LinearStage, Stage
+from stn3d.pair import Pair, Scan, scaled
+from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
+from stn3d.warp import jacobian_determinant
+from tests.geometry_cases import DIMS
+from tests.synthetic import (
+    Known,
+    dense_truth,
+    grid_about,
+    known_pair,
+    linear_truth,
+    plain_grid,
+    reoriented,
+)
+
+METRICS: tuple[Similarity, ...] = ("mse", "ncc", "lncc")
+
+
+def silent(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+    """No progress."""
+
+
+def zeros(ndim: int) -> torch.Tensor:
+    return torch.zeros(ndim, dtype=torch.float64)
+
+
+def run(pair: Pair, start: Transform, *stages: Stage) -> Transform:
+    for stage in stages:
+        start = stage(pair, start, silent)
+    return start
+
+
+def linear_pair(ndim: int, kind: str, turn_deg: float = 12) -> Known:
+    """Ten voxels apart, turned, and so on; in fields of view with room around the body."""
+    shift = torch.tensor([7.0, -6, 4.5]).double()[:ndim]
+    truth = linear_truth(kind, zeros(ndim), shift, turn_deg)
+    return known_pair(truth, plain_grid(ndim, 40), plain_grid(ndim, 48), shift + 1)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("similarity", METRICS)
+@pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
+def test_a_linear_stage_recovers_its_kind(
+    ndim: int, kind: LinearKind, similarity: Similarity
+) -> None:
+    known = linear_pair(ndim, kind)
+    start = initial_candidates(known.pair, "mass")[0].transform
+    assert known.error_mm(start) > 1
+    found = run(known.pair, start, LinearStage(kind, similarity, (4, 2, 1)))
+    assert known.error_mm(found) < BOUND_MM[similarity]
+    assert isinstance(found, Affine)
+
+
+BOUND_MM = {"mse": 0.05, "ncc": 0.05, "lncc": 0.1}
+
+
+def test_a_rigid_stage_after_a_rigid_start_stays_rigid() -> None:
+    known = linear_pair(3, "rigid")
+    start = initial_candidates(known.pair, "mass")[0].transform
+    found = run(known.pair, start, LinearStage("rigid", "lncc", (4, 2)))
+    assert isinstance(found, Affine)
+    linear = found.linear_part()
+    assert torch.allclose(linear @ linear.T, torch.eye(3).double(), atol=1e-9)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_an_inverted_image_is_no_obstacle_for_local_correlation(ndim: int) -> None:
+    known = linear_pair(ndim, "affine", 8)
+    pair = Pair(Scan(1 - known.pair.fixed.image, known.fixed_grid), known.pair.moving)
+    start = initial_candidates(known.pair, "mass")[0].transform
+    found = run(pair, start, LinearStage("affine", "lncc", (4, 2, 1)))
+    assert known.error_mm(found) < 0.15
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("offset_mm", [0.0, 1e4])
+def test_oblique_anisotropic_grids_anywhere(ndim: int, offset_mm: float) -> None:
+    far = zeros(ndim) + offset_mm
+    shift = torch.tensor([7.0, -6, 4.5]).double()[:ndim]
+    fixed = grid_about(far, [40] * ndim, [1, 1.4, 3][:ndim], (25, -15, 30), left_handed=True)
+    moving = grid_about(far + shift, [46] * ndim, [1.3, 1, 1.1][:ndim], (-40, 25, 10))
+    known = known_pair(linear_truth("affine", far, far + shift), fixed, moving)
+    start = initial_candidates(known.pair, "mass")[0].transform
+    found = run(known.pair, start, LinearStage("affine", "ncc", (4, 2, 1)))
+    assert known.error_mm(found) < 0.1
+
+
+def turned_over(known: Known, ndim: int) -> Pair:
+    """The same pair in the world, its arrays in another order and running backwards."""
+    fixed, fixed_grid = reoriented(known.fixed, known.fixed_grid, (1, 0, 2)[:ndim], (0,))
+    moving, moving_grid = reoriented(
+        known.moving, known.moving_grid, (2, 0, 1) if ndim == 3 else (0, 1), (0, 1)
+    )
+    points = fixed_grid.points_mm()
+    expected = known.anatomy(known.truth(points))[None, None]
+    assert torch.allclose(fixed, expected, atol=1e-5)  # the turn is right in the world
+    return Pair(Scan(scaled(fixed), fixed_grid), Scan(scaled(moving), moving_grid))
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_the_order_and_direction_of_axes_change_nothing(ndim: int) -> None:
+    known = linear_pair(ndim, "affine")
+    start = initial_candidates(known.pair, "mass")[0].transform
+    stages = (LinearStage("affine", "lncc", (4, 2)), DenseStage("lncc", (4, 2), (30, 30)))
+    points = known.fixed_grid.points_mm()[known.foreground]
+    results = [
+        run(pair, start, *stages)(points) for pair in (known.pair, turned_over(known, ndim))
+    ]
+    assert float((results[0] - results[1]).norm(dim=-1).mean()) < 0.1
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("similarity", METRICS)
+def test_a_dense_stage_recovers_a_smooth_diffeomorphism(ndim: int, similarity: Similarity) -> None:
+    grid = plain_grid(ndim, 40)
+    known = known_pair(dense_truth(grid), grid, plain_grid(ndim, 40))
+    identity = Affine.identity(ndim)
+    before = known.error_mm(identity)
+    found = run(known.pair, identity, DenseStage(similarity, (4, 2, 1), (100, 100, 60)))
+    assert before > 0.7
+    assert known.error_mm(found) < 0.3
+    assert float(jacobian_determinant(found, grid).min()) > 0.2
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_dense_stage_on_oblique_anisotropic_grids(ndim: int) -> None:
+    world = plain_grid(ndim, 40)
+    fixed = grid_about(zeros(ndim), [40] * ndim, [1, 1.4, 3][:ndim], (25, -15, 30), True)
+    moving = grid_about(zeros(ndim), [46] * ndim, [1.3, 1, 1.1][:ndim], (-40, 25, 10))
+    known = known_pair(dense_truth(world), fixed, moving)
+    found = run(known.pair, Affine.identity(ndim), DenseStage("lncc", (4, 2, 1), (100, 100, 60)))
+    assert known.error_mm(found) < 0.4
+    assert float(jacobian_determinant(found, fixed).min()) > 0.1
+
+
+def field_of(transform: Transform) -> DisplacementField:
+    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
+    (field,) = (part for part in parts if isinstance(part, DisplacementField))
+    return field
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("margin_mm", [8.0, 2.5, 0.0])
+def test_the_field_ends_in_zeros_and_can_be_inverted(ndim: int, margin_mm: float) -> None:
+    grid = plain_grid(ndim, 28)
+    shift = homogeneous(torch.eye(ndim).double(), zeros(ndim) + 1.5)
+    known = known_pair(Affine.from_matrix(shift), grid, grid)
+    stage = DenseStage("lncc", (2, 1), (20, 10), margin_mm=margin_mm)
+    field = field_of(run(known.pair, Affine.identity(ndim), stage))
+    assert bool(torch.isfinite(field.displacement_mm).all())
+    assert float(field.displacement_mm.abs().max()) > 0.5
+    for axis in range(ndim):
+        faces = field.displacement_mm[0].movedim(1 + axis, 0)[[0, -1]]
+        assert float(faces.abs().max()) == 0
+    points = grid.points_mm().float()
+    there_and_back = field.inverse()(field(points))
+    assert float((there_and_back - points).norm(dim=-1).max()) < 0.1
+
+
+def test_a_dense_stage_keeps_what_came_before() -> None:
+    known = linear_pair(3, "affine")
+    found = run(known.pair, known.truth, DenseStage("lncc", (2,), (5,)))
+    assert isinstance(found, Chain)
+    assert isinstance(found.transforms[0], DisplacementField)
+    points = known.fixed_grid.points_mm()[known.foreground]
+    outside = torch.full((1, 3), 500.0).double()
+    assert torch.allclose(found(outside), known.truth(outside))
+    assert known.error_mm(found) < 0.2
+    assert not torch.equal(found(points), known.truth(points))
+
+
+@pytest.mark.parametrize("stage", [LinearStage("rigid"), DenseStage()], ids=lambda s: s.name)
+def test_stages_stop_when_nothing_changes_any_more(stage: Stage) -> None:
+    known = known_pair(Affine.identity(3), plain_grid(3, 32), plain_grid(3, 32))
+    seen: list[tuple[str, float, int, float]] = []
+    stage(known.pair, Affine.identity(3), lambda *step: seen.append(step))
+    spacings = [step[1] for step in seen]
+    most = 50 if isinstance(stage, LinearStage) else min(DenseStage().iterations[:-1])
+    for _, level in itertools.groupby(seen, key=lambda step: step[1]):
+        assert len(list(level)) < most
+    assert spacings == sorted(spacings, reverse=True)
+
+
+def test_progress_gets_stage_level_iteration_and_a_falling_loss() -> None:
+    known = linear_pair(2, "rigid")
+    start = initial_candidates(known.pair, "mass")[0].transform
+    for stage in (LinearStage("rigid", factors=(2, 1)), DenseStage("lncc", (2, 1), (9, 7))):
+        seen: list[tuple[str, float, int, float]] = []
+        stage(known.pair, start, lambda *step, seen=seen: seen.append(step))
+        levels = {s: list(steps) for s, steps in itertools.groupby(seen, key=lambda step: step[1])}
+        assert list(levels) == [2.0, 1.0]
+        for steps in levels.values():
+            assert [step[2] for step in steps] == list(range(len(steps)))
+            assert {step[0] for step in steps} == {stage.name}
+        first = levels[2.0]
+        assert min(step[3] for step in first) < first[0][3]
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_the_same_twice_is_the_same_to_the_last_bit(ndim: int) -> None:
+    known = linear_pair(ndim, "affine")
+    start = initial_candidates(known.pair, "mass")[0].transform
+    stages = (LinearStage("affine", factors=(4, 2)), DenseStage("lncc", (4, 2), (15, 15)))
+    points = known.fixed_grid.points_mm()
+    first, second = (run(known.pair, start, *stages)(points) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ["rigid", "affine"])
+def test_a_slab_of_four_slices_in_a_whole_volume(kind: LinearKind) -> None:
+    turn = linear_truth("rigid", zeros(2), torch.tensor([3.0, -2]).double(), 10).matrix
+    matrix = torch.eye(4).double()
+    matrix[:2, :2], matrix[:2, 3] = turn[:2, :2], turn[:2, 2]
+    slab = grid_about(zeros(3), [36, 36, 12], [1, 1, 3])
+    known = known_pair(Affine.from_matrix(matrix), slab, plain_grid(3, 40))
+    found = run(known.pair, Affine.identity(3), LinearStage(kind, "lncc", (4, 2, 1)))
+    assert known.error_mm(found) < 0.3
+
+
+def test_one_slice_of_a_volume_moves_in_its_plane_alone() -> None:
+    grid = Grid((36, 36, 1), torch.diag(torch.tensor([1.0, 1, 3, 1]).double()))
+    shift = homogeneous(torch.eye(3).double(), torch.tensor([2.0, -1.5, 0]).double())
+    known = known_pair(Affine.from_matrix(shift), grid, grid)
+    stages = (LinearStage("rigid", "ncc", (2, 1)), DenseStage("ncc", (2, 1), (10, 10)))
+    found = run(known.pair, Affine.identity(3), *stages)
+    assert known.error_mm(found) < 0.3
+    index = apply_matrix(grid.index_from_world, found(grid.points_mm()))
+    assert float(index[..., 2].abs().max()) < 0.5
