@@ -60,7 +60,7 @@ class Case:
     def region(self) -> Tensor:
         """``fixed.grid.shape`` bool: the mask, the labels, or the fixed image's foreground.
 
-        Foreground is what lies 2 % of the way from the least to the 99.5th percentile.
+        Foreground is what lies 2 % of the way from the 0.5th to the 99.5th percentile.
         """
         if self.fixed_mask is not None:
             return self.fixed_mask.values[0, 0] > 0
@@ -68,7 +68,7 @@ class Case:
             return self.fixed_labels.values[0, 0] > 0
         values = self.fixed.values[0, 0]
         few = values.flatten()[:: max(1, values.numel() // 1_000_000)]
-        low, high = float(values.min()), float(torch.quantile(few, 0.995))
+        low, high = torch.quantile(few, torch.tensor([0.005, 0.995]).to(few)).tolist()
         return values > low + 0.02 * (high - low)
 
 

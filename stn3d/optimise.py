@@ -135,7 +135,7 @@ class DenseStage:
     radius_vox: float = 2.0
     step_vox: float = 0.75
     update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.55
+    field_sigma_vox: float = 0.65
     tolerance: float = 1e-3
     window: int = 10
     margin_mm: float = 8.0
@@ -233,7 +233,9 @@ class _DenseLevel:
         taper = torch.ones((), dtype=like.dtype, device=like.device)
         for n, margin in zip(self.grid.shape, self.margin, strict=True):
             i = torch.arange(n, device=like.device)
-            taper = taper[..., None] * (torch.minimum(i, n - 1 - i) / margin).clamp(max=1).to(like)
+            taper = taper[..., None] * (torch.minimum(i, n - 1 - i) / max(margin, 1)).clamp(
+                max=1
+            ).to(like)
         return taper[None, None], (taper > 0)[None, None].to(like)
 
     def _force(self, u: Tensor, points: Tensor) -> tuple[float, Tensor]:

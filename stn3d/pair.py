@@ -76,18 +76,21 @@ class Pair:
         return [s for s in coarse if shortest / s >= min_voxels] + [last]
 
 
-def scaled(values: Tensor) -> Tensor:
+def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Intensities with the dimmest half percent at 0 and the foreground's brightest at 1.
 
     Foreground is whatever is brighter than the dimmest half percent; its brightest half percent
-    ends at 1.25, so that a few bright voxels do not press the rest together.
+    ends at 1.25, so that a few bright voxels do not press the rest together. What a bool mask
+    leaves out does not count, if that is less than half of the image; a smaller mask marks a part
+    to look at, which would not tell how bright the whole is.
     """
-    few = values.flatten()[:: max(1, values.numel() // 1_000_000)].double()
+    seen = values if mask is None or 2 * int(mask.sum()) < mask.numel() else values[mask]
+    few = seen.flatten()[:: max(1, seen.numel() // 1_000_000)].double()
     low = torch.quantile(few, 0.005)
     bright = few[few > low]
-    high = torch.quantile(bright, 0.995) if len(bright) else values.max().double()
+    high = torch.quantile(bright, 0.995) if len(bright) else seen.max().double()
     if float(high) <= float(low):
-        low, high = values.min().double(), values.max().double()
+        low, high = seen.min().double(), seen.max().double()
     span = max(float(high - low), torch.finfo(values.dtype).tiny)
     return ((values - float(low)) / span).clamp(0, 1.25)
 

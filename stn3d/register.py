@@ -189,13 +189,15 @@ class _History:
 
 
 def _scan(image: Image, mask: Image | None, device: torch.device) -> Scan:
-    weight = None if mask is None else mask.values.float().to(device)
-    return Scan(scaled(image.values).to(device), image.grid, weight)
+    if mask is None:
+        return Scan(scaled(image.values).to(device), image.grid)
+    values = scaled(image.values, mask.values).to(device)
+    return Scan(values, image.grid, mask.values.float().to(device))
 
 
 def _initial_from(init: str) -> Transform | None:
     """None for a method's name, else the transform in the file."""
-    if init in INITIAL_METHODS or init == "given":
+    if init in INITIAL_METHODS:
         return None
     if not Path(init).exists():
         methods = ", ".join(INITIAL_METHODS)

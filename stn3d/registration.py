@@ -7,7 +7,7 @@ import os
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,11 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """The versions that an outcome depends on."""
-    packages = ("stn3d", "torch", "numpy", "nibabel", "simpleitk")
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in packages if name != "stn3d"
-    }
+    """The versions that an outcome depends on; a copy that is not installed has none."""
+    found = {"python": platform.python_version()}
+    for name in ("stn3d", "torch", "numpy", "scipy", "nibabel", "simpleitk"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

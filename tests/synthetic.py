@@ -56,6 +56,7 @@ class Anatomy:
         total = torch.full(points.shape[:-1], 0.6, dtype=torch.float64)
         for c, w, h in zip(centres, width, height, strict=True):
             total += h * torch.exp(-0.5 * (points - c).square().sum(-1) / w**2)
+        total = total.clamp(min=0.1)  # darker than tissue, brighter than background
         return (total * torch.sigmoid((1 - self.body(points)) * 10)).float()
 
 
@@ -129,7 +130,9 @@ def grid_about(
     return Grid(grid.shape, matrix)
 
 
-def reoriented(image: Tensor, grid: Grid, axes: Sequence[int], flips: Sequence[int]) -> tuple[Tensor, Grid]:
+def reoriented(
+    image: Tensor, grid: Grid, axes: Sequence[int], flips: Sequence[int]
+) -> tuple[Tensor, Grid]:
     """The same image with its axes in another order and some run backwards, affine to match."""
     d = grid.ndim
     values = image.permute(0, 1, *[2 + a for a in axes]).flip([2 + a for a in flips])

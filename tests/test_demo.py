@@ -94,14 +94,17 @@ def test_only_the_header_of_the_person_is_changed(heads: None) -> None:
 
 
 def test_the_hidden_truth_is_seeded_smooth_and_invertible() -> None:
-    grid = Grid.of_spacing((20, 24, 20), 8.0)
+    grid = Grid.of_spacing((40, 48, 40), 4.0)
     truth, other = source.hidden_truth(grid), source.hidden_truth(grid, seed=1)
     points = grid.points_mm()
     assert torch.equal(truth.forward(points), source.hidden_truth(grid).forward(points))
     assert not torch.equal(truth.forward(points), other.forward(points))
     assert float(jacobian_determinant(truth, grid).min()) > 0.4
     back = truth.inverse().forward(truth.forward(points))
-    assert float((back - points).norm(dim=-1).max()) < 0.1
+    inner = (slice(5, -5),) * 3  # fields end beyond their grid's faces
+    gap = (back - points)[inner].norm(dim=-1)
+    assert float(gap.mean()) < 0.05  # well below the errors that the demo tells
+    assert float(gap.max()) < 0.1
     assert 20 < float((truth.forward(points) - points).norm(dim=-1).mean()) < 80
 
 

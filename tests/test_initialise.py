@@ -98,9 +98,12 @@ def test_a_guess_of_little_overlap_comes_after_all_others() -> None:
 
 
 def test_a_small_moving_image_is_not_blamed_for_its_size() -> None:
-    known = known_pair(Affine.identity(3), plain_grid(3, 40), plain_grid(3, 40).cropped(
-        (8, 8, 15), (32, 32, 25)
-    ), torch.zeros(3).double())
+    known = known_pair(
+        Affine.identity(3),
+        plain_grid(3, 40),
+        plain_grid(3, 40).cropped((8, 8, 15), (32, 32, 25)),
+        torch.zeros(3).double(),
+    )
     found = best(known)
     assert found.name == "header"
     assert found.overlap < 0.15

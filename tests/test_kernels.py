@@ -39,9 +39,7 @@ def test_box_sum_has_the_right_gradient(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("sigma", [(0.4, 1.0, 1.7), (3.0, 0.0, 0.5), (6.0, 6.0, 6.0)])
-def test_gaussian_smooth_is_scipys_filter(
-    shape: tuple[int, ...], sigma: tuple[float, ...]
-) -> None:
+def test_gaussian_smooth_is_scipys_filter(shape: tuple[int, ...], sigma: tuple[float, ...]) -> None:
     sigmas = sigma[: len(shape)]
     image = random(2, 1, *shape, seed=2)
     expected = image.numpy()

@@ -23,9 +23,6 @@ from stn3d.report import require_matplotlib, save_picture
 
 __all__ = ["run"]
 
-# Fewer steps than the preset has: a demo should take less than a minute on two cores.
-SETTINGS = {"dense": {"iterations": (60, 40, 15)}}
-
 
 def run(
     out: str | os.PathLike[str],
@@ -64,7 +61,6 @@ def run(
         subject.moving,
         kind="deformable",
         preset="fast",
-        config=SETTINGS,
         fixed_mask=(subject.mask, subject.fixed.grid),
         threads=threads,
         progress=progress,

