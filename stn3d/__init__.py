@@ -1,6 +1,6 @@
 """stn3d: spatial transformers for volumes; register 2D and 3D medical images."""
 
-import stn3d.openmp  # isort: skip  (before torch)
+import stn3d.openmp  # noqa: F401  isort: skip (before torch)
 
 from stn3d.apply import apply
 from stn3d.errors import InputError
