@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.losses.similarity import Similarity
+from stn3d.optimise import LinearStage
 from stn3d.pair import Pair, Scan, dissimilarity
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Transform
@@ -48,11 +49,13 @@ def initial_candidates(
     """The guesses of a method (of all methods for ``auto``), best first.
 
     A guess under which less than a quarter of the smaller field of view is shared comes after all
-    others, whatever its loss.
+    others, whatever its loss. With ``auto`` the three best are turned and shifted a little, by a
+    few steps of the rigid stage on the coarse grid, before the last word: a good guess need not be
+    the one that scores best where it stands. Of those that then score alike the plainest is taken.
     """
     spacing = max(pair.finest_mm, max(pair.fixed.grid.size_mm) / 24)
     fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-    guesses: list[tuple[str, Affine]] = []
+    guesses: list[tuple[str, Transform]] = []
     if method in ("auto", "header"):
         guesses.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
     if method in ("auto", "centres"):
@@ -62,13 +65,30 @@ def initial_candidates(
         guesses.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
     if method in ("auto", "moments"):
         guesses += [("moments", guess) for guess in _by_moments(fixed, moving)]
-    candidates = [_scored(name, guess, fixed, moving, similarity) for name, guess in guesses]
     possible = min(1.0, _volume(moving) / _volume(fixed))
-    return sorted(candidates, key=lambda c: (c.overlap < 0.25 * possible, c.loss))
+
+    def rank(candidate: Candidate) -> tuple[bool, float]:
+        return candidate.overlap < 0.25 * possible, candidate.loss
+
+    candidates = [_scored(name, guess, fixed, moving, similarity) for name, guess in guesses]
+    candidates.sort(key=rank)
+    if method != "auto":
+        return candidates
+    coarse = Pair(fixed, moving)
+    short = LinearStage("rigid", similarity, factors=(1,), iterations=15)
+    for i, c in enumerate(candidates[:3]):
+        nearby = short(coarse, c.transform, lambda *_: None)
+        candidates[i] = _scored(c.name, nearby, fixed, moving, similarity)
+    candidates.sort(key=rank)
+    plainest = [name for name, _ in guesses]
+    little, loss = rank(candidates[0])
+    close = [c for c in candidates if rank(c) <= (little, 1.01 * loss)]
+    candidates.sort(key=lambda c: plainest.index(c.name) if c in close else len(plainest))
+    return candidates
 
 
 def _scored(
-    name: str, transform: Affine, fixed: Scan, moving: Scan, similarity: Similarity
+    name: str, transform: Transform, fixed: Scan, moving: Scan, similarity: Similarity
 ) -> Candidate:
     points = fixed.grid.points_mm().to(fixed.image)
     index = apply_matrix(moving.grid.index_from_world, transform.forward(points))

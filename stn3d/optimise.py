@@ -203,8 +203,10 @@ class _DenseLevel:
         points = self.grid.points_index(dtype=u.dtype, device=u.device)
         taper, wall = self._taper(u)
         losses: list[float] = []
+        best = u
         for iteration in range(iterations):
             loss, force = self._force(u, points)
+            best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
             if stage.converged(losses):
@@ -216,6 +218,8 @@ class _DenseLevel:
             step = force.mul_(stage.step_vox / largest)
             u = step + sample(u, points[None] + step.movedim(1, -1))
             u = gaussian_smooth(u, [stage.field_sigma_vox] * d).mul_(wall)
+        if losses[-1] > min(losses):
+            u = best  # steps of this length no longer help
         axes = self.grid.world_from_index[:-1, :-1].to(u)
         return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), self.grid)
 

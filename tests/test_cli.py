@@ -287,7 +287,7 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
         [*command, "moving.nii.gz", "--out", "out", *QUICK],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -412,7 +412,7 @@ def test_evaluate_agrees_with_the_score_script(
     common += ["--inverse", str(result / "inverse.h5"), *landmarks(files, tmp_path)]
     common += ["--true-transform", str(files.folder / "truth.h5")]
     done = subprocess.run(
-        [sys.executable, str(SCORE), *common], capture_output=True, text=True, check=True
+        [sys.executable, str(SCORE), *common], capture_output=True, encoding="utf8", check=True
     )
     theirs = json.loads(done.stdout)
     assert main(["evaluate", *common, "--out", str(tmp_path / "ours.json")]) == 0
@@ -466,7 +466,7 @@ def test_installed_program_tells_its_version() -> None:
     program = Path(sys.executable).with_name("stn3d")
     if not program.exists():
         pytest.skip(f"the package is not installed: there is no {program}")
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([program, "--version"], capture_output=True, encoding="utf8", check=True)
     assert done.stdout.strip() == f"stn3d {stn3d.__version__}"
     assert done.stderr == ""
 
@@ -491,7 +491,7 @@ def test_interrupt_leaves_nothing(both_files: dict[int, Files], tmp_path: Path) 
         [sys.executable, "-c", command, "register", *both_files[2].pair, *options],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        text=True,
+        encoding="utf8",
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr is not None

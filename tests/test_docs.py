@@ -1,4 +1,4 @@
-"""The tutorials run as they stand: python blocks in one namespace, `stn3d ...` lines by its main."""
+"""The tutorials run as they stand: python blocks in one namespace, stn3d lines by its main."""
 
 import re
 import shlex

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -28,7 +30,9 @@ def test_a_header_that_is_right_wins(ndim: int) -> None:
     known = known_pair(Affine.identity(ndim), plain_grid(ndim), moving, off)
     found = best(known)
     assert found.name == "header"
-    assert known.error_mm(found.transform) < 1e-6
+    assert known.error_mm(found.transform) < 0.15
+    exact = initial_candidates(known.pair, "header")[0]
+    assert known.error_mm(exact.transform) < 1e-6
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -75,7 +79,8 @@ def test_guesses_are_rotations_in_order_with_their_overlap(ndim: int) -> None:
     known = known_pair(truth, plain_grid(ndim), moving)
     found = initial_candidates(known.pair)
     assert len(found) == 3 + 2 ** (ndim - 1)
-    assert [c.loss for c in found] == sorted(c.loss for c in found)
+    losses = [c.loss for c in found]  # those within a percent of the best go by plainness
+    assert all(a <= 1.01 * b for a, b in pairwise(losses))
     for one in found:
         assert isinstance(one.transform, Affine)
         linear = one.transform.linear_part()
@@ -107,6 +112,7 @@ def test_a_small_moving_image_is_not_blamed_for_its_size() -> None:
     found = best(known)
     assert found.name == "header"
     assert found.overlap < 0.15
+    assert known.error_mm(found.transform) < 0.1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -81,6 +81,8 @@ def test_lncc_equals_correlations_counted_window_by_window(shape: tuple[int, ...
         if mask[tuple(centre)] == 0:
             continue
         x, y = x - (w * x).sum() / w.sum(), y - (w * y).sum() / w.sum()
+        if (w * x * x).sum() < 1e-10:  # one voxel is a flat window, and those do not count
+            continue
         power = (w * x * x).sum() * (w * y * y).sum()
         squared = (w * x * y).sum() ** 2 / power if power > 1e-20 else torch.zeros(())
         total += (mask[tuple(centre)] * squared).item()

@@ -306,7 +306,7 @@ def judge(folder: Path, files: dict[str, Any]) -> dict[str, Any]:
             with path.open("w", newline="") as handle:
                 csv.writer(handle).writerows([["x", "y", "z"], *value.tolist()])
         command += [f"--{name}", str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, encoding="utf8", check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     scores: dict[str, Any] = json.loads(result.stdout)
     return scores

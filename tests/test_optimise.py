@@ -171,14 +171,20 @@ def test_the_field_ends_in_zeros_and_can_be_inverted(ndim: int, margin_mm: float
 
 def test_a_dense_stage_keeps_what_came_before() -> None:
     known = linear_pair(3, "affine")
-    found = run(known.pair, known.truth, DenseStage("lncc", (2,), (5,)))
+    push = Affine.from_matrix(homogeneous(torch.eye(3).double(), torch.ones(3).double()))
+    start = known.truth.then(push)
+    found = run(known.pair, start, DenseStage("lncc", (2,), (20,)))
     assert isinstance(found, Chain)
     assert isinstance(found.transforms[0], DisplacementField)
-    points = known.fixed_grid.points_mm()[known.foreground]
     outside = torch.full((1, 3), 500.0).double()
-    assert torch.allclose(found(outside), known.truth(outside))
-    assert known.error_mm(found) < 0.5
-    assert not torch.equal(found(points), known.truth(points))
+    assert torch.allclose(found(outside), start(outside))
+    assert known.error_mm(found) < 0.5 * known.error_mm(start)
+
+
+def test_a_dense_stage_does_not_spoil_what_is_right() -> None:
+    known = linear_pair(3, "affine")
+    found = run(known.pair, known.truth, DenseStage("lncc", (2,), (20,)))
+    assert known.error_mm(found) < 0.3
 
 
 @pytest.mark.parametrize("stage", [LinearStage("rigid"), DenseStage()], ids=lambda s: s.name)

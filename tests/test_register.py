@@ -82,7 +82,7 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
         if stage["stage"] != "dense":  # its steps have a fixed length
             assert stage["last_loss"] <= stage["first_loss"] + 1e-6
     losses = [c["loss"] for c in metrics["initial"]]
-    assert losses[0] == min(losses)
+    assert losses[0] <= 1.01 * min(losses)
 
 
 def test_the_same_twice_is_the_same_to_the_last_bit(

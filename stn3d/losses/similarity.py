@@ -50,7 +50,8 @@ def lncc(
     """One minus the mean squared correlation in a window around each voxel, from 0 to 1.
 
     Avants et al. 2008, doi:10.1016/j.media.2007.06.004, eq. 6: it ignores smooth changes of
-    brightness and contrast, their sign too.
+    brightness and contrast, their sign too. Windows in which the fixed image is flat do not count:
+    nothing can match there, and if they counted, pushing them out of sight would pay.
 
     Args:
         fixed: ``(B, C, *shape)``.
@@ -59,8 +60,8 @@ def lncc(
         radius_mm: half the window's edge; with the spacing this gives whole voxels, at least one,
             so that a window has the same physical size on every grid fine enough for it.
         spacing_mm: of the grid, one for all axes or one for each.
-        floor: variance, as a share of each image's own, that counts as noise; keeps flat windows
-            from being compared.
+        floor: variance, as a share of each image's own, that counts as noise; a window of the
+            fixed image counts by half where its variance is ten times that.
 
     Returns:
         A scalar; differentiable in both images.
@@ -80,8 +81,10 @@ def lncc(
     var_b = box_sum(b * moved, radii) / count - mean_b**2
     cross = box_sum(a * moved, radii) / count - mean_a * mean_b
     noise_a, noise_b = _noise(fixed, weight, floor), _noise(moved, weight, floor)
-    squared = cross**2 / ((var_a.clamp(min=0) + noise_a) * (var_b.clamp(min=0) + noise_b))
-    return 1 - masked_mean(squared, weight)
+    var_a, var_b = var_a.clamp(min=0), var_b.clamp(min=0)
+    squared = cross**2 / ((var_a + noise_a) * (var_b + noise_b))
+    texture = var_a / (var_a + 10 * noise_a)
+    return 1 - masked_mean(squared, texture if weight is None else weight * texture)
 
 
 SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc}

@@ -140,7 +140,9 @@ def test_import_brings_neither_monai_nor_simpleitk() -> None:
         "sys.exit(str(sorted({'monai', 'SimpleITK'} & set(sys.modules))) "
         "if {'monai', 'SimpleITK'} & set(sys.modules) else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf8", check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
