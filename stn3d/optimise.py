@@ -53,6 +53,14 @@ class LinearStage:
 
     L-BFGS (Nocedal 1980, by SciPy) on parameters scaled so that a unit moves the image by about a
     millimetre; a level ends when the loss changes by less than the tolerance, relatively.
+
+    Args:
+        kind: ``rigid``, ``similarity`` or ``affine``.
+        similarity: the images' loss.
+        factors: levels, in multiples of the finest spacing, coarse to fine.
+        iterations: at most this many on each level.
+        radius_vox: half the window of the local correlation, in voxels of the level.
+        tolerance: see above.
     """
 
     kind: LinearKind
@@ -126,12 +134,26 @@ class DenseStage:
     Greedy composition of small smooth steps (Christensen et al. 1996, doi:10.1109/83.536892;
     Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the loss's gradient is smoothed, scaled to
     a largest step well below a voxel and composed with the field so far, which is then smoothed a
-    little. Each such step is invertible, and so is their composition.
+    little. Each such step is invertible, and so is their composition. The field vanishes on the
+    outermost voxels of its margin; a level ends with the best field that it saw.
+
+    Args:
+        similarity: the images' loss.
+        factors: levels, in multiples of the finest spacing, coarse to fine.
+        iterations: at most this many on each level.
+        radius_vox: half the window of the local correlation, in voxels of the level.
+        step_vox: the longest move of one iteration.
+        update_sigma_vox: Gaussian smoothing of each step.
+        field_sigma_vox: Gaussian smoothing of the whole field at each step.
+        tolerance: a level ends when the mean loss of ``window`` iterations is less than this share
+            below that of the ``window`` before.
+        window: see tolerance.
+        margin_mm: how far the field reaches around the fixed image.
     """
 
     similarity: Similarity = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
-    iterations: tuple[int, ...] = (100, 100, 100, 20)
+    iterations: tuple[int, ...] = (100, 100, 60, 15)
     radius_vox: float = 2.0
     step_vox: float = 0.75
     update_sigma_vox: float = 1.73
@@ -145,6 +167,7 @@ class DenseStage:
         return "dense"
 
     def converged(self, losses: list[float]) -> bool:
+        """Whether the latest losses stand still."""
         n = self.window
         if len(losses) < 2 * n:
             return False

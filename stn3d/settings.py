@@ -98,7 +98,7 @@ class LinearSettings:
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {"dense": {"factors": (8, 4, 2), "iterations": (60, 60, 40)}},
-    "default": {"dense": {"factors": (8, 4, 2, 1), "iterations": (100, 100, 60, 15)}},
+    "default": {},
     "accurate": {
         "linear": {"final_factors": (8, 4, 2, 1)},
         "dense": {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stn3d.errors import InputError
 from stn3d.optimise import DenseStage, LinearStage
@@ -17,7 +19,7 @@ def test_nothing_given_is_the_default_preset() -> None:
     settings = settings_from({})
     assert (settings.kind, settings.metric, settings.preset) == ("deformable", "lncc", "default")
     assert settings == settings_from({"kind": None, "preset": None}, {})
-    assert settings.dense.iterations == tuple(PRESETS["default"]["dense"]["iterations"])
+    assert settings.dense.iterations == DenseStage().iterations
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -153,3 +155,13 @@ def test_whole_numbers_and_single_levels_fit_where_they_make_sense() -> None:
     assert settings.threads == 2
     assert (settings.dense.factors, settings.dense.iterations) == ((2,), (5,))
     assert isinstance(settings.dense.step_vox, float)
+
+
+def test_the_example_config_lists_every_setting_with_its_default() -> None:
+    path = Path(__file__).resolve().parents[1] / "configs" / "register.yaml"
+    assert settings_from({}, path) == settings_from({})
+    written, known = yaml.safe_load(path.read_text()), dataclasses.asdict(settings_from({}))
+    del known["dense"]["similarity"]  # the metric's business
+    assert written.keys() == known.keys()
+    for part in ("linear", "dense"):
+        assert written[part].keys() == known[part].keys()
