@@ -111,7 +111,8 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
             if option
             else "save the one to use as a file of its own"
         )
-        raise InputError(f"the {what} {stored.name} holds {volumes} volumes; {advice}.")
+        verb = "hold" if what.endswith("labels") else "holds"
+        raise InputError(f"the {what} {stored.name} {verb} {volumes} volumes; {advice}.")
     if volume is not None and not 0 <= volume < volumes:
         raise InputError(
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
