@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -186,19 +186,17 @@ def checkerboard(
 def otsu_thresholds(values: NDArray[Any] | Tensor, bins: int = 256) -> tuple[float, float]:
     """The two thresholds that part values into three classes of least variance.
 
-    Otsu 1979, doi:10.1109/TSMC.1979.4310076, by trying all pairs of a histogram's edges.
+    Otsu 1979, doi:10.1109/TSMC.1979.4310076, by SimpleITK.
     """
-    counts, edges = np.histogram(np.asarray(values, dtype=np.float64).ravel(), bins)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
-    sums = np.concatenate([[0], np.cumsum(counts * middles)])
-    first, second = np.triu_indices(bins + 1)
-    ends = (np.zeros_like(first), first, second, np.full_like(first, bins))
-    between = np.zeros(len(first))
-    for a, b in pairwise(ends):
-        between += (sums[b] - sums[a]) ** 2 / np.maximum(below[b] - below[a], 1)
-    best = int(between.argmax())
-    return float(edges[first[best]]), float(edges[second[best]])
+    import SimpleITK as sitk
+
+    row = np.asarray(values, dtype=np.float64).reshape(1, -1)
+    otsu = sitk.OtsuMultipleThresholdsImageFilter()
+    otsu.SetNumberOfThresholds(2)
+    otsu.SetNumberOfHistogramBins(bins)
+    otsu.Execute(sitk.GetImageFromArray(row))
+    low, high = otsu.GetThresholds()
+    return float(low), float(high)
 
 
 def affine_part(transform: Transform, grid: Grid, per_axis: int = 10) -> Affine:
