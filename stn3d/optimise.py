@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix
-from stn3d.kernels import gaussian_smooth
 from stn3d.losses.similarity import Similarity
-from stn3d.pair import Pair, Scan, dissimilarity
-from stn3d.sampler import sample
+from stn3d.pair import Pair, Scan, counted, dissimilarity, textured_box, unlikeness
 from stn3d.transforms import (
     LINEAR_KINDS,
     Affine,
+    Chain,
     DisplacementField,
+    Linear,
     LinearKind,
     Transform,
-    chain,
 )
 from stn3d.warp import resample_image
 
@@ -175,26 +175,42 @@ class DenseStage:
         return before - now < self.tolerance * abs(before)
 
     def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        field: DisplacementField | None = None
         spacings = pair.level_spacings_mm(self.factors)
         counts = self.iterations[-len(spacings) :]
+        linear, field = _split(so_far, pair.fixed.grid)
         for spacing, count in zip(spacings, counts, strict=True):
-            level = _DenseLevel.of(self, pair, so_far, spacing)
+            level = _DenseLevel.of(self, pair, linear, spacing)
 
             def note(iteration: int, loss: float, spacing: float = spacing) -> None:
                 progress(self.name, spacing, iteration, loss)
 
             field = level.run(field, count, note)
         assert field is not None
-        return field.then(so_far)
+        return field.then(linear)
+
+
+def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField | None]:
+    """A transform as a displacement of a grid's points, None for none, and then a linear one."""
+    if isinstance(transform, Linear):
+        return transform, None
+    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
+    last = parts[-1]
+    linear = last if isinstance(last, Linear) else Affine.identity(grid.ndim)
+    back = linear.inverse()
+    moves = [
+        (back(transform(points)) - points).float()
+        for points in (grid.points_mm(rows) for rows in grid.slabs())
+    ]
+    return linear, DisplacementField(torch.cat(moves).movedim(-1, 0)[None], grid)
 
 
 @dataclass(frozen=True, eq=False)
 class _DenseLevel:
     """One level of a dense stage.
 
-    The field lives on the fixed level's grid and a margin around it. Inside this class it is kept
-    in voxels along the grid's own axes, ``(1, d, *grid.shape)``; `run` converts.
+    The field lives on the part of the fixed level's grid that matters and a margin around it.
+    Inside this class it is kept in voxels along the grid's own axes, ``(1, d, *grid.shape)``; `run`
+    converts.
     """
 
     stage: DenseStage
@@ -202,17 +218,23 @@ class _DenseLevel:
     moving: Scan
     grid: Grid
     margin: tuple[int, ...]
-    moving_from_fixed_index: Transform
+    moving_from_fixed_index: Tensor
 
     @classmethod
-    def of(cls, stage: DenseStage, pair: Pair, so_far: Transform, spacing: float) -> _DenseLevel:
+    def of(cls, stage: DenseStage, pair: Pair, linear: Linear, spacing: float) -> _DenseLevel:
         fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+        if stage.similarity == "lncc":
+            fixed = fixed.cropped(*textured_box(fixed, max(1, round(stage.radius_vox))))
         grid = fixed.grid.padded(stage.margin_mm)
         margin = tuple((a - b) // 2 for a, b in zip(grid.shape, fixed.grid.shape, strict=True))
-        world_from_fixed = Affine.from_matrix(fixed.grid.world_from_index)
-        moving_from_world = Affine.from_matrix(moving.grid.index_from_world)
-        index_map = chain(world_from_fixed, so_far, moving_from_world)
-        return cls(stage, fixed, moving, grid, margin, index_map)
+        matrix = moving.grid.index_from_world @ linear.matrix @ fixed.grid.world_from_index
+        return cls(stage, fixed, moving, grid, margin, matrix)
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """Where the fixed image lies in the field's grid."""
+        shape = self.fixed.grid.shape
+        return tuple(slice(m, m + n) for m, n in zip(self.margin, shape, strict=True))
 
     def run(
         self,
@@ -223,24 +245,26 @@ class _DenseLevel:
         """Improve a field of a coarser level; ends early when converged."""
         stage, d = self.stage, self.grid.ndim
         u = self._voxels_from_mm(start)
-        points = self.grid.points_index(dtype=u.dtype, device=u.device)
-        taper, wall = self._taper(u)
+        taper = self._taper(u)
+        force = torch.zeros_like(u)
         losses: list[float] = []
         best = u
         for iteration in range(iterations):
-            loss, force = self._force(u, points)
+            loss = self._force(u, force)
             best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
             if stage.converged(losses):
                 break
-            force = gaussian_smooth(force, [stage.update_sigma_vox] * d).mul_(taper)
-            largest = float(force.square().sum(dim=1).max().sqrt())
+            step = kernels.gaussian_smooth(force, [stage.update_sigma_vox] * d).mul_(taper)
+            largest = float(step.square().sum(dim=1).max().sqrt())
             if largest == 0:
                 break
-            step = force.mul_(stage.step_vox / largest)
-            u = step + sample(u, points[None] + step.movedim(1, -1))
-            u = gaussian_smooth(u, [stage.field_sigma_vox] * d).mul_(wall)
+            u = kernels.compose(step.mul_(stage.step_vox / largest), u)
+            u = kernels.gaussian_smooth(u, [stage.field_sigma_vox] * d)
+            for axis in range(2, u.ndim):  # the field's own faces stay
+                u.select(axis, 0).zero_()
+                u.select(axis, -1).zero_()
         if losses[-1] > min(losses):
             u = best  # steps of this length no longer help
         axes = self.grid.world_from_index[:-1, :-1].to(u)
@@ -250,42 +274,51 @@ class _DenseLevel:
         """A field's vectors at this grid's voxels, in voxels; zeros where there is none yet."""
         if field is None:
             return torch.zeros(1, self.grid.ndim, *self.grid.shape).to(self.fixed.image)
-        u_mm = resample_image(field.displacement_mm, field.grid, self.grid)
+        u_mm = resample_image(field.displacement_mm.to(self.fixed.image), field.grid, self.grid)
         axes = self.grid.index_from_world[:-1, :-1].to(u_mm)
         return torch.einsum("ab,nb...->na...", axes, u_mm)
 
-    def _taper(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights ``(1, 1, *shape)``: from 1 at the image down to 0 on the outermost voxels; and
-        1 everywhere but on those."""
+    def _taper(self, like: Tensor) -> Tensor:
+        """Weights ``(1, 1, *shape)``: from 1 at the image down to 0 on the outermost voxels."""
         taper = torch.ones((), dtype=like.dtype, device=like.device)
         for n, margin in zip(self.grid.shape, self.margin, strict=True):
             i = torch.arange(n, device=like.device)
             taper = taper[..., None] * (torch.minimum(i, n - 1 - i) / max(margin, 1)).clamp(
                 max=1
             ).to(like)
-        return taper[None, None], (taper > 0)[None, None].to(like)
+        return taper[None, None]
 
-    def _force(self, u: Tensor, points: Tensor) -> tuple[float, Tensor]:
-        """The loss and the direction of its steepest descent in mm, in voxels; 0 in the margin."""
-        shape = self.fixed.grid.shape
-        cut = tuple(slice(m, m + n) for m, n in zip(self.margin, shape, strict=True))
-        origin = torch.tensor(self.margin).to(u)
-        mapped = points[cut] - origin + u[0][(slice(None), *cut)].movedim(0, -1)
-        mapped.requires_grad_()
-        index = self.moving_from_fixed_index.forward(mapped)
-        loss = dissimilarity(
+    def _force(self, u: Tensor, force: Tensor) -> float:
+        """The loss; and into ``force``, where the image lies, the direction of its steepest descent
+        in mm, in voxels."""
+        stage, cut = self.stage, (..., *self.inner)
+        inner = u[cut].contiguous()
+        moved, slopes, margin = kernels.warp(self.moving.image, self.moving_from_fixed_index, inner)
+        moved.requires_grad_()
+        loss = unlikeness(
             self.fixed,
             self.moving,
-            index,
-            self.stage.similarity,
-            self.stage.radius_vox,
-            pull=False,
+            moved,
+            self._weight(inner, margin),
+            stage.similarity,
+            stage.radius_vox,
         )
-        (gradient,) = torch.autograd.grad(loss, mapped)
-        force = torch.zeros_like(u)
-        # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
+        (by_moved,) = torch.autograd.grad(loss, moved)
         for axis, spacing in enumerate(self.grid.spacing_mm):
-            force[0, axis][cut] = gradient[..., axis].mul_(
-                -((self.grid.spacing_mm[0] / spacing) ** 2)
+            # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
+            scale = -((self.grid.spacing_mm[0] / spacing) ** 2)
+            along = (
+                (by_moved * slopes[:, :, axis]).sum(dim=1)
+                if len(moved[0]) > 1
+                else by_moved[:, 0] * slopes[:, 0, axis]
             )
-        return float(loss.detach()), force
+            force[:, axis][cut] = along.mul_(scale)
+        return float(loss.detach())
+
+    def _weight(self, inner: Tensor, margin: float) -> Tensor | None:
+        """What counts; a dense force must not gain by changing it, so it carries no gradient."""
+        if margin >= 1 and self.moving.mask is None:
+            return self.fixed.mask
+        points = self.fixed.grid.points_index(dtype=inner.dtype, device=inner.device)
+        index = apply_matrix(self.moving_from_fixed_index, points + inner[0].movedim(0, -1))
+        return counted(self.fixed, self.moving, index)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.losses.similarity import SIMILARITIES, Similarity
+from stn3d.losses.similarity import SIMILARITIES, Similarity, variance
 from stn3d.sampler import sample
 from stn3d.warp import resample_image
 
@@ -19,7 +21,7 @@ class Scan:
     """One image of a pair, and its coarser versions.
 
     Args:
-        image: ``(1, C, *grid.shape)`` floating, intensities scaled to about 0 to 1.
+        image: ``(1, C, *grid.shape)`` float32, intensities scaled to about 0 to 1.
         grid: where its voxels lie.
         mask: ``(1, 1, *grid.shape)`` weights of voxels from 0 to 1, or None for all.
     """
@@ -28,6 +30,11 @@ class Scan:
     grid: Grid
     mask: Tensor | None = None
     _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def variance(self) -> float:
+        """The variance of the image within the mask."""
+        return variance(self.image, self.mask)
 
     def at(self, spacing_mm: float) -> Scan:
         """The scan coarsened to a spacing; computed once."""
@@ -45,6 +52,12 @@ class Scan:
         mask = resample_image(self.mask, self.grid, grid)
         image = resample_image(self.image * self.mask, self.grid, grid)
         return Scan(image / mask.clamp(min=1e-6), grid, mask)
+
+    def cropped(self, start: Sequence[int], stop: Sequence[int]) -> Scan:
+        """The part from voxel ``start`` up to but without ``stop``."""
+        cut = (..., *[slice(a, b) for a, b in zip(start, stop, strict=True)])
+        mask = None if self.mask is None else self.mask[cut].contiguous()
+        return Scan(self.image[cut].contiguous(), self.grid.cropped(start, stop), mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +109,7 @@ def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def dissimilarity(
-    fixed: Scan,
-    moving: Scan,
-    index: Tensor,
-    similarity: Similarity,
-    radius_vox: float = 2.0,
-    pull: bool = True,
+    fixed: Scan, moving: Scan, index: Tensor, similarity: Similarity, radius_vox: float = 2.0
 ) -> Tensor:
     """The loss between the fixed scan and the moving scan read at ``(*fixed.shape, d)`` indices.
 
@@ -114,22 +122,40 @@ def dissimilarity(
         index: where each fixed voxel falls, in indices of the moving grid.
         similarity: which loss.
         radius_vox: half the window of the local correlation, in voxels.
-        pull: whether the gradient includes how the weights change. A line search needs that; a
-            dense force must not gain by pushing voxels out of the image.
     """
-    moved = sample(moving.image, index[None])
-    weight = _weight(fixed, moving, index if pull else index.detach())
+    moved, weight = sample(moving.image, index[None]), counted(fixed, moving, index)
+    return unlikeness(fixed, moving, moved, weight, similarity, radius_vox)
+
+
+def unlikeness(
+    fixed: Scan,
+    moving: Scan,
+    moved: Tensor,
+    weight: Tensor | None,
+    similarity: Similarity,
+    radius_vox: float = 2.0,
+) -> Tensor:
+    """The loss between the fixed scan and the moving scan's moved image.
+
+    Args:
+        moved: ``(1, C, *fixed.shape)``.
+        weight: ``(1, 1, *fixed.shape)``, or None where all counts.
+    """
     if similarity == "lncc":
         spacing = fixed.grid.spacing_mm
         options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
+        options["variances"] = fixed.variance, moving.variance
     else:
         options = {}
     loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
     return loss
 
 
-def _weight(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
-    """What counts: inside the moving image and both masks; None where everything does."""
+def counted(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
+    """The weight ``(1, 1, *fixed.shape)`` of voxels that fall to ``(*fixed.shape, d)`` indices.
+
+    What lies inside the moving image and both masks counts; None where everything does.
+    """
     top = torch.tensor(moving.grid.shape).to(index) - 1
     fade = (torch.minimum(index, top - index) + 0.5).clamp(0, 1)
     fade = torch.where(top > 0, fade, (fade > 0).to(fade))  # one slice has no inside to fade from
@@ -140,3 +166,26 @@ def _weight(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
     if moving.mask is not None:
         weight = weight * sample(moving.mask, index[None], outside_value=1.0)
     return weight if fixed.mask is None else weight * fixed.mask
+
+
+def textured_box(scan: Scan, radius_vox: int) -> tuple[list[int], list[int]]:
+    """The first voxels and the ends of the box around all windows that are not flat.
+
+    Only there does the local correlation count, see `stn3d.losses.similarity.lncc`. The whole scan
+    where all is flat.
+    """
+    shape = scan.grid.shape
+    radii = [min(radius_vox, n - 1) for n in shape]
+    count = kernels.box_sum(torch.ones_like(scan.image[:, :1]), radii)
+    mean = kernels.box_sum(scan.image, radii) / count
+    spread = kernels.box_sum(scan.image**2, radii) / count - mean**2
+    seen = (spread > 1e-5 * scan.variance)[0].any(dim=0)
+    start, stop = [], []
+    for axis, n in enumerate(shape):
+        others = [a for a in range(len(shape)) if a != axis]
+        along = seen.amax(dim=others).nonzero()
+        low, high = (int(along[0]), int(along[-1]) + 1) if len(along) else (0, n)
+        # Windows that are not flat reach as far again.
+        start.append(max(low - radius_vox, 0))
+        stop.append(min(high + radius_vox, n))
+    return start, stop

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stn3d.kernels import box_sum
+from stn3d import kernels
 
 Similarity = Literal["mse", "ncc", "lncc"]
 
@@ -46,6 +46,7 @@ def lncc(
     radius_mm: float = 2.0,
     spacing_mm: float | Sequence[float] = 1.0,
     floor: float = 1e-4,
+    variances: tuple[float, float] | None = None,
 ) -> Tensor:
     """One minus the mean squared correlation in a window around each voxel, from 0 to 1.
 
@@ -62,29 +63,20 @@ def lncc(
         spacing_mm: of the grid, one for all axes or one for each.
         floor: variance, as a share of each image's own, that counts as noise; a window of the
             fixed image counts by half where its variance is ten times that.
+        variances: of the fixed and of the moved image, if they are known; else they are measured
+            within the mask. No gradient flows through them.
 
     Returns:
         A scalar; differentiable in both images.
     """
     d = fixed.ndim - 2
     spacing = [spacing_mm] * d if isinstance(spacing_mm, int | float) else list(spacing_mm)
-    radii = tuple(max(1, round(radius_mm / s)) for s in spacing)
-    if mask is None:
-        a, b, weight = fixed, moved, None
-        count = _window_sizes(fixed, radii)
-    else:
-        weight = mask.to(fixed)
-        a, b = fixed * weight, moved * weight
-        count = box_sum(weight, radii).clamp(min=1e-6)
-    mean_a, mean_b = box_sum(a, radii) / count, box_sum(b, radii) / count
-    var_a = box_sum(a * fixed, radii) / count - mean_a**2
-    var_b = box_sum(b * moved, radii) / count - mean_b**2
-    cross = box_sum(a * moved, radii) / count - mean_a * mean_b
-    noise_a, noise_b = _noise(fixed, weight, floor), _noise(moved, weight, floor)
-    var_a, var_b = var_a.clamp(min=0), var_b.clamp(min=0)
-    squared = cross**2 / ((var_a + noise_a) * (var_b + noise_b))
-    texture = var_a / (var_a + 10 * noise_a)
-    return 1 - masked_mean(squared, texture if weight is None else weight * texture)
+    radii = [max(1, round(radius_mm / s)) for s in spacing]
+    weight = None if mask is None else mask.to(fixed)
+    if variances is None:
+        variances = variance(fixed, weight), variance(moved, weight)
+    noise = [floor * v + torch.finfo(fixed.dtype).tiny ** 0.5 for v in variances]
+    return kernels.lncc(fixed, moved, weight, radii, *noise)
 
 
 SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc}
@@ -98,18 +90,9 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (weight * values).sum() / weight.sum().clamp(min=1e-12)
 
 
-def _noise(image: Tensor, weight: Tensor | None, floor: float) -> Tensor:
-    """The variance that counts as noise, rounding included: an image may be constant."""
-    centre, kind = masked_mean(image, weight), torch.finfo(image.dtype)
-    rounding: Tensor = 10 * kind.eps * centre**2 + kind.tiny**0.5
-    return floor * masked_mean((image - centre) ** 2, weight) + rounding
-
-
-def _window_sizes(image: Tensor, radii: Sequence[int]) -> Tensor:
-    """How many voxels each window holds, ``(*shape)``; smaller at the faces."""
-    sizes = torch.ones((), dtype=image.dtype, device=image.device)
-    for n, radius in zip(image.shape[2:], radii, strict=True):
-        i = torch.arange(n, device=image.device)
-        along = (i + radius).clamp(max=n - 1) - (i - radius).clamp(min=0) + 1
-        sizes = sizes[..., None] * along.to(image)
-    return sizes
+@torch.no_grad()
+def variance(image: Tensor, weight: Tensor | None = None) -> float:
+    """The variance of an image within a mask; rounding errors leave that of a constant above 0."""
+    centre = masked_mean(image, weight)
+    rounding = 1e5 * torch.finfo(image.dtype).eps * centre**2
+    return float(masked_mean((image - centre) ** 2, weight) + rounding)
