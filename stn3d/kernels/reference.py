@@ -1,4 +1,8 @@
-"""The hot loops in plain torch: what is right, and what runs where nothing faster does."""
+"""The hot loops in plain torch: what is right, and what runs where nothing faster does.
+
+Images are ``(B, C, *shape)``, d = 2 or 3; coordinates and vectors are in voxels, along the axes of
+the grid that they stand on.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,71 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
+    """Read between voxels; ``(B, C, N)`` at points ``(B, N, d)``. See `stn3d.kernels`."""
+    values = _clamped(image, points_index)
+    within = inside(points_index, tuple(image.shape[2:]))[:, None]
+    return torch.where(within, values, torch.zeros_like(values))
+
+
+def inside(points_index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool.
+
+    As in ITK the lower faces belong to it and the upper faces do not.
+    """
+    size = torch.tensor(shape, dtype=points_index.dtype, device=points_index.device)
+    return ((points_index >= -0.5) & (points_index < size - 0.5)).all(dim=-1)
+
+
+def _clamped(image: Tensor, points: Tensor) -> Tensor:
+    """Linear interpolation by torch's grid_sample, its axes flipped, clamped at the border."""
+    d = image.ndim - 2
+    batch = max(image.shape[0], points.shape[0])
+    size = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
+    grid = (2 * points / (size - 1).clamp(min=1) - 1).flip(-1).to(image.dtype)
+    grid = grid.reshape(grid.shape[0], *[1] * (d - 1), -1, d)
+    return F.grid_sample(
+        image.expand(batch, *image.shape[1:]),
+        grid.expand(batch, *grid.shape[1:]),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    ).reshape(batch, image.shape[1], -1)
+
+
+def points_of(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Index coordinates of all voxels, ``(*shape, d)``."""
+    axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The moved image, its gradient and the margin. See `stn3d.kernels`."""
+    shape = displacement_vox.shape[2:]
+    with torch.enable_grad():
+        u = displacement_vox.detach().requires_grad_()
+        mapped = points_of(shape, image) + u[0].movedim(0, -1)
+        linear = matrix.to(image)
+        points = mapped @ linear[:-1, :-1].T + linear[:-1, -1]
+        moved = sample_linear(image, points.reshape(1, -1, len(shape)))
+        moved = moved.reshape(1, image.shape[1], *shape)
+        slopes = [torch.autograd.grad(c.sum(), u, retain_graph=True)[0] for c in moved[0]]
+    free = [a for a, n in enumerate(image.shape[2:]) if n > 1]
+    top = torch.tensor(image.shape[2:]).to(points) - 1
+    margin = (torch.minimum(points, top - points) + 0.5).detach()[..., free].min()
+    return moved.detach(), torch.stack(slopes, dim=1), min(float(margin), 1.0)
+
+
+def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
+    """Displacements of ``x -> second(first(x))``. See `stn3d.kernels`."""
+    shape = first_vox.shape[2:]
+    points = points_of(shape, first_vox) + first_vox.movedim(1, -1)
+    values = sample_linear(second_vox, points.reshape(points.shape[0], -1, len(shape)))
+    return first_vox + values.reshape(first_vox.shape)
 
 
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
@@ -36,28 +104,66 @@ class _BoxSum(torch.autograd.Function):
         return box_sum(gradients[0], ctx.radii), None
 
 
-def gaussian_smooth(image: Tensor, sigma_vox: Sequence[float]) -> Tensor:
-    """Convolve ``(B, C, *shape)`` with a Gaussian along each axis, cut off at three sigmas.
+def window_sizes(n: int, radius: int, like: Tensor) -> Tensor:
+    """How many voxels each window holds along an axis of n; fewer at the faces."""
+    i = torch.arange(n, device=like.device)
+    return ((i + radius).clamp(max=n - 1) - (i - radius).clamp(min=0) + 1).to(like)
 
-    Beyond the faces the outer voxels go on. A sigma below 0.1 voxel leaves its axis alone. Carries
-    no gradient.
-    """
+
+def lncc(
+    fixed: Tensor,
+    moved: Tensor,
+    weight: Tensor | None,
+    radii: Sequence[int],
+    noise_fixed: float,
+    noise_moved: float,
+) -> Tensor:
+    """One minus the mean squared local correlation. See `stn3d.kernels`."""
+    if weight is None:
+        a, b = fixed, moved
+        count = torch.ones((), dtype=fixed.dtype, device=fixed.device)
+        for n, radius in zip(fixed.shape[2:], radii, strict=True):
+            count = count[..., None] * window_sizes(n, radius, fixed)
+    else:
+        a, b = fixed * weight, moved * weight
+        count = box_sum(weight, radii).clamp(min=1e-6)
+    mean_a, mean_b = box_sum(a, radii) / count, box_sum(b, radii) / count
+    var_a = (box_sum(a * fixed, radii) / count - mean_a**2).clamp(min=0)
+    var_b = (box_sum(b * moved, radii) / count - mean_b**2).clamp(min=0)
+    cross = box_sum(a * moved, radii) / count - mean_a * mean_b
+    likeness = cross**2 / ((var_a + noise_fixed) * (var_b + noise_moved))
+    texture = var_a / (var_a + 10 * noise_fixed)
+    share = texture if weight is None else weight * texture
+    return 1 - (share * likeness).sum() / share.sum().clamp(min=1e-12)
+
+
+def gaussian_smooth(image: Tensor, sigma_vox: Sequence[float]) -> Tensor:
+    """Convolve with a Gaussian along each axis. See `stn3d.kernels`."""
     with torch.no_grad():
         for axis, sigma in enumerate(sigma_vox, start=2):
-            if sigma >= 0.1 and image.shape[axis] > 1:
-                image = _smooth_axis(image, axis, sigma)
+            weights = gaussian_weights(sigma, image.shape[axis])
+            if len(weights) > 1:
+                image = _smooth_axis(image, axis, weights)
     return image
 
 
-def _smooth_axis(image: Tensor, axis: int, sigma: float) -> Tensor:
-    n = image.shape[axis]
-    radius = max(1, math.ceil(3 * sigma))
-    weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
+def gaussian_weights(sigma: float, n: int) -> list[float]:
+    """Weights of the voxels at distances 0, 1, ..., cut off at three sigmas, that sum to 1.
+
+    One alone, which changes nothing, below a sigma of 0.1 voxel or on an axis of one voxel.
+    """
+    if sigma < 0.1 or n == 1:
+        return [1.0]
+    weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(max(1, math.ceil(3 * sigma)) + 1)]
     total = weights[0] + 2 * sum(weights[1:])
+    return [w / total for w in weights]
+
+
+def _smooth_axis(image: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
+    n = image.shape[axis]
     first, last = image.narrow(axis, 0, 1), image.narrow(axis, n - 1, 1)
-    result = image * (weights[0] / total)
-    for k in range(1, radius + 1):
-        w = weights[k] / total
+    result = image * weights[0]
+    for k, w in enumerate(weights[1:], start=1):
         inner = max(n - k, 0)
         if inner:
             result.narrow(axis, k, inner).add_(image.narrow(axis, 0, inner), alpha=w)

@@ -1,0 +1,202 @@
+"""Trilinear reading: an image through a matrix and a displacement, with its gradient; composition.
+
+Volumes are ``(I, J, K)``, fields ``(3, I, J, K)`` in voxels; a 2D image has I = 1. Between voxel
+centres values are linear, in the outer half voxel constant, beyond the outer faces 0.
+
+A row of K points is worked on at a time: where they lie (`locate`, which fills vector registers),
+then the reads, one voxel after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stn3d.kernels.cpu.jit import kernel
+
+
+@kernel
+def steps(shape: Any) -> Any:
+    """Flat strides to the next voxel along each axis; 0 along an axis of one voxel."""
+    ni, nj, nk = shape
+    return (
+        np.uint32(nj * nk if ni > 1 else 0),
+        np.uint32(nk if nj > 1 else 0),
+        np.uint32(1 if nk > 1 else 0),
+    )
+
+
+@kernel
+def _locate_axis(
+    x: Any, n: Any, stride: Any, index: Any, share: Any, within: Any, real: Any
+) -> None:
+    """One axis of `locate`."""
+    # The lower voxel is at most the last but one, so that the far face needs no care. A coordinate
+    # that is no number becomes 0, as max and min take the second only where it is truly beyond.
+    zero, one, half = real(0), real(1), real(0.5)
+    top, low = real(n - 1), real(max(n - 2, 0))
+    for k in range(len(x)):
+        clamped = min(max(zero, x[k]), top)
+        whole = np.floor(min(clamped, low))
+        share[k] = clamped - whole
+        index[k] += np.int32(whole) * stride
+        within[k] *= one if (x[k] >= -half and x[k] < top + half) else zero
+
+
+@kernel
+def locate(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
+    """The cells of points ``x`` ``(3, K)``: the flat index of the lower corner, how far along each
+    axis the point lies from there, ``(3, K)``, and 1 inside the image's outer faces, else 0."""
+    real = share.dtype.type
+    _, nj, nk = shape
+    for k in range(len(index)):
+        index[k] = 0
+        within[k] = real(1)
+    _locate_axis(x[0], shape[0], np.int32(nj * nk), index, share[0], within, real)
+    _locate_axis(x[1], shape[1], np.int32(nk), index, share[1], within, real)
+    _locate_axis(x[2], shape[2], np.int32(1), index, share[2], within, real)
+
+
+@kernel
+def _between(low: Any, high: Any, share: Any) -> Any:
+    return low + share * (high - low)
+
+
+@kernel
+def read(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
+    """The value between the eight voxels from flat index ``p`` on."""
+    si, sj, sk = step
+    q, r, s = p + sj, p + si, p + si + sj
+    near = _between(
+        _between(values[p], values[p + sk], fk), _between(values[q], values[q + sk], fk), fj
+    )
+    far = _between(
+        _between(values[r], values[r + sk], fk), _between(values[s], values[s + sk], fk), fj
+    )
+    return _between(near, far, fi)
+
+
+@kernel
+def read_slopes(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
+    """The value between eight voxels and its derivatives along the three axes."""
+    si, sj, sk = step
+    q, r, s = p + sj, p + si, p + si + sj
+    d00, d01 = values[p + sk] - values[p], values[q + sk] - values[q]
+    d10, d11 = values[r + sk] - values[r], values[s + sk] - values[s]
+    c00, c01 = values[p] + fk * d00, values[q] + fk * d01
+    c10, c11 = values[r] + fk * d10, values[s] + fk * d11
+    near, far = _between(c00, c01, fj), _between(c10, c11, fj)
+    along_j = _between(c01 - c00, c11 - c10, fi)
+    along_k = _between(_between(d00, d01, fj), _between(d10, d11, fj), fi)
+    return _between(near, far, fi), far - near, along_j, along_k
+
+
+@kernel
+def _mapped_row(matrix: Any, displacement: Any, i: Any, j: Any, x: Any) -> None:
+    """``matrix (x + displacement(x))`` for a row of voxels, ``(3, K)``."""
+    real = x.dtype.type
+    u0, u1, u2 = displacement[0, i, j], displacement[1, i, j], displacement[2, i, j]
+    for axis in range(3):
+        m0, m1, m2 = matrix[axis, 0], matrix[axis, 1], matrix[axis, 2]
+        start = m0 * real(i) + m1 * real(j) + matrix[axis, 3]
+        row = x[axis]
+        for k in range(len(row)):
+            row[k] = start + m0 * u0[k] + m1 * u1[k] + m2 * (real(k) + u2[k])
+
+
+@kernel
+def _nearest_face(x: Any, n: Any, nearest: Any) -> Any:
+    """The smallest distance of a row of coordinates from an axis's outer faces, in voxels."""
+    real = x.dtype.type
+    if n > 1:
+        top, half = real(n - 1), real(0.5)
+        for k in range(len(x)):
+            nearest = min(nearest, min(x[k], top - x[k]) + half)
+    return nearest
+
+
+@kernel
+def warp_planes(
+    first: int,
+    last: int,
+    image: Any,
+    matrix: Any,
+    displacement: Any,
+    moved: Any,
+    gradient: Any,
+    margin: Any,
+) -> None:
+    """``moved(x) = image(matrix (x + displacement(x)))`` and its gradient by the displacement.
+
+    ``margin[i]`` becomes the distance in voxels from the plane's points to the image's faces: that
+    of the point nearest to a face, below 0 if one is outside, at most 1.
+    """
+    real = image.dtype.type
+    zero = real(0)
+    shape, nk = image.shape, moved.shape[2]
+    step, values = steps(shape), image.ravel()
+    ti, tj, tk = real(shape[0] - 1), real(shape[1] - 1), real(shape[2] - 1)
+    x, share = np.empty((3, nk), image.dtype), np.empty((3, nk), image.dtype)
+    within, slope = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
+    index = np.empty(nk, np.int32)
+    corner = index.view(np.uint32)
+    xi, xj, xk = x[0], x[1], x[2]
+    fi, fj, fk = share[0], share[1], share[2]
+    si, sj, sk = slope[0], slope[1], slope[2]
+    for i in range(first, last):
+        nearest = real(1)
+        for j in range(moved.shape[1]):
+            _mapped_row(matrix, displacement, i, j, x)
+            for axis in range(3):
+                nearest = _nearest_face(x[axis], shape[axis], nearest)
+            locate(x, shape, index, share, within)
+            row = moved[i, j]
+            for k in range(nk):
+                v, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
+                row[k], si[k], sj[k], sk[k] = within[k] * v, di, dj, dk
+            # In the outer half voxel the value does not change along that axis.
+            for k in range(nk):
+                si[k] *= within[k] if xi[k] > zero and xi[k] < ti else zero
+                sj[k] *= within[k] if xj[k] > zero and xj[k] < tj else zero
+                sk[k] *= within[k] if xk[k] > zero and xk[k] < tk else zero
+            for axis in range(3):
+                m0, m1, m2 = matrix[0, axis], matrix[1, axis], matrix[2, axis]
+                out = gradient[axis, i, j]
+                for k in range(nk):
+                    out[k] = m0 * si[k] + m1 * sj[k] + m2 * sk[k]
+        margin[i] = nearest
+
+
+@kernel
+def compose_planes(
+    first: int, last: int, step_field: Any, scale: Any, field: Any, out: Any
+) -> None:
+    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale step_field``; beyond its faces the
+    field is 0."""
+    real = field.dtype.type
+    shape = field.shape[1:]
+    nk = shape[2]
+    step = steps(shape)
+    f0, f1, f2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
+    x, share = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
+    within, index = np.empty(nk, field.dtype), np.empty(nk, np.int32)
+    corner = index.view(np.uint32)
+    xi, xj, xk = x[0], x[1], x[2]
+    fi, fj, fk = share[0], share[1], share[2]
+    for i in range(first, last):
+        for j in range(shape[1]):
+            s0, s1, s2 = step_field[0, i, j], step_field[1, i, j], step_field[2, i, j]
+            for k in range(nk):
+                xi[k] = real(i) + scale * s0[k]
+            for k in range(nk):
+                xj[k] = real(j) + scale * s1[k]
+            for k in range(nk):
+                xk[k] = real(k) + scale * s2[k]
+            locate(x, shape, index, share, within)
+            o0, o1, o2 = out[0, i, j], out[1, i, j], out[2, i, j]
+            for k in range(nk):
+                p, w = corner[k], within[k]
+                o0[k] = scale * s0[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
+                o1[k] = scale * s1[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])
+                o2[k] = scale * s2[k] + w * read(f2, p, step, fi[k], fj[k], fk[k])

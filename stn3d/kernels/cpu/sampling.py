@@ -1,0 +1,165 @@
+"""Reading a volume at any points: values, derivatives by the points, and the adjoint.
+
+Points are index coordinates ``(N, d)`` in blocks of any length, or displacements ``(3, N)`` of the
+voxels of a grid in its rows of K; then ``rows`` is the grid's J, else 0. Coordinates keep their own
+precision until their fractions are formed. What holds between voxels and beyond the faces is said
+in `stn3d.kernels.cpu.interpolation`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stn3d.kernels.cpu.interpolation import locate, read, read_slopes, steps
+from stn3d.kernels.cpu.jit import kernel
+
+
+@kernel
+def _coordinates(points: Any, rows: Any, start: Any, count: Any, x: Any) -> None:
+    """The coordinates ``(3, length)`` of ``count`` points from number ``start`` on."""
+    real = x.dtype.type
+    if rows == 0:
+        d = points.shape[1]
+        for axis in range(d):
+            line = x[3 - d + axis]
+            for k in range(count):
+                line[k] = points[start + k, axis]
+        return
+    row = start // count
+    u0, u1, u2 = points[0], points[1], points[2]
+    xi, xj, xk = x[0], x[1], x[2]
+    i, j = real(row // rows), real(row % rows)
+    for k in range(count):
+        xi[k] = i + u0[start + k]
+    for k in range(count):
+        xj[k] = j + u1[start + k]
+    for k in range(count):
+        xk[k] = real(k) + u2[start + k]
+
+
+@kernel
+def sample_blocks(
+    first: int, last: int, image: Any, points: Any, rows: Any, length: Any, out: Any
+) -> None:
+    """``out`` ``(C, N)``: the values of ``image`` ``(C, I, J, K)`` at the points."""
+    channels, shape, n = image.shape[0], image.shape[1:], out.shape[1]
+    step, zero = steps(shape), image.dtype.type(0)
+    x, share = np.zeros((3, length), points.dtype), np.empty((3, length), image.dtype)
+    within, index = np.empty(length, image.dtype), np.empty(length, np.int32)
+    corner = index.view(np.uint32)
+    fi, fj, fk = share[0], share[1], share[2]
+    for block in range(first, last):
+        start = block * length
+        count = min(length, n - start)
+        _coordinates(points, rows, start, count, x)
+        locate(x, shape, index, share, within)
+        for c in range(channels):
+            values, row = image[c].ravel(), out[c, start : start + count]
+            for k in range(count):
+                value = read(values, corner[k], step, fi[k], fj[k], fk[k])
+                row[k] = value if within[k] > zero else zero
+
+
+@kernel
+def slope_blocks(
+    first: int,
+    last: int,
+    image: Any,
+    points: Any,
+    rows: Any,
+    length: Any,
+    gradient: Any,
+    out: Any,
+) -> None:
+    """``out``, laid out as the points: derivatives by them, from those by the values ``(C, N)``."""
+    channels, shape, n = image.shape[0], image.shape[1:], gradient.shape[1]
+    step, zero = steps(shape), image.dtype.type(0)
+    x, share = np.zeros((3, length), points.dtype), np.empty((3, length), image.dtype)
+    within, index = np.empty(length, image.dtype), np.empty(length, np.int32)
+    total = np.empty((3, length), image.dtype)
+    corner = index.view(np.uint32)
+    fi, fj, fk = share[0], share[1], share[2]
+    ti, tj, tk = total[0], total[1], total[2]
+    for block in range(first, last):
+        start = block * length
+        count = min(length, n - start)
+        _coordinates(points, rows, start, count, x)
+        locate(x, shape, index, share, within)
+        total[:] = zero
+        for c in range(channels):
+            values, slope = image[c].ravel(), gradient[c, start : start + count]
+            for k in range(count):
+                _, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
+                g = slope[k] if within[k] > zero else zero
+                ti[k] += g * di
+                tj[k] += g * dj
+                tk[k] += g * dk
+        _store_slopes(x, shape, total, rows, start, count, out)
+
+
+@kernel
+def _store_slopes(
+    x: Any, shape: Any, total: Any, rows: Any, start: Any, count: Any, out: Any
+) -> None:
+    """In the outer half voxel, and along an axis of one voxel, nothing changes."""
+    zero = total.dtype.type(0)
+    d = 3 if rows > 0 else out.shape[1]
+    for axis in range(3 - d, 3):
+        line, top = total[axis], x.dtype.type(shape[axis] - 1)
+        for k in range(count):
+            at = x[axis, k]
+            if not (at > 0 and at < top):
+                line[k] = zero
+        if rows > 0:
+            row = out[axis]
+            for k in range(count):
+                row[start + k] = line[k]
+        else:
+            for k in range(count):
+                out[start + k, axis + d - 3] = line[k]
+
+
+@kernel
+def scatter_blocks(
+    first: int, last: int, gradient: Any, points: Any, rows: Any, length: Any, out: Any
+) -> None:
+    """Derivatives by the image from those by the values ``(C, N)``: the adjoint of `sample_blocks`.
+
+    ``out`` ``(C, S, I, J, K)``, zero on entry, receives S shares of the points apart; their sum is
+    wanted. Task number is ``c S + s``.
+    """
+    slabs, shape, n = out.shape[1], out.shape[2:], gradient.shape[1]
+    step = steps(shape)
+    si, sj, sk = step
+    x, share = np.zeros((3, length), points.dtype), np.empty((3, length), out.dtype)
+    within, index = np.empty(length, out.dtype), np.empty(length, np.int32)
+    corner = index.view(np.uint32)
+    fi, fj, fk = share[0], share[1], share[2]
+    blocks = (n + length - 1) // length
+    for task in range(first, last):
+        c, s = task // slabs, task % slabs
+        values, slope = out[c, s].ravel(), gradient[c]
+        for block in range(blocks * s // slabs, blocks * (s + 1) // slabs):
+            start = block * length
+            count = min(length, n - start)
+            _coordinates(points, rows, start, count, x)
+            locate(x, shape, index, share, within)
+            for k in range(count):
+                if within[k] > 0:
+                    g = slope[start + k]
+                    p = corner[k]
+                    q, r, t = p + sj, p + si, p + si + sj
+                    far = g * fi[k]
+                    near = g - far
+                    n1, f1 = near * fj[k], far * fj[k]
+                    n0, f0 = near - n1, far - f1
+                    values[p] += n0 - n0 * fk[k]
+                    values[p + sk] += n0 * fk[k]
+                    values[q] += n1 - n1 * fk[k]
+                    values[q + sk] += n1 * fk[k]
+                    values[r] += f0 - f0 * fk[k]
+                    values[r + sk] += f0 * fk[k]
+                    values[t] += f1 - f1 * fk[k]
+                    values[t + sk] += f1 * fk[k]
