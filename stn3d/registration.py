@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -49,18 +50,21 @@ class Registration:
             InputError: the folder cannot be written.
         """
         folder = make_folder(folder)
-        written: list[Path] = []
+        names = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
+        written = [folder / name for name in names]
         with ExitStack() as files:
-
-            def part(name: str) -> Path:
-                written.append(folder / name)
-                return files.enter_context(whole(folder / name))
-
-            write_image(part("moved.nii.gz"), self.moved.values, self.fixed)
-            write_transform(part("transform.h5"), self.transform)
-            write_transform(part("inverse.h5"), self.inverse)
+            moved, transform, inverse, metrics = (files.enter_context(whole(p)) for p in written)
+            # last into the stack, first out: no thread writes once the parts are put away
+            threads = files.enter_context(ThreadPoolExecutor())
+            jobs = [
+                threads.submit(write_transform, transform, self.transform),
+                threads.submit(write_transform, inverse, self.inverse),
+                threads.submit(write_image, moved, self.moved.values, self.fixed),
+            ]
             text = json.dumps(self.metrics, indent=2) + "\n"
-            part("metrics.json").write_text(text, encoding="utf8")
+            metrics.write_text(text, encoding="utf8")
+            for job in jobs:
+                job.result()
         return written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,36 @@ def test_saving_is_all_or_nothing(
         result.save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert (tmp_path / "metrics.json").read_text(encoding="utf8") == "older"
+
+
+def test_a_file_that_fails_leaves_no_other_behind(
+    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = registered
+    write = stn3d.registration.write_image
+
+    def full(*_: Any) -> None:
+        raise InputError("No space left")
+
+    def late(*arguments: Any) -> None:
+        time.sleep(0.2)  # the others have failed by then
+        write(*arguments)
+
+    monkeypatch.setattr(stn3d.registration, "write_transform", full)
+    monkeypatch.setattr(stn3d.registration, "write_image", late)
+    with pytest.raises(InputError, match="No space left"):
+        result.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_twice_are_equal_bytes(
+    registered: tuple[Known, Registration], tmp_path: Path
+) -> None:
+    _, result = registered
+    first, second = result.save(tmp_path / "a"), result.save(tmp_path / "b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    stn3d.write_transform(tmp_path / "alone.h5", result.transform)
+    assert (tmp_path / "alone.h5").read_bytes() == (tmp_path / "a/transform.h5").read_bytes()
 
 
 def test_a_folder_that_cannot_be_is_named(

@@ -7,6 +7,7 @@ Where a NIfTI file's geometry comes from is told in `stn3d.io.nifti`.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -57,11 +58,10 @@ def read_image(
     what = role if role.endswith("image") else f"{role} image"
     option = "volume" if role == "image" else f"{role}-volume"
     image = convert(source, what, option, volume, ndim, np.float32)
-    _check_finite(image.values, what, image.name)
-    if not allow_constant and bool((image.values == image.values.flatten()[0]).all()):
-        value = float(image.values.flatten()[0])
+    low, high = _finite_range(image.values, what, image.name)
+    if low == high and not allow_constant:
         raise InputError(
-            f"the {what} {image.name} is constant (every voxel is {value:g}); give another image."
+            f"the {what} {image.name} is constant (every voxel is {low:g}); give another image."
         )
     return image
 
@@ -85,7 +85,7 @@ def read_labels(
     image = convert(source, what, None, volume, ndim, None)
     values = image.values.int() if image.values.dtype == torch.bool else image.values
     if values.is_floating_point():
-        _check_finite(values, what, image.name)
+        _finite_range(values, what, image.name)
         fraction = (values - values.round()).abs() > 1e-3
         if bool(fraction.any()):
             raise InputError(
@@ -114,7 +114,7 @@ def read_mask(source: ImageSource, role: str = "mask", *, ndim: int | None = Non
     what = role if "mask" in role else f"{role} mask"
     image = convert(source, what, None, None, ndim, None)
     if image.values.is_floating_point():
-        _check_finite(image.values, what, image.name)
+        _finite_range(image.values, what, image.name)
     if not bool(image.values.any()):
         raise InputError(f"the {what} {image.name} is empty (all 0); mark the part to use.")
     return replace(image, values=image.values != 0)
@@ -144,13 +144,16 @@ def require_same_grid(image: Image, reference: Image, role: str = "mask") -> Non
     )
 
 
-def _check_finite(values: Tensor, what: str, name: str) -> None:
+def _finite_range(values: Tensor, what: str, name: str) -> tuple[float, float]:
+    """The smallest and the largest value; NaN and Inf would be among them."""
+    low, high = (float(value) for value in values.aminmax())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
     bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        raise InputError(
-            f"the {what} {name} has NaN or Inf in {bad} of {values.numel()} voxels; "
-            "replace them, for example by 0."
-        )
+    raise InputError(
+        f"the {what} {name} has NaN or Inf in {bad} of {values.numel()} voxels; "
+        "replace them, for example by 0."
+    )
 
 
 # -- writing --------------------------------------------------------------------------------------

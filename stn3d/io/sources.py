@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import itk, nifti
+from stn3d.io.deflate import DAMAGED
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.nifti import Stored, header_for
 
@@ -118,9 +118,9 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
     try:
-        cut = stored.array[..., volume or 0] if volumes > 1 else stored.array
+        cut = stored.array[..., volume or 0] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except DAMAGED as error:
         raise InputError(
             f"the {what} {stored.name} ends too early or is damaged; copy or download it again."
         ) from error

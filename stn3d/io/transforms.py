@@ -13,12 +13,12 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io.files import check_output, whole
 from stn3d.io.geometry import itk_geometry, lps_flip, matrix_from_itk
+from stn3d.io.hdf5 import write_numbers, write_text, write_vectors
 from stn3d.transforms import (
     Affine,
     Chain,
@@ -78,13 +78,13 @@ def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
         _write_linear(path, parts[0])
         return
     with whole(path) as part, h5py.File(part, "w", libver="earliest") as file:
-        _text(file, "ITKVersion", _ITK_VERSION)
-        _text(file, "HDFVersion", "1.12")
-        _text(file, "OSName", "any")
-        _text(file, "OSVersion", "any")
+        write_text(file, "ITKVersion", _ITK_VERSION)
+        write_text(file, "HDFVersion", "1.12")
+        write_text(file, "OSName", "any")
+        write_text(file, "OSVersion", "any")
         d = transform.ndim
         group = file.create_group("TransformGroup")
-        _text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{d}_{d}")
+        write_text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{d}_{d}")
         for number, one in enumerate(reversed(parts), start=1):
             _write_part(group.create_group(str(number)), one)
 
@@ -133,45 +133,19 @@ def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> Non
     d = transform.ndim
     if isinstance(transform, Linear):
         parameters, fixed = _lps_affine(transform)
-        _text(group, "TransformType", f"AffineTransform_double_{d}_{d}")
-        _numbers(group, "TransformFixedParameters", np.array(fixed))
-        _numbers(group, "TransformParameters", np.array(parameters))
+        write_text(group, "TransformType", f"AffineTransform_double_{d}_{d}")
+        write_numbers(group, "TransformFixedParameters", fixed)
+        write_numbers(group, "TransformParameters", parameters)
         return
     field = transform.displacement_mm.detach().cpu()
     if len(field) != 1:
         raise ValueError(f"a file holds one transform; this is a batch of {len(field)}.")
     origin, spacing, direction = itk_geometry(transform.grid.world_from_index.numpy())
     sizes = [float(n) for n in transform.grid.shape]
-    # ITK stores voxel by voxel, x fastest, the vector's components together.
-    signs = np.diag(lps_flip(d))[:d].astype(np.float32)
-    vectors = np.transpose(field[0].numpy().astype(np.float32, copy=False)) * signs
-    _text(group, "TransformType", f"DisplacementFieldTransform_float_{d}_{d}")
-    _numbers(
-        group,
-        "TransformFixedParameters",
-        np.array([*sizes, *origin, *spacing, *direction]),
-    )
-    _numbers(group, "TransformParameters", vectors.reshape(-1))
-
-
-def _text(group: h5py.Group, name: str, text: str) -> None:
-    """A text as ITK's HDF5 files have it: an array of one string."""
-    kind = h5py.string_dtype("ascii")
-    group.create_dataset(name, data=np.array([text], dtype=object), dtype=kind, track_times=False)
-
-
-def _numbers(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
-    """A list of numbers; a long one is compressed."""
-    options: dict[str, Any] = {}
-    if values.size > 1000:
-        chunk = min(values.size, 1 << 20)
-        options = {
-            "chunks": (chunk,),
-            "shuffle": True,
-            "compression": "gzip",
-            "compression_opts": 4,
-        }
-    group.create_dataset(name, data=values, track_times=False, **options)
+    write_text(group, "TransformType", f"DisplacementFieldTransform_float_{d}_{d}")
+    write_numbers(group, "TransformFixedParameters", [*sizes, *origin, *spacing, *direction])
+    signs = np.diag(lps_flip(d))[:d]
+    write_vectors(group, "TransformParameters", field[0].numpy(), signs)
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -66,6 +66,28 @@ def test_slope_intercept_and_byte_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_image(tmp_path / "a.nii").values[0, 0].numpy(), array * 0.5 - 3)
 
 
+@pytest.mark.parametrize("endianness", "<>")
+@pytest.mark.parametrize("volume", [None, 1])
+def test_compressed_files_give_what_nibabel_gives(
+    tmp_path: Path, endianness: str, volume: int | None
+) -> None:
+    array = numbers(*SHAPE, 3) if volume else numbers()
+    image = nib.Nifti1Image(array, AFFINE, nib.Nifti1Header(endianness=endianness))
+    image.header.set_slope_inter(0.37, -3)
+    image.to_filename(tmp_path / "a.nii.gz")
+    expected = np.asanyarray(nib.load(tmp_path / "a.nii.gz").dataobj).astype(np.float32)
+    got = read_image(tmp_path / "a.nii.gz", volume=volume).values[0, 0].numpy()
+    np.testing.assert_array_equal(got, expected[..., volume] if volume else expected)
+
+
+def test_the_end_of_a_compressed_file_does_not_matter(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "a.nii.gz", numbers(30, 30, 30))
+    expected, good = read_image(path).values, path.read_bytes()
+    for content in (good + b"more", good[:-8], good[:-8] + bytes(8)):
+        path.write_bytes(content)
+        assert torch.equal(read_image(path).values, expected)
+
+
 def test_other_formats_agree_with_nifti(tmp_path: Path) -> None:
     array = numbers().astype(np.float32)
     expected = read_image(nifti(tmp_path / "a.nii", array))

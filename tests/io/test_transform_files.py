@@ -14,7 +14,7 @@ from geometry_cases import oblique
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.io import check_transform_path, read_transform, write_transform
+from stn3d.io import check_transform_path, hdf5, read_transform, write_transform
 from stn3d.transforms import (
     Affine,
     Chain,
@@ -76,6 +76,27 @@ def test_file_is_a_flat_composite_of_compressed_float32(tmp_path: Path) -> None:
         "DisplacementFieldTransform_float_3_3",
     ]
     assert (tmp_path / "t.h5").stat().st_size < 20**3 * 12
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
+def test_a_field_in_several_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d: int, chunk: int
+) -> None:
+    monkeypatch.setattr(hdf5, "_CHUNK_NUMBERS", chunk)  # a plane, planes with a rest, everything
+    dense = field(d)
+    write_transform(tmp_path / "t.h5", dense)
+    signs = torch.tensor([-1.0, -1, 1])[:d]
+    expected = (dense.displacement_mm[0].movedim(0, -1) * signs).transpose(0, d - 1).numpy()
+    with h5py.File(tmp_path / "t.h5") as file:
+        numbers = file["TransformGroup/1/TransformParameters"][:]
+    np.testing.assert_array_equal(numbers, expected.ravel())
+    composite = sitk.CompositeTransform(sitk.ReadTransform(str(tmp_path / "t.h5")))
+    image = sitk.DisplacementFieldTransform(composite.GetNthTransform(0)).GetDisplacementField()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
+    got = read_transform(tmp_path / "t.h5")
+    assert isinstance(got, DisplacementField)
+    assert torch.equal(got.displacement_mm, dense.displacement_mm)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".tfm", ".mat"])
