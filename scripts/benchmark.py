@@ -1,18 +1,26 @@
 #!/usr/bin/env python3
-"""Time and score stn3d beside a peer on the same pairs: whole processes, from files to files.
+"""Time and score stn3d beside peers on the same pairs: whole processes, from files to files.
 
-    scripts/benchmark.py PAIRS.csv --out docs/results/benchmark [--presets fast,default]
+    scripts/benchmark.py PAIRS --out docs/results/brains [--tools "stn3d fast,greedy"] [--again]
 
-PAIRS.csv has a header line and the columns name, fixed, moving and, where known, fixed_labels,
-moving_labels, true_transform (an ITK file); paths are relative to the CSV. Every tool registers
-every pair in turn, in a process of its own with the same number of threads; wall seconds, CPU
-seconds and peak memory are the operating system's account of that process. The transforms that the
-tools wrote are then scored by one code. Writes OUT.json and OUT.md.
+PAIRS is a CSV file or a folder. The CSV has a header line and the columns name, fixed, moving and,
+where known, fixed_labels, moving_labels, true_transform (an ITK file, fixed points to moving
+points) and split (such as tuned or reported: means are given for each); paths are relative to the
+CSV. In a folder each subfolder is a pair: fixed, moving and, where known, fixed_labels and
+moving_labels (.nii.gz, .nii, .mha or .nrrd), truth.h5, split.txt; any image may also be a text file
+(fixed.txt, ...) that holds its path, relative to the subfolder.
 
-The peer is SimpleITK: affine by Mattes mutual information, histogram matching, then diffeomorphic
-demons at 1/4, 1/2 and full resolution (100, 60, 30 iterations, field smoothed by 1.5 voxels).
+Every tool registers every pair in turn, in a process of its own with the same number of threads;
+wall seconds, CPU seconds and peak memory are the operating system's account of that process.
+Each transform is then put into one format (scripts/peers.py, where the peers' settings stand) and
+scored by `stn3d evaluate`, neither of them timed. A tool that is not installed is left out; the
+peers may live in an environment of their own (--peer-python; see scripts/peers.py).
+
+After every run OUT.json is rewritten; a run that was cut off goes on where it stood, and rows that
+are there are kept unless --again. At the end OUT.md and OUT.svg are drawn from it.
 """
 
+# No import of stn3d or numpy here: the peak memory of a child is never told below its parent's.
 from __future__ import annotations
 
 import argparse
@@ -20,129 +28,212 @@ import csv
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-FIGURES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "wall_s", "cpu_s", "peak_gb")
+from benchmark_report import FIGURES, write_report
+from peers import PEERS
+
+HERE = Path(__file__).resolve().parent
+TOOLS = "stn3d fast,stn3d default,stn3d accurate,greedy,ants-syn,elastix,demons"
+PRESETS = ("fast", "default", "accurate")
+IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".txt")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pairs", type=Path)
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("pairs", type=Path, help="CSV file or folder")
     parser.add_argument("--out", type=Path, required=True, help="result files, without extension")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--presets", default="fast,default")
-    args = parser.parse_args()
-    tools = [f"stn3d {preset}" for preset in args.presets.split(",")] + ["SimpleITK demons"]
-    rows = []
-    for pair in read_pairs(args.pairs):
-        for tool in tools:
-            row = {"pair": pair["name"], "tool": tool, **run(tool, pair, args.threads)}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    result = {"machine": machine(), "threads": args.threads, "rows": rows}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(markdown(result, tools))
+    parser.add_argument("--tools", default=TOOLS, help=f"of {TOOLS},ants-synquick")
+    parser.add_argument("--peer-python", default=sys.executable, help="the Python that has peers")
+    parser.add_argument("--again", action="store_true", help="measure rows that are there too")
+    args = parser.parse_args(arguments)
+    pairs, versions = read_pairs(args.pairs), available(args.tools.split(","), args.peer_python)
+    result = read_state(args.out, args.threads)
+    result["splits"] |= {pair["name"]: pair.get("split", "") for pair in pairs}
+    for pair in pairs:
+        for tool in versions:
+            if args.again or (pair["name"], tool) not in done(result):
+                row = {"pair": pair["name"], "tool": tool, "version": versions[tool]}
+                row |= run(tool, pair, args.threads, args.peer_python)
+                print(json.dumps(row), flush=True)
+                keep(result, row, args.out)
+    write_report(args.out)
 
 
 def read_pairs(path: Path) -> list[dict[str, str]]:
-    """The CSV's rows with absolute paths; empty cells are left out."""
-    with path.open(newline="") as file:
-        rows = [{key: cell for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+    """The pairs of a CSV or a folder, with absolute paths; what is not known is left out.
+
+    Raises:
+        SystemExit: there is no pair, or a pair's name or file is missing.
+    """
+    pairs = _pairs_of_folder(path) if path.is_dir() else _pairs_of_csv(path)
+    if not pairs:
+        raise SystemExit(f"{path} holds no pairs; see the head of scripts/benchmark.py.")
+    names = [pair.get("name") for pair in pairs]
+    for name, pair in zip(names, pairs, strict=True):
+        if not name or names.count(name) > 1:
+            raise SystemExit(f"{path}: name {name!r}; give each pair a name of its own.")
+        for key in (*IMAGES, "true_transform"):
+            if key not in pair and key in ("fixed", "moving"):
+                raise SystemExit(f"{path}: the pair {name} has no {key} image; add one.")
+            if key in pair and not Path(pair[key]).is_file():
+                raise SystemExit(f"{path}: {name}: {key}: no file {pair[key]}; mend the path.")
+    return pairs
+
+
+def _pairs_of_csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise SystemExit(f"{path} is neither a CSV file nor a folder; give one of them.")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{k: cell for k, cell in row.items() if k and cell} for row in csv.DictReader(file)]
     for row in rows:
-        row |= {k: str((path.parent / v).resolve()) for k, v in row.items() if k != "name"}
+        paths = {k: v for k, v in row.items() if k in (*IMAGES, "true_transform")}
+        row |= {k: str((path.parent / v).resolve()) for k, v in paths.items()}
     return rows
 
 
-def run(tool: str, pair: dict[str, str], threads: int) -> dict[str, Any]:
-    """Register one pair with one tool in a process of its own and score its transform."""
+def _pairs_of_folder(path: Path) -> list[dict[str, str]]:
+    pairs = []
+    for folder in sorted(p for p in path.iterdir() if p.is_dir()):
+        pair = {"name": folder.name}
+        for role in IMAGES:
+            found = [p for suffix in SUFFIXES if (p := folder / (role + suffix)).is_file()]
+            if found and found[0].suffix == ".txt":
+                found = [folder / found[0].read_text(encoding="utf-8").strip()]
+            pair |= {role: str(found[0].resolve())} if found else {}
+        if (folder / "truth.h5").is_file():
+            pair["true_transform"] = str((folder / "truth.h5").resolve())
+        if (folder / "split.txt").is_file():
+            pair["split"] = (folder / "split.txt").read_text(encoding="utf-8").strip()
+        pairs.append(pair)
+    return pairs
+
+
+def available(tools: list[str], peer_python: str) -> dict[str, str]:
+    """The tools that can run here and their versions; says in one line which cannot.
+
+    Raises:
+        SystemExit: a name that is no tool's, or no tool is left.
+    """
+    ask = [peer_python, str(HERE / "peers.py"), "--versions"]
+    known = {f"stn3d {preset}": f"stn3d {version('stn3d')}" for preset in PRESETS}
+    known |= json.loads(subprocess.run(ask, check=True, capture_output=True).stdout)
+    here = {}
+    for tool in (name.strip() for name in tools):
+        if tool not in known:
+            raise SystemExit(
+                f"--tools: no tool is named {tool!r}; choose among {', '.join(known)}."
+            )
+        if known[tool]:
+            here[tool] = known[tool]
+        else:
+            print(f"{tool} is left out: {PEERS[tool].package} is not installed.", file=sys.stderr)
+    if not here:
+        raise SystemExit("No tool is left to run; see the head of scripts/peers.py.")
+    return here
+
+
+def read_state(out: Path, threads: int) -> dict[str, Any]:
+    """What was measured so far, or an empty result.
+
+    Raises:
+        SystemExit: it was measured on another machine or with other threads.
+    """
+    fresh = {"machine": machine(), "threads": threads, "splits": {}, "rows": []}
+    path = out.with_suffix(".json")
+    if not path.exists():
+        return fresh
+    state = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("machine", "threads"):
+        if state.get(key) != fresh[key]:
+            raise SystemExit(
+                f"{path} was measured with {key} {state.get(key)!r}, now it is {fresh[key]!r}: "
+                "times would not compare; give another --out."
+            )
+    return state
+
+
+def done(result: dict[str, Any]) -> set[tuple[str, str]]:
+    """Pairs and tools with figures; a run that failed is tried again."""
+    return {(row["pair"], row["tool"]) for row in result["rows"] if "failed" not in row}
+
+
+def keep(result: dict[str, Any], row: dict[str, Any], out: Path) -> None:
+    """Put a row in its place and write OUT.json, whole or not at all."""
+    rows = {(old["pair"], old["tool"]): old for old in result["rows"]}
+    rows[row["pair"], row["tool"]] = row
+    result["rows"] = list(rows.values())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_suffix(".json.part")
+    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    beside.replace(out.with_suffix(".json"))
+
+
+def run(tool: str, pair: dict[str, str], threads: int, peer_python: str) -> dict[str, Any]:
+    """Register one pair with one tool and score its transform: figures and cost, or ``failed``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        command = [sys.executable, "-m", "stn3d", "register", pair["fixed"], pair["moving"]]
-        command += ["--out", str(out), "--threads", str(threads), "--preset", tool.split()[-1]]
-        if not tool.startswith("stn3d"):
-            command = [sys.executable, __file__, "--peer", pair["fixed"], pair["moving"]]
-            command += [str(out), str(threads)]
+        images = [pair["fixed"], pair["moving"]]
+        peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
+        stn3d = [sys.executable, "-m", "stn3d"]
+        register = [*stn3d, "register", *images, "--out", str(out), "--threads", str(threads)]
+        register += ["--preset", tool.split()[-1]]
+        evaluate = [*stn3d, "evaluate", "--json", "--transform", str(out / "transform.h5")]
+        for key in (*IMAGES, "true_transform"):
+            evaluate += [f"--{key.replace('_', '-')}", pair[key]] if key in pair else []
+        try:
+            cost = timed([*peer, str(threads)] if tool in PEERS else register)
+            if tool in PEERS:
+                timed([*peer, "--convert"])
+            scored = subprocess.run(evaluate, check=True, capture_output=True, encoding="utf-8")
+        except subprocess.CalledProcessError as error:
+            return {"failed": _reason(error)}
+    figures = json.loads(scored.stdout)
+    if isinstance(figures.get("error_mm"), dict):
+        figures["error_mm"] = figures["error_mm"]["mean"]
+    return {key: figures[key] for key in FIGURES if key in figures} | cost
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """Run a command to its end; its wall and CPU seconds and peak memory in GB (2**30 bytes).
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
+    """
+    with tempfile.TemporaryFile() as log:
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        error = process.stderr.read().decode() if process.stderr else ""
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
-        if status:
-            raise SystemExit(f"{tool} failed on {pair['name']}:\n{error}")
-        cost = {
-            "wall_s": round(wall, 1),
-            "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-            "peak_gb": round(usage.ru_maxrss / 1024**2, 2),
-        }
-        # In a process too: the peak of a child is never told below its parent's own size.
-        command = [sys.executable, __file__, "--score", json.dumps(pair), str(out / "transform.h5")]
-        scored = subprocess.run(command, check=True, capture_output=True, encoding="utf8")
-        return json.loads(scored.stdout) | cost
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            text = log.read().decode(errors="replace")
+            raise subprocess.CalledProcessError(process.returncode, command, stderr=text)
+    cpu = usage.ru_utime + usage.ru_stime
+    peak = usage.ru_maxrss / (1024**3 if sys.platform == "darwin" else 1024**2)
+    return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_gb": round(peak, 2)}
 
 
-def score(pair: dict[str, str], transform: Path) -> dict[str, Any]:
-    """Figures of a transform file on a pair, by stn3d's own evaluation."""
-    from stn3d.evaluate import Case, evaluate
-    from stn3d.io import read_image, read_labels, read_transform
-
-    labels = [read_labels(pair[k]) for k in ("fixed_labels", "moving_labels") if k in pair]
-    truth = read_transform(pair["true_transform"]) if "true_transform" in pair else None
-    images = [read_image(pair[k], k) for k in ("fixed", "moving")]
-    case = Case(*images, *(labels if len(labels) == 2 else ()), true_transform=truth)
-    figures = evaluate(case, read_transform(transform))
-    if truth is not None:
-        figures["error_mm"] = figures["error_mm"]["mean"]
-    return {key: figures[key] for key in FIGURES if key in figures}
-
-
-def peer(fixed_path: str, moving_path: str, out: Path, threads: int) -> None:
-    """SimpleITK's affine and demons; writes OUT/transform.h5."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    fixed, moving = (sitk.ReadImage(path, sitk.sitkFloat32) for path in (fixed_path, moving_path))
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.2)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsGradientDescent(1.0, 100)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
-    method.SetSmoothingSigmasPerLevel([2, 1, 0])
-    method.SetInitialTransform(start, inPlace=False)
-    affine = method.Execute(fixed, moving)
-    moved = sitk.Resample(moving, fixed, affine, sitk.sitkLinear)
-    moved = sitk.HistogramMatching(moved, fixed, 256, 10)
-    field = None
-    for shrink, iterations in ((4, 100), (2, 60), (1, 30)):
-        a, b = (sitk.Shrink(image, [shrink] * 3) for image in (fixed, moved))
-        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
-        demons.SetNumberOfIterations(iterations)
-        demons.SetStandardDeviations(1.5)
-        if field is not None:
-            field = sitk.Resample(field, a)
-        field = demons.Execute(a, b, field) if field is not None else demons.Execute(a, b)
-    assert field is not None
-    dense = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
-    out.mkdir()
-    total = sitk.CompositeTransform([affine, dense])
-    total.FlattenTransform()
-    sitk.WriteTransform(total, str(out / "transform.h5"))
+def _reason(error: subprocess.CalledProcessError) -> str:
+    """The last line that a process printed, or the signal that ended it."""
+    if error.returncode < 0:
+        return f"ended by {signal.Signals(-error.returncode).name}"
+    lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
+    return lines[-1] if lines else f"ended with code {error.returncode}"
 
 
 def machine() -> str:
-    """What this was measured on."""
+    """What this is measured on."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -151,33 +242,5 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def markdown(result: dict[str, Any], tools: list[str]) -> str:
-    """A table of means over pairs and ratios to the peer, then one of all runs."""
-    rows = result["rows"]
-    pairs = len({row["pair"] for row in rows})
-    shown = [key for key in FIGURES if any(key in row for row in rows)]
-    lines = [f"Machine: {result['machine']}; {result['threads']} threads; {pairs} pairs.", ""]
-    lines += [f"| mean | {' | '.join(shown)} | wall / peer |", "|---" * (len(shown) + 2) + "|"]
-    peer_wall = [row["wall_s"] for row in rows if row["tool"] == tools[-1]]
-    for tool in tools:
-        mine = [row for row in rows if row["tool"] == tool]
-        ratio = mean(a["wall_s"] / b for a, b in zip(mine, peer_wall, strict=True))
-        cells = []
-        for key in shown:
-            values = [row[key] for row in mine if row.get(key) is not None]
-            cells.append(f"{mean(values):.4g}" if values else "")
-        lines.append(f"| {tool} | {' | '.join(cells)} | {ratio:.2f} |")
-    lines += ["", f"| pair | tool | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
-    for row in rows:
-        cells = [f"{row[key]:.4g}" if row.get(key) is not None else "" for key in shown]
-        lines.append(f"| {row['pair']} | {row['tool']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--peer"]:
-        peer(sys.argv[2], sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
-    elif sys.argv[1:2] == ["--score"]:
-        print(json.dumps(score(json.loads(sys.argv[2]), Path(sys.argv[3]))))
-    else:
-        main()
+    main()

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Tables and a plot of what scripts/benchmark.py measured.
+
+    scripts/benchmark_report.py docs/results/brains.json
+
+Writes OUT.md and, where matplotlib is installed, OUT.svg beside the JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+FIGURES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "wall_s", "cpu_s", "peak_gb")
+COSTS = ("wall_s", "cpu_s", "peak_gb")
+LABELS = ("Dice", "HD95 mm", "folding %", "sd log J", "error mm", "wall s", "CPU s", "peak GB")
+LABEL = dict(zip(FIGURES, LABELS, strict=True))
+Row = dict[str, Any]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("json", type=Path, help="what scripts/benchmark.py wrote")
+    args = parser.parse_args(arguments)
+    if not args.json.is_file():
+        raise SystemExit(f"{args.json} is no file; give the JSON that scripts/benchmark.py wrote.")
+    write_report(args.json.with_suffix(""))
+
+
+def write_report(out: Path) -> None:
+    """OUT.json to OUT.md and OUT.svg; without matplotlib it says so and leaves the plot out."""
+    result = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    drawn = plot(result, out.with_suffix(".svg"))
+    text = markdown(result, out.with_suffix(".svg").name if drawn else None)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
+    """Means of each split and of all pairs, stn3d's cost over the peers', then every run."""
+    rows = scored(result)
+    lines = [f"Machine: {result['machine']}; {result['threads']} threads."]
+    lines += ["Versions: " + ", ".join(sorted({row["version"] for row in rows})) + ".", ""]
+    if plot_name:
+        lines += [f"![quality against wall seconds]({plot_name})", ""]
+    for title, group in groups(result):
+        lines += [f"## Means, {title}", "", *_table(_means(group)), ""]
+        ratios = _ratios(group)
+        if len(ratios) > 1:
+            lines += [f"## Cost of stn3d over the peers', {title}", "", *_table(ratios), ""]
+    lines += ["## Every run", "", *_table(_runs(rows)), ""]
+    failed = [row for row in result["rows"] if "failed" in row]
+    lines += [f"- {row['tool']} failed on {row['pair']}: {row['failed']}" for row in failed]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def plot(result: dict[str, Any], path: Path) -> bool:
+    """Draw Dice (without labels, the error) against wall seconds; False if it cannot."""
+    title, rows = plotted(result)
+    quality = next((key for key in ("dice", "error_mm") if key in _shown(rows)), None)
+    if quality is None:
+        return False
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    except ImportError:
+        print("No plot: matplotlib is not installed.", file=sys.stderr)
+        return False
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel="wall seconds", ylabel=LABEL[quality], title=f"Means, {title}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+    curve, peers = places(rows, quality)
+    for points, style in ((curve, "o-"), (peers, "s")):
+        axes.plot([x for x, _ in points.values()], [y for _, y in points.values()], style)
+        for tool, point in points.items():
+            axes.annotate(tool, point, (6, 5), textcoords="offset points", fontsize=9)
+    axes.margins(0.15)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "stn3d"}):
+        figure.savefig(path, metadata={"Date": None})
+    return True
+
+
+def places(rows: list[Row], quality: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Mean wall seconds and quality by tool: stn3d's presets, quickest first, and the peers."""
+    found = {}
+    for tool, runs in by_tool(rows).items():
+        point = tuple(average(row.get(key) for row in runs.values()) for key in ("wall_s", quality))
+        if None not in point:
+            found[tool] = point
+    presets = sorted((tool for tool in found if is_stn3d(tool)), key=lambda tool: found[tool])
+    peers = [tool for tool in found if not is_stn3d(tool)]
+    return {tool: found[tool] for tool in presets}, {tool: found[tool] for tool in peers}
+
+
+def groups(result: dict[str, Any]) -> list[tuple[str, list[Row]]]:
+    """A title and the runs of each split, and of all pairs; one alone where they are the same."""
+    rows, splits = scored(result), result["splits"]
+    names = sorted({splits[row["pair"]] for row in rows} - {""})
+    found = [(name, [row for row in rows if splits[row["pair"]] == name]) for name in names]
+    if [mine for _, mine in found] != [rows]:
+        found.append(("all", rows))
+    return [(f"{name} pairs ({len({row['pair'] for row in mine})})", mine) for name, mine in found]
+
+
+def plotted(result: dict[str, Any]) -> tuple[str, list[Row]]:
+    """What the plot shows: the reported pairs, or all where none is named so."""
+    found = groups(result)
+    return next((group for group in found if group[0].startswith("reported ")), found[-1])
+
+
+def scored(result: dict[str, Any]) -> list[Row]:
+    """The runs that came to their end."""
+    return [row for row in result["rows"] if "failed" not in row]
+
+
+def by_tool(rows: list[Row]) -> dict[str, dict[str, Row]]:
+    """Runs by tool and pair, in the order in which they stand."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row["tool"], {})[row["pair"]] = row
+    return found
+
+
+def is_stn3d(tool: str) -> bool:
+    return tool.startswith("stn3d ")
+
+
+def average(values: Iterable[float | None]) -> float | None:
+    """The mean of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def _means(rows: list[Row]) -> list[list[str]]:
+    shown = _shown(rows)
+    table = [["tool", "pairs", *(LABEL[key] for key in shown)]]
+    for tool, runs in by_tool(rows).items():
+        cells = [_cell(average(row.get(key) for row in runs.values())) for key in shown]
+        table.append([tool, str(len(runs)), *cells])
+    return table
+
+
+def _ratios(rows: list[Row]) -> list[list[str]]:
+    """Means over pairs of a preset's cost over a peer's on the same pair."""
+    tools = by_tool(rows)
+    table = [["stn3d / peer", "pairs", *(LABEL[key] for key in COSTS)]]
+    for preset, mine in tools.items():
+        for peer, theirs in tools.items():
+            both = [pair for pair in mine if pair in theirs]
+            if is_stn3d(preset) and not is_stn3d(peer) and both:
+                ratios = [average(mine[p][key] / theirs[p][key] for p in both) for key in COSTS]
+                table.append([f"{preset} / {peer}", str(len(both)), *map(_cell, ratios)])
+    return table
+
+
+def _runs(rows: list[Row]) -> list[list[str]]:
+    shown = _shown(rows)
+    table = [["pair", "tool", *(LABEL[key] for key in shown)]]
+    return table + [[r["pair"], r["tool"], *(_cell(r.get(key)) for key in shown)] for r in rows]
+
+
+def _shown(rows: list[Row]) -> list[str]:
+    return [key for key in FIGURES if any(row.get(key) is not None for row in rows)]
+
+
+def _table(table: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(cells)} |" for cells in table]
+    return [lines[0], "|---" * len(table[0]) + "|", *lines[1:]]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    main()
