@@ -7,6 +7,7 @@ a network can stand in the same place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix
-from stn3d.losses.similarity import Similarity
-from stn3d.pair import Pair, Scan, counted, dissimilarity, textured_box, unlikeness
+from stn3d.losses.similarity import Similarity, window_radii
+from stn3d.pair import Pair, Scan, bounds, counted, dissimilarity, textured, unlikeness
 from stn3d.transforms import (
     LINEAR_KINDS,
     Affine,
@@ -208,33 +209,48 @@ def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField 
 class _DenseLevel:
     """One level of a dense stage.
 
-    The field lives on the part of the fixed level's grid that matters and a margin around it.
-    Inside this class it is kept in voxels along the grid's own axes, ``(1, d, *grid.shape)``; `run`
-    converts.
+    The field lives on the part of the fixed level's grid that matters and a margin around it, as
+    the fixed scan here does. Inside this class it is kept in voxels along the grid's own axes,
+    ``(1, d, *grid.shape)``; `run` converts.
     """
 
     stage: DenseStage
     fixed: Scan
     moving: Scan
-    grid: Grid
-    margin: tuple[int, ...]
     moving_from_fixed_index: Tensor
+    windows: kernels.Region
+    """The centres of the windows that count."""
+    reached: kernels.Region
+    """The voxels in these windows: elsewhere there is no force."""
 
     @classmethod
     def of(cls, stage: DenseStage, pair: Pair, linear: Linear, spacing: float) -> _DenseLevel:
         fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+        d, spacings = fixed.grid.ndim, fixed.grid.spacing_mm
+        radii, seen = [0] * d, torch.ones(fixed.grid.shape, dtype=torch.bool)
         if stage.similarity == "lncc":
-            fixed = fixed.cropped(*textured_box(fixed, max(1, round(stage.radius_vox))))
-        grid = fixed.grid.padded(stage.margin_mm)
-        margin = tuple((a - b) // 2 for a, b in zip(grid.shape, fixed.grid.shape, strict=True))
-        matrix = moving.grid.index_from_world @ linear.matrix @ fixed.grid.world_from_index
-        return cls(stage, fixed, moving, grid, margin, matrix)
-
-    @property
-    def inner(self) -> tuple[slice, ...]:
-        """Where the fixed image lies in the field's grid."""
-        shape = self.fixed.grid.shape
-        return tuple(slice(m, m + n) for m, n in zip(self.margin, shape, strict=True))
+            radii = window_radii(stage.radius_vox * min(spacings), spacings)
+            seen = textured(fixed, radii).cpu()
+        start, stop = bounds(seen)
+        reach = [r + math.ceil(stage.margin_mm / s) for r, s in zip(radii, spacings, strict=True)]
+        low = [a - r for a, r in zip(start, reach, strict=True)]
+        high = [b + r for b, r in zip(stop, reach, strict=True)]
+        if (
+            any(
+                a < r or b + r > n
+                for a, b, r, n in zip(start, stop, radii, fixed.grid.shape, strict=True)
+            )
+            or stage.similarity != "lncc"
+        ):
+            fixed = fixed.masked()  # the margin is part of some windows and must not count
+        part = fixed.framed(low, high)
+        inner = torch.zeros(part.grid.shape, dtype=torch.bool)
+        inner[tuple(slice(r, n - r) for r, n in zip(reach, part.grid.shape, strict=True))] = seen[
+            tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        ]
+        windows = kernels.Region.of(inner)
+        matrix = moving.grid.index_from_world @ linear.matrix @ part.grid.world_from_index
+        return cls(stage, part, moving, matrix, windows, windows.grown(radii))
 
     def run(
         self,
@@ -243,82 +259,93 @@ class _DenseLevel:
         note: Callable[[int, float], None],
     ) -> DisplacementField:
         """Improve a field of a coarser level; ends early when converged."""
-        stage, d = self.stage, self.grid.ndim
+        stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
+        update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
+        reach = math.ceil(3 * stage.update_sigma_vox)
+        moving = self.reached.grown([reach] * d).without_faces()
+        taper = [self._taper(n, s) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
         u = self._voxels_from_mm(start)
-        taper = self._taper(u)
-        force = torch.zeros_like(u)
+        # Outside of what moves both fields keep the same vectors, and the step stays 0.
+        composed, best, step = u.clone(), u.clone(), torch.zeros_like(u)
+        out = (
+            torch.zeros_like(self.fixed.image),
+            torch.zeros_like(u)[:, None].repeat(1, self.fixed.image.shape[1], *[1] * (d + 1)),
+        )
         losses: list[float] = []
-        best = u
         for iteration in range(iterations):
-            loss = self._force(u, force)
-            best = u if loss <= min(losses, default=loss) else best
+            loss, force = self._force(u, out)
+            better = loss <= min(losses, default=loss)
             losses.append(loss)
             note(iteration, loss)
             if stage.converged(losses):
                 break
-            step = kernels.gaussian_smooth(force, [stage.update_sigma_vox] * d).mul_(taper)
-            largest = float(step.square().sum(dim=1).max().sqrt())
+            kernels.gaussian_smooth(force, update, moving, step)
+            largest = kernels.taper(step, taper, moving)
             if largest == 0:
                 break
-            u = kernels.compose(step.mul_(stage.step_vox / largest), u)
-            u = kernels.gaussian_smooth(u, [stage.field_sigma_vox] * d)
-            for axis in range(2, u.ndim):  # the field's own faces stay
-                u.select(axis, 0).zero_()
-                u.select(axis, -1).zero_()
+            kernels.compose(step, u, stage.step_vox / largest, moving, composed)
+            free, best = (best, u) if better else (u, best)
+            u = kernels.gaussian_smooth(composed, smooth, moving, free)
         if losses[-1] > min(losses):
             u = best  # steps of this length no longer help
-        axes = self.grid.world_from_index[:-1, :-1].to(u)
-        return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), self.grid)
+        axes = grid.world_from_index[:-1, :-1].to(u)
+        return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), grid)
 
     def _voxels_from_mm(self, field: DisplacementField | None) -> Tensor:
-        """A field's vectors at this grid's voxels, in voxels; zeros where there is none yet."""
+        """A field's vectors at this grid's voxels, in voxels, with 0 at its faces; zeros where
+        there is none yet."""
+        grid = self.fixed.grid
         if field is None:
-            return torch.zeros(1, self.grid.ndim, *self.grid.shape).to(self.fixed.image)
-        u_mm = resample_image(field.displacement_mm.to(self.fixed.image), field.grid, self.grid)
-        axes = self.grid.index_from_world[:-1, :-1].to(u_mm)
-        return torch.einsum("ab,nb...->na...", axes, u_mm)
+            return torch.zeros(1, grid.ndim, *grid.shape).to(self.fixed.image)
+        u_mm = resample_image(field.displacement_mm.to(self.fixed.image), field.grid, grid)
+        axes = grid.index_from_world[:-1, :-1].to(u_mm)
+        u = torch.einsum("ab,nb...->na...", axes, u_mm).contiguous()
+        for axis, n in enumerate(grid.shape, start=2):
+            if n > 1:
+                u.select(axis, 0).zero_()
+                u.select(axis, -1).zero_()
+        return u
 
-    def _taper(self, like: Tensor) -> Tensor:
-        """Weights ``(1, 1, *shape)``: from 1 at the image down to 0 on the outermost voxels."""
-        taper = torch.ones((), dtype=like.dtype, device=like.device)
-        for n, margin in zip(self.grid.shape, self.margin, strict=True):
-            i = torch.arange(n, device=like.device)
-            taper = taper[..., None] * (torch.minimum(i, n - 1 - i) / max(margin, 1)).clamp(
-                max=1
-            ).to(like)
-        return taper[None, None]
+    def _taper(self, n: int, spacing_mm: float) -> Tensor:
+        """Weights along an axis: 0 on the outermost voxels, 1 from the margin's inner end on."""
+        if n == 1:
+            return torch.ones(1)
+        i = torch.arange(n)
+        return (torch.minimum(i, n - 1 - i) / (self.stage.margin_mm / spacing_mm)).clamp(max=1)
 
-    def _force(self, u: Tensor, force: Tensor) -> float:
-        """The loss; and into ``force``, where the image lies, the direction of its steepest descent
-        in mm, in voxels."""
-        stage, cut = self.stage, (..., *self.inner)
-        inner = u[cut].contiguous()
-        moved, slopes, margin = kernels.warp(self.moving.image, self.moving_from_fixed_index, inner)
-        moved.requires_grad_()
+    def _force(self, u: Tensor, out: tuple[Tensor, Tensor]) -> tuple[float, Tensor]:
+        """The loss and the direction of its steepest descent in mm, in voxels; 0 out of reach.
+
+        ``out`` is where the moved image and its slopes go; 0 out of reach.
+        """
+        stage, grid = self.stage, self.fixed.grid
+        moved, slopes, margin = kernels.warp(
+            self.moving.image, self.moving_from_fixed_index, u, self.reached, out
+        )
+        weight = self._weight(u, margin)
+        moved = moved.detach().requires_grad_()
         loss = unlikeness(
             self.fixed,
             self.moving,
             moved,
-            self._weight(inner, margin),
+            weight,
             stage.similarity,
             stage.radius_vox,
+            self.windows,
         )
         (by_moved,) = torch.autograd.grad(loss, moved)
-        for axis, spacing in enumerate(self.grid.spacing_mm):
+        slopes.mul_(by_moved[:, :, None].neg_())
+        force = slopes[:, 0] if slopes.shape[1] == 1 else slopes.sum(dim=1)
+        for axis, spacing in enumerate(grid.spacing_mm):
             # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
-            scale = -((self.grid.spacing_mm[0] / spacing) ** 2)
-            along = (
-                (by_moved * slopes[:, :, axis]).sum(dim=1)
-                if len(moved[0]) > 1
-                else by_moved[:, 0] * slopes[:, 0, axis]
-            )
-            force[:, axis][cut] = along.mul_(scale)
-        return float(loss.detach())
+            if spacing != grid.spacing_mm[0]:
+                force[:, axis] *= (grid.spacing_mm[0] / spacing) ** 2
+        return float(loss.detach()), force
 
-    def _weight(self, inner: Tensor, margin: float) -> Tensor | None:
+    def _weight(self, u: Tensor, margin: float) -> Tensor | None:
         """What counts; a dense force must not gain by changing it, so it carries no gradient."""
         if margin >= 1 and self.moving.mask is None:
             return self.fixed.mask
-        points = self.fixed.grid.points_index(dtype=inner.dtype, device=inner.device)
-        index = apply_matrix(self.moving_from_fixed_index, points + inner[0].movedim(0, -1))
+        points = self.fixed.grid.points_index(dtype=u.dtype, device=u.device)
+        index = apply_matrix(self.moving_from_fixed_index, points + u[0].movedim(0, -1))
         return counted(self.fixed, self.moving, index)

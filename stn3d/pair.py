@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
@@ -53,11 +55,19 @@ class Scan:
         image = resample_image(self.image * self.mask, self.grid, grid)
         return Scan(image / mask.clamp(min=1e-6), grid, mask)
 
-    def cropped(self, start: Sequence[int], stop: Sequence[int]) -> Scan:
-        """The part from voxel ``start`` up to but without ``stop``."""
-        cut = (..., *[slice(a, b) for a, b in zip(start, stop, strict=True)])
-        mask = None if self.mask is None else self.mask[cut].contiguous()
-        return Scan(self.image[cut].contiguous(), self.grid.cropped(start, stop), mask)
+    def framed(self, start: Sequence[int], stop: Sequence[int]) -> Scan:
+        """The part from voxel ``start`` up to but without ``stop``; beyond the image 0."""
+        limits = list(zip(start, stop, self.grid.shape, strict=True))
+        sides = [side for a, b, n in reversed(limits) for side in (-a, b - n)]
+        mask = None if self.mask is None else F.pad(self.mask, sides).contiguous()
+        part = Scan(F.pad(self.image, sides).contiguous(), self.grid.cropped(start, stop), mask)
+        part.__dict__["variance"] = self.variance  # of the whole: what is cut away was background
+        return part
+
+    def masked(self) -> Scan:
+        """The scan with a mask, of ones where it had none."""
+        mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
+        return Scan(self.image, self.grid, mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,19 +144,20 @@ def unlikeness(
     weight: Tensor | None,
     similarity: Similarity,
     radius_vox: float = 2.0,
+    windows: kernels.Region | None = None,
 ) -> Tensor:
     """The loss between the fixed scan and the moving scan's moved image.
 
     Args:
         moved: ``(1, C, *fixed.shape)``.
         weight: ``(1, 1, *fixed.shape)``, or None where all counts.
+        windows: see `stn3d.losses.similarity.lncc`.
     """
+    options: dict[str, Any] = {}
     if similarity == "lncc":
         spacing = fixed.grid.spacing_mm
         options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
-        options["variances"] = fixed.variance, moving.variance
-    else:
-        options = {}
+        options |= {"variances": (fixed.variance, moving.variance), "windows": windows}
     loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
     return loss
 
@@ -168,24 +179,24 @@ def counted(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
     return weight if fixed.mask is None else weight * fixed.mask
 
 
-def textured_box(scan: Scan, radius_vox: int) -> tuple[list[int], list[int]]:
-    """The first voxels and the ends of the box around all windows that are not flat.
+def textured(scan: Scan, radii: Sequence[int]) -> Tensor:
+    """``grid.shape`` bool: the centres of windows that are not flat.
 
-    Only there does the local correlation count, see `stn3d.losses.similarity.lncc`. The whole scan
-    where all is flat.
+    Only there does the local correlation count, see `stn3d.losses.similarity.lncc`.
     """
-    shape = scan.grid.shape
-    radii = [min(radius_vox, n - 1) for n in shape]
+    radii = [min(r, n - 1) for r, n in zip(radii, scan.grid.shape, strict=True)]
     count = kernels.box_sum(torch.ones_like(scan.image[:, :1]), radii)
     mean = kernels.box_sum(scan.image, radii) / count
     spread = kernels.box_sum(scan.image**2, radii) / count - mean**2
-    seen = (spread > 1e-5 * scan.variance)[0].any(dim=0)
+    return (spread > 1e-5 * scan.variance)[0].any(dim=0)
+
+
+def bounds(mask: Tensor) -> tuple[list[int], list[int]]:
+    """The first voxels and the ends of the box around a mask ``(*shape)``; all if it is empty."""
     start, stop = [], []
-    for axis, n in enumerate(shape):
-        others = [a for a in range(len(shape)) if a != axis]
-        along = seen.amax(dim=others).nonzero()
-        low, high = (int(along[0]), int(along[-1]) + 1) if len(along) else (0, n)
-        # Windows that are not flat reach as far again.
-        start.append(max(low - radius_vox, 0))
-        stop.append(min(high + radius_vox, n))
+    for axis, n in enumerate(mask.shape):
+        others = [a for a in range(mask.ndim) if a != axis]
+        along = mask.amax(dim=others).nonzero()
+        start.append(int(along[0]) if len(along) else 0)
+        stop.append(int(along[-1]) + 1 if len(along) else n)
     return start, stop

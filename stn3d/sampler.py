@@ -3,7 +3,6 @@
 Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). Border as in ITK:
 an image has values between the outer faces of its outer voxels (-0.5 <= v < n - 0.5) and nothing
 beyond; linear and nearest clamp within the outer half voxel, cubic mirrors its coefficients.
-This is the only module that knows torch's flipped and normalised axes.
 """
 
 from __future__ import annotations
@@ -13,19 +12,13 @@ from itertools import product
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.kernels import inside, sample_linear
+
+__all__ = ["Interpolation", "inside", "sample"]
+
 Interpolation = Literal["linear", "nearest", "cubic"]
-
-
-def inside(points_index: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool.
-
-    As in ITK the lower faces belong to it and the upper faces do not.
-    """
-    size = torch.tensor(shape, dtype=points_index.dtype, device=points_index.device)
-    return ((points_index >= -0.5) & (points_index < size - 0.5)).all(dim=-1)
 
 
 def sample(
@@ -63,34 +56,15 @@ def sample(
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
     if interpolation == "linear":
-        values = _linear(image, points)
+        values = sample_linear(image, points)
     elif interpolation == "nearest":
         values = _nearest(image, points)
     else:
         values = _cubic(image, points)
-    mask = inside(points, tuple(image.shape[2:]))[:, None]
-    values = torch.where(mask, values, values.new_full((), outside_value))
+    if interpolation != "linear" or outside_value != 0:
+        mask = inside(points, tuple(image.shape[2:]))[:, None]
+        values = torch.where(mask, values, values.new_full((), outside_value))
     return values.reshape(batch, image.shape[1], *out_shape)
-
-
-def _linear(image: Tensor, points: Tensor) -> Tensor:
-    """Linear interpolation by torch's grid_sample, clamped at the border; ``(B, C, N)``."""
-    d = image.ndim - 2
-    batch = max(image.shape[0], points.shape[0])
-    size = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
-    grid = (2 * points / (size - 1).clamp(min=1) - 1).flip(-1).to(image.dtype)
-    # torch spreads a batch, not its points, over the CPU's cores: let pieces be a batch.
-    pieces = 8 if batch == 1 and grid.device.type == "cpu" and grid.shape[1] % 8 == 0 else 1
-    grid = grid.reshape(grid.shape[0] * pieces, *[1] * (d - 1), -1, d)
-    batch *= pieces
-    values = F.grid_sample(
-        image.expand(batch, *image.shape[1:]),
-        grid.expand(batch, *grid.shape[1:]),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=True,
-    ).reshape(batch, image.shape[1], -1)
-    return values if pieces == 1 else values.transpose(0, 1).reshape(1, image.shape[1], -1)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:

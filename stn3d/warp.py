@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.grid import Grid, apply_matrix
-from stn3d.kernels import gaussian_smooth
+from stn3d import kernels
+from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.sampler import Interpolation, inside, sample
-from stn3d.transforms import Transform
+from stn3d.transforms import Chain, DisplacementField, Transform, VelocityField, chain
+from stn3d.transforms.dense import in_voxels
+from stn3d.transforms.linear import Linear
 
 
 def _moving_index(
@@ -114,7 +117,7 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
         ``(1, C, *target.shape)``; beyond the image 0.
     """
     ratios = [t / s for s, t in zip(grid.spacing_mm, target.spacing_mm, strict=True)]
-    smooth = gaussian_smooth(image, [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios])
+    smooth = kernels.gaussian_smooth(image, [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios])
     index_from_target = grid.index_from_world @ target.world_from_index
     slabs = [
         sample(smooth, apply_matrix(index_from_target, target.points_index(rows))[None].to(image))
@@ -138,14 +141,34 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     One-sided at the grid's faces; 1 along an axis of a single voxel. Volumes of mm: 1 keeps size,
     2 doubles it on the way from fixed to moving, 0 and below is folding.
     """
-    # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
-    points = (grid.points_mm(rows) for rows in grid.slabs())
-    moves = torch.cat([(transform.forward(x) - x).float() for x in points], dim=0)
-    columns = []
-    for axis, n in enumerate(grid.shape):
-        step = grid.world_from_index[:-1, axis].to(moves)
-        columns.append(
-            step + torch.gradient(moves, dim=axis)[0] if n > 1 else step.expand_as(moves)
-        )
-    by_index = torch.stack(columns, dim=-1)
-    return torch.linalg.det(by_index) / torch.linalg.det(grid.world_from_index[:-1, :-1]).float()
+    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
+    factor = torch.ones(())
+    if isinstance(parts[-1], Linear) and len(parts) > 1 and min(grid.shape) > 1:
+        # What is linear at the end scales every difference of what comes before alike.
+        factor = torch.linalg.det(parts[-1].jacobian(grid.centre_mm)).float()
+        transform = chain(*parts[:-1])
+    moves = _moves_on_lattice(transform, grid)
+    if moves is None:
+        # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
+        points = (grid.points_mm(rows) for rows in grid.slabs())
+        moves = torch.cat([(transform.forward(x) - x).float() for x in points]).movedim(-1, 0)[None]
+    return kernels.jacobian_determinant(in_voxels(moves, grid))[0] * factor.to(moves)
+
+
+def _moves_on_lattice(transform: Transform, grid: Grid) -> Tensor | None:
+    """A field's vectors ``(1, d, *shape)`` at a grid's voxels, if these stand on its own lattice."""
+    field = transform.displacement if isinstance(transform, VelocityField) else transform
+    if not isinstance(field, DisplacementField) or len(field.displacement_mm) > 1:
+        return None
+    field_from_grid = field.grid.index_from_world @ grid.world_from_index
+    start = field_from_grid[:-1, -1].round()
+    far = torch.tensor([*grid.shape, 1.0]).double()
+    gap = field_from_grid[:-1] - homogeneous(torch.eye(grid.ndim).double(), start)[:-1]
+    if float((gap.abs() @ far).max()) > 1e-4:
+        return None
+    pads = [
+        (-int(a), int(a) + n - m)
+        for a, n, m in zip(start, grid.shape, field.grid.shape, strict=True)
+    ]
+    # Beyond its grid a field is zero; a negative pad cuts off.
+    return F.pad(field.displacement_mm.float(), [p for pair in reversed(pads) for p in pair])

@@ -14,90 +14,86 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stn3d.kernels import reference
+from stn3d.kernels.dispatch import fused
+from stn3d.kernels.histogram import joint_histogram, mutual_information
 from stn3d.kernels.reference import inside
+from stn3d.kernels.region import Region
+from stn3d.kernels.sampling import sample_linear
 
-__all__ = ["box_sum", "compose", "gaussian_smooth", "inside", "lncc", "sample_linear", "warp"]
-
-
-def _fused(*tensors: Tensor | None) -> bool:
-    """Whether the CPU's loops take these tensors; they count a volume's voxels in 31 bits."""
-    return all(
-        t is None
-        or (
-            t.device.type == "cpu"
-            and t.dtype in (torch.float32, torch.float64)
-            and t.shape[2:].numel() < 1 << 31
-        )
-        for t in tensors
-    )
-
-
-def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
-    """Read an image between its voxels: linear, constant in the outer half voxel, 0 beyond.
-
-    Args:
-        image: ``(B, C, *shape)``.
-        points_index: ``(B, N, d)``; a batch of one on either side serves all of the other.
-
-    Returns:
-        ``(B, C, N)``; differentiable once in both.
-    """
-    if _fused(image, points_index):
-        result: Tensor = _SampleLinear.apply(image, points_index)
-        return result
-    return reference.sample_linear(image, points_index)
+__all__ = [
+    "Region",
+    "box_sum",
+    "compose",
+    "exponential",
+    "gaussian_smooth",
+    "inside",
+    "invert",
+    "jacobian_determinant",
+    "joint_histogram",
+    "lncc",
+    "mutual_information",
+    "sample_linear",
+    "warp",
+]
 
 
-class _SampleLinear(torch.autograd.Function):
-    """Reading by the CPU's loops."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, points_index: Tensor) -> Tensor:
-        from stn3d.kernels import cpu
-
-        ctx.save_for_backward(image, points_index)
-        return cpu.sample_linear(image, points_index)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        from stn3d.kernels import cpu
-
-        by_image, by_points = ctx.needs_input_grad
-        return (
-            cpu.sample_adjoint(*ctx.saved_tensors, gradient) if by_image else None,
-            cpu.sample_slopes(*ctx.saved_tensors, gradient) if by_points else None,
-        )
-
-
-def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> tuple[Tensor, Tensor, float]:
+def warp(
+    image: Tensor,
+    matrix: Tensor,
+    displacement_vox: Tensor,
+    region: Region | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, float]:
     """Read an image through ``x -> matrix (x + displacement(x))``, with its gradient.
 
     Args:
         image: ``(1, C, *shape)``.
         matrix: ``(d + 1, d + 1)`` homogeneous, image indices from the field's indices.
         displacement_vox: ``(1, d, *out)`` on the grid where values are wanted.
+        region: where they are wanted; elsewhere ``out`` may be left as it is.
+        out: where the first two results go.
 
     Returns:
         Values ``(1, C, *out)``; their derivatives by the displacement ``(1, C, d, *out)``; and the
         least distance in voxels from the points to the image's faces, negative outside, at most 1.
         Carries no gradient.
     """
-    if _fused(image):
+    if fused(image):
         from stn3d.kernels import cpu
 
-        return cpu.warp(image, matrix, displacement_vox)
-    return reference.warp(image, matrix, displacement_vox)
+        return cpu.warp(image, matrix, displacement_vox, region, out)
+    found = reference.warp(image, matrix, displacement_vox)
+    return found if out is None else (out[0].copy_(found[0]), out[1].copy_(found[1]), found[2])
 
 
-def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
-    """Displacements of ``x -> second(first(x))`` for fields ``(B, d, *shape)`` on one grid.
+def compose(
+    first_vox: Tensor,
+    second_vox: Tensor,
+    scale: float = 1.0,
+    region: Region | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Displacements of ``x -> second(x + scale first(x))``, as if both moved along the grid.
 
     Beyond its faces a field is 0. A batch of one on either side serves all of the other.
-    Differentiable once in both.
+    Differentiable once in both fields, unless ``out`` is given.
+
+    Args:
+        first_vox: ``(B, d, *shape)``.
+        second_vox: the same, on the same grid.
+        scale: factor of the first.
+        region: where the result is wanted; elsewhere ``out`` may be left as it is.
+        out: where it goes.
     """
+    if out is not None:
+        if fused(first_vox, second_vox):
+            from stn3d.kernels import cpu
+
+            return cpu.compose(first_vox, second_vox, scale, region, out)
+        return out.copy_(reference.compose(first_vox * scale, second_vox))
+    first_vox = first_vox if scale == 1 else first_vox * scale
     first_vox, second_vox = torch.broadcast_tensors(first_vox, second_vox)
-    if _fused(first_vox, second_vox) and first_vox.dtype == second_vox.dtype:
+    if fused(first_vox, second_vox) and first_vox.dtype == second_vox.dtype:
         result: Tensor = _Compose.apply(first_vox, second_vox)
         return result
     return reference.compose(first_vox, second_vox)
@@ -118,13 +114,75 @@ class _Compose(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         from stn3d.kernels import cpu
 
-        return cpu.compose_adjoint(*ctx.saved_tensors, gradient, *ctx.needs_input_grad)
+        first_vox, second_vox = ctx.saved_tensors
+        by_first, by_second = ctx.needs_input_grad
+        return cpu.compose_adjoint(first_vox, second_vox, gradient, by_first, by_second)
+
+
+def exponential(velocity_vox: Tensor, squarings: int) -> Tensor:
+    """Displacements of ``exp(v)`` for a stationary velocity field ``(B, d, *shape)``.
+
+    Scaling and squaring (Arsigny et al. 2006, doi:10.1007/11866565_113): the field over
+    ``2**squarings`` is composed with itself that often. Differentiable once.
+    """
+    displacement = velocity_vox / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
+    """Determinants ``(B, *shape)`` of ``I + du/dx`` for fields ``(B, d, *shape)``.
+
+    Central differences, one-sided at the faces; along an axis of one voxel nothing changes.
+    Differentiable.
+    """
+    wanted = torch.is_grad_enabled() and displacement_vox.requires_grad
+    if fused(displacement_vox) and not wanted:
+        from stn3d.kernels import cpu
+
+        return cpu.jacobian_determinant(displacement_vox)
+    return reference.jacobian_determinant(displacement_vox)
+
+
+def invert(
+    displacement_vox: Tensor,
+    matrix: Tensor,
+    shape: Sequence[int],
+    mm_from_vox: Tensor,
+    tolerance_mm: float,
+    max_iterations: int,
+) -> tuple[Tensor, float]:
+    """``w`` with ``w + u(y + w) = 0`` at the voxels y of a grid, which may be another than u's.
+
+    Fixed-point iteration ``w <- -u(y + w)`` (Chen et al. 2008, doi:10.1118/1.2816107), and Newton
+    steps for the points at which that does not contract. Carries no gradient.
+
+    Args:
+        displacement_vox: u, ``(B, d, *shape_u)`` in the voxels of its own grid.
+        matrix: ``(d + 1, d + 1)``, indices of u's grid from indices of the wanted grid.
+        shape: of the wanted grid.
+        mm_from_vox: ``(d, d)``, millimetres from vectors in u's voxels.
+        tolerance_mm: a point is done when ``|w + u(y + w)|`` is below this.
+        max_iterations: at most this many evaluations for a point.
+
+    Returns:
+        ``(B, d, *shape)`` in the voxels of u's grid, and the largest residual in millimetres,
+        infinite if it is nowhere a number at some voxel.
+    """
+    options = (matrix, tuple(shape), mm_from_vox, tolerance_mm, max_iterations)
+    with torch.no_grad():
+        if fused(displacement_vox):
+            from stn3d.kernels import cpu
+
+            return cpu.invert(displacement_vox, *options)
+        return reference.invert(displacement_vox, *options)
 
 
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
     """Sums over windows of ``2 r + 1`` voxels along each axis; nothing lies beyond the faces."""
     result: Tensor = (
-        _BoxSum.apply(image, tuple(radii)) if _fused(image) else reference.box_sum(image, radii)
+        _BoxSum.apply(image, tuple(radii)) if fused(image) else reference.box_sum(image, radii)
     )
     return result
 
@@ -151,6 +209,7 @@ def lncc(
     radii: Sequence[int],
     noise_fixed: float,
     noise_moved: float,
+    windows: Region | None = None,
 ) -> Tensor:
     """One minus the mean squared correlation in a window around each voxel, from 0 to 1.
 
@@ -163,13 +222,14 @@ def lncc(
         radii: half the window's edge along each axis, in voxels.
         noise_fixed: variance of the fixed image that counts as noise.
         noise_moved: the same of the moved image.
+        windows: where the centres of windows with any texture are, if that is known.
 
     Returns:
         A scalar; differentiable once in fixed, moved and weight.
     """
     options = (tuple(radii), float(noise_fixed), float(noise_moved))
-    if _fused(fixed, moved, weight):
-        result: Tensor = _Lncc.apply(fixed, moved, weight, *options)
+    if fused(fixed, moved, weight):
+        result: Tensor = _Lncc.apply(fixed, moved, weight, *options, windows)
         return result
     return reference.lncc(fixed, moved, weight, *options)
 
@@ -186,12 +246,14 @@ class _Lncc(torch.autograd.Function):
         radii: tuple[int, ...],
         noise_fixed: float,
         noise_moved: float,
+        windows: Region | None,
     ) -> Tensor:
         from stn3d.kernels import cpu
 
         by_fixed, by_moved, by_weight = ctx.needs_input_grad[:3]
+        options = radii, noise_fixed, noise_moved, windows
         value, to_moved, to_fixed, to_weight = cpu.lncc(
-            fixed, moved, weight, radii, noise_fixed, noise_moved, by_moved, by_fixed or by_weight
+            fixed, moved, weight, *options, by_moved, by_fixed or by_weight
         )
         ctx.save_for_backward(
             to_fixed if by_fixed else None,
@@ -203,17 +265,47 @@ class _Lncc(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         slopes = [None if s is None else gradients[0] * s for s in ctx.saved_tensors]
-        return *slopes, None, None, None
+        return *slopes, None, None, None, None
 
 
-def gaussian_smooth(image: Tensor, sigma_vox: Sequence[float]) -> Tensor:
+def gaussian_smooth(
+    image: Tensor,
+    sigma_vox: Sequence[float],
+    region: Region | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """Convolve ``(B, C, *shape)`` with a Gaussian along each axis, cut off at three sigmas.
 
     Beyond the faces the outer voxels go on. A sigma below 0.1 voxel leaves its axis alone. Carries
     no gradient.
+
+    Args:
+        image: ``(B, C, *shape)``.
+        sigma_vox: one for each axis.
+        region: where the result is wanted; elsewhere ``out`` may be left as it is.
+        out: where it goes; not the image itself.
     """
-    if _fused(image):
+    if fused(image):
         from stn3d.kernels import cpu
 
-        return cpu.gaussian_smooth(image, sigma_vox)
-    return reference.gaussian_smooth(image, sigma_vox)
+        return cpu.gaussian_smooth(image, sigma_vox, region, out)
+    smooth = reference.gaussian_smooth(image, sigma_vox)
+    return smooth if out is None else out.copy_(smooth)
+
+
+def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None) -> float:
+    """Weigh the vectors of a field in place, and find the longest.
+
+    Args:
+        vectors: ``(1, d, *shape)``.
+        weights: ``(n,)`` for each axis; their product counts.
+        region: where there are any vectors but 0.
+
+    Returns:
+        The length of the longest weighed vector.
+    """
+    if fused(vectors) and vectors.is_contiguous():
+        from stn3d.kernels import cpu
+
+        return cpu.taper(vectors, weights, region)
+    return reference.taper(vectors, weights)

@@ -78,6 +78,74 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     return first_vox + values.reshape(first_vox.shape)
 
 
+def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
+    """Determinants of ``I + du/dx``. See `stn3d.kernels`."""
+    moved = displacement_vox.movedim(1, -1)
+    d = moved.shape[-1]
+    columns = [
+        torch.gradient(moved, dim=axis)[0] if moved.shape[axis] > 1 else torch.zeros_like(moved)
+        for axis in range(1, d + 1)
+    ]
+    result: Tensor = torch.linalg.det(torch.stack(columns, dim=-1) + torch.eye(d).to(moved))
+    return result
+
+
+def invert(
+    displacement_vox: Tensor,
+    matrix: Tensor,
+    shape: Sequence[int],
+    mm_from_vox: Tensor,
+    tolerance_mm: float,
+    max_iterations: int,
+) -> tuple[Tensor, float]:
+    """The inverse field and its largest residual. See `stn3d.kernels`."""
+    d, linear, largest = len(shape), matrix.to(displacement_vox), 0.0
+    goal = points_of(shape, displacement_vox) @ linear[:-1, :-1].T + linear[:-1, -1]
+    metric, out = mm_from_vox.to(displacement_vox), []
+    for field in displacement_vox.detach().split(1):
+        parts = []
+        for points in goal.reshape(-1, d).split(1 << 20):
+            w, left = _solve(field, points, metric, tolerance_mm, max_iterations)
+            parts.append(w)
+            largest = max(largest, float(left.max()))
+        out.append(torch.cat(parts).T.reshape(d, *shape))
+    return torch.stack(out), largest
+
+
+def _solve(
+    field: Tensor, goal: Tensor, metric: Tensor, tolerance_mm: float, max_iterations: int
+) -> tuple[Tensor, Tensor]:
+    """``w`` with ``w + u(goal + w) = 0`` and what is left in mm, for points ``(N, d)``."""
+    best, w = torch.zeros_like(goal), torch.zeros_like(goal)
+    left = torch.full_like(goal[:, 0], math.inf)
+    active = torch.arange(len(goal), device=goal.device)
+    for iteration in range(max_iterations):
+        at = goal[active] + w[active]
+        residual = w[active] + sample_linear(field, at[None])[0].T
+        size = torch.linalg.vector_norm(residual @ metric.T, dim=-1)
+        better = size < left[active]
+        best[active[better]], left[active[better]] = w[active[better]], size[better]
+        keep = size > tolerance_mm
+        active, at, residual = active[keep], at[keep], residual[keep]
+        if len(active) == 0:
+            break
+        w[active] -= residual if iteration < 4 else _newton_step(field, at, residual)
+    return best, left
+
+
+def _newton_step(field: Tensor, at: Tensor, residual: Tensor) -> Tensor:
+    """Newton's step where the Jacobian allows it, else the residual; at most two voxels long."""
+    with torch.enable_grad():
+        points = at.detach().requires_grad_()
+        values = sample_linear(field, points[None])[0]
+        rows = [torch.autograd.grad(v.sum(), points, retain_graph=True)[0] for v in values]
+    jacobian = torch.stack(rows, dim=-2) + torch.eye(at.shape[-1]).to(at)
+    usable = torch.linalg.det(jacobian) > 0.05
+    step = residual.clone()
+    step[usable] = torch.linalg.solve(jacobian[usable], residual[usable][..., None])[..., 0]
+    return step * (2 / torch.linalg.vector_norm(step, dim=-1, keepdim=True)).clamp(max=1)
+
+
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
     """Sums over windows of ``2 r + 1`` voxels along each axis; nothing lies beyond the faces."""
     result: Tensor = _BoxSum.apply(image, tuple(radii))
@@ -171,3 +239,32 @@ def _smooth_axis(image: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
         result.narrow(axis, 0, n - inner).add_(first, alpha=w)
         result.narrow(axis, inner, n - inner).add_(last, alpha=w)
     return result
+
+
+def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> Tensor:
+    """How much weight each pair of intensities has. See `stn3d.kernels`."""
+    batch, channels = moved.shape[:2]
+    fixed, moved = fixed.nan_to_num(), moved.nan_to_num()
+    at = 1 + moved.clamp(0, 1) * (bins - 3)
+    start = at.detach().floor().clamp(max=bins - 3)
+    row = (fixed * bins).floor().clamp(0, bins - 1).long()
+    count = weight.expand_as(moved)
+    joint = moved.new_zeros(batch, channels, bins * bins)
+    for t, share in enumerate(_spline_window(at - start)):
+        index = row * bins + start.long() - 1 + t
+        joint = joint.scatter_add(2, index.flatten(2), (count * share).flatten(2))
+    return joint.unflatten(2, (bins, bins))
+
+
+def _spline_window(t: Tensor) -> list[Tensor]:
+    """The cubic B-spline at the four bins around, ``t`` from 0 to 1 past the second."""
+    s = 1 - t
+    return [s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6]
+
+
+def taper(vectors: Tensor, weights: Sequence[Tensor]) -> float:
+    """Weigh a field's vectors in place; the longest one's length. See `stn3d.kernels`."""
+    for axis, weight in enumerate(weights, start=2):
+        shape = [-1 if a == axis else 1 for a in range(vectors.ndim)]
+        vectors.mul_(weight.to(vectors).reshape(shape))
+    return float(vectors.square().sum(dim=1).max().sqrt())

@@ -47,6 +47,7 @@ def lncc(
     spacing_mm: float | Sequence[float] = 1.0,
     floor: float = 1e-4,
     variances: tuple[float, float] | None = None,
+    windows: kernels.Region | None = None,
 ) -> Tensor:
     """One minus the mean squared correlation in a window around each voxel, from 0 to 1.
 
@@ -65,18 +66,24 @@ def lncc(
             fixed image counts by half where its variance is ten times that.
         variances: of the fixed and of the moved image, if they are known; else they are measured
             within the mask. No gradient flows through them.
+        windows: the centres of all windows in which the fixed image is not flat, if that is known.
 
     Returns:
         A scalar; differentiable in both images.
     """
     d = fixed.ndim - 2
     spacing = [spacing_mm] * d if isinstance(spacing_mm, int | float) else list(spacing_mm)
-    radii = [max(1, round(radius_mm / s)) for s in spacing]
+    radii = window_radii(radius_mm, spacing)
     weight = None if mask is None else mask.to(fixed)
     if variances is None:
         variances = variance(fixed, weight), variance(moved, weight)
     noise = [floor * v + torch.finfo(fixed.dtype).tiny ** 0.5 for v in variances]
-    return kernels.lncc(fixed, moved, weight, radii, *noise)
+    return kernels.lncc(fixed, moved, weight, radii, noise[0], noise[1], windows)
+
+
+def window_radii(radius_mm: float, spacing_mm: Sequence[float]) -> list[int]:
+    """Half a window's edge in whole voxels along each axis, at least one."""
+    return [max(1, round(radius_mm / s)) for s in spacing_mm]
 
 
 SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc}

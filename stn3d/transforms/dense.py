@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform
@@ -83,80 +84,53 @@ class DisplacementField(Transform):
             voxels of the grid. A large residual says that the field folds or leaves its grid.
         """
         grid = grid or self.grid
-        batches = [
-            _invert_one(
-                DisplacementField(one[None].detach(), self.grid), grid, tolerance_mm, max_iterations
-            )
-            for one in self.displacement_mm
-        ]
-        inverse = torch.stack([w for w, _ in batches])
-        return DisplacementField(inverse, grid), max(residual for _, residual in batches)
-
-
-def _invert_one(
-    field: DisplacementField, grid: Grid, tolerance_mm: float, max_iterations: int
-) -> tuple[Tensor, float]:
-    """Inverse displacements ``(d, *shape)`` of one field and the largest residual left."""
-    u = field.displacement_mm
-    guess: Transform | None = None
-    if min(grid.shape) >= 16:
-        coarse = grid.resampled([2 * s for s in grid.spacing_mm])
-        w, _ = _invert_one(field, coarse, 10 * tolerance_mm, max_iterations)
-        guess = DisplacementField(w[None], coarse)
-    slabs, largest = [], 0.0
-    for rows in grid.slabs():
-        target = grid.points_mm(rows, dtype=u.dtype, device=u.device)
-        start = torch.zeros_like(target) if guess is None else guess.forward(target) - target
-        w, left = _solve(
-            field, target.flatten(0, -2), start.flatten(0, -2), tolerance_mm, max_iterations
+        w, residual_mm = kernels.invert(
+            in_voxels(self.displacement_mm.detach(), self.grid),
+            self.grid.index_from_world @ grid.world_from_index,
+            grid.shape,
+            self.grid.world_from_index[:-1, :-1],
+            tolerance_mm,
+            max_iterations,
         )
-        slabs.append(w.reshape(target.shape))
-        largest = max(largest, float(left.max()))
-    return torch.cat(slabs).movedim(-1, 0), largest
+        return DisplacementField(in_mm(w, self.grid), grid), residual_mm
+
+    def trimmed(self) -> DisplacementField:
+        """The same transform on the smallest part of the grid that can hold it.
+
+        Only zeros are cut off, and one layer of them stays, so no point is moved otherwise.
+        """
+        field = self.displacement_mm
+        ends = [_extent(field, axis) for axis in range(2, field.ndim)]
+        part = field[(slice(None), slice(None), *[slice(*pair) for pair in ends])]
+        grid = self.grid.cropped([a for a, _ in ends], [b for _, b in ends])
+        return DisplacementField(part.contiguous(), grid)
 
 
-def _solve(
-    field: DisplacementField,
-    target: Tensor,
-    start: Tensor,
-    tolerance_mm: float,
-    max_iterations: int,
-) -> tuple[Tensor, Tensor]:
-    """``w`` with ``w + u(target + w) = 0`` and what is left of it, for points ``(N, d)``."""
-    best, w = start.clone(), start.clone()
-    left = torch.full_like(target[:, 0], torch.inf)
-    active = torch.arange(len(target), device=target.device)
-    for iteration in range(max_iterations):
-        residual = field.forward(target[active] + w[active]) - target[active]
-        size = torch.linalg.vector_norm(residual, dim=-1)
-        better = size < left[active]
-        best[active[better]], left[active[better]] = w[active[better]], size[better]
-        keep = size > tolerance_mm
-        active, residual = active[keep], residual[keep]
-        if len(active) == 0:
-            break
-        if iteration >= 4:
-            residual = _newton_step(field, target[active] + w[active], residual)
-        w[active] -= residual
-    return best, left
-
-
-def _newton_step(field: DisplacementField, at: Tensor, residual: Tensor) -> Tensor:
-    """Newton's step where the Jacobian allows it, at most two voxels long."""
-    jacobian = field.jacobian(at)
-    usable = torch.linalg.det(jacobian) > 0.05
-    step = residual.clone()
-    step[usable] = torch.linalg.solve(jacobian[usable], residual[usable][..., None])[..., 0]
-    length = torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp(min=1e-12)
-    return step * (2 * max(field.grid.spacing_mm) / length).clamp(max=1)
+def _extent(field: Tensor, axis: int) -> tuple[int, int]:
+    """From where up to where planes are not zero, with one plane more at both ends if it exists."""
+    size = field.shape[axis]
+    used = [
+        next((k for k in order if bool(field.select(axis, k).any())), 0)
+        for order in (range(size), reversed(range(size)))
+    ]
+    return max(used[0] - 1, 0), min(used[1] + 2, size)
 
 
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacements of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
-    world_from_index = grid.world_from_index[:-1, :-1].to(first)
-    index_vectors = torch.einsum("ab,nb...->na...", torch.linalg.inv(world_from_index), first)
-    points = grid.points_index(dtype=first.dtype, device=first.device)
-    return first + sample(second, points[None] + index_vectors.movedim(1, -1))
+    return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
+
+
+def in_voxels(vectors_mm: Tensor, grid: Grid) -> Tensor:
+    """Vectors along the axes of a grid, in its voxels, of world vectors ``(B, d, ...)``."""
+    matrix = torch.linalg.inv(grid.world_from_index[:-1, :-1])
+    return torch.einsum("ab,nb...->na...", matrix.to(vectors_mm), vectors_mm)
+
+
+def in_mm(vectors_vox: Tensor, grid: Grid) -> Tensor:
+    """World vectors of vectors ``(B, d, ...)`` along the axes of a grid, in its voxels."""
+    matrix = grid.world_from_index[:-1, :-1]
+    return torch.einsum("ab,nb...->na...", matrix.to(vectors_vox), vectors_vox)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,10 +176,8 @@ class VelocityField(Transform):
             return self._exponential()
 
     def _exponential(self) -> DisplacementField:
-        u = self.velocity_mm / 2**self.squarings
-        for _ in range(self.squarings):
-            u = compose(u, u, self.grid)
-        return DisplacementField(u, self.grid)
+        u = kernels.exponential(in_voxels(self.velocity_mm, self.grid), self.squarings)
+        return DisplacementField(in_mm(u, self.grid), self.grid)
 
     def forward(self, points_mm: Tensor) -> Tensor:
         return self.displacement.forward(points_mm)

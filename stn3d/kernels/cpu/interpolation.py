@@ -36,7 +36,7 @@ def _locate_axis(
     # that is no number becomes 0, as max and min take the second only where it is truly beyond.
     zero, one, half = real(0), real(1), real(0.5)
     top, low = real(n - 1), real(max(n - 2, 0))
-    for k in range(len(x)):
+    for k in range(len(index)):
         clamped = min(max(zero, x[k]), top)
         whole = np.floor(min(clamped, low))
         share[k] = clamped - whole
@@ -47,7 +47,8 @@ def _locate_axis(
 @kernel
 def locate(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
     """The cells of points ``x`` ``(3, K)``: the flat index of the lower corner, how far along each
-    axis the point lies from there, ``(3, K)``, and 1 inside the image's outer faces, else 0."""
+    axis the point lies from there, ``(3, K)``, and 1 inside the image's outer faces, else 0. As
+    many points as ``index`` has room for; the others are left as they are."""
     real = share.dtype.type
     _, nj, nk = shape
     for k in range(len(index)):
@@ -93,16 +94,18 @@ def read_slopes(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> An
 
 
 @kernel
-def _mapped_row(matrix: Any, displacement: Any, i: Any, j: Any, x: Any) -> None:
-    """``matrix (x + displacement(x))`` for a row of voxels, ``(3, K)``."""
+def _mapped_row(matrix: Any, displacement: Any, i: Any, j: Any, start: Any, x: Any) -> None:
+    """``matrix (x + displacement(x))`` for the voxels of a row from ``start`` on, ``(3, n)``."""
     real = x.dtype.type
-    u0, u1, u2 = displacement[0, i, j], displacement[1, i, j], displacement[2, i, j]
+    end = start + x.shape[1]
+    u0, u1 = displacement[0, i, j, start:end], displacement[1, i, j, start:end]
+    u2 = displacement[2, i, j, start:end]
     for axis in range(3):
         m0, m1, m2 = matrix[axis, 0], matrix[axis, 1], matrix[axis, 2]
-        start = m0 * real(i) + m1 * real(j) + matrix[axis, 3]
+        origin = m0 * real(i) + m1 * real(j) + m2 * real(start) + matrix[axis, 3]
         row = x[axis]
         for k in range(len(row)):
-            row[k] = start + m0 * u0[k] + m1 * u1[k] + m2 * (real(k) + u2[k])
+            row[k] = origin + m0 * u0[k] + m1 * u1[k] + m2 * (real(k) + u2[k])
 
 
 @kernel
@@ -123,79 +126,96 @@ def warp_planes(
     image: Any,
     matrix: Any,
     displacement: Any,
+    runs: Any,
     moved: Any,
     gradient: Any,
     margin: Any,
 ) -> None:
     """``moved(x) = image(matrix (x + displacement(x)))`` and its gradient by the displacement.
 
-    ``margin[i]`` becomes the distance in voxels from the plane's points to the image's faces: that
-    of the point nearest to a face, below 0 if one is outside, at most 1.
+    At the voxels of runs ``(I, J, 2)``. ``margin[i]`` becomes the distance in voxels from the
+    plane's points to the image's faces: that of the point nearest to a face, below 0 if one is
+    outside, at most 1.
     """
     real = image.dtype.type
     zero = real(0)
     shape, nk = image.shape, moved.shape[2]
     step, values = steps(shape), image.ravel()
     ti, tj, tk = real(shape[0] - 1), real(shape[1] - 1), real(shape[2] - 1)
-    x, share = np.empty((3, nk), image.dtype), np.empty((3, nk), image.dtype)
-    within, slope = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
-    index = np.empty(nk, np.int32)
-    corner = index.view(np.uint32)
-    xi, xj, xk = x[0], x[1], x[2]
-    fi, fj, fk = share[0], share[1], share[2]
-    si, sj, sk = slope[0], slope[1], slope[2]
+    points, shares = np.empty((3, nk), image.dtype), np.empty((3, nk), image.dtype)
+    insides, slopes = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
+    indices = np.empty(nk, np.int32)
     for i in range(first, last):
         nearest = real(1)
         for j in range(moved.shape[1]):
-            _mapped_row(matrix, displacement, i, j, x)
+            start = runs[i, j, 0]
+            n = runs[i, j, 1] - start
+            if n <= 0:
+                continue
+            x, share, slope = points[:, :n], shares[:, :n], slopes[:, :n]
+            within, index = insides[:n], indices[:n]
+            corner = index.view(np.uint32)
+            xi, xj, xk = x[0], x[1], x[2]
+            fi, fj, fk = share[0], share[1], share[2]
+            si, sj, sk = slope[0], slope[1], slope[2]
+            _mapped_row(matrix, displacement, i, j, start, x)
             for axis in range(3):
                 nearest = _nearest_face(x[axis], shape[axis], nearest)
             locate(x, shape, index, share, within)
-            row = moved[i, j]
-            for k in range(nk):
+            row = moved[i, j, start : start + n]
+            for k in range(n):
                 v, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
                 row[k], si[k], sj[k], sk[k] = within[k] * v, di, dj, dk
             # In the outer half voxel the value does not change along that axis.
-            for k in range(nk):
+            for k in range(n):
                 si[k] *= within[k] if xi[k] > zero and xi[k] < ti else zero
                 sj[k] *= within[k] if xj[k] > zero and xj[k] < tj else zero
                 sk[k] *= within[k] if xk[k] > zero and xk[k] < tk else zero
             for axis in range(3):
                 m0, m1, m2 = matrix[0, axis], matrix[1, axis], matrix[2, axis]
-                out = gradient[axis, i, j]
-                for k in range(nk):
+                out = gradient[axis, i, j, start : start + n]
+                for k in range(n):
                     out[k] = m0 * si[k] + m1 * sj[k] + m2 * sk[k]
         margin[i] = nearest
 
 
 @kernel
 def compose_planes(
-    first: int, last: int, step_field: Any, scale: Any, field: Any, out: Any
+    first: int, last: int, step_field: Any, scale: Any, field: Any, runs: Any, out: Any
 ) -> None:
-    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale step_field``; beyond its faces the
-    field is 0."""
+    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale step_field``, at the voxels of runs.
+
+    Beyond its faces the field is 0.
+    """
     real = field.dtype.type
     shape = field.shape[1:]
     nk = shape[2]
     step = steps(shape)
     f0, f1, f2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
-    x, share = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
-    within, index = np.empty(nk, field.dtype), np.empty(nk, np.int32)
-    corner = index.view(np.uint32)
-    xi, xj, xk = x[0], x[1], x[2]
-    fi, fj, fk = share[0], share[1], share[2]
+    points, shares = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
+    insides, indices = np.empty(nk, field.dtype), np.empty(nk, np.int32)
     for i in range(first, last):
         for j in range(shape[1]):
-            s0, s1, s2 = step_field[0, i, j], step_field[1, i, j], step_field[2, i, j]
-            for k in range(nk):
+            start, end = runs[i, j, 0], runs[i, j, 1]
+            n = end - start
+            if n <= 0:
+                continue
+            x, share = points[:, :n], shares[:, :n]
+            within, index = insides[:n], indices[:n]
+            corner = index.view(np.uint32)
+            xi, xj, xk = x[0], x[1], x[2]
+            fi, fj, fk = share[0], share[1], share[2]
+            s0, s1 = step_field[0, i, j, start:end], step_field[1, i, j, start:end]
+            s2 = step_field[2, i, j, start:end]
+            for k in range(n):
                 xi[k] = real(i) + scale * s0[k]
-            for k in range(nk):
+            for k in range(n):
                 xj[k] = real(j) + scale * s1[k]
-            for k in range(nk):
-                xk[k] = real(k) + scale * s2[k]
+            for k in range(n):
+                xk[k] = real(start + k) + scale * s2[k]
             locate(x, shape, index, share, within)
-            o0, o1, o2 = out[0, i, j], out[1, i, j], out[2, i, j]
-            for k in range(nk):
+            o0, o1, o2 = out[0, i, j, start:end], out[1, i, j, start:end], out[2, i, j, start:end]
+            for k in range(n):
                 p, w = corner[k], within[k]
                 o0[k] = scale * s0[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
                 o1[k] = scale * s1[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])

@@ -11,6 +11,7 @@ from there by the next process.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import sys
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 from numba.core import config, event
+from numpy.typing import NDArray
 
 # No NaN or infinity is assumed away; sums may be reordered so that they fit vector registers.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -94,16 +97,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def run(kernel: Callable[..., Any], planes: int, *arguments: Any) -> None:
-    """Call ``kernel(first, last, *arguments)`` over slabs of planes, one for each torch thread."""
+def run(
+    kernel: Callable[..., Any], planes: int, *arguments: Any, work: NDArray[Any] | None = None
+) -> None:
+    """Call ``kernel(first, last, *arguments)`` over slabs of planes, one for each torch thread.
+
+    Args:
+        planes: how many there are.
+        work: ``(planes,)`` what each of them costs; all the same by default.
+    """
     global _pool
     slabs = max(1, min(torch.get_num_threads(), planes))
-    cuts = [planes * s // slabs for s in range(slabs + 1)]
+    done = np.arange(planes + 1) if work is None else np.concatenate([[0], np.cumsum(work)])
+    shares = done[-1] * np.arange(1, slabs) / slabs
+    cuts = [0, *np.searchsorted(done, shares).tolist(), planes]
     if slabs > 1 and _pool is None:
         _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="stn3d")
     others = [
         _pool.submit(kernel, first, last, *arguments)  # type: ignore[union-attr]
-        for first, last in zip(cuts[1:-1], cuts[2:], strict=True)
+        for first, last in itertools.pairwise(cuts[1:])
     ]
     kernel(cuts[0], cuts[1], *arguments)
     for other in others:

@@ -8,12 +8,15 @@ in `stn3d.kernels.cpu.interpolation`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from stn3d.kernels.cpu.interpolation import locate, read, read_slopes, steps
-from stn3d.kernels.cpu.jit import kernel
+from stn3d.kernels.cpu.jit import kernel, run
+from stn3d.kernels.cpu.tensors import Array, as_field, volumes
 
 
 @kernel
@@ -87,7 +90,8 @@ def slope_blocks(
         count = min(length, n - start)
         _coordinates(points, rows, start, count, x)
         locate(x, shape, index, share, within)
-        total[:] = zero
+        for k in range(length):
+            ti[k], tj[k], tk[k] = zero, zero, zero
         for c in range(channels):
             values, slope = image[c].ravel(), gradient[c, start : start + count]
             for k in range(count):
@@ -163,3 +167,93 @@ def scatter_blocks(
                     values[r + sk] += f0 * fk[k]
                     values[t] += f1 - f1 * fk[k]
                     values[t + sk] += f1 * fk[k]
+
+
+# -- on tensors ------------------------------------------------------------------------------------
+
+
+class _Points(NamedTuple):
+    """Where an image is read, as the loops take it."""
+
+    array: Array
+    rows: int
+    length: int
+
+    @property
+    def blocks(self) -> int:
+        count = self.array.size // (3 if self.rows else self.array.shape[1])
+        return -(-count // self.length)
+
+
+def _at(points_index: Tensor, image: Tensor) -> _Points:
+    """The points ``(N, d)``; their precision is kept, and is never below the image's."""
+    dtype = torch.promote_types(points_index.dtype, image.dtype)
+    return _Points(points_index.detach().to(dtype).contiguous().numpy(), 0, 256)
+
+
+def _moved(displacement_vox: Tensor) -> _Points:
+    """The voxels of a field ``(d, *shape)``, moved by it."""
+    field = as_field(displacement_vox)
+    return _Points(field.reshape(3, -1), field.shape[2], field.shape[3])
+
+
+def _one(batch: Tensor, b: int) -> Tensor:
+    """Item b, a batch of one; a batch of one serves all."""
+    return batch[b : b + 1] if len(batch) > 1 else batch
+
+
+def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
+    """Read an image between its voxels. See `stn3d.kernels`."""
+    batch = max(len(image), len(points_index))
+    out = image.new_empty(batch, image.shape[1], points_index.shape[1])
+    for b in range(batch):
+        at = _at(_one(points_index, b)[0], image)
+        run(sample_blocks, at.blocks, volumes(_one(image, b)), *at, out[b].numpy())
+    return out
+
+
+def sample_slopes(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tensor:
+    """Derivatives by the points ``(B, N, d)`` from those by the values ``(B, C, N)``."""
+    pieces = []
+    for b, slope in enumerate(gradient.contiguous()):
+        at = _at(_one(points_index, b)[0], image)
+        out = np.empty_like(at.array)
+        run(slope_blocks, at.blocks, volumes(_one(image, b)), *at, slope.numpy(), out)
+        pieces.append(torch.from_numpy(out))
+    return torch.stack(pieces).to(points_index.dtype).sum_to_size(points_index.shape)
+
+
+def sample_adjoint(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tensor:
+    """Derivatives by the image ``(B, C, *shape)`` from those by the values ``(B, C, N)``."""
+    out = torch.zeros_like(image, memory_format=torch.contiguous_format)
+    for b, slope in enumerate(gradient.contiguous()):
+        _scatter(slope.numpy(), _at(_one(points_index, b)[0], image), _one(out, b))
+    return out
+
+
+def _scatter(gradient: Array, at: _Points, out: Tensor) -> None:
+    """Add to ``out`` ``(1, C, *shape)`` what each voxel gave to the values."""
+    target = volumes(out)
+    # Shares of the points are summed apart and then in order: threads do not change the sums.
+    shares = np.zeros((len(target), -(-4 // len(target)), *target.shape[1:]), target.dtype)
+    run(scatter_blocks, shares.shape[0] * shares.shape[1], gradient, *at, shares)
+    for share in range(shares.shape[1]):
+        target += shares[:, share]
+
+
+def compose_adjoint(
+    first_vox: Tensor, second_vox: Tensor, gradient: Tensor, by_first: bool, by_second: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Derivatives by both fields ``(B, d, *shape)`` from those by their composition."""
+    d = first_vox.shape[1]
+    to_first = gradient.clone(memory_format=torch.contiguous_format) if by_first else None
+    to_second = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
+    for b, (first, slope) in enumerate(zip(first_vox, gradient.contiguous(), strict=True)):
+        at, by_value = _moved(first), slope.flatten(1).numpy()
+        if to_first is not None:
+            out, second = np.empty_like(at.array), volumes(_one(second_vox, b))
+            run(slope_blocks, at.blocks, second, *at, by_value, out)
+            to_first[b] += torch.from_numpy(out[3 - d :]).reshape(first.shape)
+        if by_second:
+            _scatter(by_value, at, to_second[b : b + 1])
+    return to_first, to_second if by_second else None

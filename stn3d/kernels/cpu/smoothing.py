@@ -10,48 +10,101 @@ from stn3d.kernels.cpu.jit import kernel
 
 
 @kernel
+def _blend(low: Any, high: Any, weight: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] += weight * (low[k] + high[k])
+
+
+@kernel
+def _scaled(row: Any, weight: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = weight * row[k]
+
+
+@kernel
 def smooth_planes(
-    first: int, last: int, volumes: Any, weights_i: Any, weights_j: Any, weights_k: Any, out: Any
+    first: int,
+    last: int,
+    volumes: Any,
+    weights_i: Any,
+    weights_j: Any,
+    weights_k: Any,
+    runs: Any,
+    out: Any,
 ) -> None:
-    """Convolve ``(C, I, J, K)`` along each axis; plane number is ``c I + i``.
+    """Convolve volumes ``(C, I, J, K)`` along each axis, at the voxels of runs ``(I, J, 2)``.
 
     ``weights[t]`` serves both voxels at distance t. Beyond the faces the outer voxels go on.
     """
-    _, ni, nj, nk = volumes.shape
+    channels, ni, nj, nk = volumes.shape
     rj, rk = len(weights_j) - 1, len(weights_k) - 1
-    padded = np.empty((nj + 2 * rj, nk), volumes.dtype)
-    line = np.empty(nk + 2 * rk, volumes.dtype)
-    for number in range(first, last):
-        c, i = number // ni, number % ni
+    padded, line = np.empty((nj + 2 * rj, nk), volumes.dtype), np.empty(nk + 2 * rk, volumes.dtype)
+    for i in range(first, last):
+        # The plane's part that its runs look at: rows from ``top`` up to ``bottom``, from k0 to k1.
+        top, bottom, k0, k1 = nj, 0, nk, 0
         for j in range(nj):
-            row, here = padded[j + rj], volumes[c, i, j]
-            for k in range(nk):
-                row[k] = weights_i[0] * here[k]
-            for t in range(1, len(weights_i)):
-                w = weights_i[t]
-                low, high = volumes[c, max(i - t, 0), j], volumes[c, min(i + t, ni - 1), j]
-                for k in range(nk):
-                    row[k] += w * (low[k] + high[k])
-        for t in range(rj):
-            padded[t] = padded[rj]
-            padded[nj + rj + t] = padded[nj + rj - 1]
-        for j in range(nj):
-            middle, here = line[rk : rk + nk], padded[j + rj]
-            for k in range(nk):
-                middle[k] = weights_j[0] * here[k]
-            for t in range(1, rj + 1):
-                w = weights_j[t]
-                low, high = padded[j + rj - t], padded[j + rj + t]
-                for k in range(nk):
-                    middle[k] += w * (low[k] + high[k])
-            for t in range(rk):
-                line[t] = line[rk]
-                line[nk + rk + t] = line[nk + rk - 1]
-            result = out[c, i, j]
-            for k in range(nk):
-                result[k] = weights_k[0] * middle[k]
-            for t in range(1, rk + 1):
-                w = weights_k[t]
-                low, high = line[rk - t : rk - t + nk], line[rk + t : rk + t + nk]
-                for k in range(nk):
-                    result[k] += w * (low[k] + high[k])
+            if runs[i, j, 1] > runs[i, j, 0]:
+                top, bottom = min(top, j), j + 1
+                k0, k1 = min(k0, runs[i, j, 0]), max(k1, runs[i, j, 1])
+        k0, k1 = max(k0 - rk, 0), min(k1 + rk, nk)
+        for c in range(channels if bottom > top else 0):
+            for j in range(max(top - rj, 0), min(bottom + rj, nj)):
+                row = padded[j + rj, k0:k1]
+                _scaled(volumes[c, i, j, k0:k1], weights_i[0], row)
+                for t in range(1, len(weights_i)):
+                    low, high = volumes[c, max(i - t, 0), j], volumes[c, min(i + t, ni - 1), j]
+                    _blend(low[k0:k1], high[k0:k1], weights_i[t], row)
+            for t in range(rj):
+                padded[t, k0:k1] = padded[rj, k0:k1]
+                padded[nj + rj + t, k0:k1] = padded[nj + rj - 1, k0:k1]
+            for j in range(top, bottom):
+                start, end = runs[i, j, 0], runs[i, j, 1]
+                if end <= start:
+                    continue
+                a, b = max(start - rk, 0), min(end + rk, nk)
+                middle = line[a + rk : b + rk]
+                _scaled(padded[j + rj, a:b], weights_j[0], middle)
+                for t in range(1, rj + 1):
+                    _blend(padded[j + rj - t, a:b], padded[j + rj + t, a:b], weights_j[t], middle)
+                for t in range(rk):
+                    line[t] = line[rk]
+                    line[nk + rk + t] = line[nk + rk - 1]
+                result = out[c, i, j, start:end]
+                _scaled(line[start + rk : end + rk], weights_k[0], result)
+                for t in range(1, rk + 1):
+                    low = line[start + rk - t : end + rk - t]
+                    high = line[start + rk + t : end + rk + t]
+                    _blend(low, high, weights_k[t], result)
+
+
+@kernel
+def taper_planes(
+    first: int,
+    last: int,
+    field: Any,
+    weights_i: Any,
+    weights_j: Any,
+    weights_k: Any,
+    runs: Any,
+    longest: Any,
+) -> None:
+    """Weigh the vectors of a field ``(3, I, J, K)`` at the voxels of runs, by a weight an axis.
+
+    ``longest[i]`` becomes the plane's largest squared length.
+    """
+    x, y, z = field[0], field[1], field[2]
+    for i in range(first, last):
+        most = longest.dtype.type(0)
+        for j in range(x.shape[1]):
+            if runs[i, j, 1] <= runs[i, j, 0]:
+                continue
+            a, b = np.uint64(runs[i, j, 0]), np.uint64(runs[i, j, 1])
+            both = weights_i[i] * weights_j[j]
+            for k in range(a, b):
+                x[i, j, k] *= both * weights_k[k]
+                y[i, j, k] *= both * weights_k[k]
+                z[i, j, k] *= both * weights_k[k]
+            for k in range(a, b):
+                dx, dy, dz = x[i, j, k], y[i, j, k], z[i, j, k]
+                most = max(most, dx * dx + dy * dy + dz * dz)
+        longest[i] = most

@@ -1,0 +1,282 @@
+"""Displacement fields ``(3, I, J, K)`` in voxels: Jacobian determinants and inverses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn3d.kernels.cpu.interpolation import locate, read, read_slopes, steps
+from stn3d.kernels.cpu.jit import kernel, run
+from stn3d.kernels.cpu.tensors import as_field, as_matrix, three
+
+
+@kernel
+def _difference(low: Any, high: Any, share: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = share * (high[k] - low[k])
+
+
+@kernel
+def _difference_along(line: Any, out: Any) -> None:
+    """Central differences within a row, one-sided at its ends; 0 in a row of one voxel."""
+    half, top = line.dtype.type(0.5), len(line) - 1
+    out[0] = line[min(1, top)] - line[0]
+    out[top] = line[top] - line[max(top - 1, 0)]
+    for k in range(1, top):
+        out[k] = half * (line[k + 1] - line[k - 1])
+
+
+@kernel
+def _add_minor(a: Any, e: Any, i: Any, f: Any, h: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] += a[k] * (e[k] * i[k] - f[k] * h[k])
+
+
+@kernel
+def jacobian_planes(first: int, last: int, field: Any, out: Any) -> None:
+    """Determinants of ``I + du/dx`` by central differences, one-sided at the faces."""
+    _, ni, nj, nk = field.shape
+    real = field.dtype.type
+    g = np.empty((3, 3, nk), field.dtype)
+    for i in range(first, last):
+        below, above = max(i - 1, 0), min(i + 1, ni - 1)
+        share_i = real(1) / real(max(above - below, 1))
+        for j in range(nj):
+            left, right = max(j - 1, 0), min(j + 1, nj - 1)
+            share_j = real(1) / real(max(right - left, 1))
+            for a in range(3):
+                _difference(field[a, below, j], field[a, above, j], share_i, g[a, 0])
+                _difference(field[a, i, left], field[a, i, right], share_j, g[a, 1])
+                _difference_along(field[a, i, j], g[a, 2])
+                diagonal = g[a, a]
+                for k in range(nk):
+                    diagonal[k] += real(1)
+            row = out[i, j]
+            for k in range(nk):
+                row[k] = 0
+            _add_minor(g[0, 0], g[1, 1], g[2, 2], g[1, 2], g[2, 1], row)
+            _add_minor(g[0, 1], g[1, 2], g[2, 0], g[1, 0], g[2, 2], row)
+            _add_minor(g[0, 2], g[1, 0], g[2, 1], g[1, 1], g[2, 0], row)
+
+
+# -- inverse --------------------------------------------------------------------------------------
+#
+# At a point y the inverse w solves r(w) = w + u(y + w) = 0. A row of points starts from what the
+# two rows before it lead to expect; fixed-point steps (w - r) follow, and Newton steps from where
+# these do not halve the residual, until the points that are left are done.
+
+
+@kernel
+def _guess(j: Any, before: Any, earlier: Any, w: Any) -> None:
+    """Row j if the inverse changes evenly from row to row: ``2 before - earlier``."""
+    for k in range(len(w)):
+        if j > 1:
+            w[k] = before[k] + (before[k] - earlier[k])
+        else:
+            w[k] = before[k] if j == 1 else 0
+
+
+@kernel
+def _length(metric: Any, a: Any, b: Any, c: Any) -> Any:
+    """The length in millimetres of a vector in voxels."""
+    x = metric[0, 0] * a + metric[0, 1] * b + metric[0, 2] * c
+    y = metric[1, 0] * a + metric[1, 1] * b + metric[1, 2] * c
+    z = metric[2, 0] * a + metric[2, 1] * b + metric[2, 2] * c
+    return np.sqrt(x * x + y * y + z * z)
+
+
+@kernel
+def _slopes(values: Any, p: Any, step: Any, share: Any, t: Any, free: Any) -> Any:
+    """Derivatives along the axes; 0 along those in whose outer half voxel the point lies."""
+    _, di, dj, dk = read_slopes(values, p, step, share[0, t], share[1, t], share[2, t])
+    return di * free[0], dj * free[1], dk * free[2]
+
+
+@kernel
+def _newton_step(
+    u0: Any,
+    u1: Any,
+    u2: Any,
+    p: Any,
+    step: Any,
+    share: Any,
+    t: Any,
+    free: Any,
+    ra: Any,
+    rb: Any,
+    rc: Any,
+) -> Any:
+    """Newton's step for a residual where the Jacobian allows it, else the residual; at most two
+    voxels long."""
+    one = share.dtype.type(1)
+    a0, a1, a2 = _slopes(u0, p, step, share, t, free)
+    b0, b1, b2 = _slopes(u1, p, step, share, t, free)
+    c0, c1, c2 = _slopes(u2, p, step, share, t, free)
+    a0, b1, c2 = a0 + one, b1 + one, c2 + one
+    m0, m1, m2 = b1 * c2 - b2 * c1, b2 * c0 - b0 * c2, b0 * c1 - b1 * c0
+    det = a0 * m0 + a1 * m1 + a2 * m2
+    if det > 0.05:
+        over = one / det
+        sa = (m0 * ra + (a2 * c1 - a1 * c2) * rb + (a1 * b2 - a2 * b1) * rc) * over
+        sb = (m1 * ra + (a0 * c2 - a2 * c0) * rb + (a2 * b0 - a0 * b2) * rc) * over
+        sc = (m2 * ra + (a1 * c0 - a0 * c1) * rb + (a0 * b1 - a1 * b0) * rc) * over
+    else:
+        sa, sb, sc = ra, rb, rc
+    limit = min(one, 2 / max(np.sqrt(sa * sa + sb * sb + sc * sc), one))
+    return sa * limit, sb * limit, sc * limit
+
+
+@kernel
+def _solve_row(
+    field: Any,
+    target: Any,
+    w: Any,
+    metric: Any,
+    tolerance: Any,
+    iterations: Any,
+    best: Any,
+    left: Any,
+    scratch: Any,
+) -> None:
+    """The best ``w`` found for a row of points ``target`` ``(3, K)``, from a first guess ``w``.
+
+    ``left`` becomes the residual's length in millimetres; infinite where it never was a number.
+    """
+    real = field.dtype.type
+    zero, half = real(0), real(0.5)
+    x, share, within, index, active, free = scratch
+    shape = field.shape[1:]
+    step, corner = steps(shape), index.view(np.uint32)
+    u0, u1, u2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
+    nk = len(left)
+    for k in range(nk):
+        active[k], left[k] = k, np.inf
+        best[0, k], best[1, k], best[2, k] = w[0, k], w[1, k], w[2, k]
+    count = nk
+    for iteration in range(iterations):
+        for axis in range(3):
+            line, goal, move = x[axis], target[axis], w[axis]
+            for t in range(count):
+                line[t] = goal[active[t]] + move[active[t]]
+        locate(x, shape, index[:count], share, within)
+        kept = 0
+        for t in range(count):
+            k, p, inner = active[t], corner[t], within[t]
+            fi, fj, fk = share[0, t], share[1, t], share[2, t]
+            ra = w[0, k] + inner * read(u0, p, step, fi, fj, fk)
+            rb = w[1, k] + inner * read(u1, p, step, fi, fj, fk)
+            rc = w[2, k] + inner * read(u2, p, step, fi, fj, fk)
+            size = _length(metric, ra, rb, rc)
+            newton = iteration > 3 or size > half * left[k]
+            if size < left[k]:
+                left[k] = size
+                best[0, k], best[1, k], best[2, k] = w[0, k], w[1, k], w[2, k]
+            if size > tolerance:
+                if newton:
+                    for axis in range(3):
+                        moves = x[axis, t] > zero and x[axis, t] < real(shape[axis] - 1)
+                        free[axis] = inner if moves else zero
+                    ra, rb, rc = _newton_step(u0, u1, u2, p, step, share, t, free, ra, rb, rc)
+                w[0, k] -= ra
+                w[1, k] -= rb
+                w[2, k] -= rc
+                active[kept] = k
+                kept += 1
+        count = kept
+        if count == 0:
+            break
+
+
+@kernel
+def invert_planes(
+    first: int,
+    last: int,
+    field: Any,
+    matrix: Any,
+    metric: Any,
+    tolerance: Any,
+    iterations: Any,
+    out: Any,
+    worst: Any,
+) -> None:
+    """``out`` ``(3, *wanted)``: ``w + field(y + w) = 0`` at ``y = matrix (wanted voxel)``.
+
+    Args:
+        field: ``(3, I, J, K)``; beyond its faces 0.
+        matrix: ``(3, 4)``, the field's indices from the wanted grid's.
+        metric: ``(3, 3)``, millimetres from the field's voxels.
+        tolerance: residual in millimetres at which a point is done.
+        iterations: at most this many evaluations for a point.
+        out: in the field's voxels.
+        worst: the largest residual of each plane, in millimetres.
+    """
+    _, _, nj, nk = out.shape
+    dtype = field.dtype
+    real = dtype.type
+    target, w, left = np.empty((3, nk), dtype), np.empty((3, nk), dtype), np.empty(nk, dtype)
+    rows = np.empty((3, 3, nk), dtype)
+    scratch = (
+        np.zeros((3, nk), dtype),
+        np.empty((3, nk), dtype),
+        np.empty(nk, dtype),
+        np.empty(nk, np.int32),
+        np.empty(nk, np.int32),
+        np.empty(3, dtype),
+    )
+    for i in range(first, last):
+        largest = real(0)
+        for j in range(nj):
+            best, before, earlier = rows[j % 3], rows[(j + 2) % 3], rows[(j + 1) % 3]
+            for axis in range(3):
+                _guess(j, before[axis], earlier[axis], w[axis])
+                start = matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 3]
+                line = target[axis]
+                for k in range(nk):
+                    line[k] = start + matrix[axis, 2] * k
+            _solve_row(field, target, w, metric, tolerance, iterations, best, left, scratch)
+            for k in range(nk):
+                out[0, i, j, k], out[1, i, j, k] = best[0, k], best[1, k]
+                out[2, i, j, k], largest = best[2, k], max(largest, left[k])
+        worst[i] = largest
+
+
+# -- on tensors ------------------------------------------------------------------------------------
+
+
+def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
+    """Determinants of ``I + du/dx``. See `stn3d.kernels`."""
+    shape = displacement_vox.shape[2:]
+    out = displacement_vox.new_empty(len(displacement_vox), *shape)
+    for vectors, one in zip(displacement_vox, out, strict=True):
+        field = as_field(vectors)
+        run(jacobian_planes, field.shape[1], field, one.reshape(field.shape[1:]).numpy())
+    return out
+
+
+def invert(
+    displacement_vox: Tensor,
+    matrix: Tensor,
+    shape: Sequence[int],
+    mm_from_vox: Tensor,
+    tolerance_mm: float,
+    max_iterations: int,
+) -> tuple[Tensor, float]:
+    """The inverse field and its largest residual in millimetres. See `stn3d.kernels`."""
+    dtype, d = displacement_vox.dtype, len(shape)
+    at, metric = as_matrix(matrix, dtype), np.eye(3)
+    metric[3 - d :, 3 - d :] = mm_from_vox.double().cpu().numpy()
+    out = displacement_vox.new_empty(len(displacement_vox), d, *shape)
+    largest = 0.0
+    for vectors, one in zip(displacement_vox, out, strict=True):
+        field = as_field(vectors)
+        inverse = np.empty((3, *three(shape, 1)), field.dtype)
+        worst = np.empty(inverse.shape[1], field.dtype)
+        options = metric.astype(field.dtype), field.dtype.type(tolerance_mm), max_iterations
+        run(invert_planes, len(worst), field, at, *options, inverse, worst)
+        one.copy_(torch.from_numpy(inverse[3 - d :]).reshape(one.shape))
+        largest = max(largest, float(worst.max()))
+    return out, largest

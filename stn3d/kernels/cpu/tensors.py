@@ -1,0 +1,39 @@
+"""Torch tensors as the arrays that the loops take: always three axes, a 2D image has I = 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+def volumes(image: Tensor) -> Array:
+    """``(B C, I, J, K)``, the same memory where it can be."""
+    flat = image.detach().contiguous().flatten(0, 1)
+    return (flat if flat.ndim == 4 else flat[:, None]).numpy()
+
+
+def as_field(vectors: Tensor) -> Array:
+    """``(3, I, J, K)`` of a field ``(d, *shape)``; in 2D the first component is 0."""
+    vectors = vectors.detach()
+    if vectors.shape[0] == 2:
+        vectors = torch.cat([torch.zeros_like(vectors[:1]), vectors])[:, None]
+    return vectors.contiguous().numpy()
+
+
+def as_matrix(matrix: Tensor, dtype: torch.dtype) -> Array:
+    """``(3, 4)`` of a homogeneous matrix."""
+    d = matrix.shape[-1] - 1
+    full = torch.eye(4, dtype=torch.float64)
+    full[3 - d :, 3 - d :] = matrix.detach().double().cpu()
+    return full[:3].to(dtype).numpy()
+
+
+def three(values: Sequence[Any], fill: Any) -> list[Any]:
+    """One value an axis, with a first axis that a 2D image lacks."""
+    return [fill] * (3 - len(values)) + list(values)

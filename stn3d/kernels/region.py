@@ -1,0 +1,78 @@
+"""Where work is to be done: a run of voxels in every row of a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Runs of voxels along the last axis, one for each row of a grid.
+
+    Args:
+        runs: ``(I, J, 2)`` first voxel and end of each row's run, end <= first where it is empty;
+            a 2D grid has I = 1.
+        row: the number of voxels in a row.
+    """
+
+    runs: NDArray[np.int32]
+    row: int
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Region:
+        """The shortest runs that hold all voxels of a mask ``(*shape)``, bool."""
+        inside = mask.cpu().numpy()
+        inside = inside if inside.ndim == 3 else inside[None]
+        first = inside.argmax(axis=-1)
+        end = inside.shape[-1] - inside[..., ::-1].argmax(axis=-1)
+        end = np.where(inside.any(axis=-1), end, first)
+        return cls(np.stack([first, end], axis=-1).astype(np.int32), inside.shape[-1])
+
+    @classmethod
+    def full(cls, shape: Sequence[int]) -> Region:
+        """All voxels of a grid of this shape."""
+        rows = np.zeros((*([1] * (3 - len(shape))), *shape[:-1], 2), np.int32)
+        rows[..., 1] = shape[-1]
+        return cls(rows, shape[-1])
+
+    @property
+    def num_voxels(self) -> int:
+        """How many voxels the runs hold."""
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """``(I, J)`` voxels in each run."""
+        return (self.runs[..., 1] - self.runs[..., 0]).clip(min=0).astype(np.int64)
+
+    def grown(self, radii: Sequence[int]) -> Region:
+        """The region with all voxels within a window of ``2 r + 1`` voxels along each axis."""
+        ri, rj, rk = [0] * (3 - len(radii)) + list(radii)
+        empty = self.lengths == 0
+        size = (2 * ri + 1, 2 * rj + 1)
+        options: dict[str, Any] = {"size": size, "mode": "nearest"}
+        first = ndimage.minimum_filter(np.where(empty, self.row, self.runs[..., 0]), **options)
+        end = ndimage.maximum_filter(np.where(empty, 0, self.runs[..., 1]), **options)
+        some = end > first
+        first = np.where(some, (first - rk).clip(min=0), 0)
+        end = np.where(some, (end + rk).clip(max=self.row), 0)
+        return Region(np.stack([first, end], axis=-1).astype(np.int32), self.row)
+
+    def without_faces(self) -> Region:
+        """The region less the outermost voxels of every axis of more than one."""
+        runs = self.runs.copy()
+        for axis in (0, 1):
+            if runs.shape[axis] > 1:
+                faces = np.moveaxis(runs, axis, 0)
+                faces[[0, -1]] = 0
+        if self.row > 1:
+            runs[..., 0] = runs[..., 0].clip(min=1)
+            runs[..., 1] = runs[..., 1].clip(max=self.row - 1)
+        return Region(runs, self.row)
