@@ -267,10 +267,7 @@ class _DenseLevel:
         u = self._voxels_from_mm(start)
         # Outside of what moves both fields keep the same vectors, and the step stays 0.
         composed, best, step = u.clone(), u.clone(), torch.zeros_like(u)
-        out = (
-            torch.zeros_like(self.fixed.image),
-            torch.zeros_like(u)[:, None].repeat(1, self.fixed.image.shape[1], *[1] * (d + 1)),
-        )
+        out = kernels.buffers(self.moving.image, u)
         losses: list[float] = []
         for iteration in range(iterations):
             loss, force = self._force(u, out)
@@ -313,22 +310,20 @@ class _DenseLevel:
         i = torch.arange(n)
         return (torch.minimum(i, n - 1 - i) / (self.stage.margin_mm / spacing_mm)).clamp(max=1)
 
-    def _force(self, u: Tensor, out: tuple[Tensor, Tensor]) -> tuple[float, Tensor]:
+    def _force(self, u: Tensor, out: kernels.Buffers) -> tuple[float, Tensor]:
         """The loss and the direction of its steepest descent in mm, in voxels; 0 out of reach.
 
-        ``out`` is where the moved image and its slopes go; 0 out of reach.
+        ``out`` is scratch of which all is 0 out of reach.
         """
         stage, grid = self.stage, self.fixed.grid
-        moved, slopes, margin = kernels.warp(
-            self.moving.image, self.moving_from_fixed_index, u, self.reached, out
-        )
-        weight = self._weight(u, margin)
+        matrix = self.moving_from_fixed_index
+        moved, slopes, inside = kernels.warp(self.moving.image, matrix, u, self.reached, out)
         moved = moved.detach().requires_grad_()
         loss = unlikeness(
             self.fixed,
             self.moving,
             moved,
-            weight,
+            self._weight(u, inside),
             stage.similarity,
             stage.radius_vox,
             self.windows,
@@ -342,10 +337,10 @@ class _DenseLevel:
                 force[:, axis] *= (grid.spacing_mm[0] / spacing) ** 2
         return float(loss.detach()), force
 
-    def _weight(self, u: Tensor, margin: float) -> Tensor | None:
+    def _weight(self, u: Tensor, inside: Tensor | None) -> Tensor | None:
         """What counts; a dense force must not gain by changing it, so it carries no gradient."""
-        if margin >= 1 and self.moving.mask is None:
-            return self.fixed.mask
-        points = self.fixed.grid.points_index(dtype=u.dtype, device=u.device)
-        index = apply_matrix(self.moving_from_fixed_index, points + u[0].movedim(0, -1))
-        return counted(self.fixed, self.moving, index)
+        weights = [w for w in (inside, self.fixed.mask) if w is not None]
+        if self.moving.mask is not None:
+            matrix = self.moving_from_fixed_index
+            weights.append(kernels.warp(self.moving.mask, matrix, u, self.reached).moved)
+        return math.prod(weights[1:], start=weights[0]) if weights else None

@@ -167,10 +167,7 @@ def counted(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
 
     What lies inside the moving image and both masks counts; None where everything does.
     """
-    top = torch.tensor(moving.grid.shape).to(index) - 1
-    fade = (torch.minimum(index, top - index) + 0.5).clamp(0, 1)
-    fade = torch.where(top > 0, fade, (fade > 0).to(fade))  # one slice has no inside to fade from
-    within = fade.prod(dim=-1)
+    within = kernels.coverage(index, moving.grid.shape)
     if fixed.mask is None and moving.mask is None and bool((within == 1).all()):
         return None
     weight = within[None, None]

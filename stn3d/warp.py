@@ -156,7 +156,7 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
 
 
 def _moves_on_lattice(transform: Transform, grid: Grid) -> Tensor | None:
-    """A field's vectors ``(1, d, *shape)`` at a grid's voxels, if these stand on its own lattice."""
+    """A field's vectors ``(1, d, *shape)`` at a grid's voxels, if it has them there."""
     field = transform.displacement if isinstance(transform, VelocityField) else transform
     if not isinstance(field, DisplacementField) or len(field.displacement_mm) > 1:
         return None

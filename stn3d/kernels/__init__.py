@@ -16,14 +16,18 @@ from torch.autograd.function import once_differentiable
 from stn3d.kernels import reference
 from stn3d.kernels.dispatch import fused
 from stn3d.kernels.histogram import joint_histogram, mutual_information
-from stn3d.kernels.reference import inside
+from stn3d.kernels.reference import Buffers, Warped, buffers, coverage, inside
 from stn3d.kernels.region import Region
 from stn3d.kernels.sampling import sample_linear
 
 __all__ = [
+    "Buffers",
     "Region",
+    "Warped",
     "box_sum",
+    "buffers",
     "compose",
+    "coverage",
     "exponential",
     "gaussian_smooth",
     "inside",
@@ -33,6 +37,7 @@ __all__ = [
     "lncc",
     "mutual_information",
     "sample_linear",
+    "taper",
     "warp",
 ]
 
@@ -42,8 +47,8 @@ def warp(
     matrix: Tensor,
     displacement_vox: Tensor,
     region: Region | None = None,
-    out: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor, float]:
+    out: Buffers | None = None,
+) -> Warped:
     """Read an image through ``x -> matrix (x + displacement(x))``, with its gradient.
 
     Args:
@@ -51,19 +56,17 @@ def warp(
         matrix: ``(d + 1, d + 1)`` homogeneous, image indices from the field's indices.
         displacement_vox: ``(1, d, *out)`` on the grid where values are wanted.
         region: where they are wanted; elsewhere ``out`` may be left as it is.
-        out: where the first two results go.
+        out: where the results go, as `buffers` makes them.
 
     Returns:
-        Values ``(1, C, *out)``; their derivatives by the displacement ``(1, C, d, *out)``; and the
-        least distance in voxels from the points to the image's faces, negative outside, at most 1.
+        Values, their derivatives by the displacement, and how far inside the image they were read.
         Carries no gradient.
     """
     if fused(image):
         from stn3d.kernels import cpu
 
         return cpu.warp(image, matrix, displacement_vox, region, out)
-    found = reference.warp(image, matrix, displacement_vox)
-    return found if out is None else (out[0].copy_(found[0]), out[1].copy_(found[1]), found[2])
+    return reference.warp(image, matrix, displacement_vox)
 
 
 def compose(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ def _clamped(image: Tensor, points: Tensor) -> Tensor:
     """Linear interpolation by torch's grid_sample, its axes flipped, clamped at the border."""
     d = image.ndim - 2
     batch = max(image.shape[0], points.shape[0])
+    points = points.to(torch.promote_types(points.dtype, image.dtype))
     size = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
     grid = (2 * points / (size - 1).clamp(min=1) - 1).flip(-1).to(image.dtype)
     grid = grid.reshape(grid.shape[0], *[1] * (d - 1), -1, d)
@@ -53,8 +54,36 @@ def points_of(shape: Sequence[int], like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
-def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The moved image, its gradient and the margin. See `stn3d.kernels`."""
+class Warped(NamedTuple):
+    """An image read through a transform.
+
+    Args:
+        moved: ``(1, C, *out)`` values.
+        slopes: ``(1, C, d, *out)`` their derivatives by the displacement.
+        coverage: ``(1, 1, *out)`` 1 well inside the image, fading over its last voxel to 0 at its
+            faces; None where all is 1.
+    """
+
+    moved: Tensor
+    slopes: Tensor
+    coverage: Tensor | None
+
+
+Buffers = tuple[Tensor, Tensor, Tensor]
+
+
+def buffers(image: Tensor, displacement_vox: Tensor) -> Buffers:
+    """Zeros for the three results of `warp`."""
+    shape = displacement_vox.shape[1:]
+    return (
+        image.new_zeros(1, image.shape[1], *shape[1:]),
+        image.new_zeros(1, image.shape[1], *shape),
+        image.new_zeros(1, 1, *shape[1:]),
+    )
+
+
+def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> Warped:
+    """The moved image, its gradient and how far inside it was read. See `stn3d.kernels`."""
     shape = displacement_vox.shape[2:]
     with torch.enable_grad():
         u = displacement_vox.detach().requires_grad_()
@@ -64,10 +93,19 @@ def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> tuple[Tenso
         moved = sample_linear(image, points.reshape(1, -1, len(shape)))
         moved = moved.reshape(1, image.shape[1], *shape)
         slopes = [torch.autograd.grad(c.sum(), u, retain_graph=True)[0] for c in moved[0]]
-    free = [a for a, n in enumerate(image.shape[2:]) if n > 1]
-    top = torch.tensor(image.shape[2:]).to(points) - 1
-    margin = (torch.minimum(points, top - points) + 0.5).detach()[..., free].min()
-    return moved.detach(), torch.stack(slopes, dim=1), min(float(margin), 1.0)
+    inside = coverage(points.detach(), image.shape[2:])[None, None]
+    whole = bool((inside == 1).all())
+    return Warped(moved.detach(), torch.stack(slopes, dim=1), None if whole else inside)
+
+
+def coverage(points_index: Tensor, shape: Sequence[int]) -> Tensor:
+    """How far points lie inside an image's faces, ``(...)``: see `Warped`.
+
+    An axis of one voxel has no inside to fade from.
+    """
+    top = torch.tensor(shape).to(points_index) - 1
+    depth = (torch.minimum(points_index, top - points_index) + 0.5).clamp(0, 1)
+    return torch.where(top > 0, depth, (depth > 0).to(depth)).prod(dim=-1)
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from stn3d.kernels.cpu.tensors import as_matrix as _matrix
 from stn3d.kernels.cpu.tensors import three as _three
 from stn3d.kernels.cpu.tensors import volumes as _volumes
 from stn3d.kernels.cpu.windows import box_sum_planes, lncc_planes
-from stn3d.kernels.reference import gaussian_weights, window_sizes
+from stn3d.kernels.reference import Buffers, Warped, buffers, gaussian_weights, window_sizes
 from stn3d.kernels.region import Region
 
 __all__ = [
@@ -60,24 +60,20 @@ def warp(
     matrix: Tensor,
     displacement_vox: Tensor,
     region: Region | None = None,
-    out: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor, float]:
-    """The moved image, its gradient and the margin. See `stn3d.kernels`."""
-    d, shape = displacement_vox.shape[1], displacement_vox.shape[2:]
-    channels = image.shape[1]
-    moved, slopes = out or (
-        image.new_empty(1, channels, *shape),
-        image.new_empty(1, channels, d, *shape),
-    )
+    out: Buffers | None = None,
+) -> Warped:
+    """The moved image, its gradient and how far inside it was read. See `stn3d.kernels`."""
+    moved, slopes, coverage = out or buffers(image, displacement_vox)
     field, m = _field(displacement_vox[0].to(image.dtype)), _matrix(matrix, image.dtype)
-    runs, margin = _runs(region, field), np.ones(field.shape[1], field.dtype)
-    work = runs.lengths.sum(axis=1)
+    runs, least = _runs(region, field), np.ones(field.shape[1], field.dtype)
+    work, inside = runs.lengths.sum(axis=1), _volumes(coverage)[0]
     for source, target, slope in zip(_volumes(image), _volumes(moved), slopes[0], strict=True):
         along = _field(slope)
-        run(warp_planes, len(target), source, m, field, runs.runs, target, along, margin, work=work)
-        if d == 2:
+        results = target, along, inside, least
+        run(warp_planes, len(target), source, m, field, runs.runs, *results, work=work)
+        if len(slope) == 2:
             slope.copy_(torch.from_numpy(along[1:, 0]))
-    return moved, slopes, float(margin.min())
+    return Warped(moved, slopes, coverage if float(least.min()) < 1 else None)
 
 
 def compose(
@@ -89,7 +85,8 @@ def compose(
 ) -> Tensor:
     """Displacements of ``x -> second(x + scale first)``. See `stn3d.kernels`."""
     d = first_vox.shape[1]
-    out = torch.empty_like(first_vox) if out is None else out
+    if out is None:
+        out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
     for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
         step, field, result = _field(first), _field(second), _field(one)
         runs, factor = _runs(region, field), field.dtype.type(scale)

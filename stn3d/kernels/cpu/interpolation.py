@@ -109,14 +109,16 @@ def _mapped_row(matrix: Any, displacement: Any, i: Any, j: Any, start: Any, x: A
 
 
 @kernel
-def _nearest_face(x: Any, n: Any, nearest: Any) -> Any:
-    """The smallest distance of a row of coordinates from an axis's outer faces, in voxels."""
+def _fade(x: Any, n: Any, coverage: Any) -> None:
+    """Multiply by how far a row of coordinates lies inside an axis's outer faces: in voxels, 0 to 1.
+
+    An axis of one voxel has no inside to fade from.
+    """
     real = x.dtype.type
-    if n > 1:
-        top, half = real(n - 1), real(0.5)
-        for k in range(len(x)):
-            nearest = min(nearest, min(x[k], top - x[k]) + half)
-    return nearest
+    zero, one, half, top = real(0), real(1), real(0.5), real(n - 1)
+    for k in range(len(x)):
+        depth = min(max(min(x[k], top - x[k]) + half, zero), one)
+        coverage[k] *= depth if n > 1 else (one if depth > zero else zero)
 
 
 @kernel
@@ -129,16 +131,16 @@ def warp_planes(
     runs: Any,
     moved: Any,
     gradient: Any,
-    margin: Any,
+    coverage: Any,
+    least: Any,
 ) -> None:
     """``moved(x) = image(matrix (x + displacement(x)))`` and its gradient by the displacement.
 
-    At the voxels of runs ``(I, J, 2)``. ``margin[i]`` becomes the distance in voxels from the
-    plane's points to the image's faces: that of the point nearest to a face, below 0 if one is
-    outside, at most 1.
+    At the voxels of runs ``(I, J, 2)``. ``coverage`` becomes 1 well inside the image and fades over
+    a voxel to 0 at its faces; ``least[i]`` is the plane's least.
     """
     real = image.dtype.type
-    zero = real(0)
+    zero, one = real(0), real(1)
     shape, nk = image.shape, moved.shape[2]
     step, values = steps(shape), image.ravel()
     ti, tj, tk = real(shape[0] - 1), real(shape[1] - 1), real(shape[2] - 1)
@@ -146,7 +148,7 @@ def warp_planes(
     insides, slopes = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
     indices = np.empty(nk, np.int32)
     for i in range(first, last):
-        nearest = real(1)
+        lowest = one
         for j in range(moved.shape[1]):
             start = runs[i, j, 0]
             n = runs[i, j, 1] - start
@@ -154,13 +156,17 @@ def warp_planes(
                 continue
             x, share, slope = points[:, :n], shares[:, :n], slopes[:, :n]
             within, index = insides[:n], indices[:n]
-            corner = index.view(np.uint32)
+            corner, covered = index.view(np.uint32), coverage[i, j, start : start + n]
             xi, xj, xk = x[0], x[1], x[2]
             fi, fj, fk = share[0], share[1], share[2]
             si, sj, sk = slope[0], slope[1], slope[2]
             _mapped_row(matrix, displacement, i, j, start, x)
+            for k in range(n):
+                covered[k] = one
             for axis in range(3):
-                nearest = _nearest_face(x[axis], shape[axis], nearest)
+                _fade(x[axis], shape[axis], covered)
+            for k in range(n):
+                lowest = min(lowest, covered[k])
             locate(x, shape, index, share, within)
             row = moved[i, j, start : start + n]
             for k in range(n):
@@ -176,7 +182,7 @@ def warp_planes(
                 out = gradient[axis, i, j, start : start + n]
                 for k in range(n):
                     out[k] = m0 * si[k] + m1 * sj[k] + m2 * sk[k]
-        margin[i] = nearest
+        least[i] = lowest
 
 
 @kernel

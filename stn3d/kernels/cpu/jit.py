@@ -32,14 +32,15 @@ _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call with each set of types; its cached code is reused."""
-    before = config.CACHE_DIR
+    settings: Any = config  # its names are made when it is imported
+    before = settings.CACHE_DIR
     try:
         if not before and _CACHE is not None:
-            config.CACHE_DIR = str(_CACHE)
-        keep = bool(config.CACHE_DIR)
+            settings.CACHE_DIR = str(_CACHE)
+        keep = bool(settings.CACHE_DIR)
         return numba.njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=keep)(function)
     finally:
-        config.CACHE_DIR = before
+        settings.CACHE_DIR = before
 
 
 def _cache_folder() -> Path | None:

@@ -95,11 +95,11 @@ def slope_blocks(
         for c in range(channels):
             values, slope = image[c].ravel(), gradient[c, start : start + count]
             for k in range(count):
-                _, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
-                g = slope[k] if within[k] > zero else zero
-                ti[k] += g * di
-                tj[k] += g * dj
-                tk[k] += g * dk
+                if within[k] > zero:
+                    _, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
+                    ti[k] += slope[k] * di
+                    tj[k] += slope[k] * dj
+                    tk[k] += slope[k] * dk
         _store_slopes(x, shape, total, rows, start, count, out)
 
 
