@@ -21,7 +21,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix
 from stn3d.losses.similarity import Similarity, window_radii
-from stn3d.pair import Pair, Scan, bounds, counted, dissimilarity, textured, unlikeness
+from stn3d.pair import Pair, Scan, bounds, dissimilarity, textured, unlikeness
 from stn3d.transforms import (
     LINEAR_KINDS,
     Affine,
@@ -146,6 +146,8 @@ class DenseStage:
         step_vox: the longest move of one iteration.
         update_sigma_vox: Gaussian smoothing of each step.
         field_sigma_vox: Gaussian smoothing of the whole field at each step.
+        divergence_weight: how much of the gradient of its divergence the field gains at each step:
+            tissue changes its shape more easily than its volume. At most about 1/6.
         tolerance: a level ends when the mean loss of ``window`` iterations is less than this share
             below that of the ``window`` before.
         window: see tolerance.
@@ -158,7 +160,8 @@ class DenseStage:
     radius_vox: float = 2.0
     step_vox: float = 0.75
     update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.65
+    field_sigma_vox: float = 0.5
+    divergence_weight: float = 0.15
     tolerance: float = 1e-3
     window: int = 10
     margin_mm: float = 8.0
@@ -265,13 +268,13 @@ class _DenseLevel:
         moving = self.reached.grown([reach] * d).without_faces()
         taper = [self._taper(n, s) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
         u = self._voxels_from_mm(start)
-        # Outside of what moves both fields keep the same vectors, and the step stays 0.
-        composed, best, step = u.clone(), u.clone(), torch.zeros_like(u)
+        # Outside of what moves all fields keep the same vectors, and the step stays 0.
+        best, fields, step = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
         out = kernels.buffers(self.moving.image, u)
         losses: list[float] = []
         for iteration in range(iterations):
             loss, force = self._force(u, out)
-            better = loss <= min(losses, default=loss)
+            best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
             if stage.converged(losses):
@@ -280,13 +283,20 @@ class _DenseLevel:
             largest = kernels.taper(step, taper, moving)
             if largest == 0:
                 break
-            kernels.compose(step, u, stage.step_vox / largest, moving, composed)
-            free, best = (best, u) if better else (u, best)
-            u = kernels.gaussian_smooth(composed, smooth, moving, free)
+            one, *others = [f for f in fields if f is not best and f is not u]
+            other = others[0] if others else u
+            kernels.compose(step, u, stage.step_vox / largest, moving, one)
+            kernels.diffuse_divergence(one, self._stiffness(), moving, other)
+            u = kernels.gaussian_smooth(other, smooth, moving, one)
         if losses[-1] > min(losses):
             u = best  # steps of this length no longer help
         axes = grid.world_from_index[:-1, :-1].to(u)
         return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), grid)
+
+    def _stiffness(self) -> list[float]:
+        """The divergence's weight along each axis, for vectors in voxels."""
+        spacings = self.fixed.grid.spacing_mm
+        return [self.stage.divergence_weight * (min(spacings) / s) ** 2 for s in spacings]
 
     def _voxels_from_mm(self, field: DisplacementField | None) -> Tensor:
         """A field's vectors at this grid's voxels, in voxels, with 0 at its faces; zeros where

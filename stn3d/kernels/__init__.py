@@ -28,6 +28,7 @@ __all__ = [
     "buffers",
     "compose",
     "coverage",
+    "diffuse_divergence",
     "exponential",
     "gaussian_smooth",
     "inside",
@@ -167,7 +168,7 @@ def invert(
         shape: of the wanted grid.
         mm_from_vox: ``(d, d)``, millimetres from vectors in u's voxels.
         tolerance_mm: a point is done when ``|w + u(y + w)|`` is below this.
-        max_iterations: at most this many evaluations for a point.
+        max_iterations: at most this many evaluations for a point, in each of two trials.
 
     Returns:
         ``(B, d, *shape)`` in the voxels of u's grid, and the largest residual in millimetres,
@@ -294,6 +295,28 @@ def gaussian_smooth(
         return cpu.gaussian_smooth(image, sigma_vox, region, out)
     smooth = reference.gaussian_smooth(image, sigma_vox)
     return smooth if out is None else out.copy_(smooth)
+
+
+def diffuse_divergence(
+    field_vox: Tensor, weights: Sequence[float], region: Region, out: Tensor
+) -> Tensor:
+    """``u + w grad div u``: level out how a field grows and shrinks, not how it turns and shears.
+
+    Differences are of neighbouring voxels. Stable for weights up to about 1/6 together with what
+    `gaussian_smooth` does. Carries no gradient.
+
+    Args:
+        field_vox: ``(1, d, *shape)``.
+        weights: one for each axis: on a grid of unequal spacings as the inverse squares of these.
+        region: where the result is wanted, without the grid's outermost voxels.
+        out: where it goes; elsewhere it is left as it is.
+    """
+    if fused(field_vox):
+        from stn3d.kernels import cpu
+
+        return cpu.diffuse_divergence(field_vox, weights, region, out)
+    where = region.mask(field_vox.shape[2:]).to(field_vox.device)
+    return out.copy_(torch.where(where, reference.diffuse_divergence(field_vox, weights), out))
 
 
 def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None) -> float:

@@ -300,6 +300,28 @@ def _spline_window(t: Tensor) -> list[Tensor]:
     return [s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6]
 
 
+def diffuse_divergence(field_vox: Tensor, weights: Sequence[float]) -> Tensor:
+    """Add a weighed gradient of the divergence. See `stn3d.kernels`."""
+    shape = field_vox.shape[2:]
+    padded = F.pad(field_vox, [1, 1] * len(shape), mode="replicate")
+
+    def moved(component: int, shifts: dict[int, int]) -> Tensor:
+        view = padded[:, component]
+        for axis, n in enumerate(shape):
+            view = view.narrow(axis + 1, 1 + shifts.get(axis, 0), n)
+        return view
+
+    components = []
+    for a, weight in enumerate(weights):
+        total = moved(a, {a: 1}) - 2 * moved(a, {}) + moved(a, {a: -1})
+        for b in range(len(shape)):
+            if b != a:
+                corners = [p * q * moved(b, {a: p, b: q}) for p in (1, -1) for q in (1, -1)]
+                total = total + sum(corners[1:], corners[0]) / 4
+        components.append(field_vox[:, a] + weight * total)
+    return torch.stack(components, dim=1)
+
+
 def taper(vectors: Tensor, weights: Sequence[Tensor]) -> float:
     """Weigh a field's vectors in place; the longest one's length. See `stn3d.kernels`."""
     for axis, weight in enumerate(weights, start=2):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -41,6 +42,12 @@ class Region:
         rows = np.zeros((*([1] * (3 - len(shape))), *shape[:-1], 2), np.int32)
         rows[..., 1] = shape[-1]
         return cls(rows, shape[-1])
+
+    def mask(self, shape: Sequence[int]) -> Tensor:
+        """``(*shape)`` bool: the voxels of the runs."""
+        k = np.arange(self.row)
+        inside = (k >= self.runs[..., :1]) & (k < self.runs[..., 1:])
+        return torch.from_numpy(inside).reshape(tuple(shape))
 
     @property
     def num_voxels(self) -> int:

@@ -23,12 +23,8 @@ from stn3d.kernels.cpu.sampling import (
     sample_linear,
     sample_slopes,
 )
-from stn3d.kernels.cpu.smoothing import smooth_planes, taper_planes
-from stn3d.kernels.cpu.tensors import Array
-from stn3d.kernels.cpu.tensors import as_field as _field
-from stn3d.kernels.cpu.tensors import as_matrix as _matrix
-from stn3d.kernels.cpu.tensors import three as _three
-from stn3d.kernels.cpu.tensors import volumes as _volumes
+from stn3d.kernels.cpu.smoothing import diffuse_divergence_planes, smooth_planes, taper_planes
+from stn3d.kernels.cpu.tensors import Array, as_field, as_matrix, three, volumes
 from stn3d.kernels.cpu.windows import box_sum_planes, lncc_planes
 from stn3d.kernels.reference import Buffers, Warped, buffers, gaussian_weights, window_sizes
 from stn3d.kernels.region import Region
@@ -64,11 +60,11 @@ def warp(
 ) -> Warped:
     """The moved image, its gradient and how far inside it was read. See `stn3d.kernels`."""
     moved, slopes, coverage = out or buffers(image, displacement_vox)
-    field, m = _field(displacement_vox[0].to(image.dtype)), _matrix(matrix, image.dtype)
+    field, m = as_field(displacement_vox[0].to(image.dtype)), as_matrix(matrix, image.dtype)
     runs, least = _runs(region, field), np.ones(field.shape[1], field.dtype)
-    work, inside = runs.lengths.sum(axis=1), _volumes(coverage)[0]
-    for source, target, slope in zip(_volumes(image), _volumes(moved), slopes[0], strict=True):
-        along = _field(slope)
+    work, inside = runs.lengths.sum(axis=1), volumes(coverage)[0]
+    for source, target, slope in zip(volumes(image), volumes(moved), slopes[0], strict=True):
+        along = as_field(slope)
         results = target, along, inside, least
         run(warp_planes, len(target), source, m, field, runs.runs, *results, work=work)
         if len(slope) == 2:
@@ -88,7 +84,7 @@ def compose(
     if out is None:
         out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
     for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
-        step, field, result = _field(first), _field(second), _field(one)
+        step, field, result = as_field(first), as_field(second), as_field(one)
         runs, factor = _runs(region, field), field.dtype.type(scale)
         work = runs.lengths.sum(axis=1)
         run(compose_planes, len(work), step, factor, field, runs.runs, result, work=work)
@@ -99,10 +95,10 @@ def compose(
 
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
     """Sums over windows. See `stn3d.kernels`."""
-    source, result = _volumes(image), torch.empty_like(image, memory_format=torch.contiguous_format)
+    source, result = volumes(image), torch.empty_like(image, memory_format=torch.contiguous_format)
     runs = Region.full(source.shape[1:]).runs
     shape = source.shape[1:]
-    run(box_sum_planes, shape[0], source, _radii(radii, shape), runs, _volumes(result))
+    run(box_sum_planes, shape[0], source, _radii(radii, shape), runs, volumes(result))
     return result
 
 
@@ -114,21 +110,34 @@ def gaussian_smooth(
 ) -> Tensor:
     """Convolve with a Gaussian along each axis. See `stn3d.kernels`."""
     out = torch.empty_like(image, memory_format=torch.contiguous_format) if out is None else out
-    source = _volumes(image)
+    source = volumes(image)
     weights = [
         np.array(gaussian_weights(sigma, n), source.dtype)
-        for sigma, n in zip(_three(sigma_vox, 0.0), source.shape[1:], strict=True)
+        for sigma, n in zip(three(sigma_vox, 0.0), source.shape[1:], strict=True)
     ]
     runs = _runs(region, source)
     work = runs.lengths.sum(axis=1)
-    run(smooth_planes, len(work), source, *weights, runs.runs, _volumes(out), work=work)
+    run(smooth_planes, len(work), source, *weights, runs.runs, volumes(out), work=work)
+    return out
+
+
+def diffuse_divergence(
+    field_vox: Tensor, weights: Sequence[float], region: Region, out: Tensor
+) -> Tensor:
+    """Add a weighed gradient of the divergence. See `stn3d.kernels`."""
+    source, result = as_field(field_vox[0]), as_field(out[0])
+    along = np.array(three(weights, 0.0), source.dtype)
+    work = region.lengths.sum(axis=1)
+    run(diffuse_divergence_planes, len(work), source, along, region.runs, result, work=work)
+    if field_vox.shape[1] == 2:
+        out[0].copy_(torch.from_numpy(result[1:, 0]))
     return out
 
 
 def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None) -> float:
     """Weigh a field's vectors in place; the longest one's length. See `stn3d.kernels`."""
-    field = _field(vectors[0])
-    along = [w.to(vectors).numpy() for w in _three(weights, torch.ones(1))]
+    field = as_field(vectors[0])
+    along = [w.to(vectors).numpy() for w in three(weights, torch.ones(1))]
     runs, longest = _runs(region, field), np.zeros(field.shape[1], field.dtype)
     work = runs.lengths.sum(axis=1)
     run(taper_planes, len(work), field, *along, runs.runs, longest, work=work)
@@ -138,7 +147,7 @@ def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = No
 
 
 def _radii(radii: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(min(r, n - 1) for r, n in zip(_three(radii, 0), shape, strict=True))
+    return tuple(min(r, n - 1) for r, n in zip(three(radii, 0), shape, strict=True))
 
 
 def lncc(
@@ -197,17 +206,17 @@ class _Lncc(NamedTuple):
         noise_moved: float,
         windows: Region | None,
     ) -> _Lncc:
-        volumes = _volumes(fixed)
-        shape, real = volumes.shape[1:], volumes.dtype.type
+        image = volumes(fixed)
+        shape, real = image.shape[1:], image.dtype.type
         radii = _radii(radii, shape)
         return cls(
-            volumes,
-            _volumes(moved),
-            None if weight is None else _volumes(weight.to(fixed).expand_as(fixed)),
+            image,
+            volumes(moved),
+            None if weight is None else volumes(weight.to(fixed).expand_as(fixed)),
             radii,
             (real(noise_fixed), real(noise_moved)),
             [window_sizes(n, r, fixed).numpy() for n, r in zip(shape, radii, strict=True)],
-            _runs(windows, volumes),
+            _runs(windows, image),
         )
 
     def run(

@@ -131,6 +131,16 @@ def _newton_step(
 
 
 @kernel
+def _next_points(target: Any, w: Any, active: Any, count: Any, anew: Any, x: Any) -> None:
+    """One axis of ``target + w`` for the points that are left; ``anew`` puts their w to 0."""
+    for t in range(count):
+        k = active[t]
+        if anew:
+            w[k] = 0
+        x[t] = target[k] + w[k]
+
+
+@kernel
 def _solve_row(
     field: Any,
     target: Any,
@@ -147,7 +157,8 @@ def _solve_row(
     ``left`` becomes the residual's length in millimetres; infinite where it never was a number.
     """
     real = field.dtype.type
-    zero, half = real(0), real(0.5)
+    # Not half the way back, which meets faces, where fields jump, more often than chance would.
+    zero, half, back = real(0), real(0.5), real(0.618)
     x, share, within, index, active, free = scratch
     shape = field.shape[1:]
     step, corner = steps(shape), index.view(np.uint32)
@@ -157,11 +168,10 @@ def _solve_row(
         active[k], left[k] = k, np.inf
         best[0, k], best[1, k], best[2, k] = w[0, k], w[1, k], w[2, k]
     count = nk
-    for iteration in range(iterations):
-        for axis in range(3):
-            line, goal, move = x[axis], target[axis], w[axis]
-            for t in range(count):
-                line[t] = goal[active[t]] + move[active[t]]
+    for trial in range(2 * iterations):
+        iteration, again = trial % iterations, trial >= iterations
+        for axis in range(3):  # what is left after one trial starts once more, from nothing
+            _next_points(target[axis], w[axis], active, count, trial == iterations, x[axis])
         locate(x, shape, index[:count], share, within)
         kept = 0
         for t in range(count):
@@ -171,12 +181,15 @@ def _solve_row(
             rb = w[1, k] + inner * read(u1, p, step, fi, fj, fk)
             rc = w[2, k] + inner * read(u2, p, step, fi, fj, fk)
             size = _length(metric, ra, rb, rc)
-            newton = iteration > 3 or size > half * left[k]
-            if size < left[k]:
+            slow, better = size > half * left[k], size < left[k]
+            if better:
                 left[k] = size
                 best[0, k], best[1, k], best[2, k] = w[0, k], w[1, k], w[2, k]
             if size > tolerance:
-                if newton:
+                if iteration > 3 and not better and not again:  # too long: some way back
+                    ra, rb, rc = w[0, k] - best[0, k], w[1, k] - best[1, k], w[2, k] - best[2, k]
+                    ra, rb, rc = back * ra, back * rb, back * rc
+                elif iteration > 3 or (slow and not again):
                     for axis in range(3):
                         moves = x[axis, t] > zero and x[axis, t] < real(shape[axis] - 1)
                         free[axis] = inner if moves else zero
@@ -210,7 +223,7 @@ def invert_planes(
         matrix: ``(3, 4)``, the field's indices from the wanted grid's.
         metric: ``(3, 3)``, millimetres from the field's voxels.
         tolerance: residual in millimetres at which a point is done.
-        iterations: at most this many evaluations for a point.
+        iterations: at most this many evaluations for a point, in each of two trials.
         out: in the field's voxels.
         worst: the largest residual of each plane, in millimetres.
     """

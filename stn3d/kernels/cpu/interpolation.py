@@ -110,7 +110,7 @@ def _mapped_row(matrix: Any, displacement: Any, i: Any, j: Any, start: Any, x: A
 
 @kernel
 def _fade(x: Any, n: Any, coverage: Any) -> None:
-    """Multiply by how far a row of coordinates lies inside an axis's outer faces: in voxels, 0 to 1.
+    """Multiply by how far coordinates lie inside an axis's outer faces: in voxels, 0 to 1.
 
     An axis of one voxel has no inside to fade from.
     """

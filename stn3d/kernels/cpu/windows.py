@@ -58,7 +58,7 @@ def _sum_of_rows(rows: Any, j: Any, radius: Any, a: Any, b: Any, out: Any) -> No
 
 @kernel
 def _sum_plane(rj: Any, rk: Any, runs: Any, line: Any, rows: Any, out: Any) -> None:
-    """Sums over ``2 rj + 1`` by ``2 rk + 1`` voxels of a plane, at the voxels of its runs ``(J, 2)``.
+    """Sums over ``2 rj + 1`` by ``2 rk + 1`` voxels of a plane, at its runs ``(J, 2)``.
 
     Nothing lies beyond the plane's edges.
 
