@@ -31,7 +31,9 @@ def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     matrix = matrix.to(points)
     linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
     if matrix.ndim == 2:
-        return points @ linear.T + translation
+        return torch.addmm(translation, points.reshape(-1, points.shape[-1]), linear.T).reshape(
+            points.shape
+        )
     flat = points.reshape(points.shape[0], -1, points.shape[-1])
     mapped = flat @ linear.transpose(-1, -2) + translation[:, None, :]
     return mapped.reshape(mapped.shape[0], *points.shape[1:])

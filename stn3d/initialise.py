@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.grid import apply_matrix, homogeneous
+from stn3d.grid import homogeneous
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
 from stn3d.pair import Pair, Scan, dissimilarity
-from stn3d.sampler import inside
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Linear, Transform
+from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 
@@ -55,7 +55,7 @@ def initial_candidates(
     """
     spacing = max(pair.finest_mm, max(pair.fixed.grid.size_mm) / 24)
     fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-    guesses: list[tuple[str, Transform]] = []
+    guesses: list[tuple[str, Linear]] = []
     if method in ("auto", "header"):
         guesses.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
     if method in ("auto", "centres"):
@@ -70,15 +70,24 @@ def initial_candidates(
     def rank(candidate: Candidate) -> tuple[bool, float]:
         return candidate.overlap < 0.25 * possible, candidate.loss
 
-    candidates = [_scored(name, guess, fixed, moving, similarity) for name, guess in guesses]
+    # Over the same voxels for every guess: else one that turns empty corners out of sight gains.
+    wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
+
+    def scored(name: str, transform: Transform) -> Candidate:
+        assert isinstance(transform, Linear)
+        shared = overlap(moving.grid, transform, fixed.grid)
+        matrix = wide.grid.index_from_world @ transform.matrix @ fixed.grid.world_from_index
+        loss = float(dissimilarity(fixed, wide, matrix, similarity))
+        return Candidate(name, transform, loss, shared)
+
+    candidates = [scored(name, guess) for name, guess in guesses]
     candidates.sort(key=rank)
     if method != "auto":
         return candidates
     coarse = Pair(fixed, moving)
     short = LinearStage("rigid", similarity, factors=(1,), iterations=15)
     for i, c in enumerate(candidates[:3]):
-        nearby = short(coarse, c.transform, lambda *_: None)
-        candidates[i] = _scored(c.name, nearby, fixed, moving, similarity)
+        candidates[i] = scored(c.name, short(coarse, c.transform, lambda *_: None))
     candidates.sort(key=rank)
     plainest = [name for name, _ in guesses]
     little, loss = rank(candidates[0])
@@ -87,25 +96,12 @@ def initial_candidates(
     return candidates
 
 
-def _scored(
-    name: str, transform: Transform, fixed: Scan, moving: Scan, similarity: Similarity
-) -> Candidate:
-    points = fixed.grid.points_mm().to(fixed.image)
-    index = apply_matrix(moving.grid.index_from_world, transform.forward(points))
-    overlap = float(inside(index, moving.grid.shape).float().mean())
-    # Over the same voxels for every guess: else one that turns empty corners out of sight gains.
-    wide, margin = _widened(moving, math.hypot(*fixed.grid.size_mm))
-    loss = float(dissimilarity(fixed, wide, index + margin, similarity))
-    return Candidate(name, transform, loss, overlap)
-
-
-def _widened(scan: Scan, margin_mm: float) -> tuple[Scan, Tensor]:
-    """The scan with nothing, 0, around it, and the index that its first voxel now has."""
-    grid = scan.grid.padded(margin_mm)
-    margin = [(a - b) // 2 for a, b in zip(grid.shape, scan.grid.shape, strict=True)]
+def _widened(scan: Scan, margin_mm: float) -> Scan:
+    """The scan with nothing, 0, around it, which counts."""
+    margin = [math.ceil(margin_mm / s) for s in scan.grid.spacing_mm]
     sides = [m for m in reversed(margin) for _ in range(2)]
     mask = None if scan.mask is None else F.pad(scan.mask, sides, value=1.0)
-    return Scan(F.pad(scan.image, sides), grid, mask), torch.tensor(margin).to(scan.image)
+    return Scan(F.pad(scan.image, sides), scan.grid.padded(margin_mm), mask)
 
 
 def _volume(scan: Scan) -> float:

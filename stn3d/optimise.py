@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid, apply_matrix
+from stn3d.grid import Grid
 from stn3d.losses.similarity import Similarity, window_radii
 from stn3d.pair import Pair, Scan, bounds, dissimilarity, textured, unlikeness
 from stn3d.transforms import (
@@ -31,6 +31,7 @@ from stn3d.transforms import (
     LinearKind,
     Transform,
 )
+from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image
 
 Progress = Callable[[str, float, int, float], None]
@@ -85,14 +86,18 @@ class LinearStage:
         steps = torch.zeros_like(start)
         for spacing in pair.level_spacings_mm(self.factors):
             fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-            points = fixed.grid.points_mm().to(fixed.image)
+            if not isinstance(
+                so_far, Linear
+            ):  # stands in for the moving scan, so that a matrix is left
+                moving = moving.through(so_far, fixed.grid.padded(0.25 * max(grid.size_mm)))
 
-            def loss_of(
-                steps: Tensor, fixed: Scan = fixed, moving: Scan = moving, points: Tensor = points
-            ) -> Tensor:
-                total = make(start + scale * steps, centre).then(so_far)
-                index = apply_matrix(moving.grid.index_from_world, total.forward(points))
-                return dissimilarity(fixed, moving, index, self.similarity, self.radius_vox)
+            def loss_of(steps: Tensor, fixed: Scan = fixed, moving: Scan = moving) -> Tensor:
+                residual = make(start + scale * steps, centre)
+                total = residual.then(so_far) if isinstance(so_far, Linear) else residual
+                assert isinstance(total, Linear)
+                to_world, from_world = fixed.grid.world_from_index, moving.grid.index_from_world
+                matrix = from_world @ total.matrix @ to_world
+                return dissimilarity(fixed, moving, matrix, self.similarity, self.radius_vox)
 
             def note(iteration: int, loss: float, spacing: float = spacing) -> None:
                 progress(self.name, spacing, iteration, loss)
@@ -143,7 +148,9 @@ class DenseStage:
         factors: levels, in multiples of the finest spacing, coarse to fine.
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
-        step_vox: the longest move of one iteration.
+        step_vox: how far the voxel at the step quantile moves in one iteration.
+        step_quantile: share of the voxels with any force that move less than ``step_vox``.
+        longest_vox: no voxel moves farther in one iteration.
         update_sigma_vox: Gaussian smoothing of each step.
         field_sigma_vox: Gaussian smoothing of the whole field at each step.
         divergence_weight: how much of the gradient of its divergence the field gains at each step:
@@ -156,11 +163,13 @@ class DenseStage:
 
     similarity: Similarity = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
-    iterations: tuple[int, ...] = (100, 100, 60, 15)
+    iterations: tuple[int, ...] = (60, 60, 40, 10)
     radius_vox: float = 2.0
     step_vox: float = 0.75
+    step_quantile: float = 0.999
+    longest_vox: float = 1.0
     update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.5
+    field_sigma_vox: float = 0.55
     divergence_weight: float = 0.15
     tolerance: float = 1e-3
     window: int = 10
@@ -280,18 +289,17 @@ class _DenseLevel:
             if stage.converged(losses):
                 break
             kernels.gaussian_smooth(force, update, moving, step)
-            largest = kernels.taper(step, taper, moving)
-            if largest == 0:
+            size = kernels.taper(step, taper, moving, stage.step_quantile)
+            if size == 0:
                 break
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
-            kernels.compose(step, u, stage.step_vox / largest, moving, one)
+            kernels.take_step(step, u, stage.step_vox / size, stage.longest_vox, moving, one)
             kernels.diffuse_divergence(one, self._stiffness(), moving, other)
             u = kernels.gaussian_smooth(other, smooth, moving, one)
         if losses[-1] > min(losses):
             u = best  # steps of this length no longer help
-        axes = grid.world_from_index[:-1, :-1].to(u)
-        return DisplacementField(torch.einsum("ab,nb...->na...", axes, u), grid)
+        return DisplacementField(in_mm(u, grid), grid)
 
     def _stiffness(self) -> list[float]:
         """The divergence's weight along each axis, for vectors in voxels."""
@@ -305,8 +313,7 @@ class _DenseLevel:
         if field is None:
             return torch.zeros(1, grid.ndim, *grid.shape).to(self.fixed.image)
         u_mm = resample_image(field.displacement_mm.to(self.fixed.image), field.grid, grid)
-        axes = grid.index_from_world[:-1, :-1].to(u_mm)
-        u = torch.einsum("ab,nb...->na...", axes, u_mm).contiguous()
+        u = in_voxels(u_mm, grid).contiguous()
         for axis, n in enumerate(grid.shape, start=2):
             if n > 1:
                 u.select(axis, 0).zero_()

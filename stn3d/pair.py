@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid
-from stn3d.losses.similarity import SIMILARITIES, Similarity, variance
-from stn3d.sampler import sample
-from stn3d.warp import resample_image
+from stn3d.grid import Grid, apply_matrix
+from stn3d.losses.similarity import SIMILARITIES, Similarity, variance, window_radii
+from stn3d.transforms import Transform
+from stn3d.warp import resample_image, warp_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +33,22 @@ class Scan:
     grid: Grid
     mask: Tensor | None = None
     _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, repr=False)
+    _windows: dict[tuple[int, ...], tuple[kernels.Region, kernels.Region]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def variance(self) -> float:
         """The variance of the image within the mask."""
         return variance(self.image, self.mask)
+
+    def windows(self, radius_vox: float) -> tuple[kernels.Region, kernels.Region]:
+        """The centres of all windows that are not flat, and the voxels in them; found once."""
+        radii = window_radii(radius_vox * min(self.grid.spacing_mm), self.grid.spacing_mm)
+        if tuple(radii) not in self._windows:
+            centres = kernels.Region.of(textured(self, radii))
+            self._windows[tuple(radii)] = centres, centres.grown(radii)
+        return self._windows[tuple(radii)]
 
     def at(self, spacing_mm: float) -> Scan:
         """The scan coarsened to a spacing; computed once."""
@@ -63,6 +75,12 @@ class Scan:
         part = Scan(F.pad(self.image, sides).contiguous(), self.grid.cropped(start, stop), mask)
         part.__dict__["variance"] = self.variance  # of the whole: what is cut away was background
         return part
+
+    def through(self, transform: Transform, grid: Grid) -> Scan:
+        """The scan as seen through a transform, on a grid; what it does not reach is masked."""
+        mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
+        image, seen = (warp_image(v, self.grid, transform, grid) for v in (self.image, mask))
+        return Scan(image, grid, seen)
 
     def masked(self) -> Scan:
         """The scan with a mask, of ones where it had none."""
@@ -119,9 +137,13 @@ def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def dissimilarity(
-    fixed: Scan, moving: Scan, index: Tensor, similarity: Similarity, radius_vox: float = 2.0
+    fixed: Scan,
+    moving: Scan,
+    moving_from_fixed_index: Tensor,
+    similarity: Similarity,
+    radius_vox: float = 2.0,
 ) -> Tensor:
-    """The loss between the fixed scan and the moving scan read at ``(*fixed.shape, d)`` indices.
+    """The loss between the fixed scan and the moving scan read through a matrix.
 
     Voxels outside either image or mask do not count; towards the faces of the moving image their
     weight fades over one voxel, so that the loss has no jumps.
@@ -129,12 +151,69 @@ def dissimilarity(
     Args:
         fixed: the fixed scan.
         moving: the moving scan, on a grid of its own.
-        index: where each fixed voxel falls, in indices of the moving grid.
+        moving_from_fixed_index: ``(d + 1, d + 1)`` homogeneous, float64.
         similarity: which loss.
         radius_vox: half the window of the local correlation, in voxels.
+
+    Returns:
+        A scalar; differentiable once in the matrix.
     """
-    moved, weight = sample(moving.image, index[None]), counted(fixed, moving, index)
-    return unlikeness(fixed, moving, moved, weight, similarity, radius_vox)
+    matrix = moving_from_fixed_index.detach()
+    still = torch.zeros(1, fixed.grid.ndim, *fixed.grid.shape).to(fixed.image)
+    windows = reached = None
+    if similarity == "lncc":
+        windows, reached = fixed.windows(radius_vox)
+    out = kernels.buffers(moving.image, still)
+    moved, slopes, inside = kernels.warp(moving.image, matrix, still, reached, out)
+    weight, seen = fixed.mask, None
+    if moving.mask is not None:
+        seen = kernels.warp(moving.mask, matrix, still, reached)
+    factors = [
+        w for w in (fixed.mask, inside, None if seen is None else seen.moved) if w is not None
+    ]
+    weight = math.prod(factors[1:], start=factors[0]) if factors else None
+    if not moving_from_fixed_index.requires_grad:
+        return unlikeness(fixed, moving, moved, weight, similarity, radius_vox, windows)
+    moved = moved.requires_grad_()
+    pulls = inside is not None or seen is not None
+    inputs = [moved, weight.requires_grad_()] if pulls and weight is not None else [moved]
+    with torch.enable_grad():
+        loss = unlikeness(fixed, moving, moved, weight, similarity, radius_vox, windows)
+    by_moved, *by_weight = torch.autograd.grad(loss, inputs)
+    slope = _by_matrix((by_moved[:, :, None] * slopes).sum(dim=(0, 1)), matrix)
+    if by_weight:
+        by_seen = by_weight[0] if fixed.mask is None else by_weight[0] * fixed.mask
+        if seen is not None:
+            pull = by_seen if inside is None else by_seen * inside
+            slope += _by_matrix((pull[:, :, None] * seen.slopes).sum(dim=(0, 1)), matrix)
+            by_seen = by_seen * seen.moved
+        if inside is not None:
+            slope += _coverage_slope(by_seen[0, 0], inside[0, 0], matrix, moving.grid)
+    linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()
+    return loss.detach() + linear.to(loss)
+
+
+def _by_matrix(by_index: Tensor, matrix: Tensor) -> Tensor:
+    """Derivatives by a matrix ``(d, d + 1)`` from those by the voxels it maps, ``(d, *shape)``."""
+    d, *shape = by_index.shape
+    columns = [by_index.sum(dim=tuple(range(1, d + 1)), dtype=torch.float64)]
+    for axis, n in enumerate(shape):
+        others = [a + 1 for a in range(d) if a != axis]
+        along = torch.arange(n, dtype=torch.float64, device=by_index.device)
+        columns.append(by_index.sum(dim=others, dtype=torch.float64) @ along)
+    table = torch.stack(columns[1:] + columns[:1], dim=1).cpu()
+    return torch.linalg.solve(matrix[:-1, :-1].T, table)
+
+
+def _coverage_slope(by_coverage: Tensor, inside: Tensor, matrix: Tensor, grid: Grid) -> Tensor:
+    """``(d, d + 1)`` derivatives by a matrix from those by the coverage, where that is below 1."""
+    index = (inside < 1).nonzero()
+    with torch.enable_grad():
+        held = matrix.clone().requires_grad_()
+        points = apply_matrix(held, index.double().cpu())
+        covered = kernels.coverage(points, grid.shape)
+    weights = by_coverage[tuple(index.T)].double().cpu()
+    return torch.autograd.grad(covered, held, weights)[0][:-1]
 
 
 def unlikeness(
@@ -160,20 +239,6 @@ def unlikeness(
         options |= {"variances": (fixed.variance, moving.variance), "windows": windows}
     loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
     return loss
-
-
-def counted(fixed: Scan, moving: Scan, index: Tensor) -> Tensor | None:
-    """The weight ``(1, 1, *fixed.shape)`` of voxels that fall to ``(*fixed.shape, d)`` indices.
-
-    What lies inside the moving image and both masks counts; None where everything does.
-    """
-    within = kernels.coverage(index, moving.grid.shape)
-    if fixed.mask is None and moving.mask is None and bool((within == 1).all()):
-        return None
-    weight = within[None, None]
-    if moving.mask is not None:
-        weight = weight * sample(moving.mask, index[None], outside_value=1.0)
-    return weight if fixed.mask is None else weight * fixed.mask
 
 
 def textured(scan: Scan, radii: Sequence[int]) -> Tensor:

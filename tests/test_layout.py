@@ -47,6 +47,8 @@ ROOMS = (
     "metrics",
     "io.files",
     "io.geometry",
+    "io.deflate",
+    "io.hdf5",
     "io.nifti",
     "io.itk",
     "io.sources",

@@ -296,6 +296,27 @@ def test_determinant_of_a_field_is_its_central_difference(d: int) -> None:
     assert float(actual.max() - actual.min()) > 0.1
 
 
+@pytest.mark.parametrize("d", DIMS)
+@pytest.mark.parametrize("margin", [-1, 0, 2, None])
+def test_determinant_is_the_same_on_the_fields_own_voxels_and_elsewhere(
+    d: int, margin: int | None
+) -> None:
+    """A field on the grid's lattice is not interpolated, and a linear end is factored out."""
+    grid = oblique(d, (9, 8, 7)[:d])
+    own = grid.with_shape([n + 1 for n in grid.shape])
+    if margin is not None:
+        own = grid.cropped([-margin] * d, [n + margin for n in grid.shape])
+    field = DisplacementField(random(1, d, *own.shape, scale=0.3).float(), own)
+    transform = chain(field, Affine(0.1 * random(d * (d + 1), seed=1) + 1, grid.centre_mm))
+    moves = transform(grid.points_mm())
+    steps = [torch.gradient(moves, dim=axis)[0] for axis in range(d)]
+    expected = torch.linalg.det(torch.stack(steps, -1))
+    expected /= torch.linalg.det(grid.world_from_index[:-1, :-1])
+    actual = jacobian_determinant(transform, grid)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
+
+
 def test_determinant_tells_folding_from_none() -> None:
     grid = make_grid((16, 16, 8), (1, 1, 1), (10, 20, 30))
     v = smooth_field(grid, 3.0)

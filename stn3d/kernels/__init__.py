@@ -38,6 +38,7 @@ __all__ = [
     "lncc",
     "mutual_information",
     "sample_linear",
+    "take_step",
     "taper",
     "warp",
 ]
@@ -70,37 +71,39 @@ def warp(
     return reference.warp(image, matrix, displacement_vox)
 
 
-def compose(
-    first_vox: Tensor,
-    second_vox: Tensor,
-    scale: float = 1.0,
-    region: Region | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """Displacements of ``x -> second(x + scale first(x))``, as if both moved along the grid.
+def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
+    """Displacements of ``x -> second(first(x))`` for fields ``(B, d, *shape)`` on one grid.
 
     Beyond its faces a field is 0. A batch of one on either side serves all of the other.
-    Differentiable once in both fields, unless ``out`` is given.
-
-    Args:
-        first_vox: ``(B, d, *shape)``.
-        second_vox: the same, on the same grid.
-        scale: factor of the first.
-        region: where the result is wanted; elsewhere ``out`` may be left as it is.
-        out: where it goes.
+    Differentiable once in both.
     """
-    if out is not None:
-        if fused(first_vox, second_vox):
-            from stn3d.kernels import cpu
-
-            return cpu.compose(first_vox, second_vox, scale, region, out)
-        return out.copy_(reference.compose(first_vox * scale, second_vox))
-    first_vox = first_vox if scale == 1 else first_vox * scale
     first_vox, second_vox = torch.broadcast_tensors(first_vox, second_vox)
     if fused(first_vox, second_vox) and first_vox.dtype == second_vox.dtype:
         result: Tensor = _Compose.apply(first_vox, second_vox)
         return result
     return reference.compose(first_vox, second_vox)
+
+
+def take_step(
+    step_vox: Tensor, field_vox: Tensor, scale: float, limit: float, region: Region, out: Tensor
+) -> Tensor:
+    """Displacements of ``x -> field(x + s(x))`` for a scaled step s, of limited length.
+
+    Carries no gradient.
+
+    Args:
+        step_vox: ``(1, d, *shape)``.
+        field_vox: the same, on the same grid; 0 beyond its faces.
+        scale: factor of the step.
+        limit: vectors that are longer after scaling are cut to this length.
+        region: where the step is not 0.
+        out: where the result goes; elsewhere it is left as it is.
+    """
+    if fused(step_vox, field_vox):
+        from stn3d.kernels import cpu
+
+        return cpu.take_step(step_vox, field_vox, scale, limit, region, out)
+    return out.copy_(reference.take_step(step_vox, field_vox, scale, limit))
 
 
 class _Compose(torch.autograd.Function):
@@ -319,19 +322,23 @@ def diffuse_divergence(
     return out.copy_(torch.where(where, reference.diffuse_divergence(field_vox, weights), out))
 
 
-def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None) -> float:
-    """Weigh the vectors of a field in place, and find the longest.
+def taper(
+    vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None, quantile: float = 1.0
+) -> float:
+    """Weigh the vectors of a field in place, and measure them.
 
     Args:
         vectors: ``(1, d, *shape)``.
         weights: ``(n,)`` for each axis; their product counts.
         region: where there are any vectors but 0.
+        quantile: which one of their lengths is wanted; of vectors that are not 0, in some of the
+            rows of a large field, in all of a small one.
 
     Returns:
-        The length of the longest weighed vector.
+        A length; 0 where all vectors are.
     """
     if fused(vectors) and vectors.is_contiguous():
         from stn3d.kernels import cpu
 
-        return cpu.taper(vectors, weights, region)
-    return reference.taper(vectors, weights)
+        return cpu.taper(vectors, weights, region, quantile)
+    return reference.taper(vectors, weights, quantile)

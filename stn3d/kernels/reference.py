@@ -10,8 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -114,6 +116,12 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     points = points_of(shape, first_vox) + first_vox.movedim(1, -1)
     values = sample_linear(second_vox, points.reshape(points.shape[0], -1, len(shape)))
     return first_vox + values.reshape(first_vox.shape)
+
+
+def take_step(step_vox: Tensor, field_vox: Tensor, scale: float, limit: float) -> Tensor:
+    """Compose with a scaled and limited step. See `stn3d.kernels`."""
+    length = scale * torch.linalg.vector_norm(step_vox, dim=1, keepdim=True)
+    return compose(scale * step_vox * (limit / length.clamp(min=limit)), field_vox)
 
 
 def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
@@ -322,9 +330,26 @@ def diffuse_divergence(field_vox: Tensor, weights: Sequence[float]) -> Tensor:
     return torch.stack(components, dim=1)
 
 
-def taper(vectors: Tensor, weights: Sequence[Tensor]) -> float:
-    """Weigh a field's vectors in place; the longest one's length. See `stn3d.kernels`."""
+def taper(vectors: Tensor, weights: Sequence[Tensor], quantile: float) -> float:
+    """Weigh a field's vectors in place; a quantile of their lengths. See `stn3d.kernels`."""
     for axis, weight in enumerate(weights, start=2):
         shape = [-1 if a == axis else 1 for a in range(vectors.ndim)]
         vectors.mul_(weight.to(vectors).reshape(shape))
-    return float(vectors.square().sum(dim=1).max().sqrt())
+    shape = [1] * (5 - vectors.ndim) + list(vectors.shape[2:])
+    stride = length_stride(shape)
+    few = vectors[0].reshape(-1, *shape)[:, ::stride, ::stride]
+    lengths = torch.linalg.vector_norm(few, dim=0).cpu().numpy()
+    return length_quantile(lengths[lengths > 0], quantile)
+
+
+def length_stride(shape: Sequence[int]) -> int:
+    """Every how many planes and rows of a volume vectors are measured: a few hundred thousand."""
+    return max(1, math.isqrt(math.prod(shape) // 400_000))
+
+
+def length_quantile(lengths: NDArray[Any], quantile: float) -> float:
+    """A quantile of some lengths; the longest where a thousandth of them is no number of voxels."""
+    if len(lengths) < 1000:
+        return float(lengths.max(initial=0))
+    rank = math.ceil(quantile * len(lengths)) - 1
+    return float(np.partition(lengths, rank)[rank])

@@ -77,7 +77,7 @@ class DisplacementField(Transform):
         Args:
             grid: where to give the inverse; the field's own grid by default.
             tolerance_mm: a point is done when ``|w + u(y + w)|`` is below this.
-            max_iterations: at most this many evaluations for a point.
+            max_iterations: at most this many evaluations for a point, in each of two trials.
 
         Returns:
             The inverse field and its residual: the largest ``|w + u(y + w)|`` in millimetres at the

@@ -26,7 +26,15 @@ from stn3d.kernels.cpu.sampling import (
 from stn3d.kernels.cpu.smoothing import diffuse_divergence_planes, smooth_planes, taper_planes
 from stn3d.kernels.cpu.tensors import Array, as_field, as_matrix, three, volumes
 from stn3d.kernels.cpu.windows import box_sum_planes, lncc_planes
-from stn3d.kernels.reference import Buffers, Warped, buffers, gaussian_weights, window_sizes
+from stn3d.kernels.reference import (
+    Buffers,
+    Warped,
+    buffers,
+    gaussian_weights,
+    length_quantile,
+    length_stride,
+    window_sizes,
+)
 from stn3d.kernels.region import Region
 
 __all__ = [
@@ -72,24 +80,31 @@ def warp(
     return Warped(moved, slopes, coverage if float(least.min()) < 1 else None)
 
 
-def compose(
-    first_vox: Tensor,
-    second_vox: Tensor,
-    scale: float = 1.0,
-    region: Region | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """Displacements of ``x -> second(x + scale first)``. See `stn3d.kernels`."""
-    d = first_vox.shape[1]
-    if out is None:
-        out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
+def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
+    """Displacements of ``x -> second(first(x))``. See `stn3d.kernels`."""
+    out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
     for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
-        step, field, result = as_field(first), as_field(second), as_field(one)
-        runs, factor = _runs(region, field), field.dtype.type(scale)
-        work = runs.lengths.sum(axis=1)
-        run(compose_planes, len(work), step, factor, field, runs.runs, result, work=work)
-        if d == 2:
-            one.copy_(torch.from_numpy(result[1:, 0]))
+        take_step(first[None], second[None], 1.0, np.inf, None, one[None])
+    return out
+
+
+def take_step(
+    step_vox: Tensor,
+    field_vox: Tensor,
+    scale: float,
+    limit: float,
+    region: Region | None,
+    out: Tensor,
+) -> Tensor:
+    """Displacements of ``x -> field(x + s(x))``, s the scaled and limited step. See
+    `stn3d.kernels`."""
+    step, field, result = as_field(step_vox[0]), as_field(field_vox[0]), as_field(out[0])
+    runs, real = _runs(region, field), field.dtype.type
+    options = real(scale), real(limit), field, runs.runs, result
+    work = runs.lengths.sum(axis=1)
+    run(compose_planes, len(work), step, *options, work=work)
+    if out.shape[1] == 2:
+        out[0].copy_(torch.from_numpy(result[1:, 0]))
     return out
 
 
@@ -134,16 +149,20 @@ def diffuse_divergence(
     return out
 
 
-def taper(vectors: Tensor, weights: Sequence[Tensor], region: Region | None = None) -> float:
-    """Weigh a field's vectors in place; the longest one's length. See `stn3d.kernels`."""
+def taper(
+    vectors: Tensor, weights: Sequence[Tensor], region: Region | None, quantile: float
+) -> float:
+    """Weigh a field's vectors in place; a quantile of their lengths. See `stn3d.kernels`."""
     field = as_field(vectors[0])
     along = [w.to(vectors).numpy() for w in three(weights, torch.ones(1))]
-    runs, longest = _runs(region, field), np.zeros(field.shape[1], field.dtype)
+    runs = _runs(region, field)
+    stride = length_stride(field.shape[1:])
+    few = np.zeros([-(-n // stride) for n in field.shape[1:3]] + [field.shape[3]], field.dtype)
     work = runs.lengths.sum(axis=1)
-    run(taper_planes, len(work), field, *along, runs.runs, longest, work=work)
+    run(taper_planes, len(work), field, *along, runs.runs, stride, few, work=work)
     if vectors.shape[1] == 2:
         vectors[0].copy_(torch.from_numpy(field[1:, 0]))
-    return float(longest.max()) ** 0.5
+    return length_quantile(few[few > 0], quantile)
 
 
 def _radii(radii: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:

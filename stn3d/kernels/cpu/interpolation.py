@@ -187,42 +187,54 @@ def warp_planes(
 
 @kernel
 def compose_planes(
-    first: int, last: int, step_field: Any, scale: Any, field: Any, runs: Any, out: Any
+    first: int, last: int, steps_vox: Any, scale: Any, limit: Any, field: Any, runs: Any, out: Any
 ) -> None:
-    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale step_field``, at the voxels of runs.
+    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale steps_vox``, at the voxels of runs.
 
-    Beyond its faces the field is 0.
+    Vectors s longer than the limit are cut to it. Beyond its faces the field is 0.
     """
     real = field.dtype.type
     shape = field.shape[1:]
     nk = shape[2]
-    step = steps(shape)
+    step, most = steps(shape), limit * limit
     f0, f1, f2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
     points, shares = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
-    insides, indices = np.empty(nk, field.dtype), np.empty(nk, np.int32)
+    moves, insides = np.empty((3, nk), field.dtype), np.empty(nk, field.dtype)
+    indices = np.empty(nk, np.int32)
     for i in range(first, last):
         for j in range(shape[1]):
             start, end = runs[i, j, 0], runs[i, j, 1]
             n = end - start
             if n <= 0:
                 continue
-            x, share = points[:, :n], shares[:, :n]
+            x, share, move = points[:, :n], shares[:, :n], moves[:, :n]
             within, index = insides[:n], indices[:n]
             corner = index.view(np.uint32)
             xi, xj, xk = x[0], x[1], x[2]
+            mi, mj, mk = move[0], move[1], move[2]
             fi, fj, fk = share[0], share[1], share[2]
-            s0, s1 = step_field[0, i, j, start:end], step_field[1, i, j, start:end]
-            s2 = step_field[2, i, j, start:end]
+            s0, s1 = steps_vox[0, i, j, start:end], steps_vox[1, i, j, start:end]
+            s2 = steps_vox[2, i, j, start:end]
             for k in range(n):
-                xi[k] = real(i) + scale * s0[k]
+                within[k] = scale * scale * (s0[k] * s0[k] + s1[k] * s1[k] + s2[k] * s2[k])
             for k in range(n):
-                xj[k] = real(j) + scale * s1[k]
+                within[k] = scale * (np.sqrt(most / within[k]) if within[k] > most else real(1))
             for k in range(n):
-                xk[k] = real(start + k) + scale * s2[k]
+                mi[k] = within[k] * s0[k]
+            for k in range(n):
+                mj[k] = within[k] * s1[k]
+            for k in range(n):
+                mk[k] = within[k] * s2[k]
+            for k in range(n):
+                xi[k] = real(i) + mi[k]
+            for k in range(n):
+                xj[k] = real(j) + mj[k]
+            for k in range(n):
+                xk[k] = real(start + k) + mk[k]
             locate(x, shape, index, share, within)
             o0, o1, o2 = out[0, i, j, start:end], out[1, i, j, start:end], out[2, i, j, start:end]
             for k in range(n):
                 p, w = corner[k], within[k]
-                o0[k] = scale * s0[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
-                o1[k] = scale * s1[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])
-                o2[k] = scale * s2[k] + w * read(f2, p, step, fi[k], fj[k], fk[k])
+                o0[k] = mi[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
+                o1[k] = mj[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])
+                o2[k] = mk[k] + w * read(f2, p, step, fi[k], fj[k], fk[k])

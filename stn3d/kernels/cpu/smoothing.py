@@ -171,15 +171,15 @@ def taper_planes(
     weights_j: Any,
     weights_k: Any,
     runs: Any,
-    longest: Any,
+    stride: int,
+    lengths: Any,
 ) -> None:
     """Weigh the vectors of a field ``(3, I, J, K)`` at the voxels of runs, by a weight an axis.
 
-    ``longest[i]`` becomes the plane's largest squared length.
+    ``lengths`` ``(I', J', K)`` become those in every ``stride``-th row of every such plane.
     """
     x, y, z = field[0], field[1], field[2]
     for i in range(first, last):
-        most = longest.dtype.type(0)
         for j in range(x.shape[1]):
             if runs[i, j, 1] <= runs[i, j, 0]:
                 continue
@@ -189,7 +189,8 @@ def taper_planes(
                 x[i, j, k] *= both * weights_k[k]
                 y[i, j, k] *= both * weights_k[k]
                 z[i, j, k] *= both * weights_k[k]
-            for k in range(a, b):
-                dx, dy, dz = x[i, j, k], y[i, j, k], z[i, j, k]
-                most = max(most, dx * dx + dy * dy + dz * dz)
-        longest[i] = most
+            if i % stride == 0 and j % stride == 0:
+                row = lengths[i // stride, j // stride]
+                for k in range(a, b):
+                    dx, dy, dz = x[i, j, k], y[i, j, k], z[i, j, k]
+                    row[k] = np.sqrt(dx * dx + dy * dy + dz * dz)
