@@ -343,8 +343,8 @@ def taper(vectors: Tensor, weights: Sequence[Tensor], quantile: float) -> float:
 
 
 def length_stride(shape: Sequence[int]) -> int:
-    """Every how many planes and rows of a volume vectors are measured: a few hundred thousand."""
-    return max(1, math.isqrt(math.prod(shape) // 400_000))
+    """Every how many planes and rows of a volume vectors are measured: about a hundred thousand."""
+    return max(1, math.isqrt(math.prod(shape) // 100_000))
 
 
 def length_quantile(lengths: NDArray[Any], quantile: float) -> float:

@@ -85,6 +85,7 @@ class _Announcer(event.Listener):
 
 event.register("numba:compile", _Announcer())
 
+_WORTH_A_THREAD = 5_000  # voxels: what is done while a thread wakes up
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -105,10 +106,12 @@ def run(
 
     Args:
         planes: how many there are.
-        work: ``(planes,)`` what each of them costs; all the same by default.
+        work: ``(planes,)`` voxels in each of them; all the same, and many, by default.
     """
     global _pool
     slabs = max(1, min(torch.get_num_threads(), planes))
+    if work is not None and work.sum() < _WORTH_A_THREAD * slabs:
+        slabs = 1
     done = np.arange(planes + 1) if work is None else np.concatenate([[0], np.cumsum(work)])
     shares = done[-1] * np.arange(1, slabs) / slabs
     cuts = [0, *np.searchsorted(done, shares).tolist(), planes]

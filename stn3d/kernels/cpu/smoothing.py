@@ -10,15 +10,25 @@ from stn3d.kernels.cpu.jit import kernel
 
 
 @kernel
+def _scaled(source: Any, weight: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = weight * source[k]
+
+
+@kernel
 def _blend(low: Any, high: Any, weight: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] += weight * (low[k] + high[k])
 
 
 @kernel
-def _scaled(row: Any, weight: Any, out: Any) -> None:
-    for k in range(len(out)):
-        out[k] = weight * row[k]
+def _rows_in_use(runs: Any) -> Any:
+    """The first row of a plane with a run ``(J, 2)`` that is not empty, and the end of the last."""
+    top, bottom = len(runs), 0
+    for j in range(len(runs)):
+        if runs[j, 1] > runs[j, 0]:
+            top, bottom = min(top, j), j + 1
+    return top, bottom
 
 
 @kernel
@@ -34,47 +44,51 @@ def smooth_planes(
 ) -> None:
     """Convolve volumes ``(C, I, J, K)`` along each axis, at the voxels of runs ``(I, J, 2)``.
 
-    ``weights[t]`` serves both voxels at distance t. Beyond the faces the outer voxels go on.
+    ``weights[t]`` serves both voxels at distance t. Beyond the faces the outer voxels go on. The
+    rows of a plane are worked on as one long row: many short loops would cost more than the voxels
+    outside of the runs.
     """
     channels, ni, nj, nk = volumes.shape
     rj, rk = len(weights_j) - 1, len(weights_k) - 1
-    padded, line = np.empty((nj + 2 * rj, nk), volumes.dtype), np.empty(nk + 2 * rk, volumes.dtype)
+    wide = nk + 2 * rk
+    along_i = np.empty((nj + 2 * rj, nk), volumes.dtype)
+    along_j, framed = np.empty((nj, nk), volumes.dtype), np.empty((nj, wide), volumes.dtype)
+    along_k = np.empty((nj, wide), volumes.dtype)
     for i in range(first, last):
-        # The plane's part that its runs look at: rows from ``top`` up to ``bottom``, from k0 to k1.
-        top, bottom, k0, k1 = nj, 0, nk, 0
-        for j in range(nj):
-            if runs[i, j, 1] > runs[i, j, 0]:
-                top, bottom = min(top, j), j + 1
-                k0, k1 = min(k0, runs[i, j, 0]), max(k1, runs[i, j, 1])
-        k0, k1 = max(k0 - rk, 0), min(k1 + rk, nk)
+        top, bottom = _rows_in_use(runs[i])
+        low, high = max(top - rj, 0), min(bottom + rj, nj)
         for c in range(channels if bottom > top else 0):
-            for j in range(max(top - rj, 0), min(bottom + rj, nj)):
-                row = padded[j + rj, k0:k1]
-                _scaled(volumes[c, i, j, k0:k1], weights_i[0], row)
-                for t in range(1, len(weights_i)):
-                    low, high = volumes[c, max(i - t, 0), j], volumes[c, min(i + t, ni - 1), j]
-                    _blend(low[k0:k1], high[k0:k1], weights_i[t], row)
+            rows = along_i[low + rj : high + rj].ravel()
+            _scaled(volumes[c, i, low:high].ravel(), weights_i[0], rows)
+            for t in range(1, len(weights_i)):
+                below, above = volumes[c, max(i - t, 0)], volumes[c, min(i + t, ni - 1)]
+                _blend(below[low:high].ravel(), above[low:high].ravel(), weights_i[t], rows)
             for t in range(rj):
-                padded[t, k0:k1] = padded[rj, k0:k1]
-                padded[nj + rj + t, k0:k1] = padded[nj + rj - 1, k0:k1]
+                if low == 0:
+                    along_i[t] = along_i[rj]
+                if high == nj:
+                    along_i[nj + rj + t] = along_i[nj + rj - 1]
+            rows = along_j[top:bottom].ravel()
+            _scaled(along_i[top + rj : bottom + rj].ravel(), weights_j[0], rows)
+            for t in range(1, rj + 1):
+                below = along_i[top + rj - t : bottom + rj - t]
+                above = along_i[top + rj + t : bottom + rj + t]
+                _blend(below.ravel(), above.ravel(), weights_j[t], rows)
             for j in range(top, bottom):
-                start, end = runs[i, j, 0], runs[i, j, 1]
-                if end <= start:
-                    continue
-                a, b = max(start - rk, 0), min(end + rk, nk)
-                middle = line[a + rk : b + rk]
-                _scaled(padded[j + rj, a:b], weights_j[0], middle)
-                for t in range(1, rj + 1):
-                    _blend(padded[j + rj - t, a:b], padded[j + rj + t, a:b], weights_j[t], middle)
-                for t in range(rk):
-                    line[t] = line[rk]
-                    line[nk + rk + t] = line[nk + rk - 1]
-                result = out[c, i, j, start:end]
-                _scaled(line[start + rk : end + rk], weights_k[0], result)
-                for t in range(1, rk + 1):
-                    low = line[start + rk - t : end + rk - t]
-                    high = line[start + rk + t : end + rk + t]
-                    _blend(low, high, weights_k[t], result)
+                framed[j, :rk] = along_j[j, 0]
+                framed[j, rk : rk + nk] = along_j[j]
+                framed[j, rk + nk :] = along_j[j, nk - 1]
+            line = framed[top:bottom].ravel()
+            # What falls between two rows is of no use, and is not used.
+            rows = along_k[top:bottom].ravel()[: len(line) - 2 * rk]
+            _scaled(line[rk : len(line) - rk], weights_k[0], rows)
+            for t in range(1, rk + 1):
+                below = line[rk - t : len(line) - rk - t]
+                _blend(below, line[rk + t : len(line) - rk + t], weights_k[t], rows)
+            for j in range(top, bottom):
+                a, b = runs[i, j, 0], runs[i, j, 1]
+                if b > a:
+                    out[c, i, j, a:b] = along_k[j, a:b]
 
 
 @kernel
