@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
+from stn3d.grid import Grid
 from stn3d.io import (
     Image,
     ImageSource,
@@ -163,10 +164,20 @@ def evaluate(
     if case.true_transform is not None:
         figures["error_mm"] = error_mm(transform, case.true_transform, grid, region)
     if inverse is not None:
-        points = grid.points_mm()[torch.from_numpy(eroded(region.numpy()))]
-        few = points[:: max(1, len(points) // 100_000)]
-        figures["inverse_mm"] = inverse_error_mm(transform, inverse, few)
+        points_mm = _some_points_mm(grid, torch.from_numpy(eroded(region.numpy())))
+        figures["inverse_mm"] = inverse_error_mm(transform, inverse, points_mm)
     return {key: _plain(value) for key, value in figures.items()}
+
+
+def _some_points_mm(grid: Grid, mask: Tensor, count: int = 100_000) -> Tensor:
+    """``(N, d)`` voxel centres of a mask, evenly chosen: all, or ``count`` and a few more."""
+    step = max(1, int(mask.sum()) // count)
+    chosen, seen = [], 0
+    for rows in grid.slabs():
+        points_mm = grid.points_mm(rows)[mask[rows]]
+        chosen.append(points_mm[-seen % step :: step])
+        seen += len(points_mm)
+    return torch.cat(chosen)
 
 
 def _label_figures(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from stn3d.errors import InputError
@@ -97,6 +96,8 @@ def hd95_mm(
     Returns:
         Each label's distance; NaN where either map lacks the label.
     """
+    from scipy.spatial import cKDTree  # slow to import, and only labels need it
+
     fixed, moved = _surfaces(fixed_labels, grid), _surfaces(moved_labels, grid)
     figures = dict.fromkeys([int(label) for label in labels], math.nan)
     for label in figures:
@@ -250,7 +251,8 @@ def _on_grid(values: Array, grid: Grid) -> NDArray[Any]:
 
 def _image(values: Array, grid: Grid) -> Tensor:
     """``(1, 1, *grid.shape)``, float32."""
-    return torch.from_numpy(_on_grid(values, grid).astype(np.float32))[None, None]
+    array = _on_grid(values, grid).astype(np.float32, copy=False)
+    return torch.from_numpy(array)[None, None]
 
 
 def _mask(mask: Array | None, grid: Grid) -> NDArray[np.bool_]:

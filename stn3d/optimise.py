@@ -163,13 +163,13 @@ class DenseStage:
 
     similarity: Similarity = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
-    iterations: tuple[int, ...] = (60, 60, 40, 10)
+    iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
     step_vox: float = 0.75
     step_quantile: float = 0.999
     longest_vox: float = 1.0
-    update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.55
+    update_sigma_vox: float = 1.4
+    field_sigma_vox: float = 0.52
     divergence_weight: float = 0.15
     tolerance: float = 1e-3
     window: int = 10

@@ -97,15 +97,13 @@ class LinearSettings:
 
 
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "fast": {"dense": {"factors": (8, 4, 2), "iterations": (60, 60, 40)}},
+    "fast": {
+        "dense": {"factors": (8, 4, 2), "iterations": (15, 12, 5), "field_sigma_vox": 0.4},
+    },
     "default": {},
     "accurate": {
         "linear": {"final_factors": (8, 4, 2, 1)},
-        "dense": {
-            "factors": (8, 4, 2, 1),
-            "iterations": (200, 200, 200, 60),
-            "tolerance": 3e-4,
-        },
+        "dense": {"iterations": (100, 100, 80, 40), "update_sigma_vox": 1.2},
     },
 }
 

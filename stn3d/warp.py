@@ -7,6 +7,8 @@ image is interpolated once, whatever the transform is made of.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import chain as joined
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +34,20 @@ def _moving_index(
     return apply_matrix(moving_grid.index_from_world, points)
 
 
+def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
+    """Slabs joined along an axis into ``planes``; where no gradient flows, without a second copy."""
+    rest = iter(slabs)
+    first = next(rest)
+    if first.requires_grad:
+        return torch.cat([first, *rest], dim=axis)
+    out = first.new_empty(*first.shape[:axis], planes, *first.shape[axis + 1 :])
+    row = 0
+    for slab in joined([first], rest):
+        out.narrow(axis, row, slab.shape[axis]).copy_(slab)
+        row += slab.shape[axis]
+    return out
+
+
 def warp_image(
     image: Tensor,
     moving_grid: Grid,
@@ -53,7 +69,7 @@ def warp_image(
     Returns:
         ``(1, C, *fixed_grid.shape)`` in the image's dtype; differentiable.
     """
-    slabs = [
+    slabs = (
         sample(
             image,
             _moving_index(moving_grid, fixed_grid, transform, rows, image.device)[None],
@@ -61,8 +77,8 @@ def warp_image(
             outside_value,
         )
         for rows in fixed_grid.slabs()
-    ]
-    return torch.cat(slabs, dim=2)
+    )
+    return _stacked(slabs, fixed_grid.shape[0])
 
 
 def warp_labels(
@@ -119,11 +135,11 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     ratios = [t / s for s, t in zip(grid.spacing_mm, target.spacing_mm, strict=True)]
     smooth = kernels.gaussian_smooth(image, [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios])
     index_from_target = grid.index_from_world @ target.world_from_index
-    slabs = [
+    slabs = (
         sample(smooth, apply_matrix(index_from_target, target.points_index(rows))[None].to(image))
         for rows in target.slabs()
-    ]
-    return torch.cat(slabs, dim=2)
+    )
+    return _stacked(slabs, target.shape[0])
 
 
 def overlap(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
@@ -153,12 +169,22 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
         # What is linear at the end scales every difference of what comes before alike.
         factor = torch.linalg.det(parts[-1].jacobian(grid.centre_mm)).float()
         transform = chain(*parts[:-1])
-    moves = _moves_on_lattice(transform, grid)
+    slabs = (_determinants(transform, grid, rows) for rows in grid.slabs())
+    det = _stacked(slabs, grid.shape[0], axis=0)
+    return det * factor.to(det)
+
+
+def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
+    """`jacobian_determinant` of some rows; a plane more on either side serves the differences."""
+    start, stop = max(rows.start - 1, 0), min(rows.stop + 1, grid.shape[0])
+    part = grid.cropped([start] + [0] * (grid.ndim - 1), [stop, *grid.shape[1:]])
+    moves = _moves_on_lattice(transform, part)
     if moves is None:
         # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
-        points = (grid.points_mm(rows) for rows in grid.slabs())
-        moves = torch.cat([(transform.forward(x) - x).float() for x in points]).movedim(-1, 0)[None]
-    return kernels.jacobian_determinant(in_voxels(moves, grid))[0] * factor.to(moves)
+        points = part.points_mm()
+        moves = (transform.forward(points) - points).float().movedim(-1, 0)[None]
+    det = kernels.jacobian_determinant(in_voxels(moves, part))[0]
+    return det[rows.start - start : rows.stop - start]
 
 
 def _moves_on_lattice(transform: Transform, grid: Grid) -> Tensor | None:

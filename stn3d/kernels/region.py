@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 
@@ -63,10 +62,8 @@ class Region:
         """The region with all voxels within a window of ``2 r + 1`` voxels along each axis."""
         ri, rj, rk = [0] * (3 - len(radii)) + list(radii)
         empty = self.lengths == 0
-        size = (2 * ri + 1, 2 * rj + 1)
-        options: dict[str, Any] = {"size": size, "mode": "nearest"}
-        first = ndimage.minimum_filter(np.where(empty, self.row, self.runs[..., 0]), **options)
-        end = ndimage.maximum_filter(np.where(empty, 0, self.runs[..., 1]), **options)
+        first = _least_around(np.where(empty, self.row, self.runs[..., 0]), (ri, rj))
+        end = -_least_around(np.where(empty, 0, -self.runs[..., 1]), (ri, rj))
         some = end > first
         first = np.where(some, (first - rk).clip(min=0), 0)
         end = np.where(some, (end + rk).clip(max=self.row), 0)
@@ -83,3 +80,15 @@ class Region:
             runs[..., 0] = runs[..., 0].clip(min=1)
             runs[..., 1] = runs[..., 1].clip(max=self.row - 1)
         return Region(runs, self.row)
+
+
+def _least_around(values: NDArray[Any], radii: Sequence[int]) -> NDArray[Any]:
+    """The least value within ``2 r + 1`` neighbours along each axis."""
+    for axis, radius in enumerate(radii):
+        least, n = values.copy(), values.shape[axis]
+        source, target = np.moveaxis(values, axis, 0), np.moveaxis(least, axis, 0)
+        for t in range(1, min(radius, n - 1) + 1):
+            np.minimum(target[t:], source[: n - t], out=target[t:])
+            np.minimum(target[: n - t], source[t:], out=target[: n - t])
+        values = least
+    return values
