@@ -86,9 +86,8 @@ class LinearStage:
         steps = torch.zeros_like(start)
         for spacing in pair.level_spacings_mm(self.factors):
             fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-            if not isinstance(
-                so_far, Linear
-            ):  # stands in for the moving scan, so that a matrix is left
+            if not isinstance(so_far, Linear):
+                # What it makes of the moving scan stands in for that: then a matrix is all.
                 moving = moving.through(so_far, fixed.grid.padded(0.25 * max(grid.size_mm)))
 
             def loss_of(steps: Tensor, fixed: Scan = fixed, moving: Scan = moving) -> Tensor:
