@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.grid import Grid
+from stn3d.grid import Grid, apply_matrix
 from stn3d.io import (
     Image,
     ImageSource,
@@ -174,10 +174,11 @@ def _some_points_mm(grid: Grid, mask: Tensor, count: int = 100_000) -> Tensor:
     step = max(1, int(mask.sum()) // count)
     chosen, seen = [], 0
     for rows in grid.slabs():
-        points_mm = grid.points_mm(rows)[mask[rows]]
-        chosen.append(points_mm[-seen % step :: step])
-        seen += len(points_mm)
-    return torch.cat(chosen)
+        index = mask[rows].nonzero()
+        seen, first = seen + len(index), -seen % step
+        index[:, 0] += rows.start
+        chosen.append(index[first::step].double())
+    return apply_matrix(grid.world_from_index, torch.cat(chosen))
 
 
 def _label_figures(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any]:

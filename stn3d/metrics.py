@@ -197,11 +197,12 @@ def jacobian_figures(
     inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
     if not inner.any():
         return dict.fromkeys(("folding_pct", "sd_log_jac", "min_jac", "max_jac"), math.nan)
-    det = jacobian_determinant(transform, grid).cpu().numpy()[inner].astype(np.float64)
-    clipped = det.clip(1e-3, 1e3) if protocol == "strict" else (det + 3).clip(1e-9, 1e9)
+    det = torch.from_numpy(jacobian_determinant(transform, grid).cpu().numpy()[inner])
+    shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
+    logs = det.double().add_(shift).clamp_(low, high).log_()
     return {
-        "folding_pct": float(100 * (det <= 0).mean()),
-        "sd_log_jac": float(np.log(clipped).std()),
+        "folding_pct": 100 * int((det <= 0).sum()) / len(det),
+        "sd_log_jac": float(logs.std(correction=0)),
         "min_jac": float(det.min()),
         "max_jac": float(det.max()),
     }

@@ -207,7 +207,7 @@ def _by_matrix(by_index: Tensor, matrix: Tensor) -> Tensor:
 
 def _coverage_slope(by_coverage: Tensor, inside: Tensor, matrix: Tensor, grid: Grid) -> Tensor:
     """``(d, d + 1)`` derivatives by a matrix from those by the coverage, where that is below 1."""
-    index = (inside < 1).nonzero()
+    index = ((inside < 1) & (by_coverage != 0)).nonzero()
     with torch.enable_grad():
         held = matrix.clone().requires_grad_()
         points = apply_matrix(held, index.double().cpu())

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from stn3d.grid import Grid
 from stn3d.initialise import Candidate, InitialMethod, initial_candidates
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
+from stn3d.memory import MemoryWarning, budget
 from stn3d.optimise import Progress
 from stn3d.pair import Pair, Scan, scaled
 from stn3d.registration import Registration, versions
@@ -44,6 +46,7 @@ def register(
     moving_volume: int | None = None,
     device: Device | None = None,
     threads: int | None = None,
+    max_memory: float | None = None,
     seed: int | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -66,6 +69,8 @@ def register(
         moving_volume: which volume of a 4D moving image.
         device: ``auto`` (the default), ``cpu`` or ``cuda``.
         threads: CPU threads.
+        max_memory: GB that the process may take, by default 80 % of what is free; where it would
+            take more, a coarser finest level is chosen and a `MemoryWarning` says so.
         seed: for whatever is drawn.
         config: a YAML file, or a mapping, of any of the settings in `stn3d.settings.Settings`.
         progress: called with stage, level's spacing in mm, iteration and loss.
@@ -74,7 +79,8 @@ def register(
         The registration.
 
     Raises:
-        InputError: an image, mask, label map or setting is of no use; the message says why.
+        InputError: an image, mask, label map or setting is of no use, or the memory allowed is too
+            little; the message says why.
     """
     options = {
         "kind": kind,
@@ -83,6 +89,7 @@ def register(
         "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
         "device": device,
         "threads": threads,
+        "max_memory": max_memory,
         "seed": seed,
     }
     settings = settings_from(options, config)
@@ -110,6 +117,10 @@ def _run(
 ) -> Registration:
     history = _History(progress)
     device = _device(settings.device)
+    memory = budget(case.fixed.grid, case.moving.grid, settings)
+    settings = memory.settings
+    if memory.note is not None:
+        warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     with clock("prepare"):
         pair = Pair(
             _scan(case.fixed, case.fixed_mask, device), _scan(case.moving, moving_mask, device)
@@ -131,11 +142,12 @@ def _run(
     transform = _final(transform)
     with clock("inverse"):
         inverse, residual_mm = _inverted(transform)
+    with clock("evaluate"):  # before there is a moved image to hold
+        before = evaluate(case, Affine.identity(case.fixed.grid.ndim))
     with clock("warp"):
         moved = warp_image(case.moving.values, case.moving.grid, transform, case.fixed.grid)
     with clock("evaluate"):
-        identity = Affine.identity(case.fixed.grid.ndim)
-        before, after = evaluate(case, identity), evaluate(case, transform, inverse, moved)
+        after = evaluate(case, transform, inverse, moved)
         after["inverse_residual_mm"] = residual_mm
     metrics = {
         "fixed": _about(case.fixed),
@@ -147,6 +159,11 @@ def _run(
             for c in candidates
         ],
         "stages": history.levels,
+        "memory": {
+            "estimated_gb": round(memory.estimated_gb, 2),
+            "allowed_gb": memory.allowed_gb and round(memory.allowed_gb, 2),
+            "note": memory.note,
+        },
         "settings": dataclasses.asdict(settings),
         "seed": settings.seed,
         "seconds": clock.seconds,
@@ -159,7 +176,7 @@ def _run(
 
 
 class Clock:
-    """Seconds by step, in the order of the steps."""
+    """Seconds by step, in the order of the steps; those of one name add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -168,7 +185,8 @@ class Clock:
     def __call__(self, step: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield
-        self.seconds[step] = round(time.perf_counter() - begin, 3)
+        seconds = self.seconds.get(step, 0.0) + time.perf_counter() - begin
+        self.seconds[step] = round(seconds, 3)
 
 
 class _History:
@@ -261,7 +279,7 @@ def _final(transform: Transform) -> Transform:
 def _rounded(displacement_mm: Tensor, grid: Grid) -> DisplacementField:
     """Fewer random bits, so that files shrink; the rounded field is the one that is used."""
     quantum = 2.0 ** math.floor(math.log2(min(grid.spacing_mm) / 256))
-    return DisplacementField((displacement_mm / quantum).round() * quantum, grid)
+    return DisplacementField((displacement_mm / quantum).round_().mul_(quantum), grid)
 
 
 def _inverted(transform: Transform) -> tuple[Transform, float]:

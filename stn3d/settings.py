@@ -35,6 +35,8 @@ class Settings:
         init: the initial transform's method, or the path of a transform file.
         device: ``auto`` takes CUDA where there is one.
         threads: CPU threads; None leaves torch's choice.
+        max_memory: GB that the process may take; a coarser finest level is chosen where it would
+            take more. None is 80 % of what is free.
         seed: for whatever is drawn; the stages of today draw nothing.
         linear: steps of the rigid, similarity and affine stages.
         dense: the dense stage.
@@ -46,6 +48,7 @@ class Settings:
     init: str = "auto"
     device: Device = "auto"
     threads: int | None = None
+    max_memory: float | None = None
     seed: int = 0
     linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
     dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())
@@ -103,7 +106,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "default": {},
     "accurate": {
         "linear": {"final_factors": (8, 4, 2, 1)},
-        "dense": {"iterations": (100, 100, 80, 40), "update_sigma_vox": 1.2},
+        "dense": {"iterations": (100, 100, 80, 40), "update_sigma_vox": 1.4},
     },
 }
 
@@ -175,6 +178,8 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
+        if chosen.get("max_memory") is not None:
+            chosen["max_memory"] = _fitting("max_memory", chosen["max_memory"], 1.0)
         metric = chosen.get("metric", defaults.metric)
         dense = chosen.get("dense", defaults.dense)
         chosen["dense"] = dataclasses.replace(dense, similarity=metric)

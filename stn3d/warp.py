@@ -35,7 +35,7 @@ def _moving_index(
 
 
 def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
-    """Slabs joined along an axis into ``planes``; where no gradient flows, without a second copy."""
+    """Slabs joined along an axis into ``planes``; no second copy where no gradient flows."""
     rest = iter(slabs)
     first = next(rest)
     if first.requires_grad:
@@ -171,7 +171,7 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
         transform = chain(*parts[:-1])
     slabs = (_determinants(transform, grid, rows) for rows in grid.slabs())
     det = _stacked(slabs, grid.shape[0], axis=0)
-    return det * factor.to(det)
+    return det.mul_(factor.to(det))
 
 
 def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:

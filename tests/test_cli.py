@@ -29,6 +29,8 @@ import stn3d
 from stn3d.cli import main, screen
 from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels, write_image, write_transform
+from stn3d.memory import estimated_gb
+from stn3d.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORE = ROOT.parent / "shared" / "bench" / "score.py"
@@ -229,6 +231,42 @@ def test_config_init_and_mask_are_heard(
     assert settings["linear"]["iterations"] == 7
     assert [one["name"] for one in figures["initial"]] == ["given"]
     assert {one["stage"] for one in figures["stages"]} == {"rigid", "affine"}
+
+
+def test_less_memory_takes_a_coarser_level_and_says_so(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files, out = both_files[3], tmp_path / "out"
+    grids = [read_image(path).grid for path in files.pair]
+    enough_gb = estimated_gb(*grids, settings_from({"preset": "fast"}))
+    command = ["register", *files.pair, "--out", str(out), *QUICK, "--max-memory"]
+    assert main([*command, str(enough_gb - 1e-6)]) == 0
+    (note,) = [line for line in said(capfd)[1] if line.startswith("note: ")]
+    assert "are allowed (by --max-memory), so the finest level is 4.24 mm instead of 3 mm" in note
+    assert note == "note: " + figures_of(out)["memory"]["note"]
+    assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
+    # the same level asked for is the same registration
+    config = tmp_path / "coarser.json"
+    dense = figures_of(out)["settings"]["dense"]
+    levels = {key: dense[key] for key in ("factors", "iterations")}
+    config.write_text(json.dumps({"dense": levels}))
+    again = ["--out", str(tmp_path / "again"), *QUICK, "--config", str(config)]
+    assert main(["register", *files.pair, *again]) == 0
+    one, two = (voxels(folder / "moved.nii.gz") for folder in (out, tmp_path / "again"))
+    np.testing.assert_array_equal(one, two)
+    assert not any(line.startswith("note: ") for line in said(capfd)[1])
+
+
+def test_too_little_memory_is_refused(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["register", *both_files[2].pair, "--out", str(out)]
+    assert main([*command, "--max-memory", "0.1"]) == 2
+    (line,) = said(capfd)[1]
+    assert "needs about 0." in line
+    assert "0.10 GB are allowed (by --max-memory)" in line
+    assert not out.exists()
 
 
 def test_volumes_of_4d_images(both_files: dict[int, Files], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from stn3d.grid import homogeneous
 from stn3d.initialise import Candidate, InitialMethod, initial_candidates
+from stn3d.losses.similarity import Similarity
 from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS, rotation
@@ -89,10 +90,11 @@ def test_guesses_are_rotations_in_order_with_their_overlap(ndim: int) -> None:
         assert 0 <= one.overlap <= 1
 
 
-def test_a_guess_of_little_overlap_comes_after_all_others() -> None:
+@pytest.mark.parametrize("similarity", ["mse", "ncc"])
+def test_a_guess_of_little_overlap_comes_after_all_others(similarity: Similarity) -> None:
     fixed, moving = plain_grid(2, 40), plain_grid(2, 40).cropped((33, 33), (73, 73))
     known = known_pair(Affine.identity(2), fixed, moving, torch.tensor([26.5, 26.5]).double())
-    found = initial_candidates(known.pair)
+    found = initial_candidates(known.pair, "auto", similarity)
     header = next(c for c in found if c.name == "header")
     assert header.overlap < 0.05
     little = [c.overlap < 0.25 for c in found]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
+from torch import Tensor
 
-from stn3d.grid import Grid, apply_matrix
+from stn3d.grid import Grid
+from stn3d.losses.similarity import SIMILARITIES, Similarity
 from stn3d.pair import Pair, Scan, dissimilarity, scaled
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS, oblique, random, uniform
 from tests.synthetic import Known, grid_about, known_pair, plain_grid
 
 
-def index_of(known: Known, transform: Transform) -> torch.Tensor:
-    points = transform(known.fixed_grid.points_mm())
-    return apply_matrix(known.moving_grid.index_from_world, points).float()
+def matrix_of(known: Known, transform: Affine) -> Tensor:
+    """The moving grid's indices from the fixed grid's."""
+    to_world, from_world = known.fixed_grid.world_from_index, known.moving_grid.index_from_world
+    return from_world @ transform.matrix @ to_world
 
 
 def test_scaled_does_not_depend_on_units() -> None:
@@ -104,8 +108,8 @@ def test_a_few_thick_slices_do_not_stop_the_pyramid() -> None:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", ["mse", "ncc", "lncc"])
-def test_the_truth_is_less_unlike_than_a_shift(ndim: int, similarity: str) -> None:
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_truth_is_less_unlike_than_a_shift(ndim: int, similarity: Similarity) -> None:
     truth = Affine.identity(ndim)
     known = known_pair(truth, plain_grid(ndim, 30), plain_grid(ndim, 32, 0.8))
     losses = []
@@ -113,8 +117,8 @@ def test_the_truth_is_less_unlike_than_a_shift(ndim: int, similarity: str) -> No
         off = Affine.from_matrix(torch.eye(ndim + 1).double())
         parameters = off.parameters.clone()
         parameters[-1] += shift_mm
-        index = index_of(known, dataclasses.replace(off, parameters=parameters))
-        losses.append(float(dissimilarity(known.pair.fixed, known.pair.moving, index, similarity)))
+        matrix = matrix_of(known, dataclasses.replace(off, parameters=parameters))
+        losses.append(float(dissimilarity(known.pair.fixed, known.pair.moving, matrix, similarity)))
     assert losses[0] < losses[1] < losses[2]
 
 
@@ -124,15 +128,15 @@ def test_voxels_outside_masks_do_not_count() -> None:
     mask = torch.ones_like(clean)
     mask[:, :, 7:] = 0
     spoilt = torch.where(mask > 0, clean, 1.25)
-    index = grid.points_index().float()
-    for similarity in ("mse", "ncc", "lncc"):
-        plain = dissimilarity(Scan(clean, grid, mask), Scan(other, grid), index, similarity)
-        fixed = dissimilarity(Scan(spoilt, grid, mask), Scan(other, grid), index, similarity)
-        moving = dissimilarity(Scan(other, grid), Scan(spoilt, grid, mask), index, similarity)
-        back = dissimilarity(Scan(other, grid), Scan(clean, grid, mask), index, similarity)
+    matrix = torch.eye(3, dtype=torch.float64)
+    for similarity in SIMILARITIES:
+        plain = dissimilarity(Scan(clean, grid, mask), Scan(other, grid), matrix, similarity)
+        fixed = dissimilarity(Scan(spoilt, grid, mask), Scan(other, grid), matrix, similarity)
+        moving = dissimilarity(Scan(other, grid), Scan(spoilt, grid, mask), matrix, similarity)
+        back = dissimilarity(Scan(other, grid), Scan(clean, grid, mask), matrix, similarity)
         assert float(fixed) == pytest.approx(float(plain), abs=1e-5)
         assert float(moving) == pytest.approx(float(back), abs=1e-5)
-        without = dissimilarity(Scan(spoilt, grid), Scan(other, grid), index, similarity)
+        without = dissimilarity(Scan(spoilt, grid), Scan(other, grid), matrix, similarity)
         assert float(without) != pytest.approx(float(plain), abs=1e-3)
 
 
@@ -141,5 +145,50 @@ def test_voxels_beyond_the_moving_image_do_not_count() -> None:
     image = uniform(0, 1, 1, 1, 16, 16).float()
     half = grid.cropped((0, 0), (8, 16))
     pair = Pair(Scan(image, grid), Scan(image[:, :, :8].contiguous(), half))
-    loss = dissimilarity(pair.fixed, pair.moving, grid.points_index().float(), "mse")
+    loss = dissimilarity(pair.fixed, pair.moving, torch.eye(3, dtype=torch.float64), "mse")
     assert float(loss) == pytest.approx(0, abs=1e-9)
+
+
+def waves(grid: Grid, seed: int) -> Tensor:
+    """An image ``(1, 1, *shape)`` of a few smooth waves between 0 and 1, float64."""
+    directions = random(grid.ndim, 4, seed=seed, scale=0.7)
+    phases = random(4, seed=seed + 1, scale=3)
+    return (0.5 + torch.sin(grid.points_index() @ directions + phases).mean(dim=-1) / 2)[None, None]
+
+
+def tilted(ndim: int, shift: float) -> Tensor:
+    """A matrix near the identity, in general position: no voxel is read at a whole index."""
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[:-1] += random(ndim, ndim + 1, seed=5, scale=0.03)
+    matrix[:-1, -1] += shift
+    return matrix
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("masks", [(), ("fixed",), ("moving",), ("fixed", "moving")])
+@pytest.mark.parametrize("shift", [1.4, -1.6], ids=["inside", "beyond"])
+def test_the_slope_by_the_matrix_is_that_of_central_differences(
+    ndim: int, similarity: Similarity, masks: tuple[str, ...], shift: float
+) -> None:
+    shapes = {"fixed": (9, 8, 7)[:ndim], "moving": (13, 12, 11)[:ndim]}
+    scans = {}
+    for seed, (role, shape) in enumerate(shapes.items()):
+        grid = Grid.of_spacing(shape)
+        mask = waves(grid, 20 + seed) if role in masks else None
+        scans[role] = Scan(waves(grid, 10 * seed), grid, mask)
+    start = tilted(ndim, shift).requires_grad_()
+
+    def loss_at(matrix: Tensor) -> Tensor:
+        return dissimilarity(scans["fixed"], scans["moving"], matrix, similarity, 1.0)
+
+    (slope,) = torch.autograd.grad(loss_at(start), start)
+    h = 1e-6
+    expected = torch.zeros_like(slope)
+    for cell in itertools.product(range(ndim), range(ndim + 1)):
+        off = torch.zeros_like(slope)
+        off[cell] = h
+        ends = [float(loss_at(start.detach() + sign * off)) for sign in (1, -1)]
+        expected[cell] = (ends[0] - ends[1]) / (2 * h)
+    assert float(expected.abs().max()) > 1e-3
+    torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-7)

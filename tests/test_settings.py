@@ -119,6 +119,8 @@ def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
         ({"linear": {"iterations": True}}, ["linear.iterations", "True"]),
         ({"threads": 0}, ["threads", "at least 1"]),
         ({"threads": "two"}, ["threads", "'two'"]),
+        ({"max_memory": -1}, ["max_memory", "-1", "a number"]),
+        ({"max_memory": "6 GB"}, ["max_memory", "'6 GB'", "a number"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"seed": "x"}, ["seed", "'x'"]),
     ],

@@ -28,6 +28,7 @@ from stn3d.io import (
     write_image,
     write_points,
 )
+from stn3d.memory import MemoryWarning
 from stn3d.registration import make_folder
 from stn3d.settings import INITIAL_METHODS, Settings, check_choice
 
@@ -51,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for bad input, 130 when interrupted.
     """
-    with screen.notes(GeometryWarning):
+    with screen.notes(GeometryWarning, MemoryWarning):
         try:
             code = app(args, prog_name="stn3d", standalone_mode=False)
         except InputError as error:
@@ -117,6 +118,7 @@ def register(
     ] = None,
     device: options.OfDevice = None,
     threads: options.Threads = None,
+    max_memory: options.MaxMemory = None,
     seed: Annotated[int | None, typer.Option(help="For whatever is drawn; 0 by default.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of these and finer settings.")
@@ -136,6 +138,7 @@ def register(
         "init": init,
         "device": device,
         "threads": threads,
+        "max_memory": max_memory,
         "seed": seed,
         "config": config,
         "fixed_mask": fixed_mask,

@@ -23,6 +23,12 @@ FixedMask = Annotated[Path | None, typer.Option(help="Voxels of the fixed image 
 FixedLabels = Annotated[Path | None, typer.Option(help="Label map of the fixed image, to score.")]
 MovingLabels = Annotated[Path | None, typer.Option(help="Label map of the moving image, to score.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB", help="Take a coarser finest level rather than more; 80 % of what is free."
+    ),
+]
 TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK transform file.")]
 OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
 OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Similarity), Settings.metric))]

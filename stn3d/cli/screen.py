@@ -37,8 +37,8 @@ def complain(sentence: str) -> None:
 
 
 @contextmanager
-def notes(of: type[Warning]) -> Iterator[None]:
-    """Warnings of one class as plain lines on stderr, each once; no others."""
+def notes(*kinds: type[Warning]) -> Iterator[None]:
+    """Warnings of some classes as plain lines on stderr, each once; no others."""
     told: set[str] = set()
 
     def tell(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -48,7 +48,8 @@ def notes(of: type[Warning]) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", category=of)
+        for kind in kinds:
+            warnings.simplefilter("always", category=kind)
         warnings.showwarning = tell
         yield
 

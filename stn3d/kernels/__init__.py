@@ -103,7 +103,8 @@ def take_step(
         from stn3d.kernels import cpu
 
         return cpu.take_step(step_vox, field_vox, scale, limit, region, out)
-    return out.copy_(reference.take_step(step_vox, field_vox, scale, limit))
+    found = reference.take_step(step_vox, field_vox, scale, limit)
+    return out.copy_(torch.where(region.mask(out.shape[2:]).to(out.device), found, out))
 
 
 class _Compose(torch.autograd.Function):
@@ -314,7 +315,7 @@ def diffuse_divergence(
         region: where the result is wanted, without the grid's outermost voxels.
         out: where it goes; elsewhere it is left as it is.
     """
-    if fused(field_vox):
+    if fused(field_vox) and field_vox.shape[-1] > 1:
         from stn3d.kernels import cpu
 
         return cpu.diffuse_divergence(field_vox, weights, region, out)

@@ -41,6 +41,7 @@ __all__ = [
     "box_sum",
     "compose",
     "compose_adjoint",
+    "diffuse_divergence",
     "gaussian_smooth",
     "histogram_slopes",
     "invert",
@@ -50,6 +51,7 @@ __all__ = [
     "sample_adjoint",
     "sample_linear",
     "sample_slopes",
+    "take_step",
     "taper",
     "warp",
 ]

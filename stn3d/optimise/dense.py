@@ -1,135 +1,22 @@
-"""The instance localisers: stages of a cascade that find their transform on the very pair.
-
-Every stage sees the pair as the earlier stages left it and finds a residual in fixed space; the
-transform so far becomes ``residual.then(so_far)``. A stage is a function of (pair, so far), so that
-a network can stand in the same place.
-"""
+"""Dense residuals by greedy composition of small smooth steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.losses.similarity import Similarity, window_radii
-from stn3d.pair import Pair, Scan, bounds, dissimilarity, textured, unlikeness
-from stn3d.transforms import (
-    LINEAR_KINDS,
-    Affine,
-    Chain,
-    DisplacementField,
-    Linear,
-    LinearKind,
-    Transform,
-)
+from stn3d.optimise.stage import Progress
+from stn3d.pair import Pair, Scan, bounds, textured, unlikeness
+from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Transform
 from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image
-
-Progress = Callable[[str, float, int, float], None]
-"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
-
-
-class Stage(Protocol):
-    """A localiser: finds the transform of a pair, given the transform so far."""
-
-    @property
-    def name(self) -> str:
-        """What the progress bar and metrics.json call it."""
-
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        """The transform so far with this stage's residual before it."""
-
-
-@dataclass(frozen=True)
-class LinearStage:
-    """Finds a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
-
-    L-BFGS (Nocedal 1980, by SciPy) on parameters scaled so that a unit moves the image by about a
-    millimetre; a level ends when the loss changes by less than the tolerance, relatively.
-
-    Args:
-        kind: ``rigid``, ``similarity`` or ``affine``.
-        similarity: the images' loss.
-        factors: levels, in multiples of the finest spacing, coarse to fine.
-        iterations: at most this many on each level.
-        radius_vox: half the window of the local correlation, in voxels of the level.
-        tolerance: see above.
-    """
-
-    kind: LinearKind
-    similarity: Similarity = "lncc"
-    factors: tuple[float, ...] = (8, 4, 2)
-    iterations: int = 50
-    radius_vox: float = 2.0
-    tolerance: float = 1e-6
-
-    @property
-    def name(self) -> str:
-        return self.kind
-
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        make = LINEAR_KINDS[self.kind]
-        grid = pair.fixed.grid
-        d, centre = grid.ndim, grid.centre_mm
-        start = make.identity_parameters(d)
-        radius_mm = 0.25 * sum(grid.size_mm) / d
-        scale = torch.cat([torch.full((len(start) - d,), 1 / radius_mm), torch.ones(d)]).double()
-        steps = torch.zeros_like(start)
-        for spacing in pair.level_spacings_mm(self.factors):
-            fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-            if not isinstance(so_far, Linear):
-                # What it makes of the moving scan stands in for that: then a matrix is all.
-                moving = moving.through(so_far, fixed.grid.padded(0.25 * max(grid.size_mm)))
-
-            def loss_of(steps: Tensor, fixed: Scan = fixed, moving: Scan = moving) -> Tensor:
-                residual = make(start + scale * steps, centre)
-                total = residual.then(so_far) if isinstance(so_far, Linear) else residual
-                assert isinstance(total, Linear)
-                to_world, from_world = fixed.grid.world_from_index, moving.grid.index_from_world
-                matrix = from_world @ total.matrix @ to_world
-                return dissimilarity(fixed, moving, matrix, self.similarity, self.radius_vox)
-
-            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
-                progress(self.name, spacing, iteration, loss)
-
-            steps = self._minimise(loss_of, steps, 0.5 * spacing, note)
-        return make(start + scale * steps, centre).then(so_far)
-
-    def _minimise(
-        self,
-        loss_of: Callable[[Tensor], Tensor],
-        start: Tensor,
-        first_step_mm: float,
-        note: Callable[[int, float], None],
-    ) -> Tensor:
-        """The steps of least loss; the first trial moves about ``first_step_mm``."""
-        count, unit = 0, 0.0
-
-        def evaluated(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            nonlocal count, unit
-            steps = (start + first_step_mm * torch.from_numpy(x)).requires_grad_()
-            loss = loss_of(steps)
-            (gradient,) = torch.autograd.grad(loss, steps)
-            # Scaled so that the first gradient is the first trial step.
-            unit = unit or 1 / max(first_step_mm * float(gradient.norm()), 1e-12)
-            value = float(loss.detach())
-            note(count, value)
-            count += 1
-            return unit * value, unit * first_step_mm * gradient.numpy()
-
-        options = {"maxiter": self.iterations, "ftol": self.tolerance, "gtol": 0.0}
-        x0 = np.zeros(len(start))
-        result = minimize(evaluated, x0, jac=True, method="L-BFGS-B", options=options)
-        return start + first_step_mm * torch.from_numpy(result.x)
 
 
 @dataclass(frozen=True)
@@ -155,7 +42,7 @@ class DenseStage:
         divergence_weight: how much of the gradient of its divergence the field gains at each step:
             tissue changes its shape more easily than its volume. At most about 1/6.
         tolerance: a level ends when the mean loss of ``window`` iterations is less than this share
-            below that of the ``window`` before.
+            below that of the ``window`` before, or when none of them is the best so far.
         window: see tolerance.
         margin_mm: how far the field reaches around the fixed image.
     """
@@ -167,7 +54,7 @@ class DenseStage:
     step_vox: float = 0.75
     step_quantile: float = 0.999
     longest_vox: float = 1.0
-    update_sigma_vox: float = 1.4
+    update_sigma_vox: float = 1.73
     field_sigma_vox: float = 0.52
     divergence_weight: float = 0.15
     tolerance: float = 1e-3
@@ -179,8 +66,10 @@ class DenseStage:
         return "dense"
 
     def converged(self, losses: list[float]) -> bool:
-        """Whether the latest losses stand still."""
+        """Whether the latest losses stand still, or the best one lies a window back."""
         n = self.window
+        if len(losses) > n and min(losses[:-n]) <= min(losses[-n:]):
+            return True
         if len(losses) < 2 * n:
             return False
         before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n

@@ -1,0 +1,116 @@
+"""What a call of each loop must move and compute; see the head of scripts/floor.py.
+
+Each ``of_...`` takes the call's result and then its arguments, as `stn3d.kernels` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.kernels import Region
+from stn3d.kernels.reference import gaussian_weights
+
+
+class Cost(NamedTuple):
+    """Of one call: the level's grid, voxels worked on, numbers moved, operations per voxel."""
+
+    shape: tuple[int, ...]
+    voxels: int
+    numbers: int
+    flops: float
+
+
+def _voxels(region: Region | None, like: Tensor) -> int:
+    return like.shape[2:].numel() if region is None else region.num_voxels
+
+
+def of_warp(
+    result: kernels.Warped,
+    image: Tensor,
+    matrix: Tensor,
+    field: Tensor,
+    region: Region | None = None,
+    out: Any = None,
+) -> Cost:
+    n, d, c = _voxels(region, field), field.shape[1], image.shape[1]
+    covered = 0 if result.coverage is None else 1
+    numbers = n * (d + c * (1 + d) + covered) + c * min(n, image[0, 0].numel())
+    # The matrix twice, where the point lies, and c times 2**d corners blended with slopes.
+    return Cost(tuple(field.shape[2:]), n, numbers, 4 * d * d + 8 * d + c * 4 * 2**d)
+
+
+@lru_cache(maxsize=64)
+def reached(windows: Region, radii: tuple[int, ...]) -> int:
+    """How many voxels lie in any of the windows."""
+    return windows.grown(radii).num_voxels
+
+
+def of_lncc(
+    result: Tensor,
+    fixed: Tensor,
+    moved: Tensor,
+    weight: Tensor | None,
+    radii: Any,
+    noise_fixed: float,
+    noise_moved: float,
+    windows: Region | None = None,
+) -> Cost:
+    n = _voxels(None, fixed) if windows is None else reached(windows, tuple(radii))
+    inputs = [x for x in (fixed, moved, weight) if x is not None]
+    wanted = sum(x.requires_grad for x in inputs)
+    # Sums of five or six products over windows, and of three or six coefficients for the slopes.
+    full = weight is not None and weight.requires_grad
+    sums = (5 if weight is None else 6) + (6 if full else 3 if wanted else 0)
+    taps = sum(2 * r for r in radii)
+    flops = (2 if full else 1) * (sums * taps + 40)
+    return Cost(tuple(fixed.shape[2:]), n, n * (len(inputs) + wanted), flops)
+
+
+def of_smooth(
+    result: Tensor, image: Tensor, sigma_vox: Any, region: Region | None = None, out: Any = None
+) -> Cost:
+    shape, n, c = tuple(image.shape[2:]), _voxels(region, image), image.shape[1]
+    taps = [len(gaussian_weights(s, m)) - 1 for s, m in zip(sigma_vox, shape, strict=True)]
+    return Cost(shape, n, 2 * c * n, c * sum(1 + 3 * t for t in taps))
+
+
+def of_taper(
+    result: float, vectors: Tensor, weights: Any, region: Region | None = None, quantile: float = 1
+) -> Cost:
+    n, d = _voxels(region, vectors), vectors.shape[1]
+    return Cost(tuple(vectors.shape[2:]), n, 2 * d * n, d + 1)
+
+
+def of_step(
+    result: Tensor,
+    step: Tensor,
+    field: Tensor,
+    scale: float,
+    limit: float,
+    region: Region | None,
+    out: Any,
+) -> Cost:
+    n, d = _voxels(region, step), step.shape[1]
+    return Cost(tuple(step.shape[2:]), n, 3 * d * n, 12 * d + d * 3 * 2**d)
+
+
+def of_diffuse(
+    result: Tensor, field: Tensor, weights: Any, region: Region | None, out: Any
+) -> Cost:
+    n, d = _voxels(region, field), field.shape[1]
+    return Cost(tuple(field.shape[2:]), n, 2 * d * n, d * (5 + 5 * (d - 1)))
+
+
+COSTS: dict[str, Callable[..., Cost]] = {
+    "warp": of_warp,
+    "lncc": of_lncc,
+    "gaussian_smooth": of_smooth,
+    "taper": of_taper,
+    "take_step": of_step,
+    "diffuse_divergence": of_diffuse,
+}
