@@ -159,11 +159,7 @@ def _run(
             for c in candidates
         ],
         "stages": history.levels,
-        "memory": {
-            "estimated_gb": round(memory.estimated_gb, 2),
-            "allowed_gb": memory.allowed_gb and round(memory.allowed_gb, 2),
-            "note": memory.note,
-        },
+        "memory": {"estimated_gb": round(memory.estimated_gb, 2), "note": memory.note},
         "settings": dataclasses.asdict(settings),
         "seed": settings.seed,
         "seconds": clock.seconds,

@@ -101,7 +101,8 @@ class LinearSettings:
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {
-        "dense": {"factors": (8, 4, 2), "iterations": (15, 12, 5), "field_sigma_vox": 0.4},
+        "linear": {"factors": (8,)},
+        "dense": {"factors": (8, 4, 2), "iterations": (10, 10, 4), "field_sigma_vox": 0.4},
     },
     "default": {},
     "accurate": {

@@ -187,6 +187,7 @@ class _DenseLevel:
             u = kernels.gaussian_smooth(other, smooth, moving, one)
         if losses[-1] > min(losses):
             u = best  # steps of this length no longer help
+        del best, fields, step, out, force  # the peak of memory is here
         return DisplacementField(in_mm(u, grid), grid)
 
     def _stiffness(self) -> list[float]:
