@@ -178,7 +178,7 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
     """`jacobian_determinant` of some rows; a plane more on either side serves the differences."""
     start, stop = max(rows.start - 1, 0), min(rows.stop + 1, grid.shape[0])
     part = grid.cropped([start] + [0] * (grid.ndim - 1), [stop, *grid.shape[1:]])
-    moves = _moves_on_lattice(transform, part)
+    moves = _moves_of_field(transform, part)
     if moves is None:
         # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
         points = part.points_mm()
@@ -187,8 +187,8 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
     return det[rows.start - start : rows.stop - start]
 
 
-def _moves_on_lattice(transform: Transform, grid: Grid) -> Tensor | None:
-    """A field's vectors ``(1, d, *shape)`` at a grid's voxels, if it has them there."""
+def _moves_of_field(transform: Transform, grid: Grid) -> Tensor | None:
+    """A field's vectors ``(1, d, *shape)`` at a grid's voxels; None for what is no field."""
     field = transform.displacement if isinstance(transform, VelocityField) else transform
     if not isinstance(field, DisplacementField) or len(field.displacement_mm) > 1:
         return None
@@ -197,7 +197,8 @@ def _moves_on_lattice(transform: Transform, grid: Grid) -> Tensor | None:
     far = torch.tensor([*grid.shape, 1.0]).double()
     gap = field_from_grid[:-1] - homogeneous(torch.eye(grid.ndim).double(), start)[:-1]
     if float((gap.abs() @ far).max()) > 1e-4:
-        return None
+        index = apply_matrix(field_from_grid, grid.points_index(dtype=torch.float32))
+        return sample(field.displacement_mm.float(), index[None].to(field.displacement_mm.device))
     pads = [
         (-int(a), int(a) + n - m)
         for a, n, m in zip(start, grid.shape, field.grid.shape, strict=True)
