@@ -68,7 +68,7 @@ class Case:
         if self.fixed_labels is not None:
             return self.fixed_labels.values[0, 0] > 0
         values = self.fixed.values[0, 0]
-        few = values.flatten()[:: max(1, values.numel() // 1_000_000)]
+        few = values.flatten()[:: max(1, values.numel() // 250_000)]
         low, high = torch.quantile(few, torch.tensor([0.005, 0.995]).to(few)).tolist()
         return values > low + 0.02 * (high - low)
 

@@ -56,7 +56,8 @@ class Scan:
         if grid.shape == self.grid.shape:
             return self
         if grid.shape not in self._levels:
-            self._levels[grid.shape] = self._resampled(grid)
+            # From the level of half the spacing: Gaussians add up, and small ones cost least.
+            self._levels[grid.shape] = self.at(spacing_mm / 2)._resampled(grid)
         return self._levels[grid.shape]
 
     def _resampled(self, grid: Grid) -> Scan:
@@ -126,7 +127,7 @@ def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
     to look at, which would not tell how bright the whole is.
     """
     seen = values if mask is None or 2 * int(mask.sum()) < mask.numel() else values[mask]
-    few = seen.flatten()[:: max(1, seen.numel() // 1_000_000)].double()
+    few = seen.flatten()[:: max(1, seen.numel() // 250_000)].double()
     low = torch.quantile(few, 0.005)
     bright = few[few > low]
     high = torch.quantile(bright, 0.995) if len(bright) else seen.max().double()

@@ -63,8 +63,9 @@ class Settings:
         stages: list[Stage] = []
         for kind in linear:
             # Only the last word on the transform is worth the finer levels.
-            final = kind == self.kind
-            factors = self.linear.final_factors if final else self.linear.factors
+            factors = self.linear.final_factors if kind == self.kind else self.linear.factors
+            if kind != linear[-1]:
+                factors = factors[:1]
             stages.append(
                 LinearStage(
                     kind,

@@ -75,7 +75,9 @@ def test_the_estimate_is_near_the_peak_of_a_process(tmp_path: Path) -> None:
         f"from stn3d.cli import main; assert main({arguments!r}) == 0\n"
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf8"
+    )
     peak_gb = int(told.stdout.split()[-1]) / 2**20
     memory = json.loads((tmp_path / "out" / "metrics.json").read_text())["memory"]
     assert memory["note"] is None

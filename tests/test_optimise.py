@@ -127,7 +127,7 @@ def test_a_dense_stage_recovers_a_smooth_diffeomorphism(ndim: int, similarity: S
     before = known.error_mm(identity)
     found = run(known.pair, identity, DenseStage(similarity, (4, 2, 1), (100, 100, 60)))
     assert before > 0.7
-    assert known.error_mm(found) < 0.35  # measured at most 0.31, by mse in 3D
+    assert known.error_mm(found) < 0.3
     assert float(jacobian_determinant(found, grid).min()) > 0.2
 
 

@@ -42,14 +42,14 @@ class DenseStage:
         divergence_weight: how much of the gradient of its divergence the field gains at each step:
             tissue changes its shape more easily than its volume. At most about 1/6.
         tolerance: a level ends when the mean loss of ``window`` iterations is less than this share
-            below that of the ``window`` before, or when none of them is the best so far.
+            below that of the ``window`` before.
         window: see tolerance.
         margin_mm: how far the field reaches around the fixed image.
     """
 
     similarity: Similarity = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
-    iterations: tuple[int, ...] = (40, 40, 20, 8)
+    iterations: tuple[int, ...] = (30, 30, 15, 7)
     radius_vox: float = 2.0
     step_vox: float = 0.75
     step_quantile: float = 0.999
@@ -66,10 +66,8 @@ class DenseStage:
         return "dense"
 
     def converged(self, losses: list[float]) -> bool:
-        """Whether the latest losses stand still, or the best one lies a window back."""
+        """Whether the latest losses stand still."""
         n = self.window
-        if len(losses) > n and min(losses[:-n]) <= min(losses[-n:]):
-            return True
         if len(losses) < 2 * n:
             return False
         before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n

@@ -94,7 +94,7 @@ class LinearStage:
             count += 1
             return unit * value, unit * first_step_mm * gradient.numpy()
 
-        options = {"maxiter": self.iterations, "ftol": self.tolerance, "gtol": 0.0}
+        options = {"maxiter": self.iterations, "ftol": self.tolerance, "gtol": 0.0, "maxls": 10}
         x0 = np.zeros(len(start))
         result = minimize(evaluated, x0, jac=True, method="L-BFGS-B", options=options)
         return start + first_step_mm * torch.from_numpy(result.x)
