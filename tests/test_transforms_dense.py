@@ -171,34 +171,6 @@ def test_inverting_a_batch_equals_a_loop(d: int) -> None:
 # -- trimming -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("d", DIMS)
-@pytest.mark.parametrize("seed", range(6))
-def test_a_trimmed_field_moves_every_point_as_before(d: int, seed: int) -> None:
-    grid = oblique(d, (12, 11, 10)[:d])
-    ends = (uniform(0, 1, d, 2, seed=seed) * torch.tensor(grid.shape)[:, None]).long().sort().values
-    part = (..., *[slice(int(a), int(b) + 1) for a, b in ends])  # it touches faces, or does not
-    field = torch.zeros(2, d, *grid.shape, dtype=torch.float64)
-    field[part] = random(*field[part].shape, seed=seed)
-    whole = DisplacementField(field, grid)
-    trimmed = whole.trimmed()
-    expected = [
-        min(int(b) + 2, n) - max(int(a) - 1, 0) for (a, b), n in zip(ends, grid.shape, strict=True)
-    ]
-    assert trimmed.grid.shape == tuple(expected)
-    unit = uniform(-0.2, 1.2, 2, 4000, d, seed=seed)  # in all voxels, at their faces and beyond
-    points = apply_matrix(grid.world_from_index, unit * torch.tensor(grid.shape) - 0.5)
-    torch.testing.assert_close(trimmed(points), whole(points), rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("d", DIMS)
-def test_a_field_that_moves_nothing_can_be_trimmed(d: int) -> None:
-    grid = oblique(d)
-    trimmed = DisplacementField(torch.zeros(1, d, *grid.shape), grid).trimmed()
-    assert trimmed.grid.num_voxels <= 2**d
-    points = between(grid)
-    assert torch.equal(trimmed(points), points)
-
-
 # -- exponential ----------------------------------------------------------------------------------
 
 

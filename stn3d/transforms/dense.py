@@ -94,27 +94,6 @@ class DisplacementField(Transform):
         )
         return DisplacementField(in_mm(w, self.grid), grid), residual_mm
 
-    def trimmed(self) -> DisplacementField:
-        """The same transform on the smallest part of the grid that can hold it.
-
-        Only zeros are cut off, and one layer of them stays, so no point is moved otherwise.
-        """
-        field = self.displacement_mm
-        ends = [_extent(field, axis) for axis in range(2, field.ndim)]
-        part = field[(slice(None), slice(None), *[slice(*pair) for pair in ends])]
-        grid = self.grid.cropped([a for a, _ in ends], [b for _, b in ends])
-        return DisplacementField(part.contiguous(), grid)
-
-
-def _extent(field: Tensor, axis: int) -> tuple[int, int]:
-    """From where up to where planes are not zero, with one plane more at both ends if it exists."""
-    size = field.shape[axis]
-    used = [
-        next((k for k in order if bool(field.select(axis, k).any())), 0)
-        for order in (range(size), reversed(range(size)))
-    ]
-    return max(used[0] - 1, 0), min(used[1] + 2, size)
-
 
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacements of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
