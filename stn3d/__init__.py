@@ -1,22 +1,23 @@
 """stn3d: spatial transformers for volumes; register 2D and 3D medical images."""
 
-import stn3d.openmp  # noqa: F401  isort: skip (before torch)
+from stn3d.startup import starting
 
-from stn3d.apply import apply
-from stn3d.errors import InputError
-from stn3d.grid import Grid
-from stn3d.io import Image, read_image, read_transform, write_image, write_transform
-from stn3d.register import register
-from stn3d.registration import Registration
-from stn3d.transforms import (
-    Affine,
-    Chain,
-    DisplacementField,
-    Rigid,
-    Similarity,
-    Transform,
-    VelocityField,
-)
+with starting():
+    from stn3d.apply import apply
+    from stn3d.errors import InputError
+    from stn3d.grid import Grid
+    from stn3d.io import Image, read_image, read_transform, write_image, write_transform
+    from stn3d.register import register
+    from stn3d.registration import Registration
+    from stn3d.transforms import (
+        Affine,
+        Chain,
+        DisplacementField,
+        Rigid,
+        Similarity,
+        Transform,
+        VelocityField,
+    )
 
 __version__ = "0.1.0"
 

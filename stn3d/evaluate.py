@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.errors import InputError
@@ -58,6 +61,7 @@ class Case:
     fixed_mask: Image | None = None
     true_transform: Transform | None = None
 
+    @cached_property
     def region(self) -> Tensor:
         """``fixed.grid.shape`` bool: the mask, the labels, or the fixed image's foreground.
 
@@ -69,7 +73,7 @@ class Case:
             return self.fixed_labels.values[0, 0] > 0
         values = self.fixed.values[0, 0]
         few = values.flatten()[:: max(1, values.numel() // 250_000)]
-        low, high = torch.quantile(few, torch.tensor([0.005, 0.995]).to(few)).tolist()
+        low, high = np.quantile(few.numpy(), [0.005, 0.995]).tolist()
         return values > low + 0.02 * (high - low)
 
 
@@ -149,7 +153,7 @@ def evaluate(
         ``hd95_mm``, ``labels``, ``tre_mm``, ``error_mm``, ``inverse_mm``. What cannot be measured
         is None.
     """
-    grid, region = case.fixed.grid, case.region()
+    grid, region = case.fixed.grid, case.region
     if moved is None:
         moved = warp_image(case.moving.values, case.moving.grid, transform, grid)
     figures: dict[str, Any] = {"overlap_pct": 100 * overlap(case.moving.grid, transform, grid)}
@@ -164,21 +168,21 @@ def evaluate(
     if case.true_transform is not None:
         figures["error_mm"] = error_mm(transform, case.true_transform, grid, region)
     if inverse is not None:
-        points_mm = _some_points_mm(grid, torch.from_numpy(eroded(region.numpy())))
+        points_mm = _some_points_mm(grid, eroded(region.numpy()))
         figures["inverse_mm"] = inverse_error_mm(transform, inverse, points_mm)
     return {key: _plain(value) for key, value in figures.items()}
 
 
-def _some_points_mm(grid: Grid, mask: Tensor, count: int = 100_000) -> Tensor:
+def _some_points_mm(grid: Grid, mask: NDArray[np.bool_], count: int = 100_000) -> Tensor:
     """``(N, d)`` voxel centres of a mask, evenly chosen: all, or ``count`` and a few more."""
     step = max(1, int(mask.sum()) // count)
     chosen, seen = [], 0
     for rows in grid.slabs():
-        index = mask[rows].nonzero()
-        seen, first = seen + len(index), -seen % step
-        index[:, 0] += rows.start
-        chosen.append(index[first::step].double())
-    return apply_matrix(grid.world_from_index, torch.cat(chosen))
+        here = np.flatnonzero(mask[rows])
+        seen, first = seen + len(here), -seen % step
+        chosen.append(here[first::step] + rows.start * mask[0].size)
+    index = np.stack(np.unravel_index(np.concatenate(chosen), grid.shape), axis=-1)
+    return apply_matrix(grid.world_from_index, torch.from_numpy(index).double())
 
 
 def _label_figures(fixed: Image, moving: Image, transform: Transform) -> dict[str, Any]:

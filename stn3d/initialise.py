@@ -19,7 +19,7 @@ from torch import Tensor
 from stn3d.grid import homogeneous
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
-from stn3d.pair import Pair, Scan, dissimilarity
+from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import overlap
 
@@ -53,7 +53,9 @@ def initial_candidates(
     few steps of the rigid stage on the coarse grid, before the last word: a good guess need not be
     the one that scores best where it stands. Of those that then score alike the plainest is taken.
     """
-    spacing = max(pair.finest_mm, max(pair.fixed.grid.size_mm) / 24)
+    # At least 24 voxels along the longest axis, on a level that the stages use too.
+    doublings = math.log2(max(pair.fixed.grid.size_mm) / 24 / pair.finest_mm)
+    spacing = pair.finest_mm * 2 ** max(0, math.floor(doublings))
     fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
     guesses: list[tuple[str, Linear]] = []
     if method in ("auto", "header"):
@@ -72,12 +74,13 @@ def initial_candidates(
 
     # Over the same voxels for every guess: else one that turns empty corners out of sight gains.
     wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
+    dissimilarity = Dissimilarity(fixed, wide, similarity)
+    to_world, from_world = fixed.grid.world_from_index, wide.grid.index_from_world
 
     def scored(name: str, transform: Transform) -> Candidate:
         assert isinstance(transform, Linear)
         shared = overlap(moving.grid, transform, fixed.grid)
-        matrix = wide.grid.index_from_world @ transform.matrix @ fixed.grid.world_from_index
-        loss = float(dissimilarity(fixed, wide, matrix, similarity))
+        loss = float(dissimilarity(from_world @ transform.matrix @ to_world))
         return Candidate(name, transform, loss, shared)
 
     candidates = [scored(name, guess) for name, guess in guesses]

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.losses.similarity import lncc, mse, ncc
-from stn3d.transforms import Transform
+from stn3d.kernels import Region
+from stn3d.losses.similarity import lncc, variance
+from stn3d.transforms import Linear, Transform
 from stn3d.warp import jacobian_determinant
 
 Array: TypeAlias = "Tensor | NDArray[Any]"
@@ -197,7 +198,9 @@ def jacobian_figures(
     inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
     if not inner.any():
         return dict.fromkeys(("folding_pct", "sd_log_jac", "min_jac", "max_jac"), math.nan)
-    det = torch.from_numpy(jacobian_determinant(transform, grid).cpu().numpy()[inner])
+    found = jacobian_determinant(transform, grid).cpu()
+    one = isinstance(transform, Linear)  # then one voxel tells of all
+    det = found.flatten()[:1] if one else torch.from_numpy(found.numpy()[inner])
     shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
     logs = det.double().add_(shift).clamp_(low, high).log_()
     return {
@@ -226,14 +229,53 @@ def image_figures(
         a window around each voxel, 0 to 1: one minus the loss `lncc`) and ``rms_difference`` (in
         the images' units).
     """
-    a, b = _image(fixed, grid), _image(moved, grid)
-    weight = None if mask is None else _image(mask, grid)
-    local = lncc(a, b, weight, radius_mm=radius_mm, spacing_mm=grid.spacing_mm)
+    a, b, counted = _image(fixed, grid), _image(moved, grid), _mask(mask, grid)
+    partly = None if mask is None or _array(mask).dtype == bool else _image(mask, grid)
+    means, covariance = _moments(a, b, partly, counted)
+    variances = _variance(a, partly, counted), _variance(b, partly, counted)
+    local = lncc(
+        a,
+        b,
+        None if mask is None else _image(mask, grid),
+        radius_mm=radius_mm,
+        spacing_mm=grid.spacing_mm,
+        variances=variances,
+        windows=Region.of(torch.from_numpy(counted)),
+    )
+    (aa, ab), (_, bb) = covariance
     return {
-        "correlation": 1 - float(ncc(a, b, weight)),
+        "correlation": ab / math.sqrt(aa * bb) if aa * bb > 0 else 0.0,
         "local_correlation": 1 - float(local),
-        "rms_difference": math.sqrt(float(mse(a, b, weight))),
+        "rms_difference": math.sqrt(max(aa - 2 * ab + bb, 0.0) + (means[0] - means[1]) ** 2),
     }
+
+
+def _moments(
+    a: Tensor, b: Tensor, weight: Tensor | None, counted: NDArray[np.bool_]
+) -> tuple[list[float], list[list[float]]]:
+    """Means and covariance of two images in 64 bits, plane by plane for the sake of memory."""
+    first = np.unravel_index(counted.argmax(), counted.shape)
+    images = [image[0, 0].numpy() for image in (a, b)]
+    origin = np.array([0.0, *[float(image[first]) for image in images]])  # so that constants give 0
+    total = np.zeros((3, 3))
+    for plane, here in enumerate(counted):
+        columns = np.ones((3, np.count_nonzero(here)))
+        for column, image, zero in zip(columns[1:], images, origin[1:], strict=True):
+            np.subtract(image[plane][here], zero, out=column, dtype=np.float64)
+        weights = 1.0 if weight is None else weight[0, 0, plane].numpy()[here]
+        total += (weights * columns) @ columns.T
+    total /= max(total[0, 0], 1e-12)
+    shift = total[0, 1:]
+    return (shift + origin[1:]).tolist(), (total[1:, 1:] - np.outer(shift, shift)).tolist()
+
+
+def _variance(image: Tensor, weight: Tensor | None, counted: NDArray[np.bool_]) -> float:
+    """An image's variance; what weighs nothing would cost time."""
+
+    def seen(values: Tensor) -> Tensor:
+        return torch.from_numpy(values[0, 0].numpy()[counted])[None, None]
+
+    return variance(seen(image), None if weight is None else seen(weight))
 
 
 def _array(values: Array) -> NDArray[Any]:
@@ -258,7 +300,10 @@ def _image(values: Array, grid: Grid) -> Tensor:
 
 def _mask(mask: Array | None, grid: Grid) -> NDArray[np.bool_]:
     """Which voxels count."""
-    return np.ones(grid.shape, bool) if mask is None else _on_grid(mask, grid) > 0
+    if mask is None:
+        return np.ones(grid.shape, bool)
+    values = _on_grid(mask, grid)
+    return values if values.dtype == bool else values > 0
 
 
 def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -137,13 +137,8 @@ def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return ((values - float(low)) / span).clamp(0, 1.25)
 
 
-def dissimilarity(
-    fixed: Scan,
-    moving: Scan,
-    moving_from_fixed_index: Tensor,
-    similarity: Similarity,
-    radius_vox: float = 2.0,
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Dissimilarity:
     """The loss between the fixed scan and the moving scan read through a matrix.
 
     Voxels outside either image or mask do not count; towards the faces of the moving image their
@@ -152,69 +147,103 @@ def dissimilarity(
     Args:
         fixed: the fixed scan.
         moving: the moving scan, on a grid of its own.
-        moving_from_fixed_index: ``(d + 1, d + 1)`` homogeneous, float64.
         similarity: which loss.
         radius_vox: half the window of the local correlation, in voxels.
-
-    Returns:
-        A scalar; differentiable once in the matrix.
     """
-    matrix = moving_from_fixed_index.detach()
-    still = torch.zeros(1, fixed.grid.ndim, *fixed.grid.shape).to(fixed.image)
-    windows = reached = None
-    if similarity == "lncc":
-        windows, reached = fixed.windows(radius_vox)
-    out = kernels.buffers(moving.image, still)
-    moved, slopes, inside = kernels.warp(moving.image, matrix, still, reached, out)
-    weight, seen = fixed.mask, None
-    if moving.mask is not None:
-        seen = kernels.warp(moving.mask, matrix, still, reached)
-    factors = [
-        w for w in (fixed.mask, inside, None if seen is None else seen.moved) if w is not None
-    ]
-    weight = math.prod(factors[1:], start=factors[0]) if factors else None
-    if not moving_from_fixed_index.requires_grad:
-        return unlikeness(fixed, moving, moved, weight, similarity, radius_vox, windows)
-    moved = moved.requires_grad_()
-    pulls = inside is not None or seen is not None
-    inputs = [moved, weight.requires_grad_()] if pulls and weight is not None else [moved]
-    with torch.enable_grad():
-        loss = unlikeness(fixed, moving, moved, weight, similarity, radius_vox, windows)
-    by_moved, *by_weight = torch.autograd.grad(loss, inputs)
-    slope = _by_matrix((by_moved[:, :, None] * slopes).sum(dim=(0, 1)), matrix)
-    if by_weight:
-        by_seen = by_weight[0] if fixed.mask is None else by_weight[0] * fixed.mask
-        if seen is not None:
-            pull = by_seen if inside is None else by_seen * inside
-            slope += _by_matrix((pull[:, :, None] * seen.slopes).sum(dim=(0, 1)), matrix)
-            by_seen = by_seen * seen.moved
-        if inside is not None:
-            slope += _coverage_slope(by_seen[0, 0], inside[0, 0], matrix, moving.grid)
-    linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()
-    return loss.detach() + linear.to(loss)
+
+    fixed: Scan
+    moving: Scan
+    similarity: Similarity
+    radius_vox: float = 2.0
+
+    def __call__(self, moving_from_fixed_index: Tensor) -> Tensor:
+        """A scalar, differentiable once in the matrix ``(d + 1, d + 1)``: homogeneous, float64."""
+        matrix, wanted = moving_from_fixed_index.detach(), moving_from_fixed_index.requires_grad
+        read = kernels.warp(self._layers, matrix, self._still, self._windows[1], self._scratch)
+        inputs = [
+            t.detach().requires_grad_(wanted) for t in (read.moved, read.coverage) if t is not None
+        ]
+        with torch.set_grad_enabled(wanted):
+            loss = self._loss(*inputs)
+        if not wanted:
+            return loss
+        by_layers, *rest = torch.autograd.grad(loss, inputs)
+        slope = _by_matrix(by_layers, read.slopes, matrix)
+        if read.coverage is not None:
+            slope += _coverage_slope(rest[0], read.coverage, matrix, self.moving.grid.shape)
+        linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()
+        return loss.detach() + linear.to(loss)
+
+    def _loss(self, layers: Tensor, coverage: Tensor | None = None) -> Tensor:
+        moved, seen = layers, None
+        if self.moving.mask is not None:
+            moved, seen = layers[:, :-1], layers[:, -1:]
+        weights = [w for w in (self.fixed.mask, coverage, seen) if w is not None]
+        weight = math.prod(weights[1:], start=weights[0]) if weights else None
+        rest = self.similarity, self.radius_vox, self._windows[0]
+        return unlikeness(self.fixed, self.moving, moved, weight, *rest)
+
+    @cached_property
+    def _layers(self) -> Tensor:
+        """The moving image, and its mask for a last channel if there is one."""
+        image, mask = self.moving.image, self.moving.mask
+        return image if mask is None else torch.cat([image, mask.to(image)], dim=1)
+
+    @cached_property
+    def _windows(self) -> tuple[kernels.Region | None, kernels.Region | None]:
+        """The centres of the windows that count, and the voxels in them; None for all."""
+        return self.fixed.windows(self.radius_vox) if self.similarity == "lncc" else (None, None)
+
+    @cached_property
+    def _still(self) -> Tensor:
+        """No displacement."""
+        return torch.zeros(1, self.fixed.grid.ndim, *self.fixed.grid.shape).to(self.fixed.image)
+
+    @cached_property
+    def _scratch(self) -> kernels.Buffers:
+        return kernels.buffers(self._layers, self._still)
 
 
-def _by_matrix(by_index: Tensor, matrix: Tensor) -> Tensor:
-    """Derivatives by a matrix ``(d, d + 1)`` from those by the voxels it maps, ``(d, *shape)``."""
-    d, *shape = by_index.shape
-    columns = [by_index.sum(dim=tuple(range(1, d + 1)), dtype=torch.float64)]
-    for axis, n in enumerate(shape):
-        others = [a + 1 for a in range(d) if a != axis]
-        along = torch.arange(n, dtype=torch.float64, device=by_index.device)
-        columns.append(by_index.sum(dim=others, dtype=torch.float64) @ along)
-    table = torch.stack(columns[1:] + columns[:1], dim=1).cpu()
+def _by_matrix(by_values: Tensor, slopes: Tensor, matrix: Tensor) -> Tensor:
+    """Derivatives by a matrix ``(d, d + 1)`` from those by the values read through it.
+
+    Args:
+        by_values: ``(1, C, *shape)``.
+        slopes: ``(1, C, d, *shape)`` of the values by the voxels' indices; overwritten.
+        matrix: ``(d + 1, d + 1)``.
+    """
+    rows = slopes.mul_(by_values[:, :, None])[0]
+    rows = (rows[0] if len(rows) == 1 else rows.sum(dim=0)).double()
+    columns = []
+    for n in reversed(rows.shape[1:]):
+        along = torch.arange(n, dtype=torch.float64, device=rows.device)
+        columns.append((rows @ along).reshape(len(rows), -1).sum(dim=1))
+        rows = rows.sum(dim=-1)
+    table = torch.stack([*reversed(columns), rows], dim=1).cpu()
     return torch.linalg.solve(matrix[:-1, :-1].T, table)
 
 
-def _coverage_slope(by_coverage: Tensor, inside: Tensor, matrix: Tensor, grid: Grid) -> Tensor:
-    """``(d, d + 1)`` derivatives by a matrix from those by the coverage, where that is below 1."""
-    index = ((inside < 1) & (by_coverage != 0)).nonzero()
-    with torch.enable_grad():
-        held = matrix.clone().requires_grad_()
-        points = apply_matrix(held, index.double().cpu())
-        covered = kernels.coverage(points, grid.shape)
-    weights = by_coverage[tuple(index.T)].double().cpu()
-    return torch.autograd.grad(covered, held, weights)[0][:-1]
+def _coverage_slope(
+    by_coverage: Tensor, coverage: Tensor, matrix: Tensor, shape: Sequence[int]
+) -> Tensor:
+    """Derivatives by a matrix ``(d, d + 1)`` from those by the coverage, see `kernels.coverage`.
+
+    Args:
+        by_coverage: ``(1, 1, *fixed)``.
+        coverage: the same.
+        matrix: ``(d + 1, d + 1)``.
+        shape: of the image that is read.
+    """
+    share = torch.where(coverage < 1, by_coverage * coverage, 0)[0, 0]
+    voxels = share.nonzero()
+    share, index = share[voxels.unbind(1)].double().cpu(), voxels.double().cpu()
+    points = apply_matrix(matrix, index)
+    top = torch.tensor(shape).to(points) - 1
+    depth = torch.minimum(points, top - points) + 0.5
+    fades = (depth > 0) & (depth < 1) & (top > 0)
+    inwards = torch.where(points < top / 2, 1.0, -1.0)
+    by_points = torch.where(fades, share[:, None] * inwards / depth, 0)
+    return by_points.T @ F.pad(index, [0, 1], value=1.0)
 
 
 def unlikeness(

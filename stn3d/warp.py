@@ -11,27 +11,37 @@ from collections.abc import Iterable
 from itertools import chain as joined
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid, apply_matrix, homogeneous
+from stn3d.grid import Grid
 from stn3d.sampler import Interpolation, inside, sample
-from stn3d.transforms import Chain, DisplacementField, Transform, VelocityField, chain
+from stn3d.transforms import Affine, Chain, DisplacementField, Transform, VelocityField, chain
 from stn3d.transforms.dense import in_voxels
 from stn3d.transforms.linear import Linear
 
 
-def _moving_index(
-    moving_grid: Grid,
-    fixed_grid: Grid,
-    transform: Transform,
-    rows: slice,
-    device: torch.device,
-) -> Tensor:
-    """Where the fixed voxels of some rows fall, in indices of the moving grid, float64."""
-    points = transform.forward(fixed_grid.points_mm(rows, device=device))
-    return apply_matrix(moving_grid.index_from_world, points)
+def _index_path(moving_grid: Grid, fixed_grid: Grid, transform: Transform) -> Transform:
+    """A transform from indices of the fixed grid to indices of the moving grid."""
+    world = Affine.from_matrix(fixed_grid.world_from_index)
+    return chain(world, transform, Affine.from_matrix(moving_grid.index_from_world))
+
+
+def _as_resampling(
+    path: Transform, device: torch.device
+) -> tuple[Tensor, kernels.Moves | None] | None:
+    """What `_index_path` gives, as `kernels.resample` takes it, if there is at most one field."""
+    parts = path.transforms if isinstance(path, Chain) else (path,)
+    matrices = [part.matrix.cpu() for part in parts if isinstance(part, Linear)]
+    fields = [field for part in parts if (field := _field(part)) is not None]
+    batched = any(matrix.ndim > 2 for matrix in matrices)
+    if len(matrices) + len(fields) < len(parts) or len(fields) > 1 or batched:
+        return None
+    if not fields:
+        return matrices[0], None
+    field, (first, last) = fields[0], matrices
+    vectors = field.displacement_mm.to(device)
+    return last @ first, kernels.Moves(vectors, field.grid.index_from_world @ first, last[:-1, :-1])
 
 
 def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
@@ -69,10 +79,15 @@ def warp_image(
     Returns:
         ``(1, C, *fixed_grid.shape)`` in the image's dtype; differentiable.
     """
+    path = _index_path(moving_grid, fixed_grid, transform)
+    plain = _as_resampling(path, image.device) if interpolation == "linear" else None
+    if plain is not None:
+        matrix, moves = plain
+        return kernels.resample(image, matrix, fixed_grid.shape, moves, outside_value)
     slabs = (
         sample(
             image,
-            _moving_index(moving_grid, fixed_grid, transform, rows, image.device)[None],
+            path.forward(fixed_grid.points_index(rows, device=image.device))[None],
             interpolation,
             outside_value,
         )
@@ -104,9 +119,9 @@ def warp_labels(
     if not smooth:
         return warp_image(labels, moving_grid, transform, fixed_grid, "nearest")
     values = torch.unique(labels)
-    slabs = []
+    path, slabs = _index_path(moving_grid, fixed_grid, transform), []
     for rows in fixed_grid.slabs():
-        index = _moving_index(moving_grid, fixed_grid, transform, rows, labels.device)[None]
+        index = path.forward(fixed_grid.points_index(rows, device=labels.device))[None]
         beyond = ~inside(index, moving_grid.shape)[:, None]
         best = torch.where(beyond, 1.0, -1.0)
         label = torch.zeros_like(beyond, dtype=labels.dtype)
@@ -133,13 +148,10 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
         ``(1, C, *target.shape)``; beyond the image 0.
     """
     ratios = [t / s for s, t in zip(grid.spacing_mm, target.spacing_mm, strict=True)]
-    smooth = kernels.gaussian_smooth(image, [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios])
-    index_from_target = grid.index_from_world @ target.world_from_index
-    slabs = (
-        sample(smooth, apply_matrix(index_from_target, target.points_index(rows))[None].to(image))
-        for rows in target.slabs()
-    )
-    return _stacked(slabs, target.shape[0])
+    sigmas = [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios]
+    if max(sigmas) > 0:
+        image = kernels.gaussian_smooth(image, sigmas)
+    return kernels.resample(image, grid.index_from_world @ target.world_from_index, target.shape)
 
 
 def overlap(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
@@ -150,9 +162,9 @@ def overlap(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
     step = (fixed_grid.num_voxels / 250_000) ** (1 / fixed_grid.ndim)
     if step > 1:
         fixed_grid = fixed_grid.resampled([step * s for s in fixed_grid.spacing_mm])
-    count = 0
+    path, count = _index_path(moving_grid, fixed_grid, transform), 0
     for rows in fixed_grid.slabs():
-        index = _moving_index(moving_grid, fixed_grid, transform, rows, torch.device("cpu"))
+        index = path.forward(fixed_grid.points_index(rows))
         count += int(inside(index, moving_grid.shape).sum())
     return count / fixed_grid.num_voxels
 
@@ -165,11 +177,13 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     """
     parts = transform.transforms if isinstance(transform, Chain) else (transform,)
     factor = torch.ones(())
-    if isinstance(parts[-1], Linear) and len(parts) > 1 and min(grid.shape) > 1:
+    if isinstance(parts[-1], Linear) and min(grid.shape) > 1:
         # What is linear at the end scales every difference of what comes before alike.
         factor = torch.linalg.det(parts[-1].jacobian(grid.centre_mm)).float()
-        transform = chain(*parts[:-1])
-    slabs = (_determinants(transform, grid, rows) for rows in grid.slabs())
+        parts = parts[:-1]
+    if not parts:
+        return factor.repeat(grid.shape)
+    slabs = (_determinants(chain(*parts), grid, rows) for rows in grid.slabs())
     det = _stacked(slabs, grid.shape[0], axis=0)
     return det.mul_(factor.to(det))
 
@@ -178,8 +192,12 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
     """`jacobian_determinant` of some rows; a plane more on either side serves the differences."""
     start, stop = max(rows.start - 1, 0), min(rows.stop + 1, grid.shape[0])
     part = grid.cropped([start] + [0] * (grid.ndim - 1), [stop, *grid.shape[1:]])
-    moves = _moves_of_field(transform, part)
-    if moves is None:
+    field = _field(transform)
+    if field is not None:
+        field_from_part = field.grid.index_from_world @ part.world_from_index
+        vectors = field.displacement_mm.float()
+        moves = kernels.resample(vectors, field_from_part, part.shape)
+    else:
         # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
         points = part.points_mm()
         moves = (transform.forward(points) - points).float().movedim(-1, 0)[None]
@@ -187,21 +205,9 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
     return det[rows.start - start : rows.stop - start]
 
 
-def _moves_of_field(transform: Transform, grid: Grid) -> Tensor | None:
-    """A field's vectors ``(1, d, *shape)`` at a grid's voxels; None for what is no field."""
+def _field(transform: Transform) -> DisplacementField | None:
+    """A field that is no batch of several; None for what is none."""
     field = transform.displacement if isinstance(transform, VelocityField) else transform
-    if not isinstance(field, DisplacementField) or len(field.displacement_mm) > 1:
-        return None
-    field_from_grid = field.grid.index_from_world @ grid.world_from_index
-    start = field_from_grid[:-1, -1].round()
-    far = torch.tensor([*grid.shape, 1.0]).double()
-    gap = field_from_grid[:-1] - homogeneous(torch.eye(grid.ndim).double(), start)[:-1]
-    if float((gap.abs() @ far).max()) > 1e-4:
-        index = apply_matrix(field_from_grid, grid.points_index(dtype=torch.float32))
-        return sample(field.displacement_mm.float(), index[None].to(field.displacement_mm.device))
-    pads = [
-        (-int(a), int(a) + n - m)
-        for a, n, m in zip(start, grid.shape, field.grid.shape, strict=True)
-    ]
-    # Beyond its grid a field is zero; a negative pad cuts off.
-    return F.pad(field.displacement_mm.float(), [p for pair in reversed(pads) for p in pair])
+    return (
+        field if isinstance(field, DisplacementField) and len(field.displacement_mm) == 1 else None
+    )

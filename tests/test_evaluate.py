@@ -94,15 +94,15 @@ def test_the_region_is_the_mask_or_else_the_labels_or_else_the_foreground() -> N
         return read((values, known.fixed_grid))
 
     case = case_of(known)
-    foreground = case.region()
+    foreground = case.region
     inner = known.anatomy.body(known.truth(known.fixed_grid.points_mm())) < 0.9
     outer = known.anatomy.body(known.truth(known.fixed_grid.points_mm())) > 1.5
     assert float(foreground[inner].float().mean()) > 0.97
     assert not bool(foreground[outer].any())
     labelled = dataclasses.replace(case, fixed_labels=half(10, read_labels))
     masked = dataclasses.replace(labelled, fixed_mask=half(30, read_mask))
-    assert int(labelled.region().sum()) == 26 * 36
-    assert int(masked.region().sum()) == 6 * 36
+    assert int(labelled.region.sum()) == 26 * 36
+    assert int(masked.region.sum()) == 6 * 36
 
 
 def test_a_background_of_any_brightness_is_no_foreground() -> None:
@@ -112,7 +112,7 @@ def test_a_background_of_any_brightness_is_no_foreground() -> None:
         one_hole = known.fixed.clone()
         one_hole[0, 0, 0, 0, 0] = -1  # a single voxel below the background changes nothing else
         other = read_image((factor * one_hole + offset, known.fixed_grid))
-        differ = dataclasses.replace(case, fixed=other).region() != case.region()
+        differ = dataclasses.replace(case, fixed=other).region != case.region
         assert float(differ.float().mean()) < 5e-3  # rounding
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -157,6 +158,87 @@ def test_warp_is_the_reference(shape: tuple[int, ...], dtype: torch.dtype) -> No
     expected = reference.warp(image, matrix, displacement)
     for mine, its in zip(actual, expected, strict=True):
         torch.testing.assert_close(mine, its, **close)
+
+
+Rows = Literal["shifted", "straight", "askew"]
+"""Rows of the wanted grid on the image's voxels, along its last axis, or leaning."""
+
+
+def resampling(
+    shape: tuple[int, ...], dtype: torch.dtype, moved: bool, rows: Rows
+) -> tuple[Tensor, Tensor, tuple[int, ...], kernels.Moves | None]:
+    """An image, a matrix, a wanted shape and a field."""
+    d = len(shape)
+    matrix, own = torch.eye(d + 1).double(), torch.eye(d + 1).double()
+    wide = torch.tensor(shape) > 1
+    matrix[:d, -1], own[:d, -1] = (wide * torch.tensor(by[:d]) for by in ([-1, 2, 1], [1, -2, 0]))
+    if rows != "shifted":
+        matrix[:d] += random(d, d + 1, scale=0.1)
+        own[:d] += random(d, d + 1, seed=1, scale=0.1)
+    if rows == "straight":
+        matrix[: d - 1, d - 1], own[: d - 1, d - 1] = 1e-17, 0
+    image = strided(random(1, 2, *shape)).to(dtype)
+    vectors = strided(random(1, d, *[n + (n > 1) for n in shape], seed=2)).to(dtype)
+    linear = torch.eye(d).double() + random(d, d, seed=3, scale=0.2)
+    moves = kernels.Moves(vectors, own, linear) if moved else None
+    return image, matrix, tuple(n + 2 * (n > 1) for n in shape), moves
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("rows", get_args(Rows))
+@pytest.mark.parametrize("outside", [0.0, -7.5])
+def test_resample_is_the_reference(
+    shape: tuple[int, ...], dtype: torch.dtype, moved: bool, rows: Rows, outside: float
+) -> None:
+    case = resampling(shape, dtype, moved, rows)
+    close = {"rtol": 1e-4, "atol": 2e-5} if dtype == torch.float32 else {}
+    actual = kernels.resample(*case, outside)
+    expected = reference.resample(*case, outside)
+    torch.testing.assert_close(actual, expected, **close)
+    assert 0 < int((expected == outside).sum()) < expected.numel()
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2])
+def test_resample_has_the_right_gradients(shape: tuple[int, ...]) -> None:
+    image, matrix, wanted, moves = resampling(shape, torch.float64, True, "askew")
+    assert moves is not None
+    assert gradcheck(
+        lambda i, m, v: kernels.resample(i, m, wanted, moves._replace(vectors=v)),
+        [x.requires_grad_() for x in (image, matrix, moves.vectors)],
+        fast_mode=True,
+    )
+    for rows in get_args(Rows):
+        image, *others = resampling(shape, torch.float64, False, rows)
+        assert_alike(
+            lambda i, o=others: kernels.resample(i, *o),
+            lambda i, o=others: reference.resample(i, *o),
+            [image.requires_grad_()],
+        )
+
+
+def test_resample_keeps_the_precision_of_coordinates() -> None:
+    """A float32 index has no digits left for a hundred-thousandth of a voxel at number 3000."""
+    image = torch.zeros(1, 1, 2, 4000)
+    image[..., 1::2] = 1
+    matrix = torch.eye(3).double()
+    matrix[1, 1], matrix[1, 2] = 1 / 64, 3000 + 1e-5
+    row = kernels.resample(image, matrix, (2, 64))[0, 0, 0]
+    expected = torch.arange(64).double() / 64 + 1e-5
+    torch.testing.assert_close(row.double(), expected, rtol=0, atol=1e-7)
+
+
+def test_resample_reads_nothing_where_there_is_nothing() -> None:
+    image = torch.full((1, 1, 4, 4, 4), math.nan)
+    vectors = torch.full((1, 3, 2, 2, 2), math.nan)
+    far = torch.eye(4).double()
+    far[:3, 3] = 1e18
+    matrix = 1.5 * torch.eye(4).double()
+    matrix[3, 3], matrix[:3, 3] = 1, 9
+    for own in (far, matrix):
+        moves = kernels.Moves(vectors, own, torch.eye(3).double())
+        assert (kernels.resample(image, matrix, (3, 3, 3), moves, 2.0) == 2).all()
 
 
 # -- fields ---------------------------------------------------------------------------------------
@@ -367,6 +449,12 @@ def everything() -> list[Tensor]:
         *slopes,
         kernels.gaussian_smooth(plain, (1.0, 1.0, 1.0)),
         *kernels.warp(image[:1].detach(), torch.eye(4), plain)[:2],
+        kernels.resample(
+            image[:1].detach(),
+            1.1 * torch.eye(4),
+            (30, 20, 10),
+            kernels.Moves(plain[:1], 0.3 * torch.eye(4), torch.eye(3)),
+        ),
         kernels.jacobian_determinant(plain),
         kernels.invert(plain, torch.eye(4), (9, 8, 7), torch.eye(3), 1e-3, 20)[0],
     ]

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stn3d"
 # From the ground floor up. A package named here alone may hold any modules; a package with rooms of
 # its own may hold only those, and its __init__ stands above them.
 ROOMS = (
-    "openmp",
+    "startup",
     "errors",
     "grid",
     "kernels.region",
@@ -61,6 +61,7 @@ ROOMS = (
     "pair",
     "nets",
     "optimise.stage",
+    "optimise.quasi_newton",
     "optimise.linear",
     "optimise.dense",
     "optimise",

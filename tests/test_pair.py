@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.losses.similarity import SIMILARITIES, Similarity
-from stn3d.pair import Pair, Scan, dissimilarity, scaled
+from stn3d.pair import Dissimilarity, Pair, Scan, scaled
 from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS, oblique, random, uniform
 from tests.synthetic import Known, grid_about, known_pair, plain_grid
@@ -112,13 +112,14 @@ def test_a_few_thick_slices_do_not_stop_the_pyramid() -> None:
 def test_the_truth_is_less_unlike_than_a_shift(ndim: int, similarity: Similarity) -> None:
     truth = Affine.identity(ndim)
     known = known_pair(truth, plain_grid(ndim, 30), plain_grid(ndim, 32, 0.8))
+    loss_of = Dissimilarity(known.pair.fixed, known.pair.moving, similarity)
     losses = []
     for shift_mm in (0.0, 0.5, 1.0):
         off = Affine.from_matrix(torch.eye(ndim + 1).double())
         parameters = off.parameters.clone()
         parameters[-1] += shift_mm
         matrix = matrix_of(known, dataclasses.replace(off, parameters=parameters))
-        losses.append(float(dissimilarity(known.pair.fixed, known.pair.moving, matrix, similarity)))
+        losses.append(float(loss_of(matrix)))
     assert losses[0] < losses[1] < losses[2]
 
 
@@ -130,13 +131,13 @@ def test_voxels_outside_masks_do_not_count() -> None:
     spoilt = torch.where(mask > 0, clean, 1.25)
     matrix = torch.eye(3, dtype=torch.float64)
     for similarity in SIMILARITIES:
-        plain = dissimilarity(Scan(clean, grid, mask), Scan(other, grid), matrix, similarity)
-        fixed = dissimilarity(Scan(spoilt, grid, mask), Scan(other, grid), matrix, similarity)
-        moving = dissimilarity(Scan(other, grid), Scan(spoilt, grid, mask), matrix, similarity)
-        back = dissimilarity(Scan(other, grid), Scan(clean, grid, mask), matrix, similarity)
+        plain = Dissimilarity(Scan(clean, grid, mask), Scan(other, grid), similarity)(matrix)
+        fixed = Dissimilarity(Scan(spoilt, grid, mask), Scan(other, grid), similarity)(matrix)
+        moving = Dissimilarity(Scan(other, grid), Scan(spoilt, grid, mask), similarity)(matrix)
+        back = Dissimilarity(Scan(other, grid), Scan(clean, grid, mask), similarity)(matrix)
         assert float(fixed) == pytest.approx(float(plain), abs=1e-5)
         assert float(moving) == pytest.approx(float(back), abs=1e-5)
-        without = dissimilarity(Scan(spoilt, grid), Scan(other, grid), matrix, similarity)
+        without = Dissimilarity(Scan(spoilt, grid), Scan(other, grid), similarity)(matrix)
         assert float(without) != pytest.approx(float(plain), abs=1e-3)
 
 
@@ -145,7 +146,7 @@ def test_voxels_beyond_the_moving_image_do_not_count() -> None:
     image = uniform(0, 1, 1, 1, 16, 16).float()
     half = grid.cropped((0, 0), (8, 16))
     pair = Pair(Scan(image, grid), Scan(image[:, :, :8].contiguous(), half))
-    loss = dissimilarity(pair.fixed, pair.moving, torch.eye(3, dtype=torch.float64), "mse")
+    loss = Dissimilarity(pair.fixed, pair.moving, "mse")(torch.eye(3, dtype=torch.float64))
     assert float(loss) == pytest.approx(0, abs=1e-9)
 
 
@@ -179,9 +180,7 @@ def test_the_slope_by_the_matrix_is_that_of_central_differences(
         scans[role] = Scan(waves(grid, 10 * seed), grid, mask)
     start = tilted(ndim, shift).requires_grad_()
 
-    def loss_at(matrix: Tensor) -> Tensor:
-        return dissimilarity(scans["fixed"], scans["moving"], matrix, similarity, 1.0)
-
+    loss_at = Dissimilarity(scans["fixed"], scans["moving"], similarity, 1.0)
     (slope,) = torch.autograd.grad(loss_at(start), start)
     h = 1e-6
     expected = torch.zeros_like(slope)

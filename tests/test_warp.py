@@ -63,6 +63,26 @@ def test_a_chain_reads_the_image_once_at_the_composed_points(
 
 
 @pytest.mark.parametrize("d", DIMS)
+@pytest.mark.parametrize("margin", [-1, 2, None])
+def test_any_order_of_parts_reads_the_image_at_their_points(d: int, margin: int | None) -> None:
+    """Also where the field stands on the fixed grid's own voxels."""
+    moving, fixed = GRIDS[d]
+    own = fixed.with_shape([n + 1 for n in fixed.shape])
+    if margin is not None:
+        own = fixed.cropped([-margin] * d, [n + margin for n in fixed.shape])
+    field = DisplacementField(smooth_field(own, 1.0), own)
+    velocity, one, two = VelocityField(smooth_field(own, 1.0), own), affine(d), affine(d, seed=1)
+    image = random(1, 2, *moving.shape)
+    orders = (field, one), (one, field), (one, field, two), (velocity, two), (field, velocity)
+    for parts in (*orders, (field,), (one,)):
+        transform = chain(*parts)
+        index = apply_matrix(moving.index_from_world, transform(fixed.points_mm()))
+        moved = warp_image(image, moving, transform, fixed, outside_value=-3.0)
+        torch.testing.assert_close(moved, sample(image, index[None], outside_value=-3.0))
+        assert 0 < int((moved == -3).sum()) < moved.numel()
+
+
+@pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
 @pytest.mark.parametrize("max_voxels", [1, 100])
 def test_slab_by_slab_equals_one_go(

@@ -16,12 +16,13 @@ from torch.autograd.function import once_differentiable
 from stn3d.kernels import reference
 from stn3d.kernels.dispatch import fused
 from stn3d.kernels.histogram import joint_histogram, mutual_information
-from stn3d.kernels.reference import Buffers, Warped, buffers, coverage, inside
+from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, coverage, inside
 from stn3d.kernels.region import Region
-from stn3d.kernels.sampling import sample_linear
+from stn3d.kernels.sampling import resample, sample_linear
 
 __all__ = [
     "Buffers",
+    "Moves",
     "Region",
     "Warped",
     "box_sum",
@@ -37,6 +38,7 @@ __all__ = [
     "joint_histogram",
     "lncc",
     "mutual_information",
+    "resample",
     "sample_linear",
     "take_step",
     "taper",

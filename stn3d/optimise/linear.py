@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 from stn3d.losses.similarity import Similarity
+from stn3d.optimise.quasi_newton import Vector, minimise
 from stn3d.optimise.stage import Progress
-from stn3d.pair import Pair, Scan, dissimilarity
+from stn3d.pair import Dissimilarity, Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
+
+Loss = Callable[[Tensor], Tensor]
+"""A scalar of a matrix or of some parameters, with its gradient."""
 
 
 @dataclass(frozen=True)
 class LinearStage:
     """Finds a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
 
-    L-BFGS (Nocedal 1980, by SciPy) on parameters scaled so that a unit moves the image by about a
+    BFGS on parameters scaled so that a unit moves the image by about a
     millimetre; a level ends when the loss changes by less than the tolerance, relatively.
 
     Args:
@@ -51,50 +54,52 @@ class LinearStage:
         start = make.identity_parameters(d)
         radius_mm = 0.25 * sum(grid.size_mm) / d
         scale = torch.cat([torch.full((len(start) - d,), 1 / radius_mm), torch.ones(d)]).double()
+
+        def residual(steps: Tensor) -> Linear:
+            return make(start + scale * steps, centre)
+
         steps = torch.zeros_like(start)
         for spacing in pair.level_spacings_mm(self.factors):
-            fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-            if not isinstance(so_far, Linear):
-                # What it makes of the moving scan stands in for that: then a matrix is all.
-                moving = moving.through(so_far, fixed.grid.padded(0.25 * max(grid.size_mm)))
+            by_matrix = self._loss_by_matrix(pair, so_far, spacing)
 
-            def loss_of(steps: Tensor, fixed: Scan = fixed, moving: Scan = moving) -> Tensor:
-                residual = make(start + scale * steps, centre)
-                total = residual.then(so_far) if isinstance(so_far, Linear) else residual
-                assert isinstance(total, Linear)
-                to_world, from_world = fixed.grid.world_from_index, moving.grid.index_from_world
-                matrix = from_world @ total.matrix @ to_world
-                return dissimilarity(fixed, moving, matrix, self.similarity, self.radius_vox)
+            def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
+                return by_matrix(residual(steps).matrix)
 
-            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
-                progress(self.name, spacing, iteration, loss)
+            note = partial(progress, self.name, spacing)
+            steps = self._minimised(loss_of, steps, 0.5 * spacing, note)
+        return residual(steps).then(so_far)
 
-            steps = self._minimise(loss_of, steps, 0.5 * spacing, note)
-        return make(start + scale * steps, centre).then(so_far)
+    def _loss_by_matrix(self, pair: Pair, so_far: Transform, spacing_mm: float) -> Loss:
+        """The loss on a level as a function of the residual's matrix."""
+        fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
+        if isinstance(so_far, Linear):
+            from_residual = moving.grid.index_from_world @ so_far.matrix
+        else:
+            # What it makes of the moving scan stands in for that: then a matrix is all.
+            margin_mm = 0.25 * max(pair.fixed.grid.size_mm)
+            moving = moving.through(so_far, fixed.grid.padded(margin_mm))
+            from_residual = moving.grid.index_from_world
+        to_residual = fixed.grid.world_from_index
+        dissimilarity = Dissimilarity(fixed, moving, self.similarity, self.radius_vox)
+        return lambda matrix: dissimilarity(from_residual @ matrix @ to_residual)
 
-    def _minimise(
+    def _minimised(
         self,
-        loss_of: Callable[[Tensor], Tensor],
+        loss_of: Loss,
         start: Tensor,
         first_step_mm: float,
         note: Callable[[int, float], None],
     ) -> Tensor:
         """The steps of least loss; the first trial moves about ``first_step_mm``."""
-        count, unit = 0, 0.0
+        count = itertools.count()
 
-        def evaluated(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            nonlocal count, unit
-            steps = (start + first_step_mm * torch.from_numpy(x)).requires_grad_()
+        def objective(x: Vector) -> tuple[float, Vector]:
+            steps = torch.from_numpy(x).requires_grad_()
             loss = loss_of(steps)
-            (gradient,) = torch.autograd.grad(loss, steps)
-            # Scaled so that the first gradient is the first trial step.
-            unit = unit or 1 / max(first_step_mm * float(gradient.norm()), 1e-12)
+            (slope,) = torch.autograd.grad(loss, steps)
             value = float(loss.detach())
-            note(count, value)
-            count += 1
-            return unit * value, unit * first_step_mm * gradient.numpy()
+            note(next(count), value)
+            return value, slope.numpy()
 
-        options = {"maxiter": self.iterations, "ftol": self.tolerance, "gtol": 0.0, "maxls": 10}
-        x0 = np.zeros(len(start))
-        result = minimize(evaluated, x0, jac=True, method="L-BFGS-B", options=options)
-        return start + first_step_mm * torch.from_numpy(result.x)
+        limits = first_step_mm, self.iterations, self.tolerance
+        return torch.from_numpy(minimise(objective, start.numpy(), *limits))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stn3d.kernels.cpu.fields import invert, jacobian_determinant
 from stn3d.kernels.cpu.histogram import histogram_slopes, joint_histogram
-from stn3d.kernels.cpu.interpolation import compose_planes, warp_planes
+from stn3d.kernels.cpu.interpolation import compose_planes, resample_planes, warp_planes
 from stn3d.kernels.cpu.jit import run
 from stn3d.kernels.cpu.sampling import (
     compose_adjoint,
@@ -28,11 +28,13 @@ from stn3d.kernels.cpu.tensors import Array, as_field, as_matrix, three, volumes
 from stn3d.kernels.cpu.windows import box_sum_planes, lncc_planes
 from stn3d.kernels.reference import (
     Buffers,
+    Moves,
     Warped,
     buffers,
     gaussian_weights,
     length_quantile,
     length_stride,
+    whole_shift,
     window_sizes,
 )
 from stn3d.kernels.region import Region
@@ -48,6 +50,7 @@ __all__ = [
     "jacobian_determinant",
     "joint_histogram",
     "lncc",
+    "resample",
     "sample_adjoint",
     "sample_linear",
     "sample_slopes",
@@ -80,6 +83,37 @@ def warp(
         if len(slope) == 2:
             slope.copy_(torch.from_numpy(along[1:, 0]))
     return Warped(moved, slopes, coverage if float(least.min()) < 1 else None)
+
+
+def resample(
+    image: Tensor,
+    matrix: Tensor,
+    shape: Sequence[int],
+    moves: Moves | None,
+    outside_value: float,
+) -> Tensor:
+    """An image at the voxels of a grid. See `stn3d.kernels`."""
+    source, out = volumes(image), image.new_empty(1, image.shape[1], *shape)
+    at = _straightened(matrix, shape)
+    vectors, to_vectors, shift, linear = source[:0], at, None, np.zeros((3, 0))
+    if moves is not None:
+        vectors, to_vectors = volumes(moves.vectors), _straightened(moves.matrix, shape)
+        shift = whole_shift(moves.matrix, shape)
+        linear = np.zeros((3, len(vectors)))
+        linear[3 - len(vectors) :] = moves.linear.detach().double().cpu().numpy()
+    whole = np.array([] if shift is None else three(shift, 0), np.int64)
+    options = vectors, to_vectors, whole, linear, source.dtype.type(outside_value)
+    target = volumes(out)
+    run(resample_planes, target.shape[1], source, at, *options, target)
+    return out
+
+
+def _straightened(matrix: Tensor, shape: Sequence[int]) -> Array:
+    """``(3, 4)``; rows that lean by no more than rounding errors do not lean."""
+    at = as_matrix(matrix, torch.float64)
+    across = at[:2, 2]
+    across[np.abs(across) * shape[-1] < 1e-9] = 0
+    return at
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
