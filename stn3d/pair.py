@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid, apply_matrix
+from stn3d.grid import Grid
 from stn3d.losses.similarity import SIMILARITIES, Similarity, variance, window_radii
 from stn3d.transforms import Transform
 from stn3d.warp import resample_image, warp_image
@@ -168,9 +168,10 @@ class Dissimilarity:
         if not wanted:
             return loss
         by_layers, *rest = torch.autograd.grad(loss, inputs)
-        slope = _by_matrix(by_layers, read.slopes, matrix)
-        if read.coverage is not None:
-            slope += _coverage_slope(rest[0], read.coverage, matrix, self.moving.grid.shape)
+        by_coverage = rest[0] if rest else None
+        slope = kernels.warp_slope(
+            self._layers, matrix, self._still, by_layers, by_coverage, self._windows[1]
+        )
         linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()
         return loss.detach() + linear.to(loss)
 
@@ -202,48 +203,6 @@ class Dissimilarity:
     @cached_property
     def _scratch(self) -> kernels.Buffers:
         return kernels.buffers(self._layers, self._still)
-
-
-def _by_matrix(by_values: Tensor, slopes: Tensor, matrix: Tensor) -> Tensor:
-    """Derivatives by a matrix ``(d, d + 1)`` from those by the values read through it.
-
-    Args:
-        by_values: ``(1, C, *shape)``.
-        slopes: ``(1, C, d, *shape)`` of the values by the voxels' indices; overwritten.
-        matrix: ``(d + 1, d + 1)``.
-    """
-    rows = slopes.mul_(by_values[:, :, None])[0]
-    rows = (rows[0] if len(rows) == 1 else rows.sum(dim=0)).double()
-    columns = []
-    for n in reversed(rows.shape[1:]):
-        along = torch.arange(n, dtype=torch.float64, device=rows.device)
-        columns.append((rows @ along).reshape(len(rows), -1).sum(dim=1))
-        rows = rows.sum(dim=-1)
-    table = torch.stack([*reversed(columns), rows], dim=1).cpu()
-    return torch.linalg.solve(matrix[:-1, :-1].T, table)
-
-
-def _coverage_slope(
-    by_coverage: Tensor, coverage: Tensor, matrix: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """Derivatives by a matrix ``(d, d + 1)`` from those by the coverage, see `kernels.coverage`.
-
-    Args:
-        by_coverage: ``(1, 1, *fixed)``.
-        coverage: the same.
-        matrix: ``(d + 1, d + 1)``.
-        shape: of the image that is read.
-    """
-    share = torch.where(coverage < 1, by_coverage * coverage, 0)[0, 0]
-    voxels = share.nonzero()
-    share, index = share[voxels.unbind(1)].double().cpu(), voxels.double().cpu()
-    points = apply_matrix(matrix, index)
-    top = torch.tensor(shape).to(points) - 1
-    depth = torch.minimum(points, top - points) + 0.5
-    fades = (depth > 0) & (depth < 1) & (top > 0)
-    inwards = torch.where(points < top / 2, 1.0, -1.0)
-    by_points = torch.where(fades, share[:, None] * inwards / depth, 0)
-    return by_points.T @ F.pad(index, [0, 1], value=1.0)
 
 
 def unlikeness(

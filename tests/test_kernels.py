@@ -448,7 +448,7 @@ def everything() -> list[Tensor]:
         *[r.detach() for r in results],
         *slopes,
         kernels.gaussian_smooth(plain, (1.0, 1.0, 1.0)),
-        *kernels.warp(image[:1].detach(), torch.eye(4), plain)[:2],
+        *kernels.warp(image[:1].detach(), torch.eye(4), plain),
         kernels.resample(
             image[:1].detach(),
             1.1 * torch.eye(4),

@@ -31,6 +31,7 @@ __all__ = [
     "coverage",
     "diffuse_divergence",
     "exponential",
+    "force",
     "gaussian_smooth",
     "inside",
     "invert",
@@ -43,6 +44,7 @@ __all__ = [
     "take_step",
     "taper",
     "warp",
+    "warp_slope",
 ]
 
 
@@ -53,7 +55,7 @@ def warp(
     region: Region | None = None,
     out: Buffers | None = None,
 ) -> Warped:
-    """Read an image through ``x -> matrix (x + displacement(x))``, with its gradient.
+    """Read an image through ``x -> matrix (x + displacement(x))``.
 
     Args:
         image: ``(1, C, *shape)``.
@@ -63,14 +65,57 @@ def warp(
         out: where the results go, as `buffers` makes them.
 
     Returns:
-        Values, their derivatives by the displacement, and how far inside the image they were read.
-        Carries no gradient.
+        Values, and how far inside the image they were read. Carries no gradient, see `warp_slope`.
     """
     if fused(image):
         from stn3d.kernels import cpu
 
         return cpu.warp(image, matrix, displacement_vox, region, out)
     return reference.warp(image, matrix, displacement_vox)
+
+
+def warp_slope(
+    image: Tensor,
+    matrix: Tensor,
+    displacement_vox: Tensor,
+    by_moved: Tensor,
+    by_coverage: Tensor | None,
+    region: Region | None = None,
+) -> Tensor:
+    """``(d, d + 1)`` float64 derivatives of a loss by the matrix of `warp`.
+
+    Args:
+        image, matrix, displacement_vox: see `warp`.
+        by_moved: ``(1, C, *out)``, the loss's derivatives by the values that `warp` read.
+        by_coverage: ``(1, 1, *out)``, those by how far inside it read them; None where they are 0.
+        region: where any derivative is not 0.
+    """
+    if fused(image):
+        from stn3d.kernels import cpu
+
+        return cpu.warp_slope(image, matrix, displacement_vox, by_moved, by_coverage, region)
+    return reference.warp_slope(image, matrix, displacement_vox, by_moved, by_coverage)
+
+
+def force(moved: Tensor, by_moved: Tensor, region: Region, out: Tensor) -> Tensor:
+    """``-by_moved grad moved``: where a loss falls most steeply, by steps s in ``moved(x + s(x))``.
+
+    For a moved image that is ``moving(T(x))`` that is ``moving(T(x + s(x)))``: the step comes
+    before what was found so far. Differences are central. Carries no gradient.
+
+    Args:
+        moved: ``(1, C, *shape)``.
+        by_moved: the same shape, the loss's derivatives by it.
+        region: where the result is wanted, without the grid's outermost voxels; ``moved`` must be
+            known one voxel around it.
+        out: ``(1, d, *shape)``, where it goes; elsewhere it is left as it is.
+    """
+    if fused(moved, by_moved):
+        from stn3d.kernels import cpu
+
+        return cpu.force(moved, by_moved, region, out)
+    where = region.mask(out.shape[2:]).to(out.device)
+    return out.copy_(torch.where(where, reference.force(moved, by_moved), out))
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
@@ -274,7 +319,9 @@ class _Lncc(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = [None if s is None else gradients[0] * s for s in ctx.saved_tensors]
+        slopes = ctx.saved_tensors
+        if float(gradients[0]) != 1:  # spares a pass over the volume
+            slopes = [None if s is None else gradients[0] * s for s in slopes]
         return *slopes, None, None, None, None
 
 

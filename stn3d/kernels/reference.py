@@ -114,44 +114,70 @@ class Warped(NamedTuple):
     """An image read through a transform.
 
     Args:
-        moved: ``(1, C, *out)`` values.
-        slopes: ``(1, C, d, *out)`` their derivatives by the displacement.
+        moved: ``(1, C, *out)`` values; beyond the image's faces its outer voxels go on.
         coverage: ``(1, 1, *out)`` 1 well inside the image, fading over its last voxel to 0 at its
             faces; None where all is 1.
     """
 
     moved: Tensor
-    slopes: Tensor
     coverage: Tensor | None
 
 
-Buffers = tuple[Tensor, Tensor, Tensor]
+Buffers = tuple[Tensor, Tensor]
 
 
 def buffers(image: Tensor, displacement_vox: Tensor) -> Buffers:
-    """Zeros for the three results of `warp`."""
-    shape = displacement_vox.shape[1:]
-    return (
-        image.new_zeros(1, image.shape[1], *shape[1:]),
-        image.new_zeros(1, image.shape[1], *shape),
-        image.new_zeros(1, 1, *shape[1:]),
-    )
+    """Zeros for the two results of `warp`."""
+    shape = displacement_vox.shape[2:]
+    return image.new_zeros(1, image.shape[1], *shape), image.new_zeros(1, 1, *shape)
 
 
 def warp(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> Warped:
-    """The moved image, its gradient and how far inside it was read. See `stn3d.kernels`."""
+    """The moved image and how far inside it was read. See `stn3d.kernels`."""
+    with torch.no_grad():
+        moved, inside = _warped(image, matrix, displacement_vox)
+    return Warped(moved, None if bool((inside == 1).all()) else inside)
+
+
+def _warped(image: Tensor, matrix: Tensor, displacement_vox: Tensor) -> tuple[Tensor, Tensor]:
     shape = displacement_vox.shape[2:]
+    linear = matrix.to(image)
+    mapped = points_of(shape, image) + displacement_vox[0].movedim(0, -1)
+    points = mapped @ linear[:-1, :-1].T + linear[:-1, -1]
+    moved = _clamped(image, points.reshape(1, -1, len(shape)))
+    inside = coverage(points, image.shape[2:])[None, None]
+    return moved.reshape(1, image.shape[1], *shape), inside
+
+
+def warp_slope(
+    image: Tensor,
+    matrix: Tensor,
+    displacement_vox: Tensor,
+    by_moved: Tensor,
+    by_coverage: Tensor | None,
+) -> Tensor:
+    """A loss's derivative by the matrix of `warp`. See `stn3d.kernels`."""
     with torch.enable_grad():
-        u = displacement_vox.detach().requires_grad_()
-        mapped = points_of(shape, image) + u[0].movedim(0, -1)
-        linear = matrix.to(image)
-        points = mapped @ linear[:-1, :-1].T + linear[:-1, -1]
-        moved = sample_linear(image, points.reshape(1, -1, len(shape)))
-        moved = moved.reshape(1, image.shape[1], *shape)
-        slopes = [torch.autograd.grad(c.sum(), u, retain_graph=True)[0] for c in moved[0]]
-    inside = coverage(points.detach(), image.shape[2:])[None, None]
-    whole = bool((inside == 1).all())
-    return Warped(moved.detach(), torch.stack(slopes, dim=1), None if whole else inside)
+        held = matrix.detach().requires_grad_()
+        moved, inside = _warped(image, held, displacement_vox)
+        total = (moved * by_moved).sum()
+        if by_coverage is not None:
+            total = total + (inside * by_coverage).sum()
+        (slope,) = torch.autograd.grad(total, held)
+    return slope[:-1].double().cpu()
+
+
+def force(moved: Tensor, by_moved: Tensor) -> Tensor:
+    """Where a loss falls most steeply. See `stn3d.kernels`."""
+    along = []
+    for axis in range(2, moved.ndim):
+        slope = torch.zeros_like(moved)
+        if moved.shape[axis] > 2:
+            inner = slice(1, moved.shape[axis] - 1)
+            ahead, behind = moved.movedim(axis, 0)[2:], moved.movedim(axis, 0)[:-2]
+            slope.movedim(axis, 0)[inner] = 0.5 * (ahead - behind)
+        along.append(-(by_moved * slope).sum(dim=1))
+    return torch.stack(along, dim=1)
 
 
 def coverage(points_index: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class Region:
 
     runs: NDArray[np.int32]
     row: int
+    _grown: dict[tuple[int, ...], Region] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, mask: Tensor) -> Region:
@@ -53,13 +55,19 @@ class Region:
         """How many voxels the runs hold."""
         return int(self.lengths.sum())
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """``(I, J)`` voxels in each run."""
         return (self.runs[..., 1] - self.runs[..., 0]).clip(min=0).astype(np.int64)
 
     def grown(self, radii: Sequence[int]) -> Region:
-        """The region with all voxels within a window of ``2 r + 1`` voxels along each axis."""
+        """The region with all voxels within a window of ``2 r + 1`` voxels along each axis;
+        found once."""
+        if tuple(radii) not in self._grown:
+            self._grown[tuple(radii)] = self._grow(radii)
+        return self._grown[tuple(radii)]
+
+    def _grow(self, radii: Sequence[int]) -> Region:
         ri, rj, rk = [0] * (3 - len(radii)) + list(radii)
         empty = self.lengths == 0
         first = _least_around(np.where(empty, self.row, self.runs[..., 0]), (ri, rj))

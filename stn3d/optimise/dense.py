@@ -165,10 +165,10 @@ class _DenseLevel:
         u = self._voxels_from_mm(start)
         # Outside of what moves all fields keep the same vectors, and the step stays 0.
         best, fields, step = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
-        out = kernels.buffers(self.moving.image, u)
+        out = kernels.buffers(self.moving.image, u), torch.zeros_like(u)
         losses: list[float] = []
         for iteration in range(iterations):
-            loss, force = self._force(u, out)
+            loss, force = self._force(u, *out)
             best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
@@ -214,14 +214,16 @@ class _DenseLevel:
         i = torch.arange(n)
         return (torch.minimum(i, n - 1 - i) / (self.stage.margin_mm / spacing_mm)).clamp(max=1)
 
-    def _force(self, u: Tensor, out: kernels.Buffers) -> tuple[float, Tensor]:
+    def _force(self, u: Tensor, out: kernels.Buffers, force: Tensor) -> tuple[float, Tensor]:
         """The loss and the direction of its steepest descent in mm, in voxels; 0 out of reach.
 
-        ``out`` is scratch of which all is 0 out of reach.
+        By the steps that are composed with the field, so the moved image's own gradient counts, not
+        the moving image's. ``out`` and ``force`` are scratch of which all is 0 out of reach.
         """
         stage, grid = self.stage, self.fixed.grid
-        matrix = self.moving_from_fixed_index
-        moved, slopes, inside = kernels.warp(self.moving.image, matrix, u, self.reached, out)
+        moving, matrix = self.moving.image, self.moving_from_fixed_index
+        around = self.reached.grown([1] * grid.ndim)
+        moved, inside = kernels.warp(moving, matrix, u, around, out)
         moved = moved.detach().requires_grad_()
         loss = unlikeness(
             self.fixed,
@@ -233,8 +235,7 @@ class _DenseLevel:
             self.windows,
         )
         (by_moved,) = torch.autograd.grad(loss, moved)
-        slopes.mul_(by_moved[:, :, None].neg_())
-        force = slopes[:, 0] if slopes.shape[1] == 1 else slopes.sum(dim=1)
+        kernels.force(moved.detach(), by_moved, self.reached.without_faces(), force)
         for axis, spacing in enumerate(grid.spacing_mm):
             # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
             if spacing != grid.spacing_mm[0]:

@@ -13,9 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn3d.kernels.cpu.fields import invert, jacobian_determinant
+from stn3d.kernels.cpu.fields import force_planes, invert, jacobian_determinant
 from stn3d.kernels.cpu.histogram import histogram_slopes, joint_histogram
-from stn3d.kernels.cpu.interpolation import compose_planes, resample_planes, warp_planes
+from stn3d.kernels.cpu.interpolation import (
+    compose_planes,
+    resample_planes,
+    warp_planes,
+    warp_slope_planes,
+)
 from stn3d.kernels.cpu.jit import run
 from stn3d.kernels.cpu.sampling import (
     compose_adjoint,
@@ -44,6 +49,7 @@ __all__ = [
     "compose",
     "compose_adjoint",
     "diffuse_divergence",
+    "force",
     "gaussian_smooth",
     "histogram_slopes",
     "invert",
@@ -57,6 +63,7 @@ __all__ = [
     "take_step",
     "taper",
     "warp",
+    "warp_slope",
 ]
 
 
@@ -71,18 +78,46 @@ def warp(
     region: Region | None = None,
     out: Buffers | None = None,
 ) -> Warped:
-    """The moved image, its gradient and how far inside it was read. See `stn3d.kernels`."""
-    moved, slopes, coverage = out or buffers(image, displacement_vox)
+    """The moved image and how far inside it was read. See `stn3d.kernels`."""
+    moved, coverage = out or buffers(image, displacement_vox)
     field, m = as_field(displacement_vox[0].to(image.dtype)), as_matrix(matrix, image.dtype)
     runs, least = _runs(region, field), np.ones(field.shape[1], field.dtype)
     work, inside = runs.lengths.sum(axis=1), volumes(coverage)[0]
-    for source, target, slope in zip(volumes(image), volumes(moved), slopes[0], strict=True):
-        along = as_field(slope)
-        results = target, along, inside, least
+    for source, target in zip(volumes(image), volumes(moved), strict=True):
+        results = target, inside, least
         run(warp_planes, len(target), source, m, field, runs.runs, *results, work=work)
-        if len(slope) == 2:
-            slope.copy_(torch.from_numpy(along[1:, 0]))
-    return Warped(moved, slopes, coverage if float(least.min()) < 1 else None)
+    return Warped(moved, coverage if float(least.min()) < 1 else None)
+
+
+def warp_slope(
+    image: Tensor,
+    matrix: Tensor,
+    displacement_vox: Tensor,
+    by_moved: Tensor,
+    by_coverage: Tensor | None,
+    region: Region | None = None,
+) -> Tensor:
+    """A loss's derivative by the matrix of `warp`. See `stn3d.kernels`."""
+    d = displacement_vox.shape[1]
+    field, m = as_field(displacement_vox[0].to(image.dtype)), as_matrix(matrix, image.dtype)
+    runs, sums = _runs(region, field), np.zeros((field.shape[1], 3, 4))
+    work = runs.lengths.sum(axis=1)
+    by_coverages = [None] * len(image[0])
+    if by_coverage is not None:
+        by_coverages[0] = volumes(by_coverage)[0]
+    for source, slope, fading in zip(volumes(image), volumes(by_moved), by_coverages, strict=True):
+        options = field, runs.runs, slope, fading, sums
+        run(warp_slope_planes, len(slope), source, m, *options, work=work)
+    return torch.from_numpy(sums.sum(axis=0)[3 - d :, 3 - d :])
+
+
+def force(moved: Tensor, by_moved: Tensor, region: Region, out: Tensor) -> Tensor:
+    """Where a loss falls most steeply. See `stn3d.kernels`."""
+    result, work = as_field(out[0]), region.lengths.sum(axis=1)
+    run(force_planes, len(work), volumes(moved), volumes(by_moved), region.runs, result, work=work)
+    if out.shape[1] == 2:
+        out[0].copy_(torch.from_numpy(result[1:, 0]))
+    return out
 
 
 def resample(

@@ -31,6 +31,35 @@ def _difference_along(line: Any, out: Any) -> None:
 
 
 @kernel
+def force_planes(first: int, last: int, moved: Any, by_moved: Any, runs: Any, out: Any) -> None:
+    """``-by_moved grad moved``, summed over channels, by central differences.
+
+    At the voxels of runs ``(I, J, 2)``, all of them within the faces of axes of more than one.
+    """
+    channels, ni, nj, nk = moved.shape
+    half = moved.dtype.type(0.5)
+    si, sj, sk = int(ni > 1), int(nj > 1), int(nk > 1)
+    for i in range(first, last):
+        for j in range(nj):
+            a, b = runs[i, j, 0], runs[i, j, 1]
+            if b <= a:
+                continue
+            along_i, along_j, along_k = out[0, i, j, a:b], out[1, i, j, a:b], out[2, i, j, a:b]
+            along_i[:], along_j[:], along_k[:] = 0, 0, 0
+            for c in range(channels):
+                scale = by_moved[c, i, j, a:b]
+                below, above = moved[c, i - si, j, a:b], moved[c, i + si, j, a:b]
+                left, right = moved[c, i, j - sj, a:b], moved[c, i, j + sj, a:b]
+                before, after = moved[c, i, j, a - sk : b - sk], moved[c, i, j, a + sk : b + sk]
+                for k in range(b - a):
+                    along_i[k] -= half * scale[k] * (above[k] - below[k])
+                for k in range(b - a):
+                    along_j[k] -= half * scale[k] * (right[k] - left[k])
+                for k in range(b - a):
+                    along_k[k] -= half * scale[k] * (after[k] - before[k])
+
+
+@kernel
 def _add_minor(a: Any, e: Any, i: Any, f: Any, h: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] += a[k] * (e[k] * i[k] - f[k] * h[k])

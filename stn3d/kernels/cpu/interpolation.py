@@ -122,6 +122,24 @@ def _fade(x: Any, n: Any, coverage: Any) -> None:
 
 
 @kernel
+def _add_moments(slope: Any, displacement: Any, i: Any, j: Any, start: Any, sums: Any) -> None:
+    """Add a row's sums of slopes times ``x + displacement(x)``, and of slopes."""
+    end = start + len(slope)
+    u0, u1 = displacement[0, i, j, start:end], displacement[1, i, j, start:end]
+    u2 = displacement[2, i, j, start:end]
+    a, b, c, one = 0.0, 0.0, 0.0, 0.0
+    for k in range(len(slope)):
+        a += slope[k] * (i + u0[k])
+        b += slope[k] * (j + u1[k])
+        c += slope[k] * (start + k + u2[k])
+        one += slope[k]
+    sums[0] += a
+    sums[1] += b
+    sums[2] += c
+    sums[3] += one
+
+
+@kernel
 def warp_planes(
     first: int,
     last: int,
@@ -130,23 +148,19 @@ def warp_planes(
     displacement: Any,
     runs: Any,
     moved: Any,
-    gradient: Any,
     coverage: Any,
     least: Any,
 ) -> None:
-    """``moved(x) = image(matrix (x + displacement(x)))`` and its gradient by the displacement.
+    """``moved(x) = image(matrix (x + displacement(x)))`` at the voxels of runs ``(I, J, 2)``.
 
-    At the voxels of runs ``(I, J, 2)``. ``coverage`` becomes 1 well inside the image and fades over
-    a voxel to 0 at its faces; ``least[i]`` is the plane's least.
+    Beyond the image's faces its outer voxels go on; ``coverage`` becomes 1 well inside the image
+    and fades over a voxel to 0 at its faces, and ``least[i]`` is the plane's least.
     """
-    real = image.dtype.type
-    zero, one = real(0), real(1)
+    one = image.dtype.type(1)
     shape, nk = image.shape, moved.shape[2]
     step, values = steps(shape), image.ravel()
-    ti, tj, tk = real(shape[0] - 1), real(shape[1] - 1), real(shape[2] - 1)
     points, shares = np.empty((3, nk), image.dtype), np.empty((3, nk), image.dtype)
-    insides, slopes = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
-    indices = np.empty(nk, np.int32)
+    insides, indices = np.empty(nk, image.dtype), np.empty(nk, np.int32)
     for i in range(first, last):
         lowest = one
         for j in range(moved.shape[1]):
@@ -154,12 +168,9 @@ def warp_planes(
             n = runs[i, j, 1] - start
             if n <= 0:
                 continue
-            x, share, slope = points[:, :n], shares[:, :n], slopes[:, :n]
-            within, index = insides[:n], indices[:n]
+            x, share, within, index = points[:, :n], shares[:, :n], insides[:n], indices[:n]
             corner, covered = index.view(np.uint32), coverage[i, j, start : start + n]
-            xi, xj, xk = x[0], x[1], x[2]
             fi, fj, fk = share[0], share[1], share[2]
-            si, sj, sk = slope[0], slope[1], slope[2]
             _mapped_row(matrix, displacement, i, j, start, x)
             for k in range(n):
                 covered[k] = one
@@ -170,19 +181,81 @@ def warp_planes(
             locate(x, shape, index, share, within)
             row = moved[i, j, start : start + n]
             for k in range(n):
-                v, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
-                row[k], si[k], sj[k], sk[k] = within[k] * v, di, dj, dk
-            # In the outer half voxel the value does not change along that axis.
-            for k in range(n):
-                si[k] *= within[k] if xi[k] > zero and xi[k] < ti else zero
-                sj[k] *= within[k] if xj[k] > zero and xj[k] < tj else zero
-                sk[k] *= within[k] if xk[k] > zero and xk[k] < tk else zero
-            for axis in range(3):
-                m0, m1, m2 = matrix[0, axis], matrix[1, axis], matrix[2, axis]
-                out = gradient[axis, i, j, start : start + n]
-                for k in range(n):
-                    out[k] = m0 * si[k] + m1 * sj[k] + m2 * sk[k]
+                row[k] = read(values, corner[k], step, fi[k], fj[k], fk[k])
         least[i] = lowest
+
+
+@kernel
+def _add_fading(x: Any, n: Any, covered: Any, by_coverage: Any, slope: Any) -> None:
+    """Add how a coverage, see `_fade`, changes along one of its axes."""
+    real = x.dtype.type
+    zero, one, half, top = real(0), real(1), real(0.5), real(n - 1)
+    for k in range(len(x)):
+        low, high = x[k] + half, top - x[k] + half
+        depth = min(low, high)
+        if n > 1 and depth > zero and depth < one:
+            slope[k] += by_coverage[k] * covered[k] / (depth if low < high else -depth)
+
+
+@kernel
+def warp_slope_planes(
+    first: int,
+    last: int,
+    image: Any,
+    matrix: Any,
+    displacement: Any,
+    runs: Any,
+    by_moved: Any,
+    by_coverage: Any,
+    sums: Any,
+) -> None:
+    """``sums[i, a, b]``: the derivative by ``matrix[a, b]`` of what `warp_planes` makes of a plane.
+
+    Args:
+        by_moved: ``(I, J, K)``, the loss's derivative by the moved image.
+        by_coverage: the same by the coverage, or None.
+        sums: ``(I, 3, 4)`` float64.
+    """
+    real = image.dtype.type
+    zero, one = real(0), real(1)
+    shape, nk = image.shape, by_moved.shape[2]
+    step, values = steps(shape), image.ravel()
+    ti, tj, tk = real(shape[0] - 1), real(shape[1] - 1), real(shape[2] - 1)
+    points, shares = np.empty((3, nk), image.dtype), np.empty((3, nk), image.dtype)
+    insides, slopes = np.empty(nk, image.dtype), np.empty((3, nk), image.dtype)
+    indices, coverage = np.empty(nk, np.int32), np.empty(nk, image.dtype)
+    for i in range(first, last):
+        for j in range(by_moved.shape[1]):
+            start = runs[i, j, 0]
+            n = runs[i, j, 1] - start
+            if n <= 0:
+                continue
+            x, share, slope = points[:, :n], shares[:, :n], slopes[:, :n]
+            index, covered, by_value = indices[:n], coverage[:n], by_moved[i, j, start : start + n]
+            corner = index.view(np.uint32)
+            xi, xj, xk = x[0], x[1], x[2]
+            fi, fj, fk = share[0], share[1], share[2]
+            si, sj, sk = slope[0], slope[1], slope[2]
+            _mapped_row(matrix, displacement, i, j, start, x)
+            locate(x, shape, index, share, insides[:n])
+            for k in range(n):
+                _, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
+                si[k], sj[k], sk[k] = by_value[k] * di, by_value[k] * dj, by_value[k] * dk
+            # In the outer half voxel and beyond the value does not change along that axis.
+            for k in range(n):
+                si[k] *= one if xi[k] > zero and xi[k] < ti else zero
+                sj[k] *= one if xj[k] > zero and xj[k] < tj else zero
+                sk[k] *= one if xk[k] > zero and xk[k] < tk else zero
+            if by_coverage is not None:
+                for k in range(n):
+                    covered[k] = one
+                for axis in range(3):
+                    _fade(x[axis], shape[axis], covered)
+                by_covered = by_coverage[i, j, start : start + n]
+                for axis in range(3):
+                    _add_fading(x[axis], shape[axis], covered, by_covered, slope[axis])
+            for axis in range(3):
+                _add_moments(slope[axis], displacement, i, j, start, sums[i, axis])
 
 
 @kernel
