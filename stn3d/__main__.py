@@ -1,8 +1,6 @@
 """`python -m stn3d`: the same as the console script."""
 
-import sys
-
-from stn3d.cli import main
+from stn3d.cli import console_script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console_script()
