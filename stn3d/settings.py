@@ -103,12 +103,12 @@ class LinearSettings:
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {
         "linear": {"factors": (8,)},
-        "dense": {"factors": (8, 4, 2), "iterations": (10, 10, 4), "field_sigma_vox": 0.4},
+        "dense": {"factors": (8, 4, 2), "iterations": (10, 10, 6), "field_sigma_vox": 0.45},
     },
     "default": {},
     "accurate": {
         "linear": {"final_factors": (8, 4, 2, 1)},
-        "dense": {"iterations": (100, 100, 80, 40), "update_sigma_vox": 1.4},
+        "dense": {"iterations": (80, 80, 60, 25)},
     },
 }
 

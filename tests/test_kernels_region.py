@@ -395,10 +395,32 @@ def test_take_step_is_the_reference_in_its_region(
     step, field = (random(1, d, *shape, seed=s).to(dtype) for s in (0, 1))
     out = torch.full_like(field, UNTOUCHED)
     assert kernels.take_step(step, field, 0.7, 1.0, region, out) is out
-    assert_done_in(region, d, out, reference.take_step(step, field, 0.7, 1.0))
+    assert_done_in(region, d, out, reference.take_step(0.7 * step, field, 1.0))
 
 
-@pytest.mark.parametrize("take", [kernels.take_step, lambda *a: reference.take_step(*a[:4])])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_velocity_goes_on_where_the_step_is_taken(
+    shape: tuple[int, ...], dtype: torch.dtype, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d, region = len(shape), ragged(shape)
+    step, field, velocity = (random(1, d, *shape, seed=s).to(dtype) for s in (0, 1, 2))
+    total, before = 0.7 * step + 0.4 * velocity, velocity.clone()
+    expected = reference.take_step(total, field, 1.0)
+    inside = region.mask(shape)
+    if plain:
+        monkeypatch.setattr(kernels, "fused", lambda *_: False)
+    out = torch.where(inside, step, UNTOUCHED)  # the step itself may give way to the result
+    kernels.take_step(out, field, 0.7, 1.0, region, out, velocity, 0.4)
+    assert_done_in(region, d, out, expected)
+    alike(velocity[..., inside], total[..., inside])
+    assert torch.equal(velocity[..., ~inside], before[..., ~inside])
+
+
+@pytest.mark.parametrize(
+    "take", [kernels.take_step, lambda s, f, a, b, *_: reference.take_step(a * s, f, b)]
+)
 @pytest.mark.parametrize("d", [2, 3])
 def test_long_steps_are_cut_and_short_ones_are_not(d: int, take: Callable[..., Tensor]) -> None:
     shape = (9, 8, 7)[:d]

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.initialise import initial_candidates
 from stn3d.losses.similarity import Similarity
@@ -246,3 +247,22 @@ def test_one_slice_of_a_volume_moves_in_its_plane_alone() -> None:
     assert known.error_mm(found) < 0.3
     index = apply_matrix(grid.index_from_world, found(grid.points_mm()))
     assert float(index[..., 2].abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_without_the_loops_plain_torch_finds_the_same(
+    ndim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = plain_grid(ndim, 32)
+    known = known_pair(dense_truth(grid), grid, grid, zeros(ndim))
+    start = Affine.identity(ndim)
+    stage = DenseStage(factors=(2, 1), iterations=(6, 4))
+    by_loops = run(known.pair, start, stage)
+    monkeypatch.setattr(kernels, "fused", lambda *_: False)
+    fresh = Pair(*(Scan(s.image, s.grid) for s in (known.pair.fixed, known.pair.moving)))
+    by_torch = run(fresh, start, stage)
+    points = known.fixed_grid.points_mm()
+    moves = (by_loops(points) - points).norm(dim=-1)
+    apart = (by_loops(points) - by_torch(points)).norm(dim=-1)
+    assert float(moves.max()) > 0.5
+    assert float(apart.max()) < 0.01 * float(moves.max())

@@ -114,8 +114,7 @@ def force(moved: Tensor, by_moved: Tensor, region: Region, out: Tensor) -> Tenso
         from stn3d.kernels import cpu
 
         return cpu.force(moved, by_moved, region, out)
-    where = region.mask(out.shape[2:]).to(out.device)
-    return out.copy_(torch.where(where, reference.force(moved, by_moved), out))
+    return _placed(reference.force(moved, by_moved), region, out)
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
@@ -132,26 +131,39 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
 
 
 def take_step(
-    step_vox: Tensor, field_vox: Tensor, scale: float, limit: float, region: Region, out: Tensor
+    step_vox: Tensor,
+    field_vox: Tensor,
+    scale: float,
+    limit: float,
+    region: Region,
+    out: Tensor,
+    velocity_vox: Tensor | None = None,
+    keep: float = 0.0,
 ) -> Tensor:
     """Displacements of ``x -> field(x + s(x))`` for a scaled step s, of limited length.
 
-    Carries no gradient.
+    With a velocity v the step is ``scale step + keep v``, and that is the velocity from then on
+    (Polyak 1964, doi:10.1016/0041-5553(64)90137-5). Carries no gradient.
 
     Args:
         step_vox: ``(1, d, *shape)``.
         field_vox: the same, on the same grid; 0 beyond its faces.
         scale: factor of the step.
-        limit: vectors that are longer after scaling are cut to this length.
+        limit: vectors that are longer are cut to this length.
         region: where the step is not 0.
-        out: where the result goes; elsewhere it is left as it is.
+        out: where the result goes, maybe the step itself; elsewhere it is left as it is.
+        velocity_vox: like the step; changed in the region.
+        keep: share of the velocity that goes on.
     """
     if fused(step_vox, field_vox):
         from stn3d.kernels import cpu
 
-        return cpu.take_step(step_vox, field_vox, scale, limit, region, out)
-    found = reference.take_step(step_vox, field_vox, scale, limit)
-    return out.copy_(torch.where(region.mask(out.shape[2:]).to(out.device), found, out))
+        options = scale, limit, region, out, velocity_vox, keep
+        return cpu.take_step(step_vox, field_vox, *options)
+    step = scale * step_vox
+    if velocity_vox is not None:
+        step = _placed(step + keep * velocity_vox, region, velocity_vox)
+    return _placed(reference.take_step(step, field_vox, limit), region, out)
 
 
 class _Compose(torch.autograd.Function):
@@ -339,7 +351,7 @@ def gaussian_smooth(
     Args:
         image: ``(B, C, *shape)``.
         sigma_vox: one for each axis.
-        region: where the result is wanted; elsewhere ``out`` may be left as it is.
+        region: where the result is wanted; elsewhere ``out`` is left as it is.
         out: where it goes; not the image itself.
     """
     if fused(image):
@@ -347,7 +359,7 @@ def gaussian_smooth(
 
         return cpu.gaussian_smooth(image, sigma_vox, region, out)
     smooth = reference.gaussian_smooth(image, sigma_vox)
-    return smooth if out is None else out.copy_(smooth)
+    return smooth if out is None else _placed(smooth, region, out)
 
 
 def diffuse_divergence(
@@ -368,8 +380,7 @@ def diffuse_divergence(
         from stn3d.kernels import cpu
 
         return cpu.diffuse_divergence(field_vox, weights, region, out)
-    where = region.mask(field_vox.shape[2:]).to(field_vox.device)
-    return out.copy_(torch.where(where, reference.diffuse_divergence(field_vox, weights), out))
+    return _placed(reference.diffuse_divergence(field_vox, weights), region, out)
 
 
 def taper(
@@ -391,4 +402,15 @@ def taper(
         from stn3d.kernels import cpu
 
         return cpu.taper(vectors, weights, region, quantile)
-    return reference.taper(vectors, weights, quantile)
+    part = vectors if region is None else _placed(vectors, region, torch.zeros_like(vectors))
+    length = reference.taper(part, weights, quantile)
+    _placed(part, region, vectors)
+    return length
+
+
+def _placed(found: Tensor, region: Region | None, out: Tensor) -> Tensor:
+    """What was found everywhere, put where it is wanted."""
+    if region is None:
+        return out.copy_(found)
+    where = region.mask(out.shape[2:]).to(out.device)
+    return out.copy_(torch.where(where, found, out))

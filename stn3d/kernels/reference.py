@@ -198,10 +198,10 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     return first_vox + values.reshape(first_vox.shape)
 
 
-def take_step(step_vox: Tensor, field_vox: Tensor, scale: float, limit: float) -> Tensor:
-    """Compose with a scaled and limited step. See `stn3d.kernels`."""
-    length = scale * torch.linalg.vector_norm(step_vox, dim=1, keepdim=True)
-    return compose(scale * step_vox * (limit / length.clamp(min=limit)), field_vox)
+def take_step(step_vox: Tensor, field_vox: Tensor, limit: float) -> Tensor:
+    """Compose with a step of limited length. See `stn3d.kernels`."""
+    length = torch.linalg.vector_norm(step_vox, dim=1, keepdim=True)
+    return compose(step_vox * (limit / length.clamp(min=limit)), field_vox)
 
 
 def jacobian_determinant(displacement_vox: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ class DenseStage:
         factors: levels, in multiples of the finest spacing, coarse to fine.
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
-        step_vox: how far the voxel at the step quantile moves in one iteration.
+        step_vox: how far the force moves the voxel at the step quantile in one iteration.
         step_quantile: share of the voxels with any force that move less than ``step_vox``.
         longest_vox: no voxel moves farther in one iteration.
+        momentum: share of an iteration's move that goes on in the next.
         update_sigma_vox: Gaussian smoothing of each step.
         field_sigma_vox: Gaussian smoothing of the whole field at each step.
         divergence_weight: how much of the gradient of its divergence the field gains at each step:
@@ -49,13 +50,14 @@ class DenseStage:
 
     similarity: Similarity = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
-    iterations: tuple[int, ...] = (30, 30, 15, 7)
+    iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
-    step_vox: float = 0.75
+    step_vox: float = 0.5
     step_quantile: float = 0.999
     longest_vox: float = 1.0
-    update_sigma_vox: float = 1.73
-    field_sigma_vox: float = 0.52
+    momentum: float = 0.35
+    update_sigma_vox: float = 1.4
+    field_sigma_vox: float = 0.5
     divergence_weight: float = 0.15
     tolerance: float = 1e-3
     window: int = 10
@@ -157,14 +159,17 @@ class _DenseLevel:
         note: Callable[[int, float], None],
     ) -> DisplacementField:
         """Improve a field of a coarser level; ends early when converged."""
+        u = self._improved(self._voxels_from_mm(start), iterations, note)
+        return DisplacementField(in_mm(u, self.fixed.grid), self.fixed.grid)
+
+    def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
         update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
         reach = math.ceil(3 * stage.update_sigma_vox)
         moving = self.reached.grown([reach] * d).without_faces()
         taper = [self._taper(n, s) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
-        u = self._voxels_from_mm(start)
-        # Outside of what moves all fields keep the same vectors, and the step stays 0.
-        best, fields, step = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
+        # Outside of what moves all fields keep the same vectors.
+        best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
         out = kernels.buffers(self.moving.image, u), torch.zeros_like(u)
         losses: list[float] = []
         for iteration in range(iterations):
@@ -174,19 +179,18 @@ class _DenseLevel:
             note(iteration, loss)
             if stage.converged(losses):
                 break
-            kernels.gaussian_smooth(force, update, moving, step)
+            one, *others = [f for f in fields if f is not best and f is not u]
+            other = others[0] if others else u
+            step = kernels.gaussian_smooth(force, update, moving, one)
             size = kernels.taper(step, taper, moving, stage.step_quantile)
             if size == 0:
                 break
-            one, *others = [f for f in fields if f is not best and f is not u]
-            other = others[0] if others else u
-            kernels.take_step(step, u, stage.step_vox / size, stage.longest_vox, moving, one)
+            options = stage.step_vox / size, stage.longest_vox, moving, one
+            kernels.take_step(step, u, *options, velocity, stage.momentum)
             kernels.diffuse_divergence(one, self._stiffness(), moving, other)
             u = kernels.gaussian_smooth(other, smooth, moving, one)
-        if losses[-1] > min(losses):
-            u = best  # steps of this length no longer help
-        del best, fields, step, out, force  # the peak of memory is here
-        return DisplacementField(in_mm(u, grid), grid)
+        # Where the last one is not the best, steps of this length no longer help.
+        return best if losses and losses[-1] > min(losses) else u
 
     def _stiffness(self) -> list[float]:
         """The divergence's weight along each axis, for vectors in voxels."""

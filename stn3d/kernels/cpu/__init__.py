@@ -155,7 +155,7 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     """Displacements of ``x -> second(first(x))``. See `stn3d.kernels`."""
     out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
     for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
-        take_step(first[None], second[None], 1.0, np.inf, None, one[None])
+        take_step(first[None], second[None], 1.0, np.inf, None, one[None], None, 0.0)
     return out
 
 
@@ -166,16 +166,21 @@ def take_step(
     limit: float,
     region: Region | None,
     out: Tensor,
+    velocity_vox: Tensor | None,
+    keep: float,
 ) -> Tensor:
     """Displacements of ``x -> field(x + s(x))``, s the scaled and limited step. See
     `stn3d.kernels`."""
     step, field, result = as_field(step_vox[0]), as_field(field_vox[0]), as_field(out[0])
+    velocity = None if velocity_vox is None else as_field(velocity_vox[0])
     runs, real = _runs(region, field), field.dtype.type
-    options = real(scale), real(limit), field, runs.runs, result
+    options = real(scale), real(limit), velocity, real(keep), field, runs.runs, result
     work = runs.lengths.sum(axis=1)
     run(compose_planes, len(work), step, *options, work=work)
     if out.shape[1] == 2:
         out[0].copy_(torch.from_numpy(result[1:, 0]))
+        if velocity_vox is not None and velocity is not None:
+            velocity_vox[0].copy_(torch.from_numpy(velocity[1:, 0]))
     return out
 
 

@@ -259,12 +259,45 @@ def warp_slope_planes(
 
 
 @kernel
-def compose_planes(
-    first: int, last: int, steps_vox: Any, scale: Any, limit: Any, field: Any, runs: Any, out: Any
-) -> None:
-    """``out(x) = s(x) + field(x + s(x))`` with ``s = scale steps_vox``, at the voxels of runs.
+def _moves_row(step: Any, scale: Any, velocity: Any, keep: Any, most: Any, move: Any) -> None:
+    """``scale step``, and what is kept of a velocity if there is one, which becomes the sum.
 
-    Vectors s longer than the limit are cut to it. Beyond its faces the field is 0.
+    Vectors ``(3, n)`` of which the squared length is above ``most`` are cut.
+    """
+    one = move.dtype.type(1)
+    for axis in range(3):
+        s, m = step[axis], move[axis]
+        for k in range(len(m)):
+            m[k] = scale * s[k]
+        if velocity is not None:
+            v = velocity[axis]
+            for k in range(len(m)):
+                m[k] += keep * v[k]
+            for k in range(len(m)):
+                v[k] = m[k]
+    a, b, c = move[0], move[1], move[2]
+    for k in range(len(a)):
+        square = a[k] * a[k] + b[k] * b[k] + c[k] * c[k]
+        cut = np.sqrt(most / square) if square > most else one
+        a[k], b[k], c[k] = cut * a[k], cut * b[k], cut * c[k]
+
+
+@kernel
+def compose_planes(
+    first: int,
+    last: int,
+    steps_vox: Any,
+    scale: Any,
+    limit: Any,
+    velocity: Any,
+    keep: Any,
+    field: Any,
+    runs: Any,
+    out: Any,
+) -> None:
+    """``out(x) = s(x) + field(x + s(x))`` at the voxels of runs, for s as `_moves_row` finds it.
+
+    ``out`` may be ``steps_vox``. Beyond its faces the field is 0.
     """
     real = field.dtype.type
     shape = field.shape[1:]
@@ -286,18 +319,8 @@ def compose_planes(
             xi, xj, xk = x[0], x[1], x[2]
             mi, mj, mk = move[0], move[1], move[2]
             fi, fj, fk = share[0], share[1], share[2]
-            s0, s1 = steps_vox[0, i, j, start:end], steps_vox[1, i, j, start:end]
-            s2 = steps_vox[2, i, j, start:end]
-            for k in range(n):
-                within[k] = scale * scale * (s0[k] * s0[k] + s1[k] * s1[k] + s2[k] * s2[k])
-            for k in range(n):
-                within[k] = scale * (np.sqrt(most / within[k]) if within[k] > most else real(1))
-            for k in range(n):
-                mi[k] = within[k] * s0[k]
-            for k in range(n):
-                mj[k] = within[k] * s1[k]
-            for k in range(n):
-                mk[k] = within[k] * s2[k]
+            kept = None if velocity is None else velocity[:, i, j, start:end]
+            _moves_row(steps_vox[:, i, j, start:end], scale, kept, keep, most, move)
             for k in range(n):
                 xi[k] = real(i) + mi[k]
             for k in range(n):
