@@ -8,13 +8,13 @@ Writes OUT.md and, where matplotlib is installed, OUT.svg beside the JSON file.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from pages import measured_file, new_figure, save_figure, table
 
 FIGURES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "wall_s", "cpu_s", "peak_gb")
 COSTS = ("wall_s", "cpu_s", "peak_gb")
@@ -24,12 +24,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("json", type=Path, help="what scripts/benchmark.py wrote")
-    args = parser.parse_args(arguments)
-    if not args.json.is_file():
-        raise SystemExit(f"{args.json} is no file; give the JSON that scripts/benchmark.py wrote.")
-    write_report(args.json.with_suffix(""))
+    write_report(measured_file(__doc__, arguments, "benchmark.py"))
 
 
 def write_report(out: Path) -> None:
@@ -48,11 +43,11 @@ def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
     if plot_name:
         lines += [f"![quality against wall seconds]({plot_name})", ""]
     for title, group in groups(result):
-        lines += [f"## Means, {title}", "", *_table(_means(group)), ""]
+        lines += [f"## Means, {title}", "", *table(_means(group)), ""]
         ratios = _ratios(group)
         if len(ratios) > 1:
-            lines += [f"## Cost of stn3d over the peers', {title}", "", *_table(ratios), ""]
-    lines += ["## Every run", "", *_table(_runs(rows)), ""]
+            lines += [f"## Cost of stn3d over the peers', {title}", "", *table(ratios), ""]
+    lines += ["## Every run", "", *table(_runs(rows)), ""]
     failed = [row for row in result["rows"] if "failed" in row]
     lines += [f"- {row['tool']} failed on {row['pair']}: {row['failed']}" for row in failed]
     return "\n".join(lines).rstrip() + "\n"
@@ -64,14 +59,11 @@ def plot(result: dict[str, Any], path: Path) -> bool:
     quality = next((key for key in ("dice", "error_mm") if key in _shown(rows)), None)
     if quality is None:
         return False
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-    except ImportError:
-        print("No plot: matplotlib is not installed.", file=sys.stderr)
+    figure = new_figure(7, 4.5)
+    if figure is None:
         return False
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     axes = figure.subplots()
     axes.set(xscale="log", xlabel="wall seconds", ylabel=LABEL[quality], title=f"Means, {title}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -84,8 +76,7 @@ def plot(result: dict[str, Any], path: Path) -> bool:
         for tool, point in points.items():
             axes.annotate(tool, point, (6, 5), textcoords="offset points", fontsize=9)
     axes.margins(0.15)
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "stn3d"}):
-        figure.savefig(path, metadata={"Date": None})
+    save_figure(figure, path)
     return True
 
 
@@ -142,39 +133,34 @@ def average(values: Iterable[float | None]) -> float | None:
 
 def _means(rows: list[Row]) -> list[list[str]]:
     shown = _shown(rows)
-    table = [["tool", "pairs", *(LABEL[key] for key in shown)]]
+    lines = [["tool", "pairs", *(LABEL[key] for key in shown)]]
     for tool, runs in by_tool(rows).items():
         cells = [_cell(average(row.get(key) for row in runs.values())) for key in shown]
-        table.append([tool, str(len(runs)), *cells])
-    return table
+        lines.append([tool, str(len(runs)), *cells])
+    return lines
 
 
 def _ratios(rows: list[Row]) -> list[list[str]]:
     """Means over pairs of a preset's cost over a peer's on the same pair."""
     tools = by_tool(rows)
-    table = [["stn3d / peer", "pairs", *(LABEL[key] for key in COSTS)]]
+    lines = [["stn3d / peer", "pairs", *(LABEL[key] for key in COSTS)]]
     for preset, mine in tools.items():
         for peer, theirs in tools.items():
             both = [pair for pair in mine if pair in theirs]
             if is_stn3d(preset) and not is_stn3d(peer) and both:
                 ratios = [average(mine[p][key] / theirs[p][key] for p in both) for key in COSTS]
-                table.append([f"{preset} / {peer}", str(len(both)), *map(_cell, ratios)])
-    return table
+                lines.append([f"{preset} / {peer}", str(len(both)), *map(_cell, ratios)])
+    return lines
 
 
 def _runs(rows: list[Row]) -> list[list[str]]:
     shown = _shown(rows)
-    table = [["pair", "tool", *(LABEL[key] for key in shown)]]
-    return table + [[r["pair"], r["tool"], *(_cell(r.get(key)) for key in shown)] for r in rows]
+    head = ["pair", "tool", *(LABEL[key] for key in shown)]
+    return [head] + [[r["pair"], r["tool"], *(_cell(r.get(key)) for key in shown)] for r in rows]
 
 
 def _shown(rows: list[Row]) -> list[str]:
     return [key for key in FIGURES if any(row.get(key) is not None for row in rows)]
-
-
-def _table(table: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(cells)} |" for cells in table]
-    return [lines[0], "|---" * len(table[0]) + "|", *lines[1:]]
 
 
 def _cell(value: float | None) -> str:

@@ -11,13 +11,15 @@ at the machine's bandwidth. Bytes are counted as STREAM does (McCalpin 1995), an
   the loop's region alone; that a line of memory is read before it is written is not counted;
 * an image that is read between its voxels counts once, and no voxel more than the region has;
 * halos (the neighbours that windows and filters read beyond the region) are not counted;
-* all else that a stage does is one row, "rest", of the stage's whole time less the loops'. Its
-  bytes are those of the chain rule alone: the slopes and the loss's derivative read, and, in the
-  dense stage, the force written.
+* a velocity that a step changes counts twice, read and written;
+* what makes a level (its images on a coarser grid, where they have texture) is named "preparing";
+* all else that a stage does is one row, "rest": its whole time less the loops', and no bytes. It
+  makes the weights, regions and scratch.
 
 The bandwidth is the best of twenty runs of STREAM's triad, a = b + s c, before each repeat, by
 numba on the package's own threads, on arrays four times the size of the last cache. What small
-levels read mostly lies in the caches. Seconds are the least of the repeats, row by row.
+levels read mostly lies in the caches. Seconds are the least of the repeats, row by row; the first
+one also loads or compiles the loops, so a single one tells too much.
 
 Writes OUT.json and OUT.md (scripts/floor_report.py).
 """
@@ -195,18 +197,10 @@ class Meter:
             end = time.perf_counter()
             cost = cost_of(result, *args)
             self.add(*_named(name, cost, args), cost, end - begin)
-            if name == "lncc" and args[1].requires_grad:
-                self._chain_rule(cost, args[1].shape[1])
             self.own_s += time.perf_counter() - end
             return result
 
         return call
-
-    def _chain_rule(self, cost: Cost, channels: int) -> None:
-        """What the product of the slopes and the loss's derivative must move at the least."""
-        d = len(cost.shape)
-        numbers = cost.voxels * (channels * (1 + d) + (d if self.stage == "dense" else 0))
-        self.row("all", REST).bytes += 4 * numbers
 
     @contextmanager
     def of_stage(self, name: str) -> Iterator[None]:
@@ -216,16 +210,14 @@ class Meter:
         wall = time.perf_counter() - begin - self.own_s
         loops = sum(r.seconds for r in self.rows.values() if r.stage == name)
         self.row("all", REST).seconds = wall - loops
-        self.rows[name, "all", REST] = self.rows.pop((name, "all", REST))  # to the end
 
 
 def _named(name: str, cost: Cost, args: tuple[Any, ...]) -> tuple[str, str]:
     """The level and the loop as the tables call them."""
-    level = "x".join(map(str, cost.shape))
-    if name != "gaussian_smooth":
-        return level, name
-    whole = len(args) < 3 or args[2] is None
-    return "coarsening" if whole else level, f"gaussian_smooth, sigma {max(args[1]):.2f}"
+    preparing = name in ("resample", "box_sum")
+    if name == "gaussian_smooth":
+        preparing, name = len(args) < 3, f"gaussian_smooth, sigma {max(args[1]):.2f}"
+    return "preparing" if preparing else "x".join(map(str, cost.shape)), name
 
 
 def measured(fixed: str, moving: str, preset: str) -> list[Row]:

@@ -39,9 +39,43 @@ def of_warp(
 ) -> Cost:
     n, d, c = _voxels(region, field), field.shape[1], image.shape[1]
     covered = 0 if result.coverage is None else 1
-    numbers = n * (d + c * (1 + d) + covered) + c * min(n, image[0, 0].numel())
-    # The matrix twice, where the point lies, and c times 2**d corners blended with slopes.
-    return Cost(tuple(field.shape[2:]), n, numbers, 4 * d * d + 8 * d + c * 4 * 2**d)
+    numbers = n * (d + c + covered) + c * min(n, image[0, 0].numel())
+    # The matrix, where the point lies, how far inside, and c times 2**d corners blended.
+    return Cost(tuple(field.shape[2:]), n, numbers, 2 * d * d + 8 * d + c * 3 * 2**d)
+
+
+def of_warp_slope(
+    result: Tensor,
+    image: Tensor,
+    matrix: Tensor,
+    field: Tensor,
+    by_moved: Tensor,
+    by_coverage: Tensor | None,
+    region: Region | None = None,
+) -> Cost:
+    n, d, c = _voxels(region, field), field.shape[1], image.shape[1]
+    numbers = n * (d + c + (by_coverage is not None)) + c * min(n, image[0, 0].numel())
+    # As `of_warp`, blended with slopes; then d (d + 1) sums of products.
+    flops = 2 * d * d + 8 * d + c * 4 * 2**d + 2 * d * (d + 1)
+    return Cost(tuple(field.shape[2:]), n, numbers, flops)
+
+
+def of_force(result: Tensor, moved: Tensor, by_moved: Tensor, region: Region, out: Tensor) -> Cost:
+    n, d, c = _voxels(region, moved), out.shape[1], moved.shape[1]
+    return Cost(tuple(moved.shape[2:]), n, n * (2 * c + d), c * (1 + 3 * d))
+
+
+def of_resample(
+    result: Tensor, image: Tensor, matrix: Tensor, shape: Any, moves: Any = None, outside: float = 0
+) -> Cost:
+    n, d, c = result[0, 0].numel(), result.ndim - 2, image.shape[1]
+    numbers = c * (n + min(n, image[0, 0].numel()))
+    return Cost(tuple(result.shape[2:]), n, numbers, 6 * d + c * 3 * 2**d)
+
+
+def of_box_sum(result: Tensor, image: Tensor, radii: Any) -> Cost:
+    n, c = _voxels(None, image), image.shape[1]
+    return Cost(tuple(image.shape[2:]), n, 2 * c * n, c * sum(2 * r for r in radii))
 
 
 @lru_cache(maxsize=64)
@@ -94,9 +128,12 @@ def of_step(
     limit: float,
     region: Region | None,
     out: Any,
+    velocity: Tensor | None = None,
+    keep: float = 0.0,
 ) -> Cost:
     n, d = _voxels(region, step), step.shape[1]
-    return Cost(tuple(step.shape[2:]), n, 3 * d * n, 12 * d + d * 3 * 2**d)
+    arrays, flops = (3, 12) if velocity is None else (5, 14)  # a velocity is read and written
+    return Cost(tuple(step.shape[2:]), n, arrays * d * n, flops * d + d * 3 * 2**d)
 
 
 def of_diffuse(
@@ -107,8 +144,12 @@ def of_diffuse(
 
 
 COSTS: dict[str, Callable[..., Cost]] = {
+    "resample": of_resample,
+    "box_sum": of_box_sum,
     "warp": of_warp,
     "lncc": of_lncc,
+    "warp_slope": of_warp_slope,
+    "force": of_force,
     "gaussian_smooth": of_smooth,
     "taper": of_taper,
     "take_step": of_step,

@@ -8,15 +8,15 @@ Writes OUT.md beside the JSON file.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from pages import measured_file, table
+
 REST = "rest"
-HEAD = """\
-| stage, grid | loop | calls | voxels | MB a call | floor ms | arithmetic ms | measured ms | ratio |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+LABELS = ("floor ms", "arithmetic ms", "measured ms", "ratio")
+HEAD = ["stage, grid", "loop", "calls", "voxels", "MB a call", *LABELS]
 NOTE = """
 Times are of one call, in the rest's rows of all calls. Ratio is the measured time to the floor.
 "Arithmetic" is the time of a loop's float32 operations, counted from its formulas, at the rate of a
@@ -29,8 +29,9 @@ What the loops spend their time on instead of memory:
   and of three coefficients for the slopes. Each addition reads and writes rows in the caches.
 * gaussian_smooth reads every number of a component once for each neighbour within three sigmas,
   along each axis, and its sums so far as often; a plane is larger than the first cache.
-* warp and take_step read 2**d neighbours for each value at places that are known only then;
-  processors do such reads one by one.
+* warp, warp_slope, resample and take_step read 2**d neighbours for each value at places that are
+  known only then; processors do such reads one by one.
+* force reads 2 d neighbours for each value, all but two from other rows, most from the caches.
 * diffuse_divergence reads 4 d - 1 neighbours for each value, most of them from the caches.
 * taper reads and writes each number once: it is bound by memory where the level is large.
 * On the smallest levels a call's own cost counts, about 0.05 ms.
@@ -39,12 +40,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("json", type=Path, help="what scripts/floor.py wrote")
-    args = parser.parse_args(arguments)
-    if not args.json.is_file():
-        raise SystemExit(f"{args.json} is no file; give the JSON that scripts/floor.py wrote.")
-    write_report(args.json.with_suffix(""))
+    write_report(measured_file(__doc__, arguments, "floor.py"))
 
 
 def write_report(out: Path) -> None:
@@ -64,17 +60,15 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['load_before']}. STREAM's triad moves {speed / 1e9:.1f} GB/s; loops in the first "
         f"cache do at most {flops / 1e9:.0f} float32 operations a nanosecond. How bytes are "
         f"counted: see the head of `scripts/floor.py`. Least of {result['repeats']} runs.\n",
-        "| stage, grid | floor s | measured s | ratio |\n| --- | --- | --- | --- |",
-        *_sums(rows, speed),
+        *table([["stage, grid", "floor s", "measured s", "ratio"], *_sums(rows, speed)]),
         "",
-        HEAD,
-        *[_line(row, speed, flops) for row in rows],
+        *table([HEAD, *[_line(row, speed, flops) for row in rows]]),
         NOTE,
     ]
     return "\n".join(parts)
 
 
-def _sums(rows: list[Row], speed: float) -> list[str]:
+def _sums(rows: list[Row], speed: float) -> list[list[str]]:
     """Lines for each level, each stage and all."""
     lines = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -88,20 +82,20 @@ def _sums(rows: list[Row], speed: float) -> list[str]:
     return [*lines, _sum("**all stages**", rows, speed)]
 
 
-def _sum(name: str, rows: list[Row], speed: float) -> str:
+def _sum(name: str, rows: list[Row], speed: float) -> list[str]:
     floor_s, took_s = sum(r["bytes"] for r in rows) / speed, sum(r["seconds"] for r in rows)
-    return f"| {name} | {floor_s:.4f} | {took_s:.3f} | {took_s / floor_s:.1f} |"
+    return [name, f"{floor_s:.4f}", f"{took_s:.3f}", f"{took_s / floor_s:.1f}"]
 
 
-def _line(row: Row, speed: float, flops: float) -> str:
+def _line(row: Row, speed: float, flops: float) -> list[str]:
     calls = row["calls"] or 1
     floor_ms, took_ms = (1e3 * x / calls for x in (row["bytes"] / speed, row["seconds"]))
-    arithmetic = f"{1e3 * row['flops'] / flops / calls:.3f}" if row["flops"] else ""
-    return (
-        f"| {row['stage']}, {row['level']} | {row['kernel']} | {row['calls'] or ''} | "
-        f"{row['voxels'] or ''} | {row['bytes'] / calls / 1e6:.2f} | {floor_ms:.3f} | "
-        f"{arithmetic} | {took_ms:.2f} | {took_ms / floor_ms:.1f} |"
-    )
+    name, took = [f"{row['stage']}, {row['level']}", row["kernel"]], f"{took_ms:.2f}"
+    if row["kernel"] == REST:
+        return [*name, *[""] * 5, took, ""]
+    counts = [str(row["calls"]), str(row["voxels"]), f"{row['bytes'] / calls / 1e6:.2f}"]
+    arithmetic = f"{1e3 * row['flops'] / flops / calls:.3f}"
+    return [*name, *counts, f"{floor_ms:.3f}", arithmetic, took, f"{took_ms / floor_ms:.1f}"]
 
 
 if __name__ == "__main__":

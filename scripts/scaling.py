@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmark import machine, timed
 from benchmark_report import LABEL
+from pages import new_figure, save_figure, table
 
 LARGEST = (512, 512, 400)
 COSTS = ("wall_s", "cpu_s", "peak_gb")
@@ -167,27 +168,23 @@ def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
         lines += [f"![seconds and GB against voxels]({plot_name})", ""]
     labels = [LABEL[key] for key in COSTS]
     head = ["size", "million voxels", *labels, "estimated GB", "finest level mm", "CPU s / million"]
-    table = [head, ["---"] * len(head)]
+    cells = [head]
     for name, row in rows_by_size(result):
         million = row["voxels"] / 1e6
-        cells = [million, *(row[key] for key in (*COSTS, "estimated_gb", "finest_mm"))]
-        table.append([name, *(f"{c:.4g}" for c in (*cells, row["cpu_s"] / million))])
-    lines += [f"| {' | '.join(cells)} |" for cells in table]
+        figures = [million, *(row[key] for key in (*COSTS, "estimated_gb", "finest_mm"))]
+        cells.append([name, *(f"{x:.4g}" for x in (*figures, row["cpu_s"] / million))])
+    lines += table(cells)
     notes = [f"- {name}: {row['note']}" for name, row in rows_by_size(result) if row["note"]]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
 def plot(result: dict[str, Any], path: Path) -> bool:
     """Draw seconds and GB against voxels; False if matplotlib is not installed."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("No plot: matplotlib is not installed.", file=sys.stderr)
+    figure = new_figure(9, 4)
+    if figure is None:
         return False
     rows = [row for _, row in rows_by_size(result)]
     million = [row["voxels"] / 1e6 for row in rows]
-    figure = Figure(figsize=(9, 4), layout="constrained")
     panels = {"seconds": ("wall_s", "cpu_s"), "GB": ("peak_gb", "estimated_gb")}
     for axes, (unit, keys) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         for key, style in zip(keys, ("o-", "s--"), strict=True):
@@ -195,8 +192,7 @@ def plot(result: dict[str, Any], path: Path) -> bool:
         axes.set(xlabel="million voxels of an image", ylabel=unit, ylim=(0, None), xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "stn3d"}):
-        figure.savefig(path, metadata={"Date": None})
+    save_figure(figure, path)
     return True
 
 

@@ -17,20 +17,23 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.losses.similarity import window_radii
+from stn3d.losses.similarity import Similarity, window_radii
 from stn3d.optimise import DenseStage, LinearStage, Stage
 from stn3d.pair import Pair, Scan
 from stn3d.settings import Settings
 
 _GB = 2**30
-_PROCESS_GB = 0.48  # Python with torch and numba, the compiled loops
-_SLAB_GB = 0.1  # scratch of a slab of a million points, which the process keeps
+_PROCESS_GB = 0.42  # Python with torch and numba, the compiled loops
+_HEAP_GB = 0.03  # freed arrays that the process keeps, from 64^3 voxels on
 _SHARE_OF_FREE = 0.8
 
 # Arrays of a level, each a float32 for every voxel of its grid.
-_LINEAR_ARRAYS = 16  # a field of zeros; what is read, its slopes, coverage; products with these
-_DENSE_ARRAYS = 25  # image, mask; five fields and one on its way to mm; what is read; the loss
-_FIGURE_ARRAYS = 6  # weights, masks; both images less their means; products
+_LINEAR_ARRAYS = 5  # a field of zeros; what is read and its coverage
+_DENSE_ARRAYS = 22  # image, mask; 3 fields, velocity, force; what is read, weight; coarser field
+# Products and derivatives of a loss; twice where the weight has a derivative too.
+_LOSS_ARRAYS: dict[Similarity, int] = {"lncc": 2, "mse": 3, "ncc": 5}
+_FIGURE_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
+_DENSE_FIGURE_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
 
 
 class MemoryWarning(UserWarning):
@@ -103,12 +106,14 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings) -> float:
     n, m = fixed.num_voxels, moving.num_voxels
     pair = _geometry(fixed, moving)
     stages = settings.stages()
-    field = fixed.ndim * _dense_voxels(stages[-1], pair) if settings.kind == "deformable" else 0
+    dense = settings.kind == "deformable"
+    field = fixed.ndim * _dense_voxels(stages[-1], pair) if dense else 0
     held = 2 * (n + m)  # both images, as they were read and scaled
     working = max(2 * max(n, m), *(_stage_floats(stage, pair) for stage in stages))
-    figures = (2 + _FIGURE_ARRAYS) * n + m + 2 * field  # with the moved image, field and inverse
-    constant_gb = _PROCESS_GB + _SLAB_GB * min(1, n / (1 << 20))
-    return constant_gb + 4 * max(held + working, figures) / _GB
+    figures = _DENSE_FIGURE_ARRAYS if dense else _FIGURE_ARRAYS
+    judging = (2 + figures) * n + m + 2 * field  # with the moved image, field and inverse
+    constant_gb = _PROCESS_GB + _HEAP_GB * min(1, n / (1 << 18))
+    return constant_gb + 4 * max(held + working, judging) / _GB
 
 
 def _geometry(fixed: Grid, moving: Grid) -> Pair:
@@ -126,9 +131,11 @@ def _stage_floats(stage: Stage, pair: Pair) -> int:
         for scan in (pair.fixed, pair.moving)
         if scan.grid.coarsened(spacing).shape != scan.grid.shape
     )
+    loss = _LOSS_ARRAYS[stage.similarity]
     if isinstance(stage, DenseStage):
-        return levels + _DENSE_ARRAYS * _dense_voxels(stage, pair)
-    return levels + _LINEAR_ARRAYS * pair.fixed.grid.coarsened(spacings[-1]).num_voxels
+        return levels + (_DENSE_ARRAYS + loss) * _dense_voxels(stage, pair)
+    voxels = pair.fixed.grid.coarsened(spacings[-1]).num_voxels
+    return levels + (_LINEAR_ARRAYS + 2 * loss) * voxels
 
 
 def _dense_voxels(stage: Stage, pair: Pair) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.kernels import Region, reference
+from stn3d.kernels import Region, dispatch, reference
 from stn3d.pair import Scan, textured
 from tests.geometry_cases import QUICK, random, uniform
 
@@ -410,7 +410,7 @@ def test_a_velocity_goes_on_where_the_step_is_taken(
     expected = reference.take_step(total, field, 1.0)
     inside = region.mask(shape)
     if plain:
-        monkeypatch.setattr(kernels, "fused", lambda *_: False)
+        monkeypatch.setattr(dispatch, "fused", lambda *_: False)
     out = torch.where(inside, step, UNTOUCHED)  # the step itself may give way to the result
     kernels.take_step(out, field, 0.7, 1.0, region, out, velocity, 0.4)
     assert_done_in(region, d, out, expected)

@@ -15,6 +15,20 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stn3d"
 
+# Of the kernels, from the ground up: each has a room in `reference`, one in `cpu`, one in the face.
+SUBJECTS = (
+    "sampling",
+    "resampling",
+    "warping",
+    "composition",
+    "jacobian",
+    "inversion",
+    "windows",
+    "correlation",
+    "smoothing",
+    "histogram",
+)
+
 # From the ground floor up. A package named here alone may hold any modules; a package with rooms of
 # its own may hold only those, and its __init__ stands above them.
 ROOMS = (
@@ -22,19 +36,16 @@ ROOMS = (
     "errors",
     "grid",
     "kernels.region",
+    *(f"kernels.reference.{subject}" for subject in SUBJECTS),
     "kernels.reference",
     "kernels.cpu.jit",
     "kernels.cpu.tensors",
     "kernels.cpu.interpolation",
-    "kernels.cpu.sampling",
-    "kernels.cpu.fields",
-    "kernels.cpu.histogram",
-    "kernels.cpu.smoothing",
-    "kernels.cpu.windows",
+    "kernels.cpu.correlation_rows",
+    *(f"kernels.cpu.{subject}" for subject in SUBJECTS),
     "kernels.cpu",
     "kernels.dispatch",
-    "kernels.sampling",
-    "kernels.histogram",
+    *(f"kernels.{subject}" for subject in SUBJECTS),
     "kernels",
     "sampler",
     "transforms.base",
@@ -203,6 +214,11 @@ def _faults_of_import(found: Import, known: dict[str, Path]) -> Iterator[str]:
 def test_the_package_keeps_the_order() -> None:
     assert len(modules_of(PACKAGE)) > 5
     assert faults_of(PACKAGE) == []
+
+
+@pytest.mark.parametrize("storey", ["kernels.reference", "kernels.cpu", "kernels"])
+def test_every_storey_of_the_kernels_has_the_same_subjects(storey: str) -> None:
+    assert {f"{storey}.{subject}" for subject in SUBJECTS} <= modules_of(PACKAGE).keys()
 
 
 def house(root: Path, files: dict[str, str]) -> Path:

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stn3d.errors import InputError
-from stn3d.kernels import reference
-from stn3d.kernels.dispatch import fused
+from stn3d.kernels import dispatch, reference
 
 
 def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins: int) -> Tensor:
@@ -38,7 +37,7 @@ def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins: i
     fixed = fixed.detach()
     weight = torch.ones_like(fixed[:, :1]) if weight is None else weight
     weight = weight.to(moved).expand(len(moved), *weight.shape[1:])
-    if fused(fixed, moved):
+    if dispatch.fused(fixed, moved):
         result: Tensor = _JointHistogram.apply(fixed.to(moved), moved, weight, bins)
         return result
     return reference.joint_histogram(fixed, moved, weight, bins)

@@ -100,3 +100,11 @@ def _least_around(values: NDArray[Any], radii: Sequence[int]) -> NDArray[Any]:
             np.minimum(target[: n - t], source[t:], out=target[: n - t])
         values = least
     return values
+
+
+def placed(found: Tensor, region: Region | None, out: Tensor) -> Tensor:
+    """What was found everywhere, put where it is wanted."""
+    if region is None:
+        return out.copy_(found)
+    where = region.mask(out.shape[2:]).to(out.device)
+    return out.copy_(torch.where(where, found, out))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stn3d.kernels.cpu.interpolation import locate, read, read_slopes, steps
 from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import Array, as_field, volumes
+from stn3d.kernels.cpu.tensors import Array, volumes
 
 
 @kernel
@@ -172,7 +172,7 @@ def scatter_blocks(
 # -- on tensors ------------------------------------------------------------------------------------
 
 
-class _Points(NamedTuple):
+class Points(NamedTuple):
     """Where an image is read, as the loops take it."""
 
     array: Array
@@ -185,19 +185,13 @@ class _Points(NamedTuple):
         return -(-count // self.length)
 
 
-def _at(points_index: Tensor, image: Tensor) -> _Points:
+def _at(points_index: Tensor, image: Tensor) -> Points:
     """The points ``(N, d)``; their precision is kept, and is never below the image's."""
     dtype = torch.promote_types(points_index.dtype, image.dtype)
-    return _Points(points_index.detach().to(dtype).contiguous().numpy(), 0, 256)
+    return Points(points_index.detach().to(dtype).contiguous().numpy(), 0, 256)
 
 
-def _moved(displacement_vox: Tensor) -> _Points:
-    """The voxels of a field ``(d, *shape)``, moved by it."""
-    field = as_field(displacement_vox)
-    return _Points(field.reshape(3, -1), field.shape[2], field.shape[3])
-
-
-def _one(batch: Tensor, b: int) -> Tensor:
+def one_of(batch: Tensor, b: int) -> Tensor:
     """Item b, a batch of one; a batch of one serves all."""
     return batch[b : b + 1] if len(batch) > 1 else batch
 
@@ -207,8 +201,8 @@ def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
     batch = max(len(image), len(points_index))
     out = image.new_empty(batch, image.shape[1], points_index.shape[1])
     for b in range(batch):
-        at = _at(_one(points_index, b)[0], image)
-        run(sample_blocks, at.blocks, volumes(_one(image, b)), *at, out[b].numpy())
+        at = _at(one_of(points_index, b)[0], image)
+        run(sample_blocks, at.blocks, volumes(one_of(image, b)), *at, out[b].numpy())
     return out
 
 
@@ -216,9 +210,9 @@ def sample_slopes(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tens
     """Derivatives by the points ``(B, N, d)`` from those by the values ``(B, C, N)``."""
     pieces = []
     for b, slope in enumerate(gradient.contiguous()):
-        at = _at(_one(points_index, b)[0], image)
+        at = _at(one_of(points_index, b)[0], image)
         out = np.empty_like(at.array)
-        run(slope_blocks, at.blocks, volumes(_one(image, b)), *at, slope.numpy(), out)
+        run(slope_blocks, at.blocks, volumes(one_of(image, b)), *at, slope.numpy(), out)
         pieces.append(torch.from_numpy(out))
     return torch.stack(pieces).to(points_index.dtype).sum_to_size(points_index.shape)
 
@@ -227,11 +221,11 @@ def sample_adjoint(image: Tensor, points_index: Tensor, gradient: Tensor) -> Ten
     """Derivatives by the image ``(B, C, *shape)`` from those by the values ``(B, C, N)``."""
     out = torch.zeros_like(image, memory_format=torch.contiguous_format)
     for b, slope in enumerate(gradient.contiguous()):
-        _scatter(slope.numpy(), _at(_one(points_index, b)[0], image), _one(out, b))
+        scatter(slope.numpy(), _at(one_of(points_index, b)[0], image), one_of(out, b))
     return out
 
 
-def _scatter(gradient: Array, at: _Points, out: Tensor) -> None:
+def scatter(gradient: Array, at: Points, out: Tensor) -> None:
     """Add to ``out`` ``(1, C, *shape)`` what each voxel gave to the values."""
     target = volumes(out)
     # Shares of the points are summed apart and then in order: threads do not change the sums.
@@ -239,21 +233,3 @@ def _scatter(gradient: Array, at: _Points, out: Tensor) -> None:
     run(scatter_blocks, shares.shape[0] * shares.shape[1], gradient, *at, shares)
     for share in range(shares.shape[1]):
         target += shares[:, share]
-
-
-def compose_adjoint(
-    first_vox: Tensor, second_vox: Tensor, gradient: Tensor, by_first: bool, by_second: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Derivatives by both fields ``(B, d, *shape)`` from those by their composition."""
-    d = first_vox.shape[1]
-    to_first = gradient.clone(memory_format=torch.contiguous_format) if by_first else None
-    to_second = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
-    for b, (first, slope) in enumerate(zip(first_vox, gradient.contiguous(), strict=True)):
-        at, by_value = _moved(first), slope.flatten(1).numpy()
-        if to_first is not None:
-            out, second = np.empty_like(at.array), volumes(_one(second_vox, b))
-            run(slope_blocks, at.blocks, second, *at, by_value, out)
-            to_first[b] += torch.from_numpy(out[3 - d :]).reshape(first.shape)
-        if by_second:
-            _scatter(by_value, at, to_second[b : b + 1])
-    return to_first, to_second if by_second else None

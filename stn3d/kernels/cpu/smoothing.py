@@ -1,12 +1,18 @@
-"""Separable Gaussian smoothing, all axes in one pass over the planes."""
+"""Separable Gaussian smoothing, smoothing of how a field grows and shrinks, and fading out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from stn3d.kernels.cpu.jit import kernel
+from stn3d.kernels.cpu.jit import kernel, run
+from stn3d.kernels.cpu.tensors import as_field, runs_of, three, volumes
+from stn3d.kernels.reference import gaussian_weights, length_quantile, length_stride
+from stn3d.kernels.region import Region
 
 
 @kernel
@@ -106,6 +112,13 @@ def _twist(pp: Any, pm: Any, mp: Any, mm: Any, weight: Any, out: Any) -> None:
 
 
 @kernel
+def _twist_along(plus: Any, minus: Any, a: Any, b: Any, weight: Any, out: Any) -> None:
+    """`_twist` across the last axis, for voxels ``a`` up to ``b`` between two rows."""
+    ahead, behind = slice(a + 1, b + 1), slice(a - 1, b - 1)
+    _twist(plus[ahead], plus[behind], minus[ahead], minus[behind], weight, out)
+
+
+@kernel
 def diffuse_divergence_planes(
     first: int, last: int, field: Any, weights: Any, runs: Any, out: Any
 ) -> None:
@@ -133,47 +146,15 @@ def diffuse_divergence_planes(
                 if c == 0:
                     _bend(here, x[im, j, a:b], x[ip, j, a:b], w, row)
                     _twist(y[ip, jp, a:b], y[ip, jm, a:b], y[im, jp, a:b], y[im, jm, a:b], v, row)
-                    p, m = z[ip, j], z[im, j]
-                    _twist(
-                        p[a + 1 : b + 1],
-                        p[a - 1 : b - 1],
-                        m[a + 1 : b + 1],
-                        m[a - 1 : b - 1],
-                        v,
-                        row,
-                    )
+                    _twist_along(z[ip, j], z[im, j], a, b, v, row)
                 elif c == 1:
                     _bend(here, y[i, jm, a:b], y[i, jp, a:b], w, row)
                     _twist(x[ip, jp, a:b], x[ip, jm, a:b], x[im, jp, a:b], x[im, jm, a:b], v, row)
-                    p, m = z[i, jp], z[i, jm]
-                    _twist(
-                        p[a + 1 : b + 1],
-                        p[a - 1 : b - 1],
-                        m[a + 1 : b + 1],
-                        m[a - 1 : b - 1],
-                        v,
-                        row,
-                    )
+                    _twist_along(z[i, jp], z[i, jm], a, b, v, row)
                 else:
                     _bend(here, z[i, j, a - 1 : b - 1], z[i, j, a + 1 : b + 1], w, row)
-                    p, m = x[ip, j], x[im, j]
-                    _twist(
-                        p[a + 1 : b + 1],
-                        p[a - 1 : b - 1],
-                        m[a + 1 : b + 1],
-                        m[a - 1 : b - 1],
-                        v,
-                        row,
-                    )
-                    p, m = y[i, jp], y[i, jm]
-                    _twist(
-                        p[a + 1 : b + 1],
-                        p[a - 1 : b - 1],
-                        m[a + 1 : b + 1],
-                        m[a - 1 : b - 1],
-                        v,
-                        row,
-                    )
+                    _twist_along(x[ip, j], x[im, j], a, b, v, row)
+                    _twist_along(y[i, jp], y[i, jm], a, b, v, row)
 
 
 @kernel
@@ -208,3 +189,54 @@ def taper_planes(
                 for k in range(a, b):
                     dx, dy, dz = x[i, j, k], y[i, j, k], z[i, j, k]
                     row[k] = np.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+# -- on tensors ------------------------------------------------------------------------------------
+
+
+def gaussian_smooth(
+    image: Tensor,
+    sigma_vox: Sequence[float],
+    region: Region | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Convolve with a Gaussian along each axis. See `stn3d.kernels`."""
+    out = torch.empty_like(image, memory_format=torch.contiguous_format) if out is None else out
+    source = volumes(image)
+    weights = [
+        np.array(gaussian_weights(sigma, n), source.dtype)
+        for sigma, n in zip(three(sigma_vox, 0.0), source.shape[1:], strict=True)
+    ]
+    runs = runs_of(region, source)
+    work = runs.lengths.sum(axis=1)
+    run(smooth_planes, len(work), source, *weights, runs.runs, volumes(out), work=work)
+    return out
+
+
+def diffuse_divergence(
+    field_vox: Tensor, weights: Sequence[float], region: Region, out: Tensor
+) -> Tensor:
+    """Add a weighed gradient of the divergence. See `stn3d.kernels`."""
+    source, result = as_field(field_vox[0]), as_field(out[0])
+    along = np.array(three(weights, 0.0), source.dtype)
+    work = region.lengths.sum(axis=1)
+    run(diffuse_divergence_planes, len(work), source, along, region.runs, result, work=work)
+    if field_vox.shape[1] == 2:
+        out[0].copy_(torch.from_numpy(result[1:, 0]))
+    return out
+
+
+def taper(
+    vectors: Tensor, weights: Sequence[Tensor], region: Region | None, quantile: float
+) -> float:
+    """Weigh a field's vectors in place; a quantile of their lengths. See `stn3d.kernels`."""
+    field = as_field(vectors[0])
+    along = [w.to(vectors).numpy() for w in three(weights, torch.ones(1))]
+    runs = runs_of(region, field)
+    stride = length_stride(field.shape[1:])
+    few = np.zeros([-(-n // stride) for n in field.shape[1:3]] + [field.shape[3]], field.dtype)
+    work = runs.lengths.sum(axis=1)
+    run(taper_planes, len(work), field, *along, runs.runs, stride, few, work=work)
+    if vectors.shape[1] == 2:
+        vectors[0].copy_(torch.from_numpy(field[1:, 0]))
+    return length_quantile(few[few > 0], quantile)

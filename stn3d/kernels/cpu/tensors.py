@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.kernels.region import Region
+
 Array = NDArray[Any]
 
 
@@ -37,3 +39,8 @@ def as_matrix(matrix: Tensor, dtype: torch.dtype) -> Array:
 def three(values: Sequence[Any], fill: Any) -> list[Any]:
     """One value an axis, with a first axis that a 2D image lacks."""
     return [fill] * (3 - len(values)) + list(values)
+
+
+def runs_of(region: Region | None, volume: Array) -> Region:
+    """A region, or all voxels of a volume."""
+    return Region.full(volume.shape[-3:]) if region is None else region

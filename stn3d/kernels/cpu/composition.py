@@ -1,0 +1,153 @@
+"""One displacement field ``(3, I, J, K)`` in voxels after another, and the adjoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn3d.kernels.cpu.interpolation import locate, read, steps
+from stn3d.kernels.cpu.jit import kernel, run
+from stn3d.kernels.cpu.sampling import Points, one_of, scatter, slope_blocks
+from stn3d.kernels.cpu.tensors import as_field, runs_of, volumes
+from stn3d.kernels.region import Region
+
+
+@kernel
+def _moves_row(step: Any, scale: Any, velocity: Any, keep: Any, most: Any, move: Any) -> None:
+    """``scale step``, and what is kept of a velocity if there is one, which becomes the sum.
+
+    Vectors ``(3, n)`` of which the squared length is above ``most`` are cut.
+    """
+    one = move.dtype.type(1)
+    for axis in range(3):
+        s, m = step[axis], move[axis]
+        for k in range(len(m)):
+            m[k] = scale * s[k]
+        if velocity is not None:
+            v = velocity[axis]
+            for k in range(len(m)):
+                m[k] += keep * v[k]
+            for k in range(len(m)):
+                v[k] = m[k]
+    a, b, c = move[0], move[1], move[2]
+    for k in range(len(a)):
+        square = a[k] * a[k] + b[k] * b[k] + c[k] * c[k]
+        cut = np.sqrt(most / square) if square > most else one
+        a[k], b[k], c[k] = cut * a[k], cut * b[k], cut * c[k]
+
+
+@kernel
+def compose_planes(
+    first: int,
+    last: int,
+    steps_vox: Any,
+    scale: Any,
+    limit: Any,
+    velocity: Any,
+    keep: Any,
+    field: Any,
+    runs: Any,
+    out: Any,
+) -> None:
+    """``out(x) = s(x) + field(x + s(x))`` at the voxels of runs, for s as `_moves_row` finds it.
+
+    ``out`` may be ``steps_vox``. Beyond its faces the field is 0.
+    """
+    real = field.dtype.type
+    shape = field.shape[1:]
+    nk = shape[2]
+    step, most = steps(shape), limit * limit
+    f0, f1, f2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
+    points, shares = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
+    moves, insides = np.empty((3, nk), field.dtype), np.empty(nk, field.dtype)
+    indices = np.empty(nk, np.int32)
+    for i in range(first, last):
+        for j in range(shape[1]):
+            start, end = runs[i, j, 0], runs[i, j, 1]
+            n = end - start
+            if n <= 0:
+                continue
+            x, share, move = points[:, :n], shares[:, :n], moves[:, :n]
+            within, index = insides[:n], indices[:n]
+            corner = index.view(np.uint32)
+            xi, xj, xk = x[0], x[1], x[2]
+            mi, mj, mk = move[0], move[1], move[2]
+            fi, fj, fk = share[0], share[1], share[2]
+            kept = None if velocity is None else velocity[:, i, j, start:end]
+            _moves_row(steps_vox[:, i, j, start:end], scale, kept, keep, most, move)
+            for k in range(n):
+                xi[k] = real(i) + mi[k]
+            for k in range(n):
+                xj[k] = real(j) + mj[k]
+            for k in range(n):
+                xk[k] = real(start + k) + mk[k]
+            locate(x, shape, index, share, within)
+            o0, o1, o2 = out[0, i, j, start:end], out[1, i, j, start:end], out[2, i, j, start:end]
+            for k in range(n):
+                p, w = corner[k], within[k]
+                o0[k] = mi[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
+                o1[k] = mj[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])
+                o2[k] = mk[k] + w * read(f2, p, step, fi[k], fj[k], fk[k])
+
+
+# -- on tensors ------------------------------------------------------------------------------------
+
+
+def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
+    """Displacements of ``x -> second(first(x))``. See `stn3d.kernels`."""
+    out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
+    for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
+        take_step(first[None], second[None], 1.0, np.inf, None, one[None], None, 0.0)
+    return out
+
+
+def take_step(
+    step_vox: Tensor,
+    field_vox: Tensor,
+    scale: float,
+    limit: float,
+    region: Region | None,
+    out: Tensor,
+    velocity_vox: Tensor | None,
+    keep: float,
+) -> Tensor:
+    """Displacements of ``x -> field(x + s(x))``, s the scaled and limited step. See
+    `stn3d.kernels`."""
+    step, field, result = as_field(step_vox[0]), as_field(field_vox[0]), as_field(out[0])
+    velocity = None if velocity_vox is None else as_field(velocity_vox[0])
+    runs, real = runs_of(region, field), field.dtype.type
+    options = real(scale), real(limit), velocity, real(keep), field, runs.runs, result
+    work = runs.lengths.sum(axis=1)
+    run(compose_planes, len(work), step, *options, work=work)
+    if out.shape[1] == 2:
+        out[0].copy_(torch.from_numpy(result[1:, 0]))
+        if velocity_vox is not None and velocity is not None:
+            velocity_vox[0].copy_(torch.from_numpy(velocity[1:, 0]))
+    return out
+
+
+def compose_adjoint(
+    first_vox: Tensor, second_vox: Tensor, gradient: Tensor, by_first: bool, by_second: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Derivatives by both fields ``(B, d, *shape)`` from those by their composition."""
+    d = first_vox.shape[1]
+    to_first = gradient.clone(memory_format=torch.contiguous_format) if by_first else None
+    to_second = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
+    for b, (first, slope) in enumerate(zip(first_vox, gradient.contiguous(), strict=True)):
+        at, by_value = _moved(first), slope.flatten(1).numpy()
+        if to_first is not None:
+            out, second = np.empty_like(at.array), volumes(one_of(second_vox, b))
+            run(slope_blocks, at.blocks, second, *at, by_value, out)
+            to_first[b] += torch.from_numpy(out[3 - d :]).reshape(first.shape)
+        if by_second:
+            scatter(by_value, at, to_second[b : b + 1])
+    return to_first, to_second if by_second else None
+
+
+def _moved(displacement_vox: Tensor) -> Points:
+    """The voxels of a field ``(d, *shape)``, moved by it."""
+    field = as_field(displacement_vox)
+    return Points(field.reshape(3, -1), field.shape[2], field.shape[3])

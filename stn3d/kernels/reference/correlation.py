@@ -1,0 +1,37 @@
+"""The local correlation of two images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stn3d.kernels.reference.windows import box_sum, window_sizes
+
+
+def lncc(
+    fixed: Tensor,
+    moved: Tensor,
+    weight: Tensor | None,
+    radii: Sequence[int],
+    noise_fixed: float,
+    noise_moved: float,
+) -> Tensor:
+    """One minus the mean squared local correlation. See `stn3d.kernels`."""
+    if weight is None:
+        a, b = fixed, moved
+        count = torch.ones((), dtype=fixed.dtype, device=fixed.device)
+        for n, radius in zip(fixed.shape[2:], radii, strict=True):
+            count = count[..., None] * window_sizes(n, radius, fixed)
+    else:
+        a, b = fixed * weight, moved * weight
+        count = box_sum(weight, radii).clamp(min=1e-6)
+    mean_a, mean_b = box_sum(a, radii) / count, box_sum(b, radii) / count
+    var_a = (box_sum(a * fixed, radii) / count - mean_a**2).clamp(min=0)
+    var_b = (box_sum(b * moved, radii) / count - mean_b**2).clamp(min=0)
+    cross = box_sum(a * moved, radii) / count - mean_a * mean_b
+    likeness = cross**2 / ((var_a + noise_fixed) * (var_b + noise_moved))
+    texture = var_a / (var_a + 10 * noise_fixed)
+    share = texture if weight is None else weight * texture
+    return 1 - (share * likeness).sum() / share.sum().clamp(min=1e-12)

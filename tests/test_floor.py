@@ -1,0 +1,96 @@
+"""The memory floor's accounts: what every loop's call must move, and the tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic import dense_truth, grid_about, known_pair
+
+from stn3d import kernels
+from stn3d.initialise import initial_candidates
+from stn3d.kernels import Region
+from stn3d.pair import Pair, Scan, scaled
+from stn3d.settings import settings_from
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import floor
+import floor_costs
+import floor_report
+
+SHAPE = (6, 7, 8)
+N = 6 * 7 * 8
+INNER = Region.full(SHAPE).without_faces()
+M = 4 * 5 * 6
+
+
+def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
+    image, field = torch.rand(1, 1, *SHAPE), torch.zeros(1, 3, *SHAPE)
+    matrix, out = torch.eye(4, dtype=torch.float64), torch.zeros_like(field)
+    read = kernels.warp(image, matrix, field, INNER)
+    seen = 0 if read.coverage is None else 1
+    step = out, field, 1.0, 1.0, INNER, out
+    of = floor_costs
+    counted = {
+        "warp": of.of_warp(read, image, matrix, field, INNER).numbers / M,
+        "warp_slope": of.of_warp_slope(matrix, image, matrix, field, image, image).numbers / N,
+        "force": of.of_force(out, image, image, INNER, out).numbers / M,
+        "step": of.of_step(out, *step).numbers / M,
+        "step with velocity": of.of_step(out, *step, field, 0.5).numbers / M,
+        "smooth": of.of_smooth(out, field, [1.0] * 3, INNER, out).numbers / M,
+    }
+    assert counted == {
+        "warp": 3 + 1 + 1 + seen,
+        "warp_slope": 3 + 1 + 1 + 1,
+        "force": 1 + 1 + 3,
+        "step": 9,
+        "step with velocity": 15,
+        "smooth": 6,
+    }
+
+
+def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: Path) -> None:
+    grid = grid_about(torch.zeros(3), [30.0] * 3, (1.0, 1.0, 1.0))
+    known = known_pair(dense_truth(grid, 1.0), grid, grid)
+    pair = Pair(*[Scan(scaled(values), grid) for values in (known.fixed, known.moving)])
+    transform, meter = initial_candidates(pair)[0].transform, floor.Meter()
+    for stage in settings_from({"preset": "fast"}).stages():
+        with meter.of_stage(stage.name), meter.watching():
+            transform = stage(pair, transform, lambda *_: None)
+    rows = list(meter.rows.values())
+    assert {row.kernel.partition(",")[0] for row in rows} == {*floor_costs.COSTS, "rest"}
+    assert all(row.bytes > 0 and row.flops > 0 for row in rows if row.kernel != "rest")
+    calls = {
+        name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("dense", name))
+        for name in ("warp", "lncc", "force", "take_step", "warp_slope")
+    }
+    assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0
+    assert calls["warp_slope"] == 0
+    assert [row.kernel for row in rows if row.level == "all"] == ["rest"] * 3
+    result = {
+        "images": ["a", "b"],
+        "preset": "fast",
+        "machine": "a machine",
+        "load_before": 0.0,
+        "threads": 2,
+        "repeats": 1,
+        "last_cache_mib": 32.0,
+        "bandwidth_gb_per_s": 10.0,
+        "arithmetic_gflops": 100.0,
+        "rows": [vars(row) for row in floor.least([rows, rows])],
+    }
+    (tmp_path / "f.json").write_text(json.dumps(result))
+    floor_report.main([str(tmp_path / "f.json")])
+    text = (tmp_path / "f.md").read_text()
+    assert "| **all stages** |" in text
+    for row in rows:
+        assert f"| {row.stage}, {row.level} | {row.kernel} | {row.calls or ''} |" in text
+
+
+def test_a_missing_file_is_told() -> None:
+    with pytest.raises(SystemExit, match=r"give the JSON that scripts/floor\.py wrote"):
+        floor_report.main(["nowhere.json"])
