@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -493,6 +494,11 @@ def test_loops_are_compiled_once_and_run_in_a_forked_child(tmp_path: Path) -> No
     folder = {"linux": "XDG_CACHE_HOME", "win32": "LOCALAPPDATA"}.get(sys.platform)
     if folder is None:
         pytest.skip("the cache folder cannot be moved on this system")
+    old, young = (tmp_path / "stn3d" / f"kernels-{name}" for name in ("old", "young"))
+    for other, days in ((old, 61), (young, 59)):
+        other.mkdir(parents=True)
+        used = time.time() - 86_400 * days
+        os.utime(other, (used, used))
     told = []
     for _ in range(2):
         ended = subprocess.run(
@@ -507,3 +513,4 @@ def test_loops_are_compiled_once_and_run_in_a_forked_child(tmp_path: Path) -> No
         told.append(ended.stderr.count("compiling stn3d's loops"))
     assert told == [1, 0]
     assert list(tmp_path.rglob("*.nbi"))
+    assert (old.exists(), young.exists()) == (False, True)

@@ -14,7 +14,9 @@ import hashlib
 import itertools
 import logging
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,10 +57,25 @@ def _cache_folder() -> Path | None:
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     folder = root / "stn3d" / f"kernels-{digest[:12]}"
     try:
+        fresh = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)  # it is in use
     except OSError:
         return None
+    if fresh:
+        _drop_unused(folder.parent)
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _drop_unused(root: Path, days: float = 60) -> None:
+    """Take away other versions' folders that nobody has used for long."""
+    for other in root.glob("kernels-*"):
+        try:
+            unused_s = time.time() - other.stat().st_mtime
+        except OSError:
+            continue  # another process was faster
+        if unused_s > days * 86_400:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 _CACHE = _cache_folder()
@@ -76,7 +93,7 @@ class _Announcer(event.Listener):
             self.silent = True
             kept = f"kept in {_CACHE}" if _CACHE is not None else "no cache folder can be written"
             logging.getLogger("stn3d").warning(
-                "compiling stn3d's loops for this processor, up to half a minute (%s)", kept
+                "compiling stn3d's loops for this processor, about half a minute (%s)", kept
             )
 
     def on_end(self, event: Any) -> None:

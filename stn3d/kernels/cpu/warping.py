@@ -198,7 +198,8 @@ def force_planes(first: int, last: int, moved: Any, by_moved: Any, runs: Any, ou
             if b <= a:
                 continue
             along_i, along_j, along_k = out[0, i, j, a:b], out[1, i, j, a:b], out[2, i, j, a:b]
-            along_i[:], along_j[:], along_k[:] = 0, 0, 0
+            for k in range(b - a):
+                along_i[k], along_j[k], along_k[k] = 0, 0, 0
             for c in range(channels):
                 scale = by_moved[c, i, j, a:b]
                 below, above = moved[c, i - si, j, a:b], moved[c, i + si, j, a:b]
