@@ -14,7 +14,7 @@ from stn3d.losses.similarity import Similarity
 from stn3d.optimise import DenseStage, LinearStage, Stage
 from stn3d.pair import Pair, Scan, scaled
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
-from stn3d.warp import jacobian_determinant
+from stn3d.warp import jacobian_determinant, overlap
 from tests.geometry_cases import DIMS
 from tests.synthetic import (
     Known,
@@ -266,3 +266,23 @@ def test_without_the_loops_plain_torch_finds_the_same(
     apart = (by_loops(points) - by_torch(points)).norm(dim=-1)
     assert float(moves.max()) > 0.5
     assert float(apart.max()) < 0.01 * float(moves.max())
+
+
+@pytest.mark.parametrize(("kind", "believed"), [("rigid", True), ("affine", False)])
+def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
+    kind: LinearKind, believed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = linear_pair(3, kind)
+    grid = known.fixed_grid
+    start = initial_candidates(known.pair, "mass")[0].transform
+
+    def far(self: LinearStage, loss_of: object, steps: torch.Tensor, *_: object) -> torch.Tensor:
+        away = steps.clone()
+        away[-3:] += 0.5 * min(grid.size_mm)
+        return away
+
+    monkeypatch.setattr(LinearStage, "_minimised", far)
+    found = run(known.pair, start, LinearStage(kind, "lncc", (2,)))
+    shares = [overlap(known.pair.moving.grid, t, grid) for t in (start, found)]
+    assert (shares[1] < 0.5 * shares[0]) == believed
+    assert (shares[1] == shares[0]) != believed

@@ -15,6 +15,7 @@ from stn3d.optimise.quasi_newton import Vector, minimise
 from stn3d.optimise.stage import Progress
 from stn3d.pair import Dissimilarity, Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
+from stn3d.warp import overlap
 
 Loss = Callable[[Tensor], Tensor]
 """A scalar of a matrix or of some parameters, with its gradient."""
@@ -66,7 +67,10 @@ class LinearStage:
                 return by_matrix(residual(steps).matrix)
 
             note = partial(progress, self.name, spacing)
-            steps = self._minimised(loss_of, steps, 0.5 * spacing, note)
+            found = self._minimised(loss_of, steps, 0.5 * spacing, note)
+            totals = (residual(x).then(so_far) for x in (steps, found))
+            if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
+                steps = found
         return residual(steps).then(so_far)
 
     def _loss_by_matrix(self, pair: Pair, so_far: Transform, spacing_mm: float) -> Loss:
@@ -103,3 +107,13 @@ class LinearStage:
 
         limits = first_step_mm, self.iterations, self.tolerance
         return torch.from_numpy(minimise(objective, start.numpy(), *limits))
+
+
+def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform) -> bool:
+    """Whether a level kept three quarters of the overlap that it began with.
+
+    Else it gained by pushing out of the moving image what does not match: images of unlike contrast
+    tempt a stage that may scale.
+    """
+    grid = pair.fixed.at(spacing_mm).grid
+    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
