@@ -235,10 +235,10 @@ def test_coverage_fades_over_the_last_voxel_and_counts_axes_apart() -> None:
     along = torch.tensor([0, 0, 0.25, 0.5, 1, 1, 1, 0.5, 0.1, 0, 0]).double()
     points = torch.cartesian_prod(at, at)
     expected = (along[:, None] * along).flatten()
-    torch.testing.assert_close(kernels.coverage(points, (5, 5)), expected)
+    torch.testing.assert_close(reference.coverage(points, (5, 5)), expected)
     points = torch.stack([at.clamp(-0.4, 0.4), at], dim=-1)
-    torch.testing.assert_close(kernels.coverage(points, (1, 5)), along)
-    assert float(kernels.coverage(torch.tensor([[0.6, 2.0]]), (1, 5))) == 0
+    torch.testing.assert_close(reference.coverage(points, (1, 5)), along)
+    assert float(reference.coverage(torch.tensor([[0.6, 2.0]]), (1, 5))) == 0
 
 
 # -- local correlation ----------------------------------------------------------------------------

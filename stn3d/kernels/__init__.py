@@ -11,7 +11,7 @@ from stn3d.kernels.correlation import lncc
 from stn3d.kernels.histogram import joint_histogram, mutual_information
 from stn3d.kernels.inversion import invert
 from stn3d.kernels.jacobian import jacobian_determinant
-from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, coverage, inside
+from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside
 from stn3d.kernels.region import Region
 from stn3d.kernels.resampling import resample
 from stn3d.kernels.sampling import sample_linear
@@ -27,7 +27,6 @@ __all__ = [
     "box_sum",
     "buffers",
     "compose",
-    "coverage",
     "diffuse_divergence",
     "exponential",
     "force",
