@@ -27,6 +27,7 @@ SUBJECTS = (
     "correlation",
     "smoothing",
     "histogram",
+    "matching",
 )
 
 # From the ground floor up. A package named here alone may hold any modules; a package with rooms of
@@ -52,6 +53,7 @@ ROOMS = (
     "transforms.linear",
     "transforms.spline",
     "transforms.dense",
+    "transforms.fit",
     "transforms",
     "warp",
     "losses",

@@ -11,6 +11,7 @@ from stn3d.kernels.correlation import lncc
 from stn3d.kernels.histogram import joint_histogram, mutual_information
 from stn3d.kernels.inversion import invert
 from stn3d.kernels.jacobian import jacobian_determinant
+from stn3d.kernels.matching import local_products
 from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside
 from stn3d.kernels.region import Region
 from stn3d.kernels.resampling import resample
@@ -36,6 +37,7 @@ __all__ = [
     "jacobian_determinant",
     "joint_histogram",
     "lncc",
+    "local_products",
     "mutual_information",
     "resample",
     "sample_linear",

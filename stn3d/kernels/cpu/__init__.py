@@ -11,6 +11,7 @@ from stn3d.kernels.cpu.correlation import lncc
 from stn3d.kernels.cpu.histogram import histogram_slopes, joint_histogram
 from stn3d.kernels.cpu.inversion import invert
 from stn3d.kernels.cpu.jacobian import jacobian_determinant
+from stn3d.kernels.cpu.matching import local_products, local_products_adjoint
 from stn3d.kernels.cpu.resampling import resample
 from stn3d.kernels.cpu.sampling import sample_adjoint, sample_linear, sample_slopes
 from stn3d.kernels.cpu.smoothing import diffuse_divergence, gaussian_smooth, taper
@@ -29,6 +30,8 @@ __all__ = [
     "jacobian_determinant",
     "joint_histogram",
     "lncc",
+    "local_products",
+    "local_products_adjoint",
     "resample",
     "sample_adjoint",
     "sample_linear",

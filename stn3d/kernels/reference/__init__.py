@@ -11,6 +11,7 @@ from stn3d.kernels.reference.correlation import lncc
 from stn3d.kernels.reference.histogram import joint_histogram
 from stn3d.kernels.reference.inversion import invert
 from stn3d.kernels.reference.jacobian import jacobian_determinant
+from stn3d.kernels.reference.matching import local_products
 from stn3d.kernels.reference.resampling import Moves, resample, whole_shift
 from stn3d.kernels.reference.sampling import inside, points_of, sample_linear
 from stn3d.kernels.reference.smoothing import (
@@ -51,6 +52,7 @@ __all__ = [
     "length_quantile",
     "length_stride",
     "lncc",
+    "local_products",
     "points_of",
     "resample",
     "sample_linear",

@@ -1,0 +1,102 @@
+"""Convolutions that every network here is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+
+
+def convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0
+) -> nn.Module:
+    """A 3-wide convolution, instance normalisation, dropout if any, and a leaky ReLU."""
+    return Convolution(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        strides=stride,
+        kernel_size=3,
+        adn_ordering="NDA",
+        act=("LEAKYRELU", {"negative_slope": 0.1}),
+        norm=("INSTANCE", {"affine": True}),
+        dropout=dropout or None,
+        bias=False,
+    )
+
+
+def silent_convolution(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """A bare 3-wide convolution whose weights and bias are 0 at birth: it says nothing yet."""
+    layer = Convolution(spatial_dims, in_channels, out_channels, kernel_size=3, conv_only=True)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class Encoder(nn.Module):
+    """Features at every level of a pyramid, each level half as fine as the one before.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        channels: of the features, from the finest level on.
+        dropout: share of the features that training leaves out.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, channels: Sequence[int], dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        before = (in_channels, *channels[:-1])
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                convolution(spatial_dims, a, b, 1 if level == 0 else 2, dropout),
+                convolution(spatial_dims, b, b, 1, dropout),
+            )
+            for level, (a, b) in enumerate(zip(before, channels, strict=True))
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, *shape)`` -> one ``(B, channels, *level shape)`` a level, fine to coarse."""
+        features = []
+        for level in self.levels:
+            image = level(image)
+            features.append(image)
+        return features
+
+
+def padded_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """An image with zeros at the end of each axis, so that every size is a multiple."""
+    sizes = image.shape[2:]
+    sides = [side for n in reversed(sizes) for side in (0, -n % multiple)]
+    return F.pad(image, sides) if any(sides) else image
+
+
+def cropped(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first voxels of an image, as many as a shape has."""
+    for axis, n in enumerate(shape, start=2):
+        image = image.narrow(axis, 0, n)
+    return image
+
+
+def doubled(field_vox: Tensor) -> Tensor:
+    """A displacement ``(B, d, *shape)`` in voxels, on the grid of half the spacing, in its voxels.
+
+    Voxel i of the coarse grid fills voxels 2i and 2i + 1 of the fine one.
+    """
+    return 2 * magnified(field_vox)
+
+
+def magnified(image: Tensor) -> Tensor:
+    """``(B, C, *shape)`` read linearly on the grid of half the spacing."""
+    mode = "bilinear" if image.ndim == 4 else "trilinear"
+    return F.interpolate(image, scale_factor=2, mode=mode, align_corners=False)
+
+
+def dense_memory(image: Tensor) -> Tensor:
+    """The image with its channels innermost, which convolutions on the CPU run faster on."""
+    layout = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
+    return image.contiguous(memory_format=layout)

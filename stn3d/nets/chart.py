@@ -1,0 +1,84 @@
+"""A network that tells each voxel's place in a head, and the linear transform of two such charts.
+
+Gopinath et al. 2024, Registration by regression (arXiv:2404.16781), have a network tell for every
+voxel of an image where it lies in a common space; a linear transform is then a least-squares fit.
+Here the fit is robust, both images are charted, and so the answer needs no start: heads may lie
+at any angle that was trained.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stn3d.nets.blocks import (
+    Encoder,
+    convolution,
+    cropped,
+    dense_memory,
+    magnified,
+    padded_to_multiple,
+    silent_convolution,
+)
+
+COORDINATE_UNIT_MM = 100.0
+
+
+class ChartNetwork(nn.Module):
+    """Tells for each voxel its coordinates in a common space, and whether it has any.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        channels: of the features, from the finest level on; the answer is given on the second.
+        dropout: share of the features that training leaves out.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 40, 80, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "spatial_dims": spatial_dims,
+            "in_channels": in_channels,
+            "channels": list(channels),
+            "dropout": dropout,
+        }
+        self.encoder = Encoder(spatial_dims, in_channels, channels, dropout)
+        bottom = channels[-1]
+        self.bottom = convolution(spatial_dims, bottom, bottom, 1, dropout)
+        up = list(channels[1:])
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                convolution(spatial_dims, coarse + fine, fine, 1, dropout),
+                convolution(spatial_dims, fine, fine, 1, dropout),
+            )
+            for fine, coarse in itertools.pairwise(up)
+        )
+        self.answer = silent_convolution(spatial_dims, up[0], spatial_dims + 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Charts of images.
+
+        Args:
+            image: ``(B, C, *shape)``, intensities from 0 to 1.
+
+        Returns:
+            ``(B, d + 1, *coarse)``: coordinates in units of 100 mm, then a logit that the voxel has
+            any. Coarse voxel i stands for voxels 2i and 2i + 1.
+        """
+        multiple = 2 ** (len(self.encoder.levels) - 1)
+        features = self.encoder(dense_memory(padded_to_multiple(image, multiple)))
+        x = self.bottom(features[-1])
+        for level, skipped in zip(reversed(self.decoder), features[-2:0:-1], strict=True):
+            x = level(torch.cat([magnified(x), skipped], dim=1))
+        chart: Tensor = self.answer(x).float()
+        return cropped(chart, [-(-n // 2) for n in image.shape[2:]])
