@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stn3d.kernels.composition import compose, exponential, take_step
 from stn3d.kernels.correlation import lncc
-from stn3d.kernels.histogram import joint_histogram, mutual_information
+from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
 from stn3d.kernels.inversion import invert
 from stn3d.kernels.jacobian import jacobian_determinant
 from stn3d.kernels.matching import local_products
@@ -29,6 +29,7 @@ __all__ = [
     "buffers",
     "compose",
     "diffuse_divergence",
+    "entropy",
     "exponential",
     "force",
     "gaussian_smooth",

@@ -72,10 +72,10 @@ def mutual_information(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins
     """
     joint = joint_histogram(fixed, moved, weight, bins)
     joint = joint.double() / joint.double().sum(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
-    entropies = [_entropy(joint.sum(-1)), _entropy(joint.sum(-2)), _entropy(joint.flatten(-2))]
+    entropies = [entropy(joint.sum(-1)), entropy(joint.sum(-2)), entropy(joint.flatten(-2))]
     return (entropies[0] + entropies[1] - entropies[2]).mean().to(moved.dtype)
 
 
-def _entropy(share: Tensor) -> Tensor:
-    """``-sum p log p`` over the last axis; an empty bin adds nothing."""
-    return -torch.xlogy(share, share.clamp(min=1e-30)).sum(-1)
+def entropy(share: Tensor) -> Tensor:
+    """``-sum p log p`` over the last axis; an empty bin adds nothing and has no slope."""
+    return torch.special.entr(share.clamp(min=1e-30)).sum(-1)

@@ -1,5 +1,7 @@
 """Losses: how unlike two images are, and how irregular a transform is; lower is better."""
 
+from stn3d.losses.modality import mind_descriptor, mind_ssc, nmi
+from stn3d.losses.registration import RegistrationLoss
 from stn3d.losses.regularity import (
     bending,
     diffusion,
@@ -8,16 +10,26 @@ from stn3d.losses.regularity import (
     jacobian,
 )
 from stn3d.losses.similarity import SIMILARITIES, Similarity, lncc, mse, ncc
+from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, truth_error
 
 __all__ = [
     "SIMILARITIES",
+    "RegistrationLoss",
     "Similarity",
     "bending",
+    "common_labels",
+    "dice",
     "diffusion",
     "identity_deviation",
     "inverse_consistency",
     "jacobian",
+    "landmarks",
     "lncc",
+    "mind_descriptor",
+    "mind_ssc",
     "mse",
     "ncc",
+    "nmi",
+    "one_hot",
+    "truth_error",
 ]

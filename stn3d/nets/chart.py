@@ -42,7 +42,7 @@ class ChartNetwork(nn.Module):
         self,
         spatial_dims: int = 3,
         in_channels: int = 1,
-        channels: Sequence[int] = (16, 40, 80, 128),
+        channels: Sequence[int] = (8, 24, 64, 128),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

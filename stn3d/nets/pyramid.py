@@ -73,7 +73,8 @@ class PyramidCascade(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: of each image.
         channels: of the features, from the finest level on; one level each.
-        hidden: channels of the heads, from the finest level on.
+        hidden: channels of the heads, from the finest level on; a level of 0 has no head, and
+            predicts nothing.
         radii: how far features are compared, in voxels of the level, from the finest level on.
         repeats: how often a level predicts, with the same weights, from the finest level on.
         squarings: of each residual's exponential.
@@ -111,9 +112,12 @@ class PyramidCascade(nn.Module):
         self.repeats, self.squarings = tuple(repeats), squarings
         self.smoothings, self.symmetric = smoothings, symmetric
         self.encoder = Encoder(spatial_dims, in_channels, channels, dropout)
-        self.residuals = nn.ModuleList(
-            Residual(spatial_dims, c, h, r, dropout)
-            for c, h, r in zip(channels, hidden, radii, strict=True)
+        self.residuals = nn.ModuleDict(
+            {
+                str(level): Residual(spatial_dims, c, h, r, dropout)
+                for level, (c, h, r) in enumerate(zip(channels, hidden, radii, strict=True))
+                if h > 0
+            }
         )
 
     def forward(self, pair: Tensor) -> Tensor:
@@ -125,22 +129,24 @@ class PyramidCascade(nn.Module):
         Returns:
             ``(B, d, *shape)`` in voxels: ``moved(x) = moving(x + u(x))``.
         """
-        return cropped(self.stages(pair)[-1], pair.shape[2:])
+        displacement = self.stages(pair)[-1]
+        while displacement.shape[2] < pair.shape[2]:
+            displacement = doubled(displacement)
+        return cropped(displacement, pair.shape[2:])
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
-        """The displacement after each level, coarse to fine, ``(B, d, *level shape)`` in voxels of
-        the level; sizes are those of the pair, padded at the end to a multiple of the coarsest."""
-        pair = padded_to_multiple(pair, 2 ** (len(self.residuals) - 1))
+        """The displacement after each level that has a head, coarse to fine, ``(B, d, *level
+        shape)`` in voxels of the level; sizes are those of the pair, padded at the end to a
+        multiple of the coarsest."""
+        pair = padded_to_multiple(pair, 2 ** (len(self.repeats) - 1))
         images = torch.cat(pair.chunk(2, dim=1))
         features = self.encoder(dense_memory(images))
         found: list[Tensor] = []
-        for level in reversed(range(len(features))):
+        for level in sorted(map(int, self.residuals), reverse=True):
             fixed, moving = features[level].float().contiguous().chunk(2)
-            so_far = (
-                doubled(found[-1])
-                if found
-                else fixed.new_zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:])
-            )
+            so_far = fixed.new_zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:])
+            if found:
+                so_far = doubled(found[-1])
             for _ in range(self.repeats[level]):
                 so_far = self._refined(level, fixed, moving, so_far)
             found.append(so_far)
@@ -148,7 +154,7 @@ class PyramidCascade(nn.Module):
 
     def _refined(self, level: int, fixed: Tensor, moving: Tensor, so_far: Tensor) -> Tensor:
         """The displacement so far with one more residual before it."""
-        moved, residual = moved_by(moving, so_far), self.residuals[level]
+        moved, residual = moved_by(moving, so_far), self.residuals[str(level)]
         if self.symmetric:  # both orders as one batch
             both = residual(torch.cat([fixed, moved]), torch.cat([moved, fixed]))
             there, back = both.chunk(2)

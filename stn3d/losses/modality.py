@@ -1,0 +1,171 @@
+"""How unlike two images of different modalities are: lower is better, a mask is always an argument.
+
+Images are ``(B, C, *shape)`` on one grid; masks are weights ``(B or 1, 1, *shape)`` from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.losses.similarity import masked_mean, variance
+
+
+def nmi(fixed: Tensor, moved: Tensor, mask: Tensor | None = None, *, bins: int = 32) -> Tensor:
+    """Two minus normalised mutual information, ``(H(f) + H(m)) / H(f, m)``: 1 unrelated, least 0.
+
+    Studholme et al. 1999, doi:10.1016/S0031-3203(98)00091-0, eq. 9; the histogram is that of
+    `stn3d.kernels.joint_histogram`, whose soft bins keep the loss above 0 even for equal images.
+
+    Args:
+        fixed: ``(B, C, *shape)``, intensities from 0 to 1; others count as the nearest of these.
+        moved: the same shape.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        bins: for either image, at least 5.
+
+    Returns:
+        A scalar, the mean over batch and channels; differentiable once in moved.
+
+    Raises:
+        InputError: there are fewer than 5 bins.
+    """
+    weight = None if mask is None else mask.to(moved)
+    joint = kernels.joint_histogram(fixed, moved, weight, bins).double()
+    share = joint / joint.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    apart = kernels.entropy(share.sum(-1)) + kernels.entropy(share.sum(-2))
+    together = kernels.entropy(share.flatten(-2))
+    # Where nothing has weight there is no entropy: that is unrelated.
+    ratio = torch.where(together > 0, apart / together.clamp(min=1e-12), 1.0)
+    return (2 - ratio).mean().to(moved.dtype)
+
+
+def mind_ssc(
+    fixed: Tensor,
+    moved: Tensor,
+    mask: Tensor | None = None,
+    *,
+    radius: int = 1,
+    dilation: int = 2,
+) -> Tensor:
+    """Mean squared difference of the two images' `mind_descriptor`, from 0 to 1.
+
+    It ignores contrast, inverted too, wherever that is locally a linear function of brightness. A
+    voxel counts by `mind_weight`, so voxels of weight 0 have no influence.
+
+    Args:
+        fixed: ``(B, C, *shape)``.
+        moved: the same shape.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        radius, dilation: see `mind_descriptor`.
+
+    Returns:
+        A scalar; differentiable in both images.
+    """
+    weight = None if mask is None else mask.to(moved)
+    gap = mind_descriptor(moved, weight, radius=radius, dilation=dilation) - mind_descriptor(
+        fixed, weight, radius=radius, dilation=dilation
+    )
+    known = None if weight is None else mind_weight(weight, radius=radius, dilation=dilation)
+    return masked_mean(gap**2, known)
+
+
+def mind_descriptor(
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    radius: int = 1,
+    dilation: int = 2,
+    floor: float = 1e-3,
+) -> Tensor:
+    """MIND-SSC: how unlike each voxel's neighbours are to one another, from 0 to 1 (most alike).
+
+    Heinrich et al. 2013, doi:10.1007/978-3-642-40811-3_24: ``exp(-(D - min D) / mean D)`` for the
+    mean squared differences D of the patches around two neighbours that are no opposites; 12 such
+    pairs in 3D, 4 in 2D. Beyond its faces the image goes on as its outer voxels.
+
+    Args:
+        image: ``(B, C, *shape)``.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``, for the image's variance.
+        radius: half a patch's edge, in voxels.
+        dilation: how far the neighbours lie from the voxel, in voxels.
+        floor: mean D, as a share of the image's variance, that counts as noise.
+
+    Returns:
+        ``(B, C * pairs, *shape)``; differentiable in the image.
+    """
+    d, reach = image.ndim - 2, radius + dilation
+    padded = F.pad(image, [reach] * 2 * d, mode="replicate")
+    distances = torch.stack(
+        [
+            _seen_from(sums, shifts, image.shape[2:])
+            for a, b, sign in _pairs(d)
+            for sums, both in [_patch_distances(padded, a, b, sign, radius, dilation)]
+            for shifts in both
+        ],
+        dim=2,
+    )
+    noise = floor * (2 * radius + 1) ** d * variance(image, mask)
+    noise += torch.finfo(image.dtype).tiny ** 0.5
+    apart = distances - distances.amin(dim=2, keepdim=True)
+    scale = distances.mean(dim=2, keepdim=True).clamp(min=noise)
+    return torch.exp(apart * (-1 / scale)).flatten(1, 2)
+
+
+def _pairs(d: int) -> list[tuple[int, int, int]]:
+    """Two axes and a sign: the ways in which neighbours on different axes lie to one another."""
+    return [(a, b, sign) for (a, b), sign in product(combinations(range(d), 2), (1, -1))]
+
+
+def _patch_distances(
+    padded: Tensor, a: int, b: int, sign: int, radius: int, dilation: int
+) -> tuple[Tensor, tuple[dict[int, int], dict[int, int]]]:
+    """Sums of ``(I(p) - I(p + v))^2`` over patches, for v of ``-dilation`` along a, ``sign`` times
+    that along b the other way; and where a voxel finds its two in them, by axis.
+
+    The pairs ``(+a, +sign b)`` and ``(-a, -sign b)`` of a voxel's neighbours both lie v apart.
+    """
+    near, far = padded, padded
+    for axis, step in ((a, -dilation), (b, sign * dilation)):
+        n = padded.shape[axis + 2] - dilation
+        near = near.narrow(axis + 2, max(-step, 0), n)
+        far = far.narrow(axis + 2, max(step, 0), n)
+    sums = kernels.box_sum((near - far) ** 2, [radius] * (padded.ndim - 2))
+    # `near` begins where voxel 0 has its `radius` before it along a; along b that holds for the
+    # sign -1, and for +1 it begins `dilation` earlier.
+    along_b = (radius + dilation, radius) if sign > 0 else (radius, radius + dilation)
+    return sums, (
+        {a: radius + dilation, b: along_b[0]},
+        {a: radius, b: along_b[1]},
+    )
+
+
+def _seen_from(sums: Tensor, shifts: dict[int, int], shape: tuple[int, ...]) -> Tensor:
+    """The sums that voxels of a grid read; axes without a shift of their own were padded alike."""
+    for axis, n in enumerate(shape):
+        start = shifts.get(axis, (sums.shape[axis + 2] - n) // 2)
+        sums = sums.narrow(axis + 2, start, n)
+    return sums
+
+
+def mind_weight(mask: Tensor, *, radius: int = 1, dilation: int = 2) -> Tensor:
+    """The least weight of all that a voxel's descriptor reads; beyond the faces it reads no others.
+
+    Args:
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        radius, dilation: see `mind_descriptor`.
+
+    Returns:
+        Weights of the same shape.
+    """
+    reach = radius + dilation
+    d = mask.ndim - 2
+    pool = F.max_pool2d if d == 2 else F.max_pool3d
+    least = -mask
+    for axis in range(d):
+        size = [2 * reach + 1 if a == axis else 1 for a in range(d)]
+        least = pool(least, size, stride=1, padding=[k // 2 for k in size])
+    return -least
