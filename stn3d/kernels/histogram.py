@@ -78,4 +78,4 @@ def mutual_information(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins
 
 def entropy(share: Tensor) -> Tensor:
     """``-sum p log p`` over the last axis; an empty bin adds nothing and has no slope."""
-    return torch.special.entr(share.clamp(min=1e-30)).sum(-1)
+    return torch.special.entr(torch.where(share > 0, share, 1.0)).sum(-1)
