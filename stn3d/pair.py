@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -128,13 +129,18 @@ def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     seen = values if mask is None or 2 * int(mask.sum()) < mask.numel() else values[mask]
     few = seen.flatten()[:: max(1, seen.numel() // 250_000)].double()
-    low = torch.quantile(few, 0.005)
+    low = _quantile(few, 0.005)
     bright = few[few > low]
-    high = torch.quantile(bright, 0.995) if len(bright) else seen.max().double()
+    high = _quantile(bright, 0.995) if len(bright) else seen.max().double()
     if float(high) <= float(low):
         low, high = seen.min().double(), seen.max().double()
     span = max(float(high - low), torch.finfo(values.dtype).tiny)
     return ((values - float(low)) / span).clamp(0, 1.25)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """As torch's, which sorts all values and takes seven times as long."""
+    return values.new_tensor(np.quantile(values.cpu().numpy(), share))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,36 +1,40 @@
-"""Convolutions that every network here is made of."""
+"""Convolutions that every network here is made of.
+
+Plain torch: MONAI's blocks are the same layers, and importing them would take a registration three
+seconds.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution
 from torch import Tensor, nn
+
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def convolution(
     spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0
 ) -> nn.Module:
     """A 3-wide convolution, instance normalisation, dropout if any, and a leaky ReLU."""
-    return Convolution(
-        spatial_dims,
-        in_channels,
-        out_channels,
-        strides=stride,
-        kernel_size=3,
-        adn_ordering="NDA",
-        act=("LEAKYRELU", {"negative_slope": 0.1}),
-        norm=("INSTANCE", {"affine": True}),
-        dropout=dropout or None,
-        bias=False,
+    make: type[nn.Module] = _CONVOLUTIONS[spatial_dims]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=make(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        norm=_NORMS[spatial_dims](out_channels, affine=True),
     )
+    if dropout > 0:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["act"] = nn.LeakyReLU(0.1)
+    return nn.Sequential(layers)
 
 
 def silent_convolution(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A bare 3-wide convolution whose weights and bias are 0 at birth: it says nothing yet."""
-    layer = Convolution(spatial_dims, in_channels, out_channels, kernel_size=3, conv_only=True)
+    layer = _CONVOLUTIONS[spatial_dims](in_channels, out_channels, 3, padding=1)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -63,22 +63,32 @@ class ChartNetwork(nn.Module):
             )
             for fine, coarse in itertools.pairwise(up)
         )
-        self.answer = silent_convolution(spatial_dims, up[0], spatial_dims + 1)
+        widths = [bottom, *reversed(up[:-1])]
+        self.answers = nn.ModuleList(
+            silent_convolution(spatial_dims, width, spatial_dims + 1) for width in widths
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Charts of images.
 
         Args:
-            image: ``(B, C, *shape)``, intensities from 0 to 1.
+            image: ``(B, C, *shape)``, intensities from 0 to 1.25, see `stn3d.pair.scaled`.
 
         Returns:
             ``(B, d + 1, *coarse)``: coordinates in units of 100 mm, then a logit that the voxel has
             any. Coarse voxel i stands for voxels 2i and 2i + 1.
         """
+        return cropped(self.stages(image)[-1], [-(-n // 2) for n in image.shape[2:]])
+
+    def stages(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The chart after each level, coarse to fine: each adds to the one before; sizes are those
+        of the image, padded at the end to a multiple of the coarsest level."""
         multiple = 2 ** (len(self.encoder.levels) - 1)
         features = self.encoder(dense_memory(padded_to_multiple(image, multiple)))
         x = self.bottom(features[-1])
-        for level, skipped in zip(reversed(self.decoder), features[-2:0:-1], strict=True):
+        charts = [self.answers[0](x).float()]
+        levels = zip(reversed(self.decoder), features[-2:0:-1], self.answers[1:], strict=True)
+        for level, skipped, answer in levels:
             x = level(torch.cat([magnified(x), skipped], dim=1))
-        chart: Tensor = self.answer(x).float()
-        return cropped(chart, [-(-n // 2) for n in image.shape[2:]])
+            charts.append(magnified(charts[-1]) + answer(x).float())
+        return tuple(charts)

@@ -1,0 +1,79 @@
+"""Networks as stages of a registration: from scans of any grid to transforms of the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.nets.chart import ChartNetwork
+from stn3d.nets.frame import on_grid, working_scan
+from stn3d.nets.pose import Pose, find_pose, transform_between
+from stn3d.nets.weights import Trained
+from stn3d.optimise.stage import Progress
+from stn3d.pair import Pair, Scan
+from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
+from stn3d.transforms.dense import in_mm
+
+_FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkStart:
+    """Finds where to start from the heads' poses: no start is needed, at any angle trained.
+
+    Args:
+        trained: a `ChartNetwork` and the spacing that it was trained at.
+        credible_mm: a fit whose mean distance from the charts is more is not believed.
+    """
+
+    trained: Trained
+    credible_mm: float = 15.0
+
+    def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
+        """Fixed to moving points; None where either image holds no head that the network knows."""
+        fixed, moving = self._pose(pair.fixed), self._pose(pair.moving)
+        if fixed is None or moving is None:
+            return None
+        return transform_between(kind, fixed, moving)
+
+    def _pose(self, scan: Scan) -> Pose | None:
+        network = self.trained.network
+        assert isinstance(network, ChartNetwork)
+        pose = find_pose(network, scan, self.trained.preparation["spacing_mm"])
+        return pose if pose is not None and pose.residual_mm <= self.credible_mm else None
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkStage:
+    """Finds a dense residual by one pass of a network.
+
+    Args:
+        trained: a network from pairs to displacements, and the spacing that it was trained at.
+        margin_mm: how far the field reaches around what the fixed image shows.
+    """
+
+    trained: Trained
+    margin_mm: float = 8.0
+
+    @property
+    def name(self) -> str:
+        return "network"
+
+    @torch.no_grad()
+    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+        spacing_mm = self.trained.preparation["spacing_mm"]
+        fixed = working_scan(pair.fixed, spacing_mm, self.margin_mm)
+        moving, _ = on_grid(pair.moving, so_far, fixed.grid)
+        found = self.trained.network(torch.cat([fixed.image, moving], dim=1))
+        u = found.float().contiguous()
+        kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
+        return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(so_far)
+
+
+def _fading(n: int) -> Tensor:
+    """``(n,)`` weights that rise from 0 at the ends to 1."""
+    i = torch.arange(n)
+    return (torch.minimum(i, n - 1 - i) / _FADE_VOX).clamp(max=1)
