@@ -2,12 +2,14 @@
 
 header: the images lie in one world, as their affines say. centres: the middles of the fields of
 view. mass: the centres of brightness. moments: mass and the principal axes of brightness, in every
-pairing that is a rotation (a mirrored image is never mended).
+pairing that is a rotation (a mirrored image is never mended), and the size of what is bright where
+the transform may scale. More guesses, a network's say, may be given.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -20,10 +22,11 @@ from stn3d.grid import homogeneous
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
 from stn3d.pair import Dissimilarity, Pair, Scan
-from stn3d.transforms import Affine, Linear, Transform
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
+_LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,26 @@ class Candidate:
 
 
 def initial_candidates(
-    pair: Pair, method: InitialMethod = "auto", similarity: Similarity = "lncc"
+    pair: Pair,
+    method: InitialMethod = "auto",
+    similarity: Similarity = "lncc",
+    kind: LinearKind = "rigid",
+    others: Sequence[tuple[str, Linear]] = (),
 ) -> list[Candidate]:
-    """The guesses of a method (of all methods for ``auto``), best first.
+    """The guesses of a method (of all methods for ``auto``) and others, best first.
 
     A guess under which less than a quarter of the smaller field of view is shared comes after all
-    others, whatever its loss. With ``auto`` the three best are turned and shifted a little, by a
-    few steps of the rigid stage on the coarse grid, before the last word: a good guess need not be
-    the one that scores best where it stands. Of those that then score alike the plainest is taken.
+    others, whatever its loss. With ``auto`` the three best are turned and shifted a little (and
+    scaled, unless the kind is rigid) by a few steps of a linear stage on the coarse grid, before
+    the last word: a good guess need not be the one that scores best where it stands. Of those that
+    then score alike the plainest is taken.
+
+    Args:
+        pair: the scans.
+        method: which guesses.
+        similarity: the loss that they are scored by.
+        kind: of the transform that is looked for; only a rigid one keeps sizes.
+        others: guesses made elsewhere, by name; the first counts as plainer than the rest.
     """
     # At least 24 voxels along the longest axis, on a level that the stages use too.
     doublings = math.log2(max(pair.fixed.grid.size_mm) / 24 / pair.finest_mm)
@@ -66,7 +81,9 @@ def initial_candidates(
     if method in ("auto", "mass"):
         guesses.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
     if method in ("auto", "moments"):
-        guesses += [("moments", guess) for guess in _by_moments(fixed, moving)]
+        for scaled in (False,) if kind == "rigid" else (False, True):
+            guesses += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]
+    guesses += others
     possible = min(1.0, _volume(moving) / _volume(fixed))
 
     def rank(candidate: Candidate) -> tuple[bool, float]:
@@ -88,7 +105,8 @@ def initial_candidates(
     if method != "auto":
         return candidates
     coarse = Pair(fixed, moving)
-    short = LinearStage("rigid", similarity, factors=(1,), iterations=15)
+    polish: LinearKind = "rigid" if kind == "rigid" else "similarity"
+    short = LinearStage(polish, similarity, factors=(1,), iterations=15)
     for i, c in enumerate(candidates[:3]):
         candidates[i] = scored(c.name, short(coarse, c.transform, lambda *_: None))
     candidates.sort(key=rank)
@@ -112,7 +130,7 @@ def _volume(scan: Scan) -> float:
 
 
 def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Affine:
-    """The rotation that brings one point onto the other."""
+    """The rotation, maybe scaled, that brings one point onto the other."""
     turn = torch.eye(len(fixed_mm), dtype=torch.float64) if rotation is None else rotation
     return Affine.from_matrix(homogeneous(turn, moving_mm - turn @ fixed_mm), fixed_mm)
 
@@ -130,13 +148,18 @@ def _moments(scan: Scan) -> tuple[Tensor, Tensor]:
     return centre, spread.T @ (points - centre)
 
 
-def _by_moments(fixed: Scan, moving: Scan) -> list[Affine]:
-    """Principal axes onto principal axes, in every pairing of directions that is a rotation."""
+def _by_moments(fixed: Scan, moving: Scan, scaled: bool) -> list[Affine]:
+    """Principal axes onto principal axes, in every pairing of directions that is a rotation; with
+    the ratio of the spreads for a scale if that is wanted."""
     (fixed_mm, fixed_cov), (moving_mm, moving_cov) = _moments(fixed), _moments(moving)
     fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
+    d, scale = len(fixed_mm), 1.0
+    if scaled:
+        volumes = float(torch.linalg.det(moving_cov) / torch.linalg.det(fixed_cov).clamp(min=1e-12))
+        scale = min(max(volumes ** (0.5 / d), 1 / _LARGEST_SCALE), _LARGEST_SCALE)
     guesses = []
-    for signs in product((1.0, -1.0), repeat=len(fixed_mm)):
+    for signs in product((1.0, -1.0), repeat=d):
         turn = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
         if torch.linalg.det(turn) > 0:
-            guesses.append(_matrix(turn, fixed_mm, moving_mm))
+            guesses.append(_matrix(scale * turn, fixed_mm, moving_mm))
     return guesses

@@ -22,11 +22,19 @@ from stn3d.initialise import Candidate, InitialMethod, initial_candidates
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.memory import MemoryWarning, budget
-from stn3d.optimise import Progress
+from stn3d.optimise import Progress, Stage
 from stn3d.pair import Pair, Scan, scaled
 from stn3d.registration import Registration, versions
-from stn3d.settings import INITIAL_METHODS, Device, Kind, Preset, Settings, settings_from
-from stn3d.transforms import Affine, Chain, DisplacementField, Transform, chain
+from stn3d.settings import (
+    INITIAL_METHODS,
+    Device,
+    Kind,
+    Localiser,
+    Preset,
+    Settings,
+    settings_from,
+)
+from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform, chain
 from stn3d.warp import overlap, warp_image
 
 
@@ -38,6 +46,7 @@ def register(
     metric: Similarity | None = None,
     preset: Preset | None = None,
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
+    localiser: Localiser | None = None,
     fixed_mask: ImageSource | None = None,
     moving_mask: ImageSource | None = None,
     fixed_labels: ImageSource | None = None,
@@ -61,6 +70,7 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
+        localiser: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
         fixed_mask: voxels of the fixed image that count.
         moving_mask: voxels of the moving image that count.
         fixed_labels: with moving_labels: figures of their overlap (they do not steer anything).
@@ -87,6 +97,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
+        "localiser": localiser,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -127,15 +138,14 @@ def _run(
         )
     with clock("initialise"):
         if start is None:
-            method: InitialMethod = settings.init  # type: ignore[assignment]
-            candidates = initial_candidates(pair, method, settings.metric)
+            candidates = _candidates(pair, settings)
         else:
             _require_dimension(start, case)
             share = overlap(case.moving.grid, start, case.fixed.grid)
             candidates = [Candidate("given", start, math.nan, share)]
         transform = candidates[0].transform
         _require_overlap(candidates[0], case)
-    for stage in settings.stages():
+    for stage in _stages(settings):
         with clock(stage.name):
             transform = stage(pair, transform, history)
     del pair
@@ -169,6 +179,59 @@ def _run(
     }
     image = dataclasses.replace(case.fixed, values=moved, name=f"moved {case.moving.name}")
     return Registration(transform, inverse, image, case.fixed, metrics)
+
+
+def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
+    """Where to start, best first."""
+    method: InitialMethod = settings.init  # type: ignore[assignment]
+    kind: LinearKind = "affine" if settings.kind == "deformable" else settings.kind
+    guess = _network_guess(pair, settings, kind) if method == "auto" else None
+    if guess is not None and settings.localiser == "network":
+        share = overlap(pair.moving.grid, guess, pair.fixed.grid)
+        return [Candidate("network", guess, math.nan, share)]
+    others = () if guess is None else (("network", guess),)
+    return initial_candidates(pair, method, settings.metric, kind, others)
+
+
+def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine | None:
+    """Where the network would start; None where it is not asked, or knows neither image.
+
+    Raises:
+        InputError: only the network may say, and it cannot.
+    """
+    if settings.localiser == "optimiser":
+        return None
+    from stn3d.nets.stages import NetworkStart
+    from stn3d.nets.weights import load_weights, shipped
+
+    trained = load_weights(settings.affine_weights or shipped("affine"))
+    start = NetworkStart(trained.on(pair.fixed.image.device))
+    guess = start(pair, kind) if start.fits(pair) else None
+    if guess is None and settings.localiser == "network":
+        raise InputError(
+            "the network sees no head in one of the images; use --localiser auto or optimiser."
+        )
+    return guess
+
+
+def _stages(settings: Settings) -> list[Stage]:
+    """The cascade: the optimiser's stages, a network's, or a network's before the dense one."""
+    stages = settings.stages()
+    deformable = settings.kind == "deformable"
+    if settings.localiser in ("auto", "optimiser") or not (
+        deformable or settings.localiser == "network"
+    ):
+        return stages
+    if not deformable:
+        return []
+    from stn3d.nets.stages import NetworkStage
+    from stn3d.nets.weights import load_weights, shipped
+
+    network = NetworkStage(load_weights(settings.dense_weights or shipped("dense")))
+    if settings.localiser == "network":
+        return [network]
+    *linear, dense = stages
+    return [*linear, network, dense]
 
 
 class Clock:

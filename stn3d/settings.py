@@ -22,6 +22,7 @@ from stn3d.transforms import LinearKind
 Kind = Literal["rigid", "similarity", "affine", "deformable"]
 Preset = Literal["fast", "default", "accurate"]
 Device = Literal["auto", "cpu", "cuda"]
+Localiser = Literal["auto", "optimiser", "network", "both"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Settings:
         metric: the similarity of the images, for all stages.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
+        localiser: what finds the transform: ``optimiser``, ``network`` (one pass each for the start
+            and the dense field), ``both`` (the network, then the optimiser from there), or ``auto``
+            (the optimiser; where the images are heads, the network's start is among its guesses).
+        affine_weights: file of the network that finds starts; None for the one that is shipped.
+        dense_weights: file of the dense network; None for the one that is shipped.
         device: ``auto`` takes CUDA where there is one.
         threads: CPU threads; None leaves torch's choice.
         max_memory: GB that the process may take; a coarser finest level is chosen where it would
@@ -46,6 +52,9 @@ class Settings:
     metric: Similarity = "lncc"
     preset: Preset = "default"
     init: str = "auto"
+    localiser: Localiser = "optimiser"
+    affine_weights: str | None = None
+    dense_weights: str | None = None
     device: Device = "auto"
     threads: int | None = None
     max_memory: float | None = None
@@ -175,7 +184,12 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
         else:
             chosen[key] = _fitting(f"{where}{key}", value, default)
     if cls is Settings:
-        choices = {"kind": Kind, "metric": Similarity, "device": Device}
+        choices = {
+            "kind": Kind,
+            "metric": Similarity,
+            "localiser": Localiser,
+            "device": Device,
+        }
         for key, choice in choices.items():
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
         if chosen.get("threads") is not None:

@@ -18,6 +18,7 @@ from stn3d import __version__
 from stn3d.apply import Interpolations, auto_interpolation
 from stn3d.cli import options, screen
 from stn3d.cli.scoring import Scored, score
+from stn3d.cli.training import train
 from stn3d.errors import InputError
 from stn3d.io import (
     GeometryWarning,
@@ -131,6 +132,7 @@ def register(
             help=options.one_of((*INITIAL_METHODS, "a transform file"), Settings.init),
         ),
     ] = None,
+    localiser: options.OfLocaliser = None,
     device: options.OfDevice = None,
     threads: options.Threads = None,
     max_memory: options.MaxMemory = None,
@@ -151,6 +153,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init,
+        "localiser": localiser,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -293,6 +296,9 @@ def demo(
     for note in told["notes"]:
         typer.echo(note)
     _show_end(told["files"], told["total_seconds"])
+
+
+app.command()(train)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from stn3d.losses.similarity import Similarity
-from stn3d.settings import Device, Kind, Preset, Settings
+from stn3d.settings import Device, Kind, Localiser, Preset, Settings
 
 
 def one_of(known: Sequence[str], default: str) -> str:
@@ -33,4 +33,7 @@ TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK
 OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
 OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Similarity), Settings.metric))]
 OfPreset = Annotated[str | None, typer.Option(help=one_of(get_args(Preset), Settings.preset))]
+OfLocaliser = Annotated[
+    str | None, typer.Option(help=one_of(get_args(Localiser), Settings.localiser))
+]
 OfDevice = Annotated[str | None, typer.Option(help=one_of(get_args(Device), Settings.device))]

@@ -115,6 +115,11 @@ def mind_descriptor(
     return torch.exp(apart * (-1 / scale)).flatten(1, 2)
 
 
+def mind_channels(spatial_dims: int) -> int:
+    """The channels of `mind_descriptor` for each of an image: 4 in 2D, 12 in 3D."""
+    return 2 * len(_pairs(spatial_dims))
+
+
 def _pairs(d: int) -> list[tuple[int, int, int]]:
     """Two axes and a sign: the ways in which neighbours on different axes lie to one another."""
     return [(a, b, sign) for (a, b), sign in product(combinations(range(d), 2), (1, -1))]

@@ -32,9 +32,11 @@ def convolution(
     return nn.Sequential(layers)
 
 
-def silent_convolution(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+def silent_convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, bias: bool = True
+) -> nn.Module:
     """A bare 3-wide convolution whose weights and bias are 0 at birth: it says nothing yet."""
-    layer = _CONVOLUTIONS[spatial_dims](in_channels, out_channels, 3, padding=1)
+    layer = _CONVOLUTIONS[spatial_dims](in_channels, out_channels, 3, padding=1, bias=bias)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -92,6 +94,13 @@ def doubled(field_vox: Tensor) -> Tensor:
     Voxel i of the coarse grid fills voxels 2i and 2i + 1 of the fine one.
     """
     return 2 * magnified(field_vox)
+
+
+def full_size(displacement_vox: Tensor, shape: Sequence[int]) -> Tensor:
+    """The displacement of a level, ``(B, d, *level shape)`` in its voxels, on the whole grid."""
+    while any(m < n for m, n in zip(displacement_vox.shape[2:], shape, strict=True)):
+        displacement_vox = doubled(displacement_vox)
+    return cropped(displacement_vox, shape)
 
 
 def magnified(image: Tensor) -> Tensor:

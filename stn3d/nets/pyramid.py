@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn3d import kernels
+from stn3d.losses.modality import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
     Encoder,
     convolution,
-    cropped,
     dense_memory,
     doubled,
+    full_size,
     padded_to_multiple,
     silent_convolution,
 )
@@ -43,7 +44,13 @@ class Residual(nn.Module):
     """Predicts on one level the velocity that is left, in voxels of the level."""
 
     def __init__(
-        self, spatial_dims: int, features: int, hidden: int, radius: int, dropout: float
+        self,
+        spatial_dims: int,
+        features: int,
+        hidden: int,
+        radius: int,
+        dropout: float,
+        bias: bool,
     ) -> None:
         super().__init__()
         self.radius = radius
@@ -51,7 +58,7 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(
             convolution(spatial_dims, inputs, hidden, 1, dropout),
             convolution(spatial_dims, hidden, hidden, 1, dropout),
-            silent_convolution(spatial_dims, hidden, spatial_dims),
+            silent_convolution(spatial_dims, hidden, spatial_dims, bias),
         )
 
     def forward(self, fixed: Tensor, moved: Tensor) -> Tensor:
@@ -80,6 +87,8 @@ class PyramidCascade(nn.Module):
         squarings: of each residual's exponential.
         smoothings: how often each velocity is averaged over 3 voxels along each axis.
         symmetric: residuals that are inverted when the images are swapped.
+        descriptors: the encoder also sees the images' MIND-SSC descriptors, which hardly know what
+            kind of image they are of: training is far faster.
         dropout: share of the features that training leaves out.
     """
 
@@ -94,6 +103,7 @@ class PyramidCascade(nn.Module):
         squarings: int = 4,
         smoothings: int = 2,
         symmetric: bool = True,
+        descriptors: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -107,14 +117,18 @@ class PyramidCascade(nn.Module):
             "squarings": squarings,
             "smoothings": smoothings,
             "symmetric": symmetric,
+            "descriptors": descriptors,
             "dropout": dropout,
         }
         self.repeats, self.squarings = tuple(repeats), squarings
         self.smoothings, self.symmetric = smoothings, symmetric
-        self.encoder = Encoder(spatial_dims, in_channels, channels, dropout)
+        self.descriptors = descriptors
+        seen = in_channels * (1 + (mind_channels(spatial_dims) if descriptors else 0))
+        self.encoder = Encoder(spatial_dims, seen, channels, dropout)
         self.residuals = nn.ModuleDict(
             {
-                str(level): Residual(spatial_dims, c, h, r, dropout)
+                # of a difference of answers no bias is left
+                str(level): Residual(spatial_dims, c, h, r, dropout, bias=not symmetric)
                 for level, (c, h, r) in enumerate(zip(channels, hidden, radii, strict=True))
                 if h > 0
             }
@@ -129,10 +143,7 @@ class PyramidCascade(nn.Module):
         Returns:
             ``(B, d, *shape)`` in voxels: ``moved(x) = moving(x + u(x))``.
         """
-        displacement = self.stages(pair)[-1]
-        while displacement.shape[2] < pair.shape[2]:
-            displacement = doubled(displacement)
-        return cropped(displacement, pair.shape[2:])
+        return full_size(self.stages(pair)[-1], pair.shape[2:])
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The displacement after each level that has a head, coarse to fine, ``(B, d, *level
@@ -140,6 +151,9 @@ class PyramidCascade(nn.Module):
         multiple of the coarsest."""
         pair = padded_to_multiple(pair, 2 ** (len(self.repeats) - 1))
         images = torch.cat(pair.chunk(2, dim=1))
+        if self.descriptors:
+            with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+                images = torch.cat([images, mind_descriptor(images.float())], dim=1)
         features = self.encoder(dense_memory(images))
         found: list[Tensor] = []
         for level in sorted(map(int, self.residuals), reverse=True):

@@ -10,8 +10,9 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -34,13 +35,27 @@ class Trained:
 
     Args:
         network: ready to use, in evaluation mode.
+        options: that rebuild it: ``spatial_dims``, ``in_channels`` and the like.
         preparation: how images come onto its grid: ``spacing_mm`` and the like.
         record: how it was trained: data, steps, seconds, seed, versions.
     """
 
     network: nn.Module
+    options: dict[str, Any]
     preparation: dict[str, Any]
     record: dict[str, Any]
+
+    def on(self, device: torch.device) -> Trained:
+        """The same with its network on a device."""
+        return Trained(self.network.to(device), self.options, self.preparation, self.record)
+
+
+def shipped(name: Literal["affine", "dense"]) -> Path:
+    """The file of weights that comes with the package.
+
+    ``affine`` charts heads and gives starts, ``dense`` gives displacements.
+    """
+    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
 
 
 def save_weights(
@@ -76,6 +91,7 @@ def save_weights(
     }
     with whole(Path(path)) as part:
         save_file(tensors, part, header)
+        part.chmod(0o644)  # safetensors lets nobody else read it
 
 
 def load_weights(path: str | os.PathLike[str]) -> Trained:
@@ -106,4 +122,4 @@ def load_weights(path: str | os.PathLike[str]) -> Trained:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit their network: {error}.") from None
-    return Trained(network.eval(), told["preparation"], told["record"])
+    return Trained(network.eval(), told["options"], told["preparation"], told["record"])

@@ -1,0 +1,51 @@
+"""The command `train`: configs and changes go to `stn3d.train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stn3d.errors import InputError
+
+Configs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CONFIG [CONFIG ...] [KEY=VALUE ...]",
+        help="YAML configs of a MONAI bundle, later ones winning, then keys to change, such as "
+        "epochs=10 or train.dataset.seed=1. A config is code: run only what you trust.",
+    ),
+]
+
+
+def train(
+    config: Configs,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh/--resume",
+            help="Start anew and forget the checkpoint in output_dir, or go on from it if there "
+            "is one.",
+        ),
+    ] = False,
+) -> None:
+    """Train a network as a config describes; an interrupted run goes on where it was.
+
+    Checkpoints, model.safetensors, history.jsonl and TensorBoard's events go to the config's
+    output_dir.
+    """
+    try:
+        from stn3d.train import run_config
+        from stn3d.train.config import parse_change
+    except ImportError as error:
+        raise InputError(
+            f"training needs {error.name}, which is not installed; pip install 'stn3d[train]'."
+        ) from error
+    files = [text for text in config if "=" not in text]
+    if not files:
+        raise InputError("no config is given; name one, such as configs/train.yaml.")
+    changes: dict[str, Any] = dict(parse_change(text) for text in config if "=" in text)
+    if fresh:
+        changes["resume"] = False
+    run_config([Path(file) for file in files], changes)

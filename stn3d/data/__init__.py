@@ -1,0 +1,18 @@
+"""What networks are trained on: synthetic samples without end, and a user's own pairs."""
+
+from stn3d.data.batches import Batches, Endless, collate
+from stn3d.data.datalist import read_pairs
+from stn3d.data.pairs import LoadPair, pair_dataset, working_grid
+from stn3d.data.subjects import find_subjects, pairs_or_samples
+
+__all__ = [
+    "Batches",
+    "Endless",
+    "LoadPair",
+    "collate",
+    "find_subjects",
+    "pair_dataset",
+    "pairs_or_samples",
+    "read_pairs",
+    "working_grid",
+]

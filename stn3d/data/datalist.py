@@ -1,0 +1,113 @@
+"""Which pairs of files there are.
+
+A pair is a mapping of names to files: ``fixed`` and ``moving``, and where there are such,
+``fixed_labels``, ``moving_labels``, ``fixed_mask``, ``moving_mask``, ``fixed_points``,
+``moving_points`` (CSV, world millimetres), ``initial`` (a linear transform to start from) and
+``truth`` (the known transform), fixed points to moving points both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from itertools import permutations
+from pathlib import Path
+
+from stn3d.errors import InputError
+from stn3d.io.images import ITK_SUFFIXES, NIFTI_SUFFIXES
+
+ROLES = ("fixed", "moving")
+KEYS = (
+    *ROLES,
+    *(f"{role}_{what}" for role in ROLES for what in ("labels", "mask", "points")),
+    "initial",
+    "truth",
+)
+_EXTRAS = ("labels", "mask", "points")
+
+
+def read_pairs(path: str | os.PathLike[str], key: str = "training") -> list[dict[str, str]]:
+    """The pairs of a datalist or of a folder.
+
+    Args:
+        path: a JSON file: a list of pairs, or a mapping that holds such a list under ``key`` (as
+            MONAI's datalists do), its files relative to it. Or a folder: all pairs of its images,
+            both ways round. ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz`` and ``NAME_points.csv``
+            belong to the image whose name is NAME or begins with ``NAME_``.
+        key: ``training``, ``validation``, ...
+
+    Raises:
+        InputError: there are no pairs, or one has an unknown key, lacks an image or a file.
+    """
+    path = Path(path)
+    pairs = _pairs_of_folder(path) if path.is_dir() else _pairs_of_json(path, key)
+    if not pairs:
+        raise InputError(f"{path} holds no pairs of images; give two images or more.")
+    for number, pair in enumerate(pairs):
+        _check(pair, f"pair {number} of {path}")
+        if pair.keys() != pairs[0].keys():
+            odd = ", ".join(sorted(pair.keys() ^ pairs[0].keys()))
+            raise InputError(
+                f"pair {number} of {path} differs from pair 0 in what it gives ({odd}); "
+                "give the same of every pair."
+            )
+    return pairs
+
+
+def _check(pair: Mapping[str, str], where: str) -> None:
+    for key in pair:
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, 1, 0)[0]
+            raise InputError(f"{where} has an unknown key {key!r}; did you mean {near!r}?")
+    for role in ROLES:
+        if role not in pair:
+            raise InputError(f"{where} has no {role!r}; give the file of the {role} image.")
+    for file in pair.values():
+        if not Path(file).exists():
+            raise InputError(f"{where} names {file}, which is not there; check the path.")
+
+
+def _pairs_of_json(path: Path, key: str) -> list[dict[str, str]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no datalist or folder {path}; check the path.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the datalist {path} cannot be read as JSON: {error}.") from None
+    if isinstance(content, dict):
+        if key not in content:
+            held = ", ".join(content)
+            raise InputError(f"the datalist {path} has no list {key!r}; it has: {held}.")
+        content = content[key]
+    if not (isinstance(content, list) and all(isinstance(pair, dict) for pair in content)):
+        raise InputError(f"the datalist {path} is no list of pairs; see stn3d.data.read_pairs.")
+    return [{k: str(path.parent / str(v)) for k, v in pair.items()} for pair in content]
+
+
+def _pairs_of_folder(folder: Path) -> list[dict[str, str]]:
+    images, extras = {}, dict[str, dict[str, Path]]()
+    for file in sorted(folder.iterdir()):
+        stem = file_stem(file)
+        name, _, last = (stem or "").rpartition("_")
+        if stem is not None and last in _EXTRAS:
+            extras.setdefault(name, {})[last] = file
+        elif stem is not None and file.suffix != ".csv":
+            images[stem] = file
+    pairs = []
+    for fixed, moving in permutations(images, 2):
+        pair = {"fixed": str(images[fixed]), "moving": str(images[moving])}
+        for role, stem in zip(ROLES, (fixed, moving), strict=True):
+            owner = next((n for n in extras if stem == n or stem.startswith(n + "_")), None)
+            for what, file in extras.get(owner or "", {}).items():
+                pair[f"{role}_{what}"] = str(file)
+        pairs.append(pair)
+    return pairs
+
+
+def file_stem(file: Path) -> str | None:
+    """The name without its extension; None for what is no image or table of points."""
+    suffixes = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, ".mgz", ".csv")
+    found = next((s for s in sorted(suffixes, key=len)[::-1] if file.name.endswith(s)), None)
+    return None if found is None else file.name.removesuffix(found)

@@ -1,0 +1,159 @@
+"""The short door to MONAI's bundle run: configs, changed by ``key=value``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pydoc import ErrorDuringImport, locate
+from typing import Any
+
+import yaml
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
+
+from stn3d.errors import InputError
+
+_SEPARATOR = "::"  # MONAI's own, once "#"
+
+
+def run_config(files: Sequence[str | Path], changes: Mapping[str, Any] | None = None) -> None:
+    """Run what configs describe, as ``python -m monai.bundle run`` does.
+
+    Args:
+        files: YAML or JSON configs of a MONAI bundle; later ones win over earlier ones. A config is
+            code: run only what you trust.
+        changes: values by key; ``a.b`` and ``a#b`` mean b within a.
+
+    Raises:
+        InputError: a config cannot be read, or holds no such key; the nearest one is named.
+    """
+    parser = read_config(files)
+    keys = {spelled(key): value for key, value in (changes or {}).items()}
+    check_keys(parser, keys)
+    folder = Path(files[0]).parent
+    logging_file = folder / "logging.conf"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a config is code; the help says so
+        workflow = ConfigWorkflow(
+            config_file=[str(file) for file in files],
+            meta_file=str(folder / "metadata.json"),
+            logging_file=str(logging_file) if logging_file.exists() else False,
+            **keys,
+        )
+    try:
+        workflow.initialize()
+        workflow.run()
+    except RuntimeError as error:  # MONAI wraps what goes wrong as it builds a component
+        told = _input_error(error)
+        if told is None:
+            raise
+        raise told from error
+    finally:
+        workflow.finalize()
+
+
+def read_config(files: Sequence[str | Path]) -> ConfigParser:
+    """The configs, merged.
+
+    Raises:
+        InputError: one is missing or broken.
+    """
+    parser = ConfigParser()
+    for file in files:
+        if not Path(file).is_file():
+            raise InputError(f"there is no config {file}; check the path.")
+    try:
+        parser.read_config([str(file) for file in files])
+    except (ValueError, yaml.YAMLError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"a config of {list(map(str, files))} is broken: {reason}.") from error
+    return parser
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """``key=value`` as key and value; the value is read as YAML, and 1e-4 is a number.
+
+    Raises:
+        InputError: there is no equals sign, or the value is no YAML.
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise InputError(f"{text!r} is no key=value; write for example epochs=10.")
+    try:
+        read = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise InputError(f"the value of {text!r} cannot be read as YAML.") from error
+    return key, _number(read) if isinstance(read, str) else read
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)  # YAML 1.1 reads 1e-4, without a dot, as text
+    except ValueError:
+        return text
+
+
+def spelled(key: str) -> str:
+    """A key as MONAI spells it."""
+    return key.replace("#", _SEPARATOR).replace(".", _SEPARATOR)
+
+
+def check_keys(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
+    """Make sure that keys are in a config, or are options of a component in it.
+
+    Raises:
+        InputError: one is not; the nearest right one is named.
+    """
+    known = dict.fromkeys(_keys(parser.get(), ""))
+    for key in keys:
+        if key not in known and not _is_option(parser, key):
+            options = [*known, *_options(parser, key.rpartition(_SEPARATOR)[0])]
+            near = difflib.get_close_matches(key, options, 1, 0)[0].replace(_SEPARATOR, ".")
+            plain = key.replace(_SEPARATOR, ".")
+            raise InputError(f"the config has no key {plain!r}; did you mean {near!r}?")
+
+
+def _keys(config: Any, at: str) -> Iterator[str]:
+    """All keys of a config."""
+    items: Any = ()
+    if isinstance(config, Mapping):
+        items = config.items()
+    elif isinstance(config, list):
+        items = enumerate(config)
+    for key, value in items:
+        if key in ("imports", "_meta_"):
+            continue
+        name = f"{at}{_SEPARATOR}{key}" if at else str(key)
+        yield name
+        yield from _keys(value, name)
+
+
+def _is_option(parser: ConfigParser, key: str) -> bool:
+    component, _, option = key.rpartition(_SEPARATOR)
+    return key in _options(parser, component) or (option == "_disabled_" and component in parser)
+
+
+def _options(parser: ConfigParser, component: str) -> list[str]:
+    """The options that a component of a config takes, as keys."""
+    config = parser.get(component) if component else None
+    if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
+        return []
+    name = config["_target_"]
+    module = ComponentLocator().get_component_module_name(name)
+    module = module[0] if isinstance(module, list) else module
+    try:
+        target: Any = locate(f"{module}.{name}" if module else name)
+        made = target.__init__ if inspect.isclass(target) else target
+        names = [name for name in inspect.signature(made).parameters if name != "self"]
+    except (ErrorDuringImport, TypeError, ValueError):
+        return []
+    return [f"{component}{_SEPARATOR}{option}" for option in names]
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The `InputError` that an error of MONAI's config parser came from, if any."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
