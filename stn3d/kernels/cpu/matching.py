@@ -1,7 +1,8 @@
 """Products of features with those nearby: values and both adjoints.
 
-Rows are worked on with unsigned indices, as in `stn3d.kernels.cpu.windows`; each row of the result
-stays in the first cache while all channels and offsets are added to it.
+Rows of a volume are copied into lines with zeros at both ends, so that no offset along a row needs
+a check; all offsets along it are worked on at once. Indices are unsigned, as in
+`stn3d.kernels.cpu.windows`.
 """
 
 from __future__ import annotations
@@ -16,93 +17,75 @@ from stn3d.kernels.cpu.tensors import three
 
 
 @kernel
-def _add_product(one: Any, other: Any, shift: Any, out: Any) -> None:
-    """``out[k] += one[k] other[k + shift]`` for all k of ``out`` for which there is one."""
-    n = len(out)
-    if shift >= 0:
-        forward, end = np.uint64(shift), np.uint64(max(n - shift, 0))
-        for k in range(np.uint64(0), end):
-            out[k] += one[k] * other[k + forward]
-        return
-    back, end = np.uint64(-shift), np.uint64(max(n + shift, 0))
-    for k in range(np.uint64(0), end):
-        out[k + back] += one[k + back] * other[k]
-
-
-@kernel
-def _add_moved_product(one: Any, other: Any, shift: Any, out: Any) -> None:
-    """``out[k + shift] += one[k] other[k]`` for all k for which there is one."""
-    n = len(out)
-    if shift >= 0:
-        forward, end = np.uint64(shift), np.uint64(max(n - shift, 0))
-        for k in range(np.uint64(0), end):
-            out[k + forward] += one[k] * other[k]
-        return
-    back, end = np.uint64(-shift), np.uint64(max(n + shift, 0))
-    for k in range(np.uint64(0), end):
-        out[k] += one[k + back] * other[k + back]
-
-
-@kernel
 def product_planes(first: int, last: int, fixed: Any, moved: Any, radii: Any, out: Any) -> None:
-    """``out`` ``(O, I, J, K)``, zeros before, of features ``(C, I, J, K)``."""
-    channels, ni, nj, _ = fixed.shape
+    """``out`` ``(O, I, J, K)`` of features ``(C, I, J, K)``."""
+    channels, ni, nj, nk = fixed.shape
     ri, rj, rk = radii
+    line = np.zeros(nk + 2 * rk, fixed.dtype)
+    sums = np.zeros((2 * rk + 1, nk), fixed.dtype)
+    share = fixed.dtype.type(1 / channels)
+    zero, end, middle = np.uint64(0), np.uint64(nk), np.uint64(rk)
     for i in range(first, last):
         for j in range(nj):
-            o = -1
-            for di in range(-ri, ri + 1):
-                for dj in range(-rj, rj + 1):
-                    for dk in range(-rk, rk + 1):
-                        o += 1
-                        if 0 <= i + di < ni and 0 <= j + dj < nj:
-                            for c in range(channels):
-                                _add_product(
-                                    fixed[c, i, j], moved[c, i + di, j + dj], dk, out[o, i, j]
-                                )
+            offset = 0
+            for a in range(i - ri, i + ri + 1):
+                for b in range(j - rj, j + rj + 1):
+                    sums[:] = 0
+                    within = 0 <= a < ni and 0 <= b < nj
+                    for c in range(channels if within else 0):
+                        for k in range(zero, end):
+                            line[k + middle] = moved[c, a, b, k]
+                        for t in range(2 * rk + 1):
+                            shift = np.uint64(t)
+                            for k in range(zero, end):
+                                sums[t, k] += fixed[c, i, j, k] * line[k + shift]
+                    for t in range(2 * rk + 1):
+                        for k in range(zero, end):
+                            out[offset, i, j, k] = share * sums[t, k]
+                        offset += 1
 
 
 @kernel
-def fixed_slope_planes(
-    first: int, last: int, gradient: Any, moved: Any, radii: Any, out: Any
+def slope_planes(
+    first: int, last: int, gradient: Any, other: Any, radii: Any, by_fixed: Any, out: Any
 ) -> None:
-    """``out`` ``(C, I, J, K)``, zeros before: derivatives by the fixed features."""
-    channels, ni, nj, _ = out.shape
+    """``out`` ``(C, I, J, K)``: derivatives by the fixed features, or by the moved ones.
+
+    Args:
+        gradient: ``(O, I, J, K)`` derivatives by the products.
+        other: ``(C, I, J, K)`` the other features.
+    """
+    channels, ni, nj, nk = out.shape
     ri, rj, rk = radii
+    line = np.zeros(nk + 2 * rk, other.dtype)
+    lines = np.zeros((2 * rk + 1, nk + 2 * rk), other.dtype)
+    sums = np.zeros((channels, nk), other.dtype)
+    share = other.dtype.type(1 / channels)
+    zero, end, middle = np.uint64(0), np.uint64(nk), np.uint64(rk)
     for i in range(first, last):
         for j in range(nj):
-            o = -1
-            for di in range(-ri, ri + 1):
-                for dj in range(-rj, rj + 1):
-                    for dk in range(-rk, rk + 1):
-                        o += 1
-                        if 0 <= i + di < ni and 0 <= j + dj < nj:
-                            for c in range(channels):
-                                _add_product(
-                                    gradient[o, i, j], moved[c, i + di, j + dj], dk, out[c, i, j]
-                                )
-
-
-@kernel
-def moved_slope_planes(
-    first: int, last: int, gradient: Any, fixed: Any, radii: Any, out: Any
-) -> None:
-    """``out`` ``(C, I, J, K)``, zeros before: derivatives by the moved features."""
-    channels, ni, nj, _ = out.shape
-    ri, rj, rk = radii
-    for i in range(first, last):
-        for j in range(nj):
-            o = -1
-            for di in range(-ri, ri + 1):
-                for dj in range(-rj, rj + 1):
-                    for dk in range(-rk, rk + 1):
-                        o += 1
-                        s, t = i - di, j - dj
-                        if 0 <= s < ni and 0 <= t < nj:
-                            for c in range(channels):
-                                _add_moved_product(
-                                    gradient[o, s, t], fixed[c, s, t], dk, out[c, i, j]
-                                )
+            sums[:] = 0
+            for a in range(max(i - ri, 0), min(i + ri, ni - 1) + 1):
+                for b in range(max(j - rj, 0), min(j + rj, nj - 1) + 1):
+                    # Products of fixed at (i, j) and moved at (a, b), or the other way round.
+                    di, dj, p, q = (a - i, b - j, i, j) if by_fixed else (i - a, j - b, a, b)
+                    offset = ((di + ri) * (2 * rj + 1) + dj + rj) * (2 * rk + 1)
+                    for t in range(2 * rk + 1):
+                        # Of the moved features the nearest come from the farthest offsets.
+                        o = offset + (t if by_fixed else 2 * rk - t)
+                        for k in range(zero, end):
+                            lines[t, k + middle] = gradient[o, p, q, k]
+                    for c in range(channels):
+                        for k in range(zero, end):
+                            line[k + middle] = other[c, a, b, k]
+                        for t in range(2 * rk + 1):
+                            shift = np.uint64(t)
+                            own = middle if by_fixed else shift
+                            for k in range(zero, end):
+                                sums[c, k] += lines[t, k + own] * line[k + shift]
+            for c in range(channels):
+                for k in range(zero, end):
+                    out[c, i, j, k] = share * sums[c, k]
 
 
 # -- on tensors ------------------------------------------------------------------------------------
@@ -121,21 +104,20 @@ def _radii(image: Tensor, radius: int) -> tuple[int, ...]:
 def local_products(fixed: Tensor, moved: Tensor, radius: int) -> Tensor:
     """Products with neighbours. See `stn3d.kernels`."""
     offsets = (2 * radius + 1) ** (fixed.ndim - 2)
-    out = fixed.new_zeros(len(fixed), offsets, *fixed.shape[2:])
+    out = fixed.new_empty(len(fixed), offsets, *fixed.shape[2:])
     for one, other, result in zip(_volumes(fixed), _volumes(moved), _volumes(out), strict=True):
         run(product_planes, one.shape[1], one, other, _radii(fixed, radius), result)
-    return out.div_(fixed.shape[1])
+    return out
 
 
 def local_products_adjoint(
     fixed: Tensor, moved: Tensor, gradient: Tensor, radius: int
 ) -> tuple[Tensor, Tensor]:
     """Derivatives by fixed and moved features, from those by the products."""
-    by_fixed, by_moved = fixed.new_zeros(fixed.shape), moved.new_zeros(moved.shape)
+    by_fixed, by_moved = fixed.new_empty(fixed.shape), moved.new_empty(moved.shape)
     radii = _radii(fixed, radius)
     sources = zip(*(_volumes(t) for t in (fixed, moved, gradient, by_fixed, by_moved)), strict=True)
     for one, other, slope, to_fixed, to_moved in sources:
-        run(fixed_slope_planes, one.shape[1], slope, other, radii, to_fixed)
-        run(moved_slope_planes, one.shape[1], slope, one, radii, to_moved)
-    channels = fixed.shape[1]
-    return by_fixed.div_(channels), by_moved.div_(channels)
+        run(slope_planes, one.shape[1], slope, other, radii, True, to_fixed)
+        run(slope_planes, one.shape[1], slope, one, radii, False, to_moved)
+    return by_fixed, by_moved
