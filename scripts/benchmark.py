@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Time and score stn3d beside peers on the same pairs: whole processes, from files to files.
 
-    scripts/benchmark.py PAIRS --out docs/results/brains [--tools "stn3d fast,greedy"] [--again]
+    scripts/benchmark.py PAIRS --out docs/results/brains [--tools "stn3d fast,greedy"]
+        [--config weights.yaml] [--again]
 
 PAIRS is a CSV file or a folder. The CSV has a header line and the columns name, fixed, moving and,
 where known, fixed_labels, moving_labels, true_transform (an ITK file, fixed points to moving
@@ -15,6 +16,10 @@ wall seconds, CPU seconds and peak memory are the operating system's account of 
 Each transform is then put into one format (scripts/peers.py, where the peers' settings stand) and
 scored by `stn3d evaluate`, neither of them timed. A tool that is not installed is left out; the
 peers may live in an environment of their own (--peer-python; see scripts/peers.py).
+
+The tools "stn3d fast", "default" and "accurate" are the optimiser's presets; "stn3d network" finds
+the transform by networks alone, "stn3d both" (or "both fast") lets the optimiser go on from there.
+--config gives every run of stn3d further settings, such as the files of the networks' weights.
 
 After every run OUT.json is rewritten; a run that was cut off goes on where it stood, and rows that
 are there are kept unless --again. At the end OUT.md and OUT.svg are drawn from it.
@@ -37,12 +42,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmark_report import FIGURES, write_report
+from benchmark_report import FIGURES, PRESETS, write_report
 from peers import PEERS
 
 HERE = Path(__file__).resolve().parent
 TOOLS = "stn3d fast,stn3d default,stn3d accurate,greedy,ants-syn,elastix,demons"
-PRESETS = ("fast", "default", "accurate")
+# What each asks of `stn3d register`.
+STN3D = {f"stn3d {p}": ["--localiser", "optimiser", "--preset", p] for p in PRESETS}
+STN3D |= {
+    "stn3d network": ["--localiser", "network"],
+    "stn3d both": ["--localiser", "both"],
+    "stn3d both fast": ["--localiser", "both", "--preset", "fast"],
+}
 IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".txt")
 
@@ -52,10 +63,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("pairs", type=Path, help="CSV file or folder")
     parser.add_argument("--out", type=Path, required=True, help="result files, without extension")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tools", default=TOOLS, help=f"of {TOOLS},ants-synquick")
+    parser.add_argument("--tools", default=TOOLS, help=f"of {','.join([*STN3D, *PEERS])}")
     parser.add_argument("--peer-python", default=sys.executable, help="the Python that has peers")
+    parser.add_argument("--config", type=Path, help="a config of stn3d register")
     parser.add_argument("--again", action="store_true", help="measure rows that are there too")
     args = parser.parse_args(arguments)
+    if args.config and not args.config.is_file():
+        raise SystemExit(f"--config: there is no file {args.config}; check the path.")
     pairs, versions = read_pairs(args.pairs), available(args.tools.split(","), args.peer_python)
     result = read_state(args.out, args.threads)
     result["splits"] |= {pair["name"]: pair.get("split", "") for pair in pairs}
@@ -63,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         for tool in versions:
             if args.again or (pair["name"], tool) not in done(result):
                 row = {"pair": pair["name"], "tool": tool, "version": versions[tool]}
-                row |= run(tool, pair, args.threads, args.peer_python)
+                row |= run(tool, pair, args.threads, args.peer_python, args.config)
                 print(json.dumps(row), flush=True)
                 keep(result, row, args.out)
     write_report(args.out)
@@ -125,7 +139,7 @@ def available(tools: list[str], peer_python: str) -> dict[str, str]:
         SystemExit: a name that is no tool's, or no tool is left.
     """
     ask = [peer_python, str(HERE / "peers.py"), "--versions"]
-    known = {f"stn3d {preset}": f"stn3d {version('stn3d')}" for preset in PRESETS}
+    known = dict.fromkeys(STN3D, f"stn3d {version('stn3d')}")
     known |= json.loads(subprocess.run(ask, check=True, capture_output=True).stdout)
     here = {}
     for tool in (name.strip() for name in tools):
@@ -178,7 +192,9 @@ def keep(result: dict[str, Any], row: dict[str, Any], out: Path) -> None:
     beside.replace(out.with_suffix(".json"))
 
 
-def run(tool: str, pair: dict[str, str], threads: int, peer_python: str) -> dict[str, Any]:
+def run(
+    tool: str, pair: dict[str, str], threads: int, peer_python: str, config: Path | None = None
+) -> dict[str, Any]:
     """Register one pair with one tool and score its transform: figures and cost, or ``failed``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
@@ -186,7 +202,7 @@ def run(tool: str, pair: dict[str, str], threads: int, peer_python: str) -> dict
         peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
         stn3d = [sys.executable, "-m", "stn3d"]
         register = [*stn3d, "register", *images, "--out", str(out), "--threads", str(threads)]
-        register += ["--preset", tool.split()[-1]]
+        register += STN3D.get(tool, []) + (["--config", str(config)] if config else [])
         evaluate = [*stn3d, "evaluate", "--json", "--transform", str(out / "transform.h5")]
         for key in (*IMAGES, "true_transform"):
             evaluate += [f"--{key.replace('_', '-')}", pair[key]] if key in pair else []

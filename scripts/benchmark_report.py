@@ -17,6 +17,7 @@ from typing import Any
 from pages import measured_file, new_figure, save_figure, table
 
 FIGURES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "wall_s", "cpu_s", "peak_gb")
+PRESETS = ("fast", "default", "accurate")  # of the optimiser
 COSTS = ("wall_s", "cpu_s", "peak_gb")
 LABELS = ("Dice", "HD95 mm", "folding %", "sd log J", "error mm", "wall s", "CPU s", "peak GB")
 LABEL = dict(zip(FIGURES, LABELS, strict=True))
@@ -36,7 +37,8 @@ def write_report(out: Path) -> None:
 
 
 def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
-    """Means of each split and of all pairs, stn3d's cost over the peers', then every run."""
+    """Means of each split and of all pairs, the networks beside the optimiser, stn3d's cost over
+    the peers', then every run."""
     rows = scored(result)
     lines = [f"Machine: {result['machine']}; {result['threads']} threads."]
     lines += ["Versions: " + ", ".join(sorted({row["version"] for row in rows})) + ".", ""]
@@ -44,6 +46,9 @@ def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
         lines += [f"![quality against wall seconds]({plot_name})", ""]
     for title, group in groups(result):
         lines += [f"## Means, {title}", "", *table(_means(group)), ""]
+        gains = _gains(group)
+        if len(gains) > 1:
+            lines += [f"## Networks beside the optimiser, {title}", "", *table(gains), ""]
         ratios = _ratios(group)
         if len(ratios) > 1:
             lines += [f"## Cost of stn3d over the peers', {title}", "", *table(ratios), ""]
@@ -70,8 +75,10 @@ def plot(result: dict[str, Any], path: Path) -> bool:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
-    curve, peers = places(rows, quality)
-    for points, style in ((curve, "o-"), (peers, "s")):
+    curve, peers, networks = places(rows, quality)
+    for points, style in ((curve, "o-"), (peers, "s"), (networks, "D")):
+        if not points:
+            continue
         axes.plot([x for x, _ in points.values()], [y for _, y in points.values()], style)
         for tool, point in points.items():
             axes.annotate(tool, point, (6, 5), textcoords="offset points", fontsize=9)
@@ -80,16 +87,18 @@ def plot(result: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def places(rows: list[Row], quality: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Mean wall seconds and quality by tool: stn3d's presets, quickest first, and the peers."""
+def places(rows: list[Row], quality: str) -> tuple[dict[str, Any], ...]:
+    """Mean wall seconds and quality of the presets, fastest first, of the peers, and of stn3d with
+    networks."""
     found = {}
     for tool, runs in by_tool(rows).items():
         point = tuple(average(row.get(key) for row in runs.values()) for key in ("wall_s", quality))
         if None not in point:
             found[tool] = point
-    presets = sorted((tool for tool in found if is_stn3d(tool)), key=lambda tool: found[tool])
+    presets = sorted(filter(is_preset, found), key=lambda tool: found[tool])
     peers = [tool for tool in found if not is_stn3d(tool)]
-    return {tool: found[tool] for tool in presets}, {tool: found[tool] for tool in peers}
+    networks = list(filter(is_network, found))
+    return tuple({tool: found[tool] for tool in tools} for tools in (presets, peers, networks))
 
 
 def groups(result: dict[str, Any]) -> list[tuple[str, list[Row]]]:
@@ -125,6 +134,15 @@ def is_stn3d(tool: str) -> bool:
     return tool.startswith("stn3d ")
 
 
+def is_preset(tool: str) -> bool:
+    """Whether this is the optimiser alone."""
+    return is_stn3d(tool) and tool.removeprefix("stn3d ") in PRESETS
+
+
+def is_network(tool: str) -> bool:
+    return is_stn3d(tool) and not is_preset(tool)
+
+
 def average(values: Iterable[float | None]) -> float | None:
     """The mean of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
@@ -138,6 +156,27 @@ def _means(rows: list[Row]) -> list[list[str]]:
         cells = [_cell(average(row.get(key) for row in runs.values())) for key in shown]
         lines.append([tool, str(len(runs)), *cells])
     return lines
+
+
+def _gains(rows: list[Row]) -> list[list[str]]:
+    """Means over pairs of what networks change: differences of quality, ratios of cost."""
+    tools = by_tool(rows)
+    qualities = [key for key in ("dice", "error_mm") if key in _shown(rows)]
+    head = [*(f"{LABEL[key]}, difference" for key in qualities), *(LABEL[key] for key in COSTS)]
+    lines = [["network / optimiser", "pairs", *head]]
+    for network, mine in tools.items():
+        for preset, theirs in tools.items():
+            both = [(mine[pair], theirs[pair]) for pair in mine if pair in theirs]
+            if is_network(network) and is_preset(preset) and both:
+                cells = [average(_difference(*pair, key) for pair in both) for key in qualities]
+                cells += [average(a[key] / b[key] for a, b in both) for key in COSTS]
+                lines.append([f"{network} / {preset}", str(len(both)), *map(_cell, cells)])
+    return lines
+
+
+def _difference(row: Row, other: Row, key: str) -> float | None:
+    values = row.get(key), other.get(key)
+    return None if None in values else values[0] - values[1]
 
 
 def _ratios(rows: list[Row]) -> list[list[str]]:

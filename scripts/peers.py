@@ -86,12 +86,12 @@ def main(arguments: list[str] | None = None) -> None:
     peer.register(args.fixed, args.moving, args.out, args.threads)
 
 
-def greedy(fixed: Path, moving: Path, out: Path, threads: int) -> None:
-    """Affine, then greedy diffeomorphic registration, both by windowed NCC."""
+def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
+    """Affine, then greedy diffeomorphic registration, both by a metric such as ``NCC 2x2x2``."""
     from picsl_greedy import Greedy3D
 
     tool = Greedy3D()
-    pair = f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m NCC 2x2x2 -n 100x50x10'
+    pair = f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
     affine, warp = out / "affine.mat", out / "warp.nii.gz"
     tool.execute(f'{pair} -a -dof 12 -ia-image-centers -o "{affine}"')
     tool.execute(f'{pair} -it "{affine}" -o "{warp}"')
@@ -222,7 +222,8 @@ def warp_then(affine: sitk.Transform | None, warp: Path) -> sitk.Transform:
 
 
 PEERS = {
-    "greedy": Peer("picsl-greedy", greedy, convert_greedy),
+    "greedy": Peer("picsl-greedy", partial(greedy, "NCC 2x2x2"), convert_greedy),
+    "greedy-nmi": Peer("picsl-greedy", partial(greedy, "NMI"), convert_greedy),
     "ants-syn": Peer("antspyx", partial(ants, "SyN"), convert_ants),
     "ants-synquick": Peer("antspyx", partial(ants, "antsRegistrationSyNQuick[s]"), convert_ants),
     "elastix": Peer("itk-elastix", elastix, convert_elastix),

@@ -19,6 +19,8 @@ import benchmark  # noqa: E402
 import benchmark_report  # noqa: E402
 import peers  # noqa: E402
 
+from stn3d.settings import settings_from  # noqa: E402
+
 HEADER = "name,split,fixed,moving,fixed_labels,moving_labels,true_transform\n"
 COST = {"wall_s": 10.0, "cpu_s": 20.0, "peak_gb": 1.0}
 
@@ -107,6 +109,61 @@ def test_the_brains_are_split_into_tuned_and_reported(shared_data: Path) -> None
         ]
 
 
+def test_the_networks_pairs_are_twenty_and_none_was_tuned_on(shared_data: Path) -> None:
+    pairs = benchmark.read_pairs(SCRIPTS / "brains_networks.csv")
+    names = [pair["name"] for pair in pairs]
+    known = {pair["name"]: pair for pair in benchmark.read_pairs(SCRIPTS / "brains.csv")}
+    assert len(pairs) == 20
+    assert {pair["split"] for pair in pairs} == {"reported"}
+    assert [pair for pair in known.values() if pair["split"] == "reported"] == pairs[:8]
+    people_of = [frozenset(name.split(" <- ")) for name in names]
+    assert len(set(people_of)) == 20  # whichever of the two is fixed
+    assert not {frozenset(name.split(" <- ")) for name in known} & set(people_of[8:])
+    people = {p.name[:4] for p in (shared_data / "brains").glob("*_t1.nii.gz")}
+    for role in (0, 1):
+        assert {name.split(" <- ")[role] for name in names} == people
+    for pair in pairs:
+        files = [Path(pair[role]).name for role in benchmark.IMAGES]
+        fixed, moving = pair["name"].split(" <- ")
+        ends = [(fixed, "t1"), (moving, "t1"), (fixed, "labels"), (moving, "labels")]
+        assert files == [f"{person}_{kind}.nii.gz" for person, kind in ends]
+
+
+@pytest.mark.parametrize(
+    ("tool", "localiser", "preset"),
+    [
+        ("stn3d accurate", "optimiser", "accurate"),
+        ("stn3d network", "network", "default"),
+        ("stn3d both fast", "both", "fast"),
+    ],
+)
+def test_a_tool_of_stn3d_asks_for_its_localiser(
+    tool: str, localiser: str, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def stop(command: list[str]) -> dict[str, float]:
+        commands.append(command)
+        raise subprocess.CalledProcessError(1, command, stderr="enough")
+
+    monkeypatch.setattr(benchmark, "timed", stop)
+    pair = {"fixed": "f", "moving": "m"}
+    config = tmp_path / "c.yaml"
+    assert benchmark.run(tool, pair, 1, sys.executable, config) == {"failed": "enough"}
+    words = commands[0][commands[0].index("--out") :]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert options["--config"] == str(config)
+    given = {key: options.get(f"--{key}") for key in ("localiser", "preset")}
+    settings = settings_from(given)
+    assert (settings.localiser, settings.preset) == (localiser, preset)
+
+
+def test_a_missing_config_is_told(tmp_path: Path) -> None:
+    command = ["pairs.csv", "--out", str(tmp_path / "r"), "--config", str(tmp_path / "gone.yaml")]
+    with pytest.raises(SystemExit, match=r"--config: there is no file .*gone.yaml"):
+        benchmark.main(command)
+
+
 def test_a_missing_peer_is_said_in_one_line_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +184,7 @@ def test_every_peer_tells_its_version_or_that_it_is_missing() -> None:
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert list(told) == list(peers.PEERS)
     assert told["demons"].startswith("simpleitk 2.")
-    assert peers.Peer("no-such-package", peers.greedy, peers.convert_greedy).version() is None
+    assert peers.Peer("no-such-package", peers.demons, peers.convert_demons).version() is None
 
 
 def test_the_cost_of_a_process_is_its_own() -> None:
@@ -163,7 +220,7 @@ def test_a_killed_run_goes_on_where_it_stood(
     calls: list[tuple[str, str]] = []
     last: list[str] = ["y"]
 
-    def run(tool: str, pair: dict[str, str], threads: int, _: str) -> dict[str, Any]:
+    def run(tool: str, pair: dict[str, str], *_: Any) -> dict[str, Any]:
         if pair["name"] in last:
             raise KeyboardInterrupt
         calls.append((pair["name"], tool))
@@ -225,6 +282,30 @@ def test_means_and_ratios_are_of_each_split_and_of_all() -> None:
     assert benchmark_report.plotted(result)[0] == "reported pairs (2)"
 
 
+def test_networks_stand_beside_the_optimiser_pair_by_pair() -> None:
+    rows = [
+        row("x", "stn3d both", dice=0.68, wall_s=4.0),
+        row("y", "stn3d both", dice=0.72, wall_s=9.0),
+        row("x", "stn3d default", dice=0.67, wall_s=8.0),
+        row("y", "stn3d default", dice=0.69, wall_s=9.0),
+        row("z", "stn3d default", dice=0.99, wall_s=1.0),
+        row("x", "greedy", dice=0.65, wall_s=40.0),
+    ]
+    text = benchmark_report.markdown(result_of(*rows))
+    assert "## Networks beside the optimiser, all pairs (3)" in text
+    assert "| network / optimiser | pairs | Dice, difference | wall s | CPU s | peak GB |" in text
+    # Over x and y: (0.01 + 0.03) / 2, (4 / 8 + 9 / 9) / 2.
+    assert "| stn3d both / stn3d default | 2 | 0.02 | 0.75 | 1 | 1 |" in text
+    assert "| stn3d both / greedy | 1 | 0.1 | 1 | 1 |" in text
+    curve, others, networks = benchmark_report.places(rows, "dice")
+    assert [list(found) for found in (curve, others, networks)] == [
+        ["stn3d default"],
+        ["greedy"],
+        ["stn3d both"],
+    ]
+    assert "Networks" not in benchmark_report.markdown(result_of(*rows[2:]))
+
+
 def test_pairs_without_splits_make_one_table() -> None:
     result = result_of(row("x", "greedy", error_mm=0.4))
     text = benchmark_report.markdown(result)
@@ -240,7 +321,8 @@ def test_the_plot_names_every_tool_and_is_the_same_twice(quality: str, tmp_path:
     tools = ("stn3d default", "stn3d fast", "greedy")
     rows = [row("x", tool, **{quality: 0.5, "wall_s": 9.0 - i}) for i, tool in enumerate(tools)]
     result = result_of(*rows)
-    curve, others = benchmark_report.places(rows, quality)
+    curve, others, networks = benchmark_report.places(rows, quality)
+    assert networks == {}
     assert list(curve) == ["stn3d fast", "stn3d default"]
     assert others == {"greedy": (7.0, 0.5)}
     (tmp_path / "r.json").write_text(json.dumps(result))

@@ -159,6 +159,15 @@ def test_blocks_of_a_coarse_stage_keep_the_middle_in_place() -> None:
     assert torch.allclose(stage.transform(pair)(middle + 1), middle + 1.2, atol=1e-5)
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_images_of_a_few_voxels_are_padded_by_pyramids_and_told_by_others(d: int) -> None:
+    pair = torch.rand(1, 2, *(3,) * d)
+    assert shaken(pyramid(d))(pair).shape == (1, d, *(3,) * d)
+    assert ChartNetwork(d, channels=(4, 6, 8))(pair[:, :1]).shape == (1, d + 1, *(2,) * d)
+    with pytest.raises(InputError, match="too small for 4 levels"):
+        SpatialTransformer("affine", spatial_dims=d)(pair)
+
+
 def test_an_unknown_head_is_told() -> None:
     with pytest.raises(InputError, match="affine"):
         SpatialTransformer("afine")  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn3d.errors import InputError
+
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
@@ -66,7 +68,17 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, *shape)`` -> one ``(B, channels, *level shape)`` a level, fine to coarse."""
+        """``(B, C, *shape)`` -> one ``(B, channels, *level shape)`` a level, fine to coarse.
+
+        Raises:
+            InputError: the coarsest level would be a single voxel.
+        """
+        factor, shape = 2 ** (len(self.levels) - 1), tuple(image.shape[2:])
+        if max(shape) <= factor:
+            raise InputError(
+                f"images of {shape} voxels are too small for {len(self.levels)} levels: one axis "
+                f"must have more than {factor}. Give larger images, or fewer channels."
+            )
         features = []
         for level in self.levels:
             image = level(image)
@@ -75,9 +87,15 @@ class Encoder(nn.Module):
 
 
 def padded_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """An image with zeros at the end of each axis, so that every size is a multiple."""
-    sizes = image.shape[2:]
-    sides = [side for n in reversed(sizes) for side in (0, -n % multiple)]
+    """An image with zeros at the end of each axis, so that every size is a multiple; at least twice
+    that along the last axis, for a level of a single voxel cannot be normalised."""
+    sizes = [-(-n // multiple) * multiple for n in image.shape[2:]]
+    sizes[-1] = max(sizes[-1], 2 * multiple)
+    sides = [
+        side
+        for n, wanted in zip(reversed(image.shape[2:]), reversed(sizes), strict=True)
+        for side in (0, wanted - n)
+    ]
     return F.pad(image, sides) if any(sides) else image
 
 
