@@ -145,7 +145,7 @@ def _run(
             candidates = [Candidate("given", start, math.nan, share)]
         transform = candidates[0].transform
         _require_overlap(candidates[0], case)
-    for stage in _stages(settings):
+    for stage in _stages(pair, settings):
         with clock(stage.name):
             transform = stage(pair, transform, history)
     del pair
@@ -205,33 +205,43 @@ def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine |
     from stn3d.nets.weights import load_weights, shipped
 
     trained = load_weights(settings.affine_weights or shipped("affine"))
-    start = NetworkStart(trained.on(pair.fixed.image.device))
-    guess = start(pair, kind) if start.fits(pair) else None
+    fits = trained.fits(pair)
+    guess = NetworkStart(trained.on(pair.fixed.image.device))(pair, kind) if fits else None
     if guess is None and settings.localiser == "network":
-        raise InputError(
-            "the network sees no head in one of the images; use --localiser auto or optimiser."
-        )
+        reason = "sees no head in one of the images" if fits else _unfit(trained.images, pair)
+        raise InputError(f"the affine network {reason}; use --localiser auto, or another --init.")
     return guess
 
 
-def _stages(settings: Settings) -> list[Stage]:
-    """The cascade: the optimiser's stages, a network's, or a network's before the dense one."""
+def _stages(pair: Pair, settings: Settings) -> list[Stage]:
+    """The cascade: the optimiser's stages, a network's, or a network's before the dense one.
+
+    Raises:
+        InputError: the network is for other images.
+    """
     stages = settings.stages()
-    deformable = settings.kind == "deformable"
-    if settings.localiser in ("auto", "optimiser") or not (
-        deformable or settings.localiser == "network"
-    ):
+    if settings.localiser in ("auto", "optimiser"):
         return stages
-    if not deformable:
-        return []
+    if settings.kind != "deformable":
+        return [] if settings.localiser == "network" else stages
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import load_weights, shipped
 
-    network = NetworkStage(load_weights(settings.dense_weights or shipped("dense")))
+    trained = load_weights(settings.dense_weights or shipped("dense"))
+    if not trained.fits(pair):
+        reason = _unfit(trained.images, pair)
+        raise InputError(f"the dense network {reason}; use --localiser optimiser.")
+    network = NetworkStage(trained.on(pair.fixed.image.device))
     if settings.localiser == "network":
         return [network]
     *linear, dense = stages
     return [*linear, network, dense]
+
+
+def _unfit(images: tuple[int, int], pair: Pair) -> str:
+    """Why a network is not for a pair."""
+    d, channels = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
+    return f"is for {images[0]}D images of {images[1]} channel(s), and these are {d}D of {channels}"
 
 
 class Clock:

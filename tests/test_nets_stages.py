@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import stn3d
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
+from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import COORDINATE_UNIT_MM, ChartNetwork
 from stn3d.nets.frame import upright, working_scan
 from stn3d.nets.pose import find_pose, transform_between
@@ -150,7 +151,8 @@ def test_a_new_chart_finds_no_pose_and_a_start_that_is_not_credible_is_none() ->
     assert find_pose(born.network, scan, 4.0) is None  # type: ignore[arg-type]
     assert NetworkStart(born)(Pair(scan, scan), "affine") is None
     flat = Pair(*[Scan(torch.rand(1, 1, 20, 20), make_grid((20, 20), (4.0, 4.0)))] * 2)
-    assert not NetworkStart(born).fits(flat)
+    assert born.fits(Pair(scan, scan))
+    assert not born.fits(flat)
 
 
 class ShiftsBy(nn.Module):
@@ -202,6 +204,17 @@ def test_a_fit_never_mirrors() -> None:
     mirrored = points * torch.tensor([-1.0, 1, 1])
     linear = fit_linear("rigid", points, mirrored).linear_part()
     assert torch.linalg.det(linear) == pytest.approx(1)
+
+
+def test_a_cascade_of_spatial_transformers_is_a_network_like_any_other(tmp_path: Path) -> None:
+    stage = {"head": "affine", "spatial_dims": 2, "in_channels": 1, "channels": [4, 6]}
+    made = Cascade([stage, {**stage, "head": "velocity"}], [2, 1])
+    path = tmp_path / "model.safetensors"
+    save_weights(path, made, {"spacing_mm": 1.0}, {})
+    read = load_weights(path)
+    assert read.images == (2, 1)
+    assert isinstance(read.network, Cascade)
+    assert read.network.repeats == [2, 1]
 
 
 def network(seed: int = 0) -> PyramidCascade:
@@ -274,3 +287,13 @@ def test_a_registration_by_a_network_of_ones_own(tmp_path: Path) -> None:
     assert torch.allclose(registration.transform(points), points, atol=1e-6)
     assert registration.metrics["settings"]["localiser"] == "network"
     assert "network" in registration.metrics["seconds"]
+
+
+def test_a_network_for_other_images_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(path, PyramidCascade(2, **SMALL), {"spacing_mm": 2.0}, {})
+    grid = make_grid((12, 12, 12), (1.0, 1.0, 1.0))
+    image = (torch.rand(1, 1, 12, 12, 12), grid)
+    config = {"dense_weights": str(path)}
+    with pytest.raises(InputError, match="2D images of 1 channel"):
+        stn3d.register(image, image, init="header", localiser="network", config=config)

@@ -32,10 +32,6 @@ class NetworkStart:
     trained: Trained
     credible_mm: float = 15.0
 
-    def fits(self, pair: Pair) -> bool:
-        """Whether the network is for images of the pair's dimensions and channels."""
-        return _fits(self.trained, pair)
-
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
         """Fixed to moving points; None where either image holds no head that the network knows."""
         fixed, moving = self._pose(pair.fixed), self._pose(pair.moving)
@@ -75,12 +71,6 @@ class NetworkStage:
         u = found.float().contiguous()
         kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(so_far)
-
-
-def _fits(trained: Trained, pair: Pair) -> bool:
-    options = trained.options
-    channels = pair.fixed.image.shape[1]
-    return (options["spatial_dims"], options["in_channels"]) == (pair.fixed.grid.ndim, channels)
 
 
 def _fading(n: int) -> Tensor:

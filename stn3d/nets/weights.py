@@ -19,10 +19,13 @@ from torch import nn
 
 from stn3d.errors import InputError
 from stn3d.io import whole
+from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.pyramid import PyramidCascade
+from stn3d.pair import Pair
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "Cascade": Cascade,
     "ChartNetwork": ChartNetwork,
     "PyramidCascade": PyramidCascade,
 }
@@ -44,6 +47,16 @@ class Trained:
     options: dict[str, Any]
     preparation: dict[str, Any]
     record: dict[str, Any]
+
+    @property
+    def images(self) -> tuple[int, int]:
+        """The dimensions and the channels of the images that the network is for."""
+        first = self.options.get("stages", [self.options])[0]  # all stages of a cascade agree
+        return first["spatial_dims"], first["in_channels"]
+
+    def fits(self, pair: Pair) -> bool:
+        """Whether the network is for images like a pair's."""
+        return self.images == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
 
     def on(self, device: torch.device) -> Trained:
         """The same with its network on a device."""
