@@ -11,6 +11,7 @@ from stn3d import kernels
 from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.frame import on_grid, working_scan
 from stn3d.nets.pose import Pose, find_pose, transform_between
+from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.nets.weights import Trained
 from stn3d.optimise.stage import Progress
 from stn3d.pair import Pair, Scan
@@ -67,7 +68,10 @@ class NetworkStage:
         spacing_mm = self.trained.preparation["spacing_mm"]
         fixed = working_scan(pair.fixed, spacing_mm, self.margin_mm)
         moving, _ = on_grid(pair.moving, so_far, fixed.grid)
-        found = self.trained.network(torch.cat([fixed.image, moving], dim=1))
+        images = torch.cat([fixed.image, moving], dim=1)
+        fast = bfloat16_is_fast(images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
+            found = self.trained.network(images)
         u = found.float().contiguous()
         kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(so_far)

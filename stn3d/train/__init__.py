@@ -1,5 +1,6 @@
 """Training with MONAI: what its engines, configured in configs/, need besides MONAI's own parts."""
 
+from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.train.config import run_config
 from stn3d.train.distributed import rank, start_processes, stop_processes, world_size
 from stn3d.train.handlers import (
@@ -16,7 +17,6 @@ from stn3d.train.history import History, read_history
 from stn3d.train.network import (
     Averaged,
     Stages,
-    bfloat16_is_fast,
     parameter_groups,
     warmup_cosine,
 )

@@ -43,14 +43,6 @@ class Stages(nn.Module):
             return (self.network(images),)
 
 
-def bfloat16_is_fast(device: torch.device | str) -> bool:
-    """Whether a device computes in bfloat16 by its own instructions."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
 class Averaged:
     """A network's running average over the iterations, often better than its last weights.
 
