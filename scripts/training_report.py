@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="the training's output_dir")
     parser.add_argument("--name", required=True, help="of the page: training-NAME.md")
-    parser.add_argument("--command", required=True, help="the exact command of the training")
+    parser.add_argument("--command", help="the exact command, where the weights do not tell it")
     parser.add_argument("--machine", help="where it ran; by default this machine's words")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the page")
     args = parser.parse_args(arguments)
@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     page = args.out / f"training-{args.name}.md"
     plot = draw(run, page.with_suffix(".svg"))
-    told = {"command": args.command, "machine": args.machine or machine()}
+    command = args.command or run.trained.record.get("command", "not kept")
+    told = {"command": command, "machine": args.machine or machine()}
     page.write_text(markdown(run, args.name, told, plot), encoding="utf-8")
 
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from stn3d.errors import InputError
 from stn3d.losses.chart import ChartLoss
+from stn3d.nets.blocks import full_size
 from stn3d.nets.weights import load_weights
 from stn3d.train import (
     Averaged,
@@ -44,7 +45,6 @@ from stn3d.train import (
     world_transform,
 )
 from stn3d.train.config import parse_change, read_config
-from stn3d.train.objective import full_size
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TRAIN = CONFIGS / "train.yaml"
@@ -86,7 +86,7 @@ def train(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -263,6 +263,17 @@ def test_it_goes_on_from_weights(whole_run: Path, tmp_path: Path) -> None:
     assert all(torch.equal(v, given[k]) for k, v in begun.items())
     with pytest.raises(InputError, match="make network_def the same"):
         train(tmp_path / "b", pretrained=str(pretrained), **{"network_def.channels": [4, 6]})
+
+
+def test_a_head_may_be_added_to_weights(tmp_path: Path) -> None:
+    once = {"epochs": 1, "epoch_length": 1, "average_decay": 0.0}
+    train(tmp_path / "a", **once, **{"network_def.hidden": [0, 8]})
+    given = tmp_path / "a" / "model.safetensors"
+    train(tmp_path / "b", **once, pretrained=str(given), learning_rate=0.0)
+    before, after = (load_weights(tmp_path / run / "model.safetensors").network for run in "ab")
+    pair = torch.rand(1, 2, 24, 24)
+    assert len(after.stages(pair)) == len(before.stages(pair)) + 1
+    assert torch.allclose(after(pair), before(pair), atol=1e-6)
 
 
 def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def mind_descriptor(
         mask: weights of voxels, ``(B or 1, 1, *shape)``, for the image's variance.
         radius: half a patch's edge, in voxels.
         dilation: how far the neighbours lie from the voxel, in voxels.
-        floor: mean D, as a share of the image's variance, that counts as noise.
+        floor: mean D, as a share of its own image's variance, that counts as noise.
 
     Returns:
         ``(B, C * pairs, *shape)``; differentiable in the image.
@@ -108,11 +108,21 @@ def mind_descriptor(
         ],
         dim=2,
     )
-    noise = floor * (2 * radius + 1) ** d * variance(image, mask)
+    noise = floor * (2 * radius + 1) ** d * _variances(image, mask)
     noise += torch.finfo(image.dtype).tiny ** 0.5
     apart = distances - distances.amin(dim=2, keepdim=True)
-    scale = distances.mean(dim=2, keepdim=True).clamp(min=noise)
+    scale = torch.maximum(distances.mean(dim=2, keepdim=True), noise)
     return torch.exp(apart * (-1 / scale)).flatten(1, 2)
+
+
+def _variances(image: Tensor, mask: Tensor | None) -> Tensor:
+    """The variance of each image of a batch within the mask, ``(B, 1, 1, 1, ...)``."""
+    masks = [None] * len(image) if mask is None else mask.expand(len(image), *mask.shape[1:])
+    each = [
+        variance(one[None], None if own is None else own[None])
+        for one, own in zip(image, masks, strict=True)
+    ]
+    return image.new_tensor(each).reshape(-1, *[1] * image.ndim)
 
 
 def mind_channels(spatial_dims: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 
 from stn3d.errors import InputError
 
+_folders = logging.getLogger("monai.bundle.workflows")
 _SEPARATOR = "::"  # MONAI's own, once "#"
 
 
@@ -36,12 +38,14 @@ def run_config(files: Sequence[str | Path], changes: Mapping[str, Any] | None = 
     logging_file = folder / "logging.conf"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a config is code; the help says so
+        _folders.disabled = True  # that configs lie in two folders
         workflow = ConfigWorkflow(
             config_file=[str(file) for file in files],
             meta_file=str(folder / "metadata.json"),
             logging_file=str(logging_file) if logging_file.exists() else False,
             **keys,
         )
+    _folders.disabled = False
     try:
         workflow.initialize()
         workflow.run()

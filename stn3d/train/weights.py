@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
-from torch import nn
+from torch import Tensor, nn
 
 from stn3d.errors import InputError
 from stn3d.nets.weights import load_weights, save_weights
@@ -59,16 +60,26 @@ class ModelFile:
 def start_from(network: nn.Module, path: str | Path | None) -> None:
     """Give a network the weights of a file, to go on from there; None or empty leaves it as it is.
 
+    The network may have more parts than the file has weights for: a head on a finer level, say.
+    These stay as they are at birth, when they change nothing.
+
     Raises:
         InputError: the file is of no use, or of another network.
     """
     if not path:
         return
     trained = load_weights(path).network
-    if type(trained) is not type(network) or trained.options != network.options:
+    mine, theirs = network.state_dict(), trained.state_dict()
+    unfit = [name for name, value in theirs.items() if _shape(mine, name) != value.shape]
+    if type(trained) is not type(network) or unfit:
         raise InputError(
             f"{path} holds a {type(trained).__name__} with options {trained.options}, and the "
             f"config a {type(network).__name__} with {network.options}; make network_def the same."
         )
-    network.load_state_dict(trained.state_dict())
-    logger.info(f"started from {path}")
+    network.load_state_dict(theirs, strict=False)
+    new = len(mine) - len(theirs)
+    logger.info(f"started from {path}" + (f"; {new} of {len(mine)} tensors are new" * bool(new)))
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
