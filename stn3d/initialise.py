@@ -26,6 +26,7 @@ from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
+_CONVINCING = 0.15  # a loss so low that the other guesses need no polish
 _LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
 
 
@@ -58,8 +59,8 @@ def initial_candidates(
     A guess under which less than a quarter of the smaller field of view is shared comes after all
     others, whatever its loss. With ``auto`` the three best are turned and shifted a little (and
     scaled, unless the kind is rigid) by a few steps of a linear stage on the coarse grid, before
-    the last word: a good guess need not be the one that scores best where it stands. Of those that
-    then score alike the plainest is taken.
+    the last word: a good guess need not be the one that scores best where it stands. One that then
+    scores very well spares the rest of them. Of those that score alike the plainest is taken.
 
     Args:
         pair: the scans.
@@ -109,6 +110,8 @@ def initial_candidates(
     short = LinearStage(polish, similarity, factors=(1,), iterations=15)
     for i, c in enumerate(candidates[:3]):
         candidates[i] = scored(c.name, short(coarse, c.transform, lambda *_: None))
+        if rank(candidates[i]) < (False, _CONVINCING):
+            break
     candidates.sort(key=rank)
     plainest = [name for name, _ in guesses]
     little, loss = rank(candidates[0])

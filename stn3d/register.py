@@ -38,6 +38,9 @@ from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Trans
 from stn3d.warp import overlap, warp_image
 
 
+_DOUBTFUL = 0.3  # loss of the best plain guess from which the network is asked too
+
+
 def register(
     fixed: ImageSource,
     moving: ImageSource,
@@ -182,15 +185,21 @@ def _run(
 
 
 def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
-    """Where to start, best first."""
+    """Where to start, best first; with ``auto`` the network is asked where no plain guess is good."""
     method: InitialMethod = settings.init  # type: ignore[assignment]
     kind: LinearKind = "affine" if settings.kind == "deformable" else settings.kind
-    guess = _network_guess(pair, settings, kind) if method == "auto" else None
-    if guess is not None and settings.localiser == "network":
+    options = pair, method, settings.metric, kind
+    alone = settings.localiser == "network" and method == "auto"
+    plain = [] if alone else initial_candidates(*options)
+    if method != "auto" or (settings.localiser == "auto" and plain[0].loss < _DOUBTFUL):
+        return plain
+    guess = _network_guess(pair, settings, kind)
+    if guess is None:
+        return plain
+    if alone:
         share = overlap(pair.moving.grid, guess, pair.fixed.grid)
         return [Candidate("network", guess, math.nan, share)]
-    others = () if guess is None else (("network", guess),)
-    return initial_candidates(pair, method, settings.metric, kind, others)
+    return initial_candidates(*options, [("network", guess)])
 
 
 def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine | None:

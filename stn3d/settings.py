@@ -36,7 +36,7 @@ class Settings:
         init: the initial transform's method, or the path of a transform file.
         localiser: what finds the transform: ``optimiser``, ``network`` (one pass each for the start
             and the dense field), ``both`` (the network, then the optimiser from there), or ``auto``
-            (the optimiser; where the images are heads, the network's start is among its guesses).
+            (the optimiser; where no plain guess of the start is good, the network makes one too).
         affine_weights: file of the network that finds starts; None for the one that is shipped.
         dense_weights: file of the dense network; None for the one that is shipped.
         device: ``auto`` takes CUDA where there is one.
