@@ -37,7 +37,6 @@ from stn3d.settings import (
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform, chain
 from stn3d.warp import overlap, warp_image
 
-
 _DOUBTFUL = 0.3  # loss of the best plain guess from which the network is asked too
 
 
@@ -185,7 +184,7 @@ def _run(
 
 
 def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
-    """Where to start, best first; with ``auto`` the network is asked where no plain guess is good."""
+    """Where to start, best first; ``auto`` asks the network where no plain guess is good."""
     method: InitialMethod = settings.init  # type: ignore[assignment]
     kind: LinearKind = "affine" if settings.kind == "deformable" else settings.kind
     options = pair, method, settings.metric, kind
