@@ -49,7 +49,7 @@ class Candidate:
 
 def initial_candidates(
     pair: Pair,
-    method: InitialMethod = "auto",
+    method: InitialMethod | None = "auto",
     similarity: Similarity = "lncc",
     kind: LinearKind = "rigid",
     others: Sequence[tuple[str, Linear]] = (),
@@ -57,14 +57,14 @@ def initial_candidates(
     """The guesses of a method (of all methods for ``auto``) and others, best first.
 
     A guess under which less than a quarter of the smaller field of view is shared comes after all
-    others, whatever its loss. With ``auto`` the three best are turned and shifted a little (and
-    scaled, unless the kind is rigid) by a few steps of a linear stage on the coarse grid, before
-    the last word: a good guess need not be the one that scores best where it stands. One that then
-    scores very well spares the rest of them. Of those that score alike the plainest is taken.
+    others, whatever its loss. With ``auto`` or None the three best are turned and shifted a little
+    (and scaled, unless the kind is rigid) by a few steps of a linear stage on the coarse grid,
+    before the last word: a good guess need not be the one that scores best where it stands. One
+    that then scores very well spares the rest. Of those that score alike the plainest is taken.
 
     Args:
         pair: the scans.
-        method: which guesses.
+        method: which guesses; None for the others alone.
         similarity: the loss that they are scored by.
         kind: of the transform that is looked for; only a rigid one keeps sizes.
         others: guesses made elsewhere, by name; the first counts as plainer than the rest.
@@ -103,7 +103,7 @@ def initial_candidates(
 
     candidates = [scored(name, guess) for name, guess in guesses]
     candidates.sort(key=rank)
-    if method != "auto":
+    if method not in ("auto", None):
         return candidates
     coarse = Pair(fixed, moving)
     polish: LinearKind = "rigid" if kind == "rigid" else "similarity"

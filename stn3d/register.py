@@ -187,18 +187,18 @@ def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
     """Where to start, best first; ``auto`` asks the network where no plain guess is good."""
     method: InitialMethod = settings.init  # type: ignore[assignment]
     kind: LinearKind = "affine" if settings.kind == "deformable" else settings.kind
-    options = pair, method, settings.metric, kind
-    alone = settings.localiser == "network" and method == "auto"
-    plain = [] if alone else initial_candidates(*options)
-    if method != "auto" or (settings.localiser == "auto" and plain[0].loss < _DOUBTFUL):
-        return plain
+    metric, localiser = settings.metric, settings.localiser
+    if method != "auto" or localiser in ("auto", "optimiser"):
+        plain = initial_candidates(pair, method, metric, kind)
+        if method != "auto" or localiser == "optimiser" or plain[0].loss < _DOUBTFUL:
+            return plain
     guess = _network_guess(pair, settings, kind)
-    if guess is None:
-        return plain
-    if alone:
+    if guess is not None and localiser == "network":
         share = overlap(pair.moving.grid, guess, pair.fixed.grid)
         return [Candidate("network", guess, math.nan, share)]
-    return initial_candidates(*options, [("network", guess)])
+    others = [] if guess is None else [("network", guess)]
+    alone = localiser == "both" and guess is not None
+    return initial_candidates(pair, None if alone else "auto", metric, kind, others)
 
 
 def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine | None:

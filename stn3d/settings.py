@@ -52,7 +52,7 @@ class Settings:
     metric: Similarity = "lncc"
     preset: Preset = "default"
     init: str = "auto"
-    localiser: Localiser = "optimiser"
+    localiser: Localiser = "auto"
     affine_weights: str | None = None
     dense_weights: str | None = None
     device: Device = "auto"
