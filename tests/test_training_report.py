@@ -69,7 +69,7 @@ def test_the_page_holds_what_repeats_the_training_and_its_curves(run: Path, tmp_
     assert f"| 30 | {first:.4g} |" in text
     assert "| **170** | **1** | **nan** |" in text
     assert "![Loss and validation curves](training-small.svg)" in text
-    drawing = (tmp_path / "out" / "training-small.svg").read_text()
+    drawing = (tmp_path / "out" / "training-small.svg").read_text(encoding="utf-8")
     for title in ("loss, training", "truth, training", "truth error mm, validation"):
         assert f">{title}<" in drawing
 
