@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.data import find_subjects
 from stn3d.grid import Grid
 from stn3d.io.files import whole
 from stn3d.synth import (
@@ -34,9 +35,7 @@ from stn3d.synth import (
     PairSamples,
     PairSettings,
     Subject,
-    common_space,
     random_subject,
-    read_subjects,
 )
 
 Pixels = np.ndarray[Any, Any]
@@ -52,8 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     shapes = [random_subject(Draws(args.seed, i)) for i in range(2)]
-    files = sorted(args.labels.glob("*.nii.gz")) if args.labels else []
-    heads = common_space(read_subjects(files)) if files else shapes
+    heads = find_subjects(args.labels) if args.labels else shapes
     samples = args.seed, args.columns
     rows = pair_rows(heads, *samples) | chart_rows(heads, *samples) | shape_rows(shapes, *samples)
     draw(rows, args.out)

@@ -68,14 +68,20 @@ def test_metadata_names_the_versions_that_are_pinned() -> None:
             assert version == pins[name], name
 
 
-def test_the_network_takes_and_gives_what_metadata_says() -> None:
-    verify_net_in_out(
-        net_id="network_def",
-        meta_file=str(CONFIGS / "metadata.json"),
-        config_file=str(CONFIGS / "train.yaml"),
-        device="cpu",
-        any=21,  # no multiple of anything is asked for
-    )
+def test_the_network_takes_and_gives_what_metadata_says(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "net_id": "network_def",
+        "config_file": str(CONFIGS / "train.yaml"),
+        "device": "cpu",
+        "any": 21,  # no multiple of anything is asked for
+    }
+    verify_net_in_out(meta_file=str(CONFIGS / "metadata.json"), **options)
+    told = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    told["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    wrong = tmp_path / "metadata.json"
+    wrong.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ValueError, match="channel"):
+        verify_net_in_out(meta_file=str(wrong), **options)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import stn3d
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
+from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.cascade import Cascade
-from stn3d.nets.chart import COORDINATE_UNIT_MM, ChartNetwork
+from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.frame import upright, working_scan
 from stn3d.nets.pose import find_pose, transform_between
 from stn3d.nets.pyramid import PyramidCascade

@@ -12,7 +12,7 @@ from torch import Tensor
 from stn3d.losses.levels import level_factor
 from stn3d.losses.similarity import masked_mean
 
-UNIT_MM = 100.0  # of coordinates
+COORDINATE_UNIT_MM = 100.0  # what 1 stands for in charts, and in samples for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ChartLoss:
         """
         total = stages[-1].new_zeros((), dtype=torch.float32)
         distance_mm = tissue = total
-        smooth = self.smooth_mm / UNIT_MM
+        smooth = self.smooth_mm / COORDINATE_UNIT_MM
         for i, stage in enumerate(stages):
             chart = stage.float()
             truth, weight = self.targets(chart, batch)
@@ -56,7 +56,7 @@ class ChartLoss:
             tissue = F.binary_cross_entropy_with_logits(chart[:, -1:], weight)
             share = 0.5 ** (len(stages) - 1 - i)
             total = total + share * (self.coordinates * place + self.tissue * tissue)
-            distance_mm = UNIT_MM * masked_mean(squares.detach().sqrt(), weight)
+            distance_mm = COORDINATE_UNIT_MM * masked_mean(squares.detach().sqrt(), weight)
         terms = {"coordinates_mm": float(distance_mm), "tissue": float(tissue.detach())}
         return total, terms
 

@@ -25,8 +25,6 @@ from stn3d.nets.blocks import (
     silent_convolution,
 )
 
-COORDINATE_UNIT_MM = 100.0
-
 
 class ChartNetwork(nn.Module):
     """Tells for each voxel its coordinates in a common space, and whether it has any.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.nets.chart import COORDINATE_UNIT_MM, ChartNetwork
+from stn3d.losses.chart import COORDINATE_UNIT_MM
+from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.frame import working_scan
 from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.pair import Scan

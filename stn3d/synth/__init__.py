@@ -6,7 +6,6 @@ from stn3d.synth.contrast import KINDS, Kind
 from stn3d.synth.draws import Draws
 from stn3d.synth.geometry import Deformation, Pose, working_grid
 from stn3d.synth.samples import (
-    COORDINATE_UNIT_MM,
     ChartSamples,
     ChartSettings,
     PairSamples,
@@ -22,7 +21,6 @@ from stn3d.synth.subjects import (
 )
 
 __all__ = [
-    "COORDINATE_UNIT_MM",
     "KINDS",
     "ChartSamples",
     "ChartSettings",

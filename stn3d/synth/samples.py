@@ -16,13 +16,12 @@ from torch.utils.data import Dataset
 from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
+from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.synth.contrast import Appearance, draw_appearance, jittered
 from stn3d.synth.draws import Draws
 from stn3d.synth.geometry import Deformation, Lattice, Pose, working_grid
 from stn3d.synth.scanner import Contrast, Picture, Stripping, View, take_picture
 from stn3d.synth.subjects import Subject
-
-COORDINATE_UNIT_MM = 100.0
 
 Sample = dict[str, Tensor]
 

@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from stn3d import kernels, metrics
+from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.blocks import full_size
 from stn3d.sampler import sample
 from stn3d.train.distributed import from_first
@@ -126,7 +127,7 @@ class ChartFigures:
         return {
             **output,
             "loss": [float(self.loss(output["pred"], batch)[0])],
-            "coordinate_error_mm": [100 * v for v in _means(distance, there)],
+            "coordinate_error_mm": [COORDINATE_UNIT_MM * v for v in _means(distance, there)],
             "tissue_dice": (2 * both / either.clamp(min=1)).tolist(),
         }
 
