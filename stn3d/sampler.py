@@ -14,9 +14,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from stn3d.kernels import inside, sample_linear
+from stn3d.kernels import inside, points_of, sample_linear
 
-__all__ = ["Interpolation", "inside", "sample"]
+__all__ = ["Interpolation", "inside", "sample", "sample_displaced"]
 
 Interpolation = Literal["linear", "nearest", "cubic"]
 
@@ -65,6 +65,23 @@ def sample(
         mask = inside(points, tuple(image.shape[2:]))[:, None]
         values = torch.where(mask, values, values.new_full((), outside_value))
     return values.reshape(batch, image.shape[1], *out_shape)
+
+
+def sample_displaced(
+    image: Tensor, displacement_vox: Tensor, interpolation: Interpolation = "linear"
+) -> Tensor:
+    """``image(x + u(x))`` at every voxel x of the grid that both stand on; 0 beyond the image.
+
+    Args:
+        image: ``(B, C, *shape)``, as for `sample`.
+        displacement_vox: ``(B, d, *shape)``; a batch of one on either side serves all of the other.
+        interpolation: as for `sample`.
+
+    Returns:
+        ``(B, C, *shape)`` values; differentiable in both for linear and cubic.
+    """
+    points = points_of(displacement_vox.shape[2:], displacement_vox)
+    return sample(image, displacement_vox.movedim(1, -1) + points, interpolation)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from stn3d.errors import InputError
 from stn3d.nets.blocks import doubled
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.pyramid import PyramidCascade, moved_by
+from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.spatial_transformer import SpatialTransformer, moved, voxels
+from stn3d.sampler import sample_displaced
 
 HEADS = ("rigid", "similarity", "affine", "regional", "velocity")
 SHAPES = {2: (21, 26), 3: (11, 13, 9)}
@@ -109,7 +110,7 @@ def test_the_first_residual_of_swapped_images_is_the_inverse() -> None:
     fixed, moving = torch.rand(2, 1, 1, 80, 64)
     there = network.stages(torch.cat([fixed, moving], dim=1))[0]
     back = network.stages(torch.cat([moving, fixed], dim=1))[0]
-    around = moved_by(back, there) + there  # there, and back from where that leads
+    around = sample_displaced(back, there) + there  # there, and back from where that leads
     assert there.abs().mean() > 0.01
     assert around[..., 2:-2, 2:-2].abs().mean() < 0.1 * there.abs().mean()
 

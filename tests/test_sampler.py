@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from stn3d.sampler import Interpolation, inside, sample
+from stn3d.sampler import Interpolation, inside, sample, sample_displaced
 
 SHAPES = {2: (6, 5), 3: (6, 5, 4)}
 ALL: tuple[Interpolation, ...] = ("linear", "nearest", "cubic")
@@ -227,3 +227,16 @@ def test_shapes_that_do_not_fit_are_told(image: tuple[int, ...], points: tuple[i
 def test_unknown_interpolation_is_told() -> None:
     with pytest.raises(ValueError, match="one of linear, nearest, cubic"):
         sample(torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 2), "sinc")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("d", DIMS)
+@pytest.mark.parametrize("interpolation", ALL)
+def test_whole_displacements_shift_an_image(d: int, interpolation: Interpolation) -> None:
+    image = random(2, 3, *SHAPES[d])
+    by = torch.zeros(2, d, *SHAPES[d], dtype=image.dtype)
+    by[0, 0], by[1, -1] = 1, -2
+    shifted = sample_displaced(image, by, interpolation)
+    torch.testing.assert_close(shifted[0, :, :-1], image[0, :, 1:])
+    torch.testing.assert_close(shifted[1, ..., 2:], image[1, ..., :-2])
+    assert (shifted[0, :, -1] == 0).all()
+    assert (shifted[1, ..., :2] == 0).all()

@@ -12,7 +12,7 @@ from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
 from stn3d.kernels.inversion import invert
 from stn3d.kernels.jacobian import jacobian_determinant
 from stn3d.kernels.matching import local_products
-from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside
+from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside, points_of
 from stn3d.kernels.region import Region
 from stn3d.kernels.resampling import resample
 from stn3d.kernels.sampling import sample_linear
@@ -40,6 +40,7 @@ __all__ = [
     "lncc",
     "local_products",
     "mutual_information",
+    "points_of",
     "resample",
     "sample_linear",
     "take_step",

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d import kernels
 from stn3d.errors import InputError
-from stn3d.kernels.reference import points_of
 from stn3d.losses.supervised import common_labels, one_hot
+from stn3d.sampler import sample, sample_displaced
 
 # What a volume of the batch is weighted by.
 _WEIGHTS = {
@@ -171,8 +170,7 @@ class Comparison:
             moved_weight: what the volume is weighted by, moved; the result is divided by it, and is
                 a mean of what there is, not of zeros too.
         """
-        values = kernels.sample_linear(moving, self._places)
-        values = values.reshape(*values.shape[:2], *self.displacement_vox.shape[2:])
+        values = sample_displaced(moving, self.displacement_vox)
         return values if moved_weight is None else values * (1 / moved_weight.clamp(min=1e-3))
 
     @property
@@ -196,7 +194,7 @@ class Comparison:
 
     def transformed(self, points: Tensor) -> Tensor:
         """Points ``(B, N, d)`` of the level, displaced; those off the level stay."""
-        return points + kernels.sample_linear(self.displacement_vox, points).movedim(1, -1)
+        return points + sample(self.displacement_vox, points).movedim(1, -1)
 
     def _volume(self, name: str) -> Tensor:
         return self.pyramid.volume(name, self.factor, self.displacement_vox.shape[2:])
@@ -207,12 +205,6 @@ class Comparison:
     @cached_property
     def _moved_weight(self) -> Tensor:
         return self.read(self.moving_weight)
-
-    @cached_property
-    def _places(self) -> Tensor:
-        """``(B, N, d)``: where the moving image is read."""
-        u = self.displacement_vox
-        return (u.movedim(1, -1) + points_of(u.shape[2:], u)).flatten(1, -2)
 
 
 def _padded(volume: Tensor, shape: Sequence[int]) -> Tensor:

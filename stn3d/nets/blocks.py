@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,14 @@ from stn3d.errors import InputError
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def options_of(**options: Any) -> dict[str, Any]:
+    """Constructor arguments as plain JSON values."""
+    return {
+        name: value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
+        for name, value in options.items()
+    }
 
 
 def convolution(

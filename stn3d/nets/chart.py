@@ -21,6 +21,7 @@ from stn3d.nets.blocks import (
     cropped,
     dense_memory,
     magnified,
+    options_of,
     padded_to_multiple,
     silent_convolution,
 )
@@ -44,12 +45,12 @@ class ChartNetwork(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "dropout": dropout,
-        }
+        self.options: dict[str, Any] = options_of(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            channels=channels,
+            dropout=dropout,
+        )
         self.encoder = Encoder(spatial_dims, in_channels, channels, dropout)
         bottom = channels[-1]
         self.bottom = convolution(spatial_dims, bottom, bottom, 1, dropout)

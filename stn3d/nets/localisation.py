@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -143,8 +143,3 @@ class Localisation(nn.Module):
         grid = Grid.of_spacing(pair.shape[2:])
         transform: Transform = self.head(self.encoder(dense_memory(pair)), grid)
         return transform
-
-
-def options_of(**options: Any) -> dict[str, Any]:
-    """Constructor arguments as plain JSON values."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn3d import kernels
@@ -26,18 +25,11 @@ from stn3d.nets.blocks import (
     dense_memory,
     doubled,
     full_size,
+    options_of,
     padded_to_multiple,
     silent_convolution,
 )
-
-
-def moved_by(image: Tensor, displacement_vox: Tensor) -> Tensor:
-    """``image(x + u(x))`` for ``(B, C, *shape)`` and ``(B, d, *shape)``; 0 beyond the image."""
-    shape = image.shape[2:]
-    axes = [torch.arange(n, device=image.device, dtype=torch.float32) for n in shape]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement_vox
-    values = kernels.sample_linear(image, points.flatten(2).transpose(1, 2).contiguous())
-    return values.unflatten(2, shape)
+from stn3d.sampler import sample_displaced
 
 
 class Residual(nn.Module):
@@ -70,7 +62,7 @@ class Residual(nn.Module):
 
 def _unit(features: Tensor) -> Tensor:
     """Features of root mean square 1 over the channels."""
-    return F.normalize(features, dim=1) * features.shape[1] ** 0.5
+    return features * (features.square().mean(dim=1, keepdim=True) + 1e-6).rsqrt()
 
 
 class PyramidCascade(nn.Module):
@@ -107,19 +99,19 @@ class PyramidCascade(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "hidden": list(hidden),
-            "radii": list(radii),
-            "repeats": list(repeats),
-            "squarings": squarings,
-            "smoothings": smoothings,
-            "symmetric": symmetric,
-            "descriptors": descriptors,
-            "dropout": dropout,
-        }
+        self.options: dict[str, Any] = options_of(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            channels=channels,
+            hidden=hidden,
+            radii=radii,
+            repeats=repeats,
+            squarings=squarings,
+            smoothings=smoothings,
+            symmetric=symmetric,
+            descriptors=descriptors,
+            dropout=dropout,
+        )
         self.repeats, self.squarings = tuple(repeats), squarings
         self.smoothings, self.symmetric = smoothings, symmetric
         self.descriptors = descriptors
@@ -168,7 +160,7 @@ class PyramidCascade(nn.Module):
 
     def _refined(self, level: int, fixed: Tensor, moving: Tensor, so_far: Tensor) -> Tensor:
         """The displacement so far with one more residual before it."""
-        moved, residual = moved_by(moving, so_far), self.residuals[str(level)]
+        moved, residual = sample_displaced(moving, so_far), self.residuals[str(level)]
         if self.symmetric:  # both orders as one batch
             both = residual(torch.cat([fixed, moved]), torch.cat([moved, fixed]))
             there, back = both.chunk(2)

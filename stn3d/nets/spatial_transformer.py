@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn3d.grid import Grid
-from stn3d.nets.localisation import Head, Localisation, options_of
+from stn3d.nets.blocks import options_of
+from stn3d.nets.localisation import Head, Localisation
 from stn3d.sampler import sample
 from stn3d.transforms import Affine, Transform, chain
 
@@ -50,7 +51,7 @@ class SpatialTransformer(nn.Module):
             factor=factor,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
-            channels=tuple(channels),
+            channels=channels,
             control_points=control_points,
             dropout=dropout,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from stn3d import kernels, metrics
 from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.blocks import full_size
-from stn3d.sampler import sample
+from stn3d.sampler import sample, sample_displaced
 from stn3d.train.distributed import from_first
 
 Batch = Mapping[str, Tensor]
@@ -180,10 +180,7 @@ def _label_pairs(field: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor]]:
     """Fixed and moved labels of each pair that has both."""
     if "fixed_labels" not in batch or "moving_labels" not in batch:
         return []
-    shape = field.shape[2:]
-    axes = [torch.arange(n, device=field.device, dtype=field.dtype) for n in shape]
-    points = (torch.stack(torch.meshgrid(*axes, indexing="ij")) + field).movedim(1, -1)
-    moved = sample(batch["moving_labels"], points, "nearest")
+    moved = sample_displaced(batch["moving_labels"], field, "nearest")
     return list(zip(batch["fixed_labels"], moved, strict=True))
 
 
