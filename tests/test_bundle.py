@@ -28,7 +28,13 @@ from tests.test_train import TINY
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 SCHEMA = Path(__file__).parent / "data" / "meta_schema.json"
-TINY_NETWORK = {"channels": [4, 8], "hidden": [4, 8], "radii": [1, 1], "repeats": [1, 1]}
+TINY_NETWORK = {
+    "channels": [4, 8],
+    "hidden": [4, 8],
+    "radii": [1, 1],
+    "repeats": [1, 1],
+    "steps": [1, 1],
+}
 
 # That a config is code is MONAI's warning on every run.
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from stn3d.errors import InputError
+from stn3d.losses import lncc
 from stn3d.nets.blocks import doubled
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import ChartNetwork
+from stn3d.nets.forces import correlation_force
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.spatial_transformer import SpatialTransformer, moved, voxels
 from stn3d.sampler import sample_displaced
@@ -21,7 +23,13 @@ SHAPES = {2: (21, 26), 3: (11, 13, 9)}
 
 
 def pyramid(d: int, **options: Any) -> PyramidCascade:
-    small = {"channels": (4, 6, 8), "hidden": (4, 6, 8), "radii": (1, 1, 1), "repeats": (1, 2, 1)}
+    small = {
+        "channels": (4, 6, 8),
+        "hidden": (4, 6, 8),
+        "radii": (0, 1, 1),
+        "repeats": (1, 2, 1),
+        "steps": (2, 1, 0),
+    }
     return PyramidCascade(spatial_dims=d, **{**small, **options})
 
 
@@ -106,7 +114,7 @@ def test_a_pyramid_without_a_finest_head_answers_on_the_finest_grid() -> None:
 
 
 def test_the_first_residual_of_swapped_images_is_the_inverse() -> None:
-    network = shaken(pyramid(2, repeats=(1, 1, 1))).eval()
+    network = shaken(pyramid(2, repeats=(1, 1, 1), smoothings=2)).eval()
     fixed, moving = torch.rand(2, 1, 1, 80, 64)
     there = network.stages(torch.cat([fixed, moving], dim=1))[0]
     back = network.stages(torch.cat([moving, fixed], dim=1))[0]
@@ -119,6 +127,37 @@ def blob(shape: tuple[int, ...], centre: tuple[float, ...], width: float = 3.0) 
     axes = torch.meshgrid(*[torch.arange(n).float() for n in shape], indexing="ij")
     squares = [(a - c) ** 2 for a, c in zip(axes, centre, strict=True)]
     return torch.exp(-sum(squares) / (2 * width**2))[None, None]
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("contrast", [1.0, -0.7])
+def test_the_force_leads_to_the_fixed_image_at_any_contrast(d: int, contrast: float) -> None:
+    shape, centre = (17, 16, 15)[:d], (8.0, 7.5, 7.0)[:d]
+    moving = blob(shape, (centre[0] + 0.4, centre[1] - 0.3, *centre[2:]))
+    fixed = 0.8 + contrast * blob(shape, centre)
+    force = correlation_force(fixed, moving)
+    assert force.norm(dim=1).max() <= 0.5
+    nearer = sample_displaced(moving, force)
+    gain = lncc(fixed, moving) - lncc(fixed, nearer)
+    assert gain > 0.3 * (lncc(fixed, moving) - lncc(fixed, blob(shape, centre)))
+
+
+def test_no_force_where_an_image_is_flat() -> None:
+    flat, image = torch.full((1, 1, 9, 8), 0.7), torch.rand(1, 1, 9, 8)
+    assert correlation_force(flat, image).abs().max() < 1e-3
+    assert not correlation_force(image, flat).any()
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_gains_alone_bring_images_together(d: int) -> None:
+    network = pyramid(d, steps=(4, 4, 2)).eval()
+    for residual in network.residuals.values():
+        torch.nn.init.constant_(residual.gain.bias, 0.5)
+    shape, centre = (24, 24, 20)[:d], (11.0, 12.0, 10.0)[:d]
+    fixed, moving = blob(shape, centre), 0.5 * blob(shape, tuple(c + 1.0 for c in centre))
+    moved = sample_displaced(moving, network(torch.cat([fixed, moving], dim=1)))
+    before, after = (fixed - 2 * moving).norm(), (fixed - 2 * moved).norm()
+    assert after < 0.5 * before
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -29,7 +29,13 @@ from stn3d.transforms.fit import fit_linear
 from tests.geometry_cases import DIMS, make_grid, oblique, random, rotation
 from tests.synthetic import Anatomy
 
-SMALL = {"channels": (4, 6, 8), "hidden": (4, 6, 8), "radii": (1, 1, 1), "repeats": (1, 1, 1)}
+SMALL = {
+    "channels": (4, 6, 8),
+    "hidden": (4, 6, 8),
+    "radii": (1, 1, 1),
+    "repeats": (1, 1, 1),
+    "steps": (1, 0, 1),
+}
 
 
 def silent(*_: Any) -> None:

@@ -67,6 +67,7 @@ TINY: dict[str, Any] = {
     "network_def.hidden": [4, 8],
     "network_def.radii": [1, 1],
     "network_def.repeats": [1, 1],
+    "network_def.steps": [1, 1],
     "network_def.dropout": 0.2,
     "average_decay": 0.9,
     "learning_rate": 0.01,

@@ -44,10 +44,12 @@ def convolution(
 
 
 def silent_convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, bias: bool = True
+    spatial_dims: int, in_channels: int, out_channels: int, bias: bool = True, width: int = 3
 ) -> nn.Module:
-    """A bare 3-wide convolution whose weights and bias are 0 at birth: it says nothing yet."""
-    layer = _CONVOLUTIONS[spatial_dims](in_channels, out_channels, 3, padding=1, bias=bias)
+    """A bare convolution whose weights and bias are 0 at birth: it says nothing yet."""
+    layer = _CONVOLUTIONS[spatial_dims](
+        in_channels, out_channels, width, padding=width // 2, bias=bias
+    )
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -128,6 +130,11 @@ def full_size(displacement_vox: Tensor, shape: Sequence[int]) -> Tensor:
     while any(m < n for m, n in zip(displacement_vox.shape[2:], shape, strict=True)):
         displacement_vox = doubled(displacement_vox)
     return cropped(displacement_vox, shape)
+
+
+def averaged(image: Tensor, factor: int) -> Tensor:
+    """``(B, C, *shape)`` means over blocks of so many voxels an edge; the shape is a multiple."""
+    return F.avg_pool2d(image, factor) if image.ndim == 4 else F.avg_pool3d(image, factor)
 
 
 def magnified(image: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from stn3d import kernels
 from stn3d.losses.modality import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
     Encoder,
+    averaged,
     convolution,
     dense_memory,
     doubled,
@@ -29,11 +30,25 @@ from stn3d.nets.blocks import (
     padded_to_multiple,
     silent_convolution,
 )
+from stn3d.nets.forces import correlation_force
 from stn3d.sampler import sample_displaced
+
+_GAIN = 4.0  # of a head's answer of 1, so that training soon finds what is of use
+_STEP_SQUARINGS = 2  # a step is shorter than a predicted residual can be
 
 
 class Residual(nn.Module):
-    """Predicts on one level the velocity that is left, in voxels of the level."""
+    """Predicts on one level the velocity that is left, in voxels of the level, and gains of forces.
+
+    Args:
+        spatial_dims: 2 or 3.
+        features: channels of each image.
+        hidden: channels in between.
+        radius: how far features are compared.
+        dropout: share of the features that training leaves out.
+        bias: of the velocity.
+        gains: whether there is a gain.
+    """
 
     def __init__(
         self,
@@ -43,6 +58,7 @@ class Residual(nn.Module):
         radius: int,
         dropout: float,
         bias: bool,
+        gains: bool,
     ) -> None:
         super().__init__()
         self.radius = radius
@@ -50,14 +66,16 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(
             convolution(spatial_dims, inputs, hidden, 1, dropout),
             convolution(spatial_dims, hidden, hidden, 1, dropout),
-            silent_convolution(spatial_dims, hidden, spatial_dims, bias),
         )
+        self.velocity = silent_convolution(spatial_dims, hidden, spatial_dims, bias)
+        self.gain = silent_convolution(spatial_dims, hidden, 1, width=1) if gains else None
 
-    def forward(self, fixed: Tensor, moved: Tensor) -> Tensor:
-        """``(B, C, *shape)`` features of both images -> ``(B, d, *shape)``."""
+    def forward(self, fixed: Tensor, moved: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``(B, C, *shape)`` features of both images -> ``(B, d, *shape)``, ``(B, 1, *shape)``."""
         near = kernels.local_products(_unit(fixed), _unit(moved), self.radius)
-        velocity: Tensor = self.layers(dense_memory(torch.cat([near, fixed, moved], dim=1)))
-        return velocity.float()
+        hidden = self.layers(dense_memory(torch.cat([near, fixed, moved], dim=1)))
+        gain = None if self.gain is None else self.gain(hidden).float()
+        return self.velocity(hidden).float(), gain
 
 
 def _unit(features: Tensor) -> Tensor:
@@ -76,6 +94,8 @@ class PyramidCascade(nn.Module):
             predicts nothing.
         radii: how far features are compared, in voxels of the level, from the finest level on.
         repeats: how often a level predicts, with the same weights, from the finest level on.
+        steps: how many steps then follow the images' local correlation, each voxel's scaled by a
+            gain that the level predicts, from the finest level on; 0: there are no gains.
         squarings: of each residual's exponential.
         smoothings: how often each velocity is averaged over 3 voxels along each axis.
         symmetric: residuals that are inverted when the images are swapped.
@@ -90,10 +110,11 @@ class PyramidCascade(nn.Module):
         in_channels: int = 1,
         channels: Sequence[int] = (8, 24, 48, 64),
         hidden: Sequence[int] = (16, 32, 64, 64),
-        radii: Sequence[int] = (1, 1, 1, 1),
-        repeats: Sequence[int] = (1, 1, 2, 2),
+        radii: Sequence[int] = (0, 1, 1, 1),
+        repeats: Sequence[int] = (1, 2, 2, 2),
+        steps: Sequence[int] = (6, 4, 2, 2),
         squarings: int = 4,
-        smoothings: int = 2,
+        smoothings: int = 1,
         symmetric: bool = True,
         descriptors: bool = True,
         dropout: float = 0.0,
@@ -109,19 +130,22 @@ class PyramidCascade(nn.Module):
             squarings=squarings,
             smoothings=smoothings,
             symmetric=symmetric,
+            steps=steps,
             descriptors=descriptors,
             dropout=dropout,
         )
         self.repeats, self.squarings = tuple(repeats), squarings
         self.smoothings, self.symmetric = smoothings, symmetric
-        self.descriptors = descriptors
+        self.steps, self.descriptors = tuple(steps), descriptors
         seen = in_channels * (1 + (mind_channels(spatial_dims) if descriptors else 0))
         self.encoder = Encoder(spatial_dims, seen, channels, dropout)
         self.residuals = nn.ModuleDict(
             {
                 # of a difference of answers no bias is left
-                str(level): Residual(spatial_dims, c, h, r, dropout, bias=not symmetric)
-                for level, (c, h, r) in enumerate(zip(channels, hidden, radii, strict=True))
+                str(level): Residual(spatial_dims, c, h, r, dropout, not symmetric, n > 0)
+                for level, (c, h, r, n) in enumerate(
+                    zip(channels, hidden, radii, steps, strict=True)
+                )
                 if h > 0
             }
         )
@@ -149,26 +173,54 @@ class PyramidCascade(nn.Module):
         features = self.encoder(dense_memory(images))
         found: list[Tensor] = []
         for level in sorted(map(int, self.residuals), reverse=True):
-            fixed, moving = features[level].float().contiguous().chunk(2)
-            so_far = fixed.new_zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:])
+            feature = features[level].float().contiguous().chunk(2)
+            image = averaged(torch.cat(pair.float().chunk(2, dim=1)), 2**level).chunk(2)
+            so_far = feature[0].new_zeros(len(pair), pair.ndim - 2, *feature[0].shape[2:])
             if found:
                 so_far = doubled(found[-1])
             for _ in range(self.repeats[level]):
-                so_far = self._refined(level, fixed, moving, so_far)
+                so_far, gains = self._predicted(level, *feature, so_far)
+                for _ in range(self.steps[level]):
+                    so_far = self._followed(*image, so_far, gains)
             found.append(so_far)
         return tuple(found)
 
-    def _refined(self, level: int, fixed: Tensor, moving: Tensor, so_far: Tensor) -> Tensor:
-        """The displacement so far with one more residual before it."""
+    def _predicted(
+        self, level: int, fixed: Tensor, moving: Tensor, so_far: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The displacement so far with a predicted residual before it, and gains for both orders
+        of the images or for one."""
         moved, residual = sample_displaced(moving, so_far), self.residuals[str(level)]
-        if self.symmetric:  # both orders as one batch
-            both = residual(torch.cat([fixed, moved]), torch.cat([moved, fixed]))
-            there, back = both.chunk(2)
+        velocity, gains = residual(*_orders(fixed, moved, self.symmetric))
+        return self._moved_on(so_far, velocity, self.squarings), gains
+
+    def _followed(self, fixed: Tensor, moving: Tensor, so_far: Tensor, gains: Tensor) -> Tensor:
+        """The displacement so far with a step along the images' force before it."""
+        with torch.no_grad():
+            moved = sample_displaced(moving, so_far)
+            force = _smoothed(correlation_force(*_orders(fixed, moved, self.symmetric)), 2)
+        return self._moved_on(so_far, _GAIN * gains * force, _STEP_SQUARINGS)
+
+    def _moved_on(self, so_far: Tensor, velocity: Tensor, squarings: int) -> Tensor:
+        """The displacement so far with a residual before it: the exponential of a velocity, given
+        for both orders of the images or for one."""
+        if self.symmetric:
+            there, back = velocity.chunk(2)
             velocity = 0.5 * (there - back)
-        else:
-            velocity = residual(fixed, moved)
-        for _ in range(self.smoothings):
-            velocity = kernels.box_sum(velocity, [1] * (velocity.ndim - 2)) / 3 ** (
-                velocity.ndim - 2
-            )
-        return kernels.compose(kernels.exponential(velocity, self.squarings), so_far)
+        velocity = _smoothed(velocity, self.smoothings)
+        return kernels.compose(kernels.exponential(velocity, squarings), so_far)
+
+
+def _orders(fixed: Tensor, moved: Tensor, both: bool) -> tuple[Tensor, Tensor]:
+    """A pair, and if both orders are asked the swapped pair after it in the batch."""
+    if not both:
+        return fixed, moved
+    return torch.cat([fixed, moved]), torch.cat([moved, fixed])
+
+
+def _smoothed(field: Tensor, times: int) -> Tensor:
+    """Averaged over 3 voxels along each axis, so many times; nothing lies beyond the faces."""
+    d = field.ndim - 2
+    for _ in range(times):
+        field = kernels.box_sum(field, [1] * d) / 3**d
+    return field
