@@ -4,9 +4,11 @@ One encoder reads both images. From the coarsest level on, the moving image's fe
 the transform so far and correlated with the fixed image's in a small neighbourhood; a head predicts
 the velocity that is left, and its exponential goes before the transform so far (Sun et al. 2018,
 PWC-Net, arXiv:1709.02371; Hu et al. 2022, Recursive decomposition network, doi:10.1109/TMI.2022.
-3161653). With ``symmetric`` the velocity is the difference of the head's answers for both orders of
-the images, so that every residual's inverse is what the swapped images would have had
-(Greer et al. 2023, Inverse consistency by construction, arXiv:2305.00087).
+3161653). Steps of an optimiser follow, whose length at each voxel the head tells too (as Zhang et
+al. 2024, Recurrent inference machine for image registration, arXiv:2406.13413, have a network learn
+the update from the similarity's gradient). With ``symmetric`` the velocity is the difference of
+what both orders of the images give, so that every residual's inverse is what the swapped images
+would have had (Greer et al. 2023, Inverse consistency by construction, arXiv:2305.00087).
 """
 
 from __future__ import annotations
@@ -109,10 +111,10 @@ class PyramidCascade(nn.Module):
         spatial_dims: int = 3,
         in_channels: int = 1,
         channels: Sequence[int] = (8, 24, 48, 64),
-        hidden: Sequence[int] = (16, 32, 64, 64),
+        hidden: Sequence[int] = (8, 32, 64, 64),
         radii: Sequence[int] = (0, 1, 1, 1),
-        repeats: Sequence[int] = (1, 2, 2, 2),
-        steps: Sequence[int] = (6, 4, 2, 2),
+        repeats: Sequence[int] = (1, 1, 2, 2),
+        steps: Sequence[int] = (5, 4, 2, 2),
         squarings: int = 4,
         smoothings: int = 1,
         symmetric: bool = True,
