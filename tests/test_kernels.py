@@ -371,6 +371,35 @@ def test_lncc_is_the_reference(shape: tuple[int, ...], dtype: torch.dtype, weigh
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_local_products_are_the_references(
+    shape: tuple[int, ...], dtype: torch.dtype, radius: int
+) -> None:
+    inputs = [random(2, 3, *shape, seed=s).to(dtype).requires_grad_() for s in (0, 1)]
+    plain = lambda a, b: reference.local_products(a, b, radius)  # noqa: E731
+    assert_alike(lambda a, b: kernels.local_products(a, b, radius), plain, inputs)
+    apart = [strided(x).requires_grad_() for x in inputs]
+    assert_alike(lambda a, b: kernels.local_products(a, b, radius), plain, apart)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("radius", "dilation"), [(1, 2), (0, 1), (2, 1)])
+def test_self_similarity_is_the_reference(
+    shape: tuple[int, ...], dtype: torch.dtype, radius: int, dilation: int
+) -> None:
+    image = random(2, 3, *shape).to(dtype)
+    noise = torch.tensor([[1e-3, 1.0, 0.1], [0.5, 1e-2, 1e-9]])
+    expected = reference.self_similarity(image, noise, radius, dilation)
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {}
+    for one in (image, strided(image), image.clone().requires_grad_()):
+        found = kernels.self_similarity(one, noise, radius, dilation)
+        assert found.requires_grad == one.requires_grad
+        torch.testing.assert_close(found.detach(), expected, **close)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("radius", [(0, 1, 2), (2, 2, 2), (9, 1, 30)])
 def test_box_sum_is_a_convolution_with_ones(
     shape: tuple[int, ...], radius: tuple[int, ...]
@@ -458,6 +487,8 @@ def everything() -> list[Tensor]:
         ),
         kernels.jacobian_determinant(plain),
         kernels.invert(plain, torch.eye(4), (9, 8, 7), torch.eye(3), 1e-3, 20)[0],
+        kernels.local_products(image, image, 1),
+        kernels.self_similarity(image, torch.ones(image.shape[:2]), 1, 2),
     ]
 
 

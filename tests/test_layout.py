@@ -28,6 +28,7 @@ SUBJECTS = (
     "smoothing",
     "histogram",
     "matching",
+    "self_similarity",
 )
 
 # From the ground floor up. A package named here alone may hold any modules; a package with rooms of

@@ -16,6 +16,7 @@ from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside, poi
 from stn3d.kernels.region import Region
 from stn3d.kernels.resampling import resample
 from stn3d.kernels.sampling import sample_linear
+from stn3d.kernels.self_similarity import self_similarity
 from stn3d.kernels.smoothing import diffuse_divergence, gaussian_smooth, taper
 from stn3d.kernels.warping import force, warp, warp_slope
 from stn3d.kernels.windows import box_sum
@@ -43,6 +44,7 @@ __all__ = [
     "points_of",
     "resample",
     "sample_linear",
+    "self_similarity",
     "take_step",
     "taper",
     "warp",

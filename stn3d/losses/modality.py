@@ -5,8 +5,6 @@ Images are ``(B, C, *shape)`` on one grid; masks are weights ``(B or 1, 1, *shap
 
 from __future__ import annotations
 
-from itertools import combinations, product
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -97,73 +95,25 @@ def mind_descriptor(
     Returns:
         ``(B, C * pairs, *shape)``; differentiable in the image.
     """
-    d, reach = image.ndim - 2, radius + dilation
-    padded = F.pad(image, [reach] * 2 * d, mode="replicate")
-    distances = torch.stack(
-        [
-            _seen_from(sums, shifts, image.shape[2:])
-            for a, b, sign in _pairs(d)
-            for sums, both in [_patch_distances(padded, a, b, sign, radius, dilation)]
-            for shifts in both
-        ],
-        dim=2,
-    )
-    noise = floor * (2 * radius + 1) ** d * _variances(image, mask)
+    noise = floor * (2 * radius + 1) ** (image.ndim - 2) * _variances(image, mask)
     noise += torch.finfo(image.dtype).tiny ** 0.5
-    apart = distances - distances.amin(dim=2, keepdim=True)
-    scale = torch.maximum(distances.mean(dim=2, keepdim=True), noise)
-    return torch.exp(apart * (-1 / scale)).flatten(1, 2)
+    exponents = kernels.self_similarity(image, noise.expand(image.shape[:2]), radius, dilation)
+    return exponents.exp_().flatten(1, 2)
 
 
 def _variances(image: Tensor, mask: Tensor | None) -> Tensor:
-    """The variance of each image of a batch within the mask, ``(B, 1, 1, 1, ...)``."""
+    """The variance of each image of a batch within the mask, ``(B, 1)``."""
     masks = [None] * len(image) if mask is None else mask.expand(len(image), *mask.shape[1:])
     each = [
         variance(one[None], None if own is None else own[None])
         for one, own in zip(image, masks, strict=True)
     ]
-    return image.new_tensor(each).reshape(-1, *[1] * image.ndim)
+    return image.new_tensor(each)[:, None]
 
 
 def mind_channels(spatial_dims: int) -> int:
     """The channels of `mind_descriptor` for each of an image: 4 in 2D, 12 in 3D."""
-    return 2 * len(_pairs(spatial_dims))
-
-
-def _pairs(d: int) -> list[tuple[int, int, int]]:
-    """Two axes and a sign: the ways in which neighbours on different axes lie to one another."""
-    return [(a, b, sign) for (a, b), sign in product(combinations(range(d), 2), (1, -1))]
-
-
-def _patch_distances(
-    padded: Tensor, a: int, b: int, sign: int, radius: int, dilation: int
-) -> tuple[Tensor, tuple[dict[int, int], dict[int, int]]]:
-    """Sums of ``(I(p) - I(p + v))^2`` over patches, for v of ``-dilation`` along a, ``sign`` times
-    that along b the other way; and where a voxel finds its two in them, by axis.
-
-    The pairs ``(+a, +sign b)`` and ``(-a, -sign b)`` of a voxel's neighbours both lie v apart.
-    """
-    near, far = padded, padded
-    for axis, step in ((a, -dilation), (b, sign * dilation)):
-        n = padded.shape[axis + 2] - dilation
-        near = near.narrow(axis + 2, max(-step, 0), n)
-        far = far.narrow(axis + 2, max(step, 0), n)
-    sums = kernels.box_sum((near - far) ** 2, [radius] * (padded.ndim - 2))
-    # `near` begins where voxel 0 has its `radius` before it along a; along b that holds for the
-    # sign -1, and for +1 it begins `dilation` earlier.
-    along_b = (radius + dilation, radius) if sign > 0 else (radius, radius + dilation)
-    return sums, (
-        {a: radius + dilation, b: along_b[0]},
-        {a: radius, b: along_b[1]},
-    )
-
-
-def _seen_from(sums: Tensor, shifts: dict[int, int], shape: tuple[int, ...]) -> Tensor:
-    """The sums that voxels of a grid read; axes without a shift of their own were padded alike."""
-    for axis, n in enumerate(shape):
-        start = shifts.get(axis, (sums.shape[axis + 2] - n) // 2)
-        sums = sums.narrow(axis + 2, start, n)
-    return sums
+    return 2 * spatial_dims * (spatial_dims - 1)
 
 
 def mind_weight(mask: Tensor, *, radius: int = 1, dilation: int = 2) -> Tensor:

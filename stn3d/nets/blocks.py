@@ -39,7 +39,7 @@ def convolution(
     )
     if dropout > 0:
         layers["dropout"] = nn.Dropout(dropout)
-    layers["act"] = nn.LeakyReLU(0.1)
+    layers["act"] = nn.LeakyReLU(0.1, inplace=True)
     return nn.Sequential(layers)
 
 

@@ -33,19 +33,20 @@ def correlation_force(fixed: Tensor, moved: Tensor) -> Tensor:
     radii = [min(_RADIUS_VOX, n - 1) for n in fixed.shape[2:]]
     count = kernels.box_sum(torch.ones_like(fixed[:1, :1]), radii)
     products = torch.cat([fixed, moved, fixed * fixed, moved * moved, fixed * moved], dim=1)
-    means = (kernels.box_sum(products, radii) / count).chunk(5, dim=1)
-    mean_fixed, mean_moved, fixed_squared, moved_squared, product = means
-    variance_fixed = fixed_squared - mean_fixed**2 + _FLOOR
-    variance_moved = moved_squared - mean_moved**2 + _FLOOR
-    covariance = product - mean_fixed * mean_moved
-    trust = covariance**2 / (variance_fixed * variance_moved)
-    apart = mean_moved + covariance / variance_fixed * (fixed - mean_fixed) - moved
-    slopes = [_slope(moved, axis) for axis in range(2, moved.ndim)]
-    size = (apart**2).sum(dim=1) + _FLOOR
-    for slope in slopes:
-        size += (slope**2).sum(dim=1)
-    pull = trust * apart
-    return torch.stack([(pull * slope).sum(dim=1) / size for slope in slopes], dim=1)
+    means = kernels.box_sum(products, radii).div_(count).chunk(5, dim=1)
+    mean_fixed, mean_moved, variance_fixed, variance_moved, covariance = means
+    # In place: new memory would take as long as the sums.
+    variance_fixed.addcmul_(mean_fixed, mean_fixed, value=-1).add_(_FLOOR)
+    variance_moved.addcmul_(mean_moved, mean_moved, value=-1).add_(_FLOOR)
+    covariance.addcmul_(mean_fixed, mean_moved, value=-1)
+    slope = covariance / variance_fixed
+    apart = (fixed - mean_fixed).mul_(slope).add_(mean_moved).sub_(moved)
+    trust = slope.mul_(covariance).div_(variance_moved)
+    slopes = torch.stack([_slope(moved, axis) for axis in range(2, moved.ndim)], dim=1)
+    size = apart.square().sum(dim=1).add_(_FLOOR)
+    for along in slopes.unbind(dim=1):
+        size += along.square().sum(dim=1)
+    return slopes.mul_((trust.mul_(apart) / size[:, None])[:, None]).sum(dim=2)
 
 
 def _slope(image: Tensor, axis: int) -> Tensor:

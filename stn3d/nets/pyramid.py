@@ -72,12 +72,27 @@ class Residual(nn.Module):
         self.velocity = silent_convolution(spatial_dims, hidden, spatial_dims, bias)
         self.gain = silent_convolution(spatial_dims, hidden, 1, width=1) if gains else None
 
-    def forward(self, fixed: Tensor, moved: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``(B, C, *shape)`` features of both images -> ``(B, d, *shape)``, ``(B, 1, *shape)``."""
-        near = kernels.local_products(_unit(fixed), _unit(moved), self.radius)
-        hidden = self.layers(dense_memory(torch.cat([near, fixed, moved], dim=1)))
+    def forward(self, fixed: Tensor, moved: Tensor, both: bool) -> tuple[Tensor, Tensor | None]:
+        """Velocities ``(B, d, *shape)`` and gains ``(B, 1, *shape)``, None where there are none.
+
+        Args:
+            fixed: features ``(B, C, *shape)``.
+            moved: the same.
+            both: the images are also seen the other way round, which the batch has after the first.
+        """
+        near = kernels.local_products(*_orders(_unit(fixed), _unit(moved), both), self.radius)
+        near, fixed, moved = (_as_convolved(t) for t in (near, fixed, moved))
+        seen = torch.cat([near, *_orders(fixed, moved, both)], dim=1)
+        hidden = self.layers(dense_memory(seen))
         gain = None if self.gain is None else self.gain(hidden).float()
         return self.velocity(hidden).float(), gain
+
+
+def _as_convolved(features: Tensor) -> Tensor:
+    """In autocast's own type, if it is on: convolutions would cast all that is put together."""
+    kind = features.device.type
+    on = torch.is_autocast_enabled(kind)
+    return features.to(torch.get_autocast_dtype(kind)) if on else features
 
 
 def _unit(features: Tensor) -> Tensor:
@@ -171,19 +186,20 @@ class PyramidCascade(nn.Module):
         images = torch.cat(pair.chunk(2, dim=1))
         if self.descriptors:
             with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-                images = torch.cat([images, mind_descriptor(images.float())], dim=1)
+                parts = [images, mind_descriptor(images.float())]
+            images = torch.cat([_as_convolved(part) for part in parts], dim=1)
         features = self.encoder(dense_memory(images))
         found: list[Tensor] = []
         for level in sorted(map(int, self.residuals), reverse=True):
-            feature = features[level].float().contiguous().chunk(2)
-            image = averaged(torch.cat(pair.float().chunk(2, dim=1)), 2**level).chunk(2)
-            so_far = feature[0].new_zeros(len(pair), pair.ndim - 2, *feature[0].shape[2:])
+            fixed, moving = features[level].float().contiguous().chunk(2)
+            fixed_image, moving_image = averaged(pair.float(), 2**level).chunk(2, dim=1)
+            so_far = fixed.new_zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:])
             if found:
                 so_far = doubled(found[-1])
             for _ in range(self.repeats[level]):
-                so_far, gains = self._predicted(level, *feature, so_far)
+                so_far, gains = self._predicted(level, fixed, moving, so_far)
                 for _ in range(self.steps[level]):
-                    so_far = self._followed(*image, so_far, gains)
+                    so_far = self._followed(fixed_image, moving_image, so_far, gains)
             found.append(so_far)
         return tuple(found)
 
@@ -193,7 +209,7 @@ class PyramidCascade(nn.Module):
         """The displacement so far with a predicted residual before it, and gains for both orders
         of the images or for one."""
         moved, residual = sample_displaced(moving, so_far), self.residuals[str(level)]
-        velocity, gains = residual(*_orders(fixed, moved, self.symmetric))
+        velocity, gains = residual(fixed, moved, self.symmetric)
         return self._moved_on(so_far, velocity, self.squarings), gains
 
     def _followed(self, fixed: Tensor, moving: Tensor, so_far: Tensor, gains: Tensor) -> Tensor:

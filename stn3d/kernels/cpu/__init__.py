@@ -14,6 +14,7 @@ from stn3d.kernels.cpu.jacobian import jacobian_determinant
 from stn3d.kernels.cpu.matching import local_products, local_products_adjoint
 from stn3d.kernels.cpu.resampling import resample
 from stn3d.kernels.cpu.sampling import sample_adjoint, sample_linear, sample_slopes
+from stn3d.kernels.cpu.self_similarity import self_similarity
 from stn3d.kernels.cpu.smoothing import diffuse_divergence, gaussian_smooth, taper
 from stn3d.kernels.cpu.warping import force, warp, warp_slope
 from stn3d.kernels.cpu.windows import box_sum
@@ -36,6 +37,7 @@ __all__ = [
     "sample_adjoint",
     "sample_linear",
     "sample_slopes",
+    "self_similarity",
     "take_step",
     "taper",
     "warp",

@@ -14,6 +14,7 @@ from stn3d.kernels.reference.jacobian import jacobian_determinant
 from stn3d.kernels.reference.matching import local_products
 from stn3d.kernels.reference.resampling import Moves, resample, whole_shift
 from stn3d.kernels.reference.sampling import inside, points_of, sample_linear
+from stn3d.kernels.reference.self_similarity import self_similarity
 from stn3d.kernels.reference.smoothing import (
     diffuse_divergence,
     gaussian_smooth,
@@ -56,6 +57,7 @@ __all__ = [
     "points_of",
     "resample",
     "sample_linear",
+    "self_similarity",
     "take_step",
     "taper",
     "warp",

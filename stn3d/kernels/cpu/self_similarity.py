@@ -1,0 +1,87 @@
+"""MIND-SSC's exponents, row by row: squared differences of rows, summed over the patch's rows and
+then along the row, and all pairs' sums set against their least and their mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn3d.kernels.cpu.jit import kernel, run
+from stn3d.kernels.cpu.tensors import three
+from stn3d.kernels.reference.self_similarity import neighbours
+
+
+@kernel
+def exponent_planes(
+    first: int, last: int, padded: Any, pairs: Any, radii: Any, reach: Any, noise: Any, out: Any
+) -> None:
+    """``out`` ``(P, I, J, K)`` of an image with ``reach`` more voxels before each axis's first.
+
+    Args:
+        padded: ``(I + 2 reach, J + 2 reach, K + 2 reach)``, by the axis's own reach.
+        pairs: ``(P, 2, 3)`` offsets of two neighbours.
+    """
+    count, _, nj, nk = out.shape
+    ri, rj, rk = radii
+    line = np.zeros(nk + 2 * rk, out.dtype)
+    low, total = np.zeros(nk, out.dtype), np.zeros(nk, out.dtype)
+    share = out.dtype.type(1 / count)
+    least = out.dtype.type(noise)
+    zero, end, wide = np.uint64(0), np.uint64(nk), np.uint64(nk + 2 * rk)
+    for i in range(first, last):
+        for j in range(nj):
+            for p in range(count):
+                line[:] = 0
+                one = np.uint64(reach[2] - rk + pairs[p, 0, 2])
+                other = np.uint64(reach[2] - rk + pairs[p, 1, 2])
+                for a in range(i + reach[0] - ri, i + reach[0] + ri + 1):
+                    for b in range(j + reach[1] - rj, j + reach[1] + rj + 1):
+                        near = padded[a + pairs[p, 0, 0], b + pairs[p, 0, 1]]
+                        far = padded[a + pairs[p, 1, 0], b + pairs[p, 1, 1]]
+                        for k in range(zero, wide):
+                            apart = near[k + one] - far[k + other]
+                            line[k] += apart * apart
+                row = out[p, i, j]
+                for k in range(zero, end):
+                    row[k] = line[k]
+                for t in range(1, 2 * rk + 1):
+                    shift = np.uint64(t)
+                    for k in range(zero, end):
+                        row[k] += line[k + shift]
+                if p == 0:
+                    for k in range(zero, end):
+                        low[k] = row[k]
+                        total[k] = row[k]
+                else:
+                    for k in range(zero, end):
+                        low[k] = min(low[k], row[k])
+                        total[k] += row[k]
+            for k in range(zero, end):
+                total[k] = -1 / max(share * total[k], least)
+            for p in range(count):
+                row = out[p, i, j]
+                for k in range(zero, end):
+                    row[k] = (row[k] - low[k]) * total[k]
+
+
+# -- on tensors ------------------------------------------------------------------------------------
+
+
+def self_similarity(image: Tensor, noise: Tensor, radius: int, dilation: int) -> Tensor:
+    """MIND-SSC's exponents. See `stn3d.kernels`."""
+    d, reach = image.ndim - 2, radius + dilation
+    padded = F.pad(image.detach(), [reach] * 2 * d, mode="replicate").flatten(0, 1)
+    offsets = neighbours(d, dilation)
+    pairs = np.array([[three(offset, 0) for offset in pair] for pair in offsets])
+    radii, reaches = (tuple(three([n] * d, 0)) for n in (radius, reach))
+    out = image.new_empty(*image.shape[:2], len(offsets), *image.shape[2:])
+    results = out.flatten(0, 1)
+    if d == 2:
+        padded, results = padded[:, None], results[:, :, None]
+    for one, least, result in zip(padded, noise.flatten().tolist(), results, strict=True):
+        arguments = one.numpy(), pairs, radii, reaches, least, result.numpy()
+        run(exponent_planes, result.shape[1], *arguments)
+    return out
