@@ -108,7 +108,7 @@ def test_the_stages_of_a_pyramid_are_levels_and_the_last_is_the_answer(d: int) -
 
 
 def test_a_pyramid_without_a_finest_head_answers_on_the_finest_grid() -> None:
-    network, pair = shaken(pyramid(2, hidden=(0, 6, 8))).eval(), pair_of(2)
+    network, pair = shaken(pyramid(2, hidden=(0, 6, 8), steps=(0, 1, 1))).eval(), pair_of(2)
     last = doubled(network.stages(pair)[-1])
     assert torch.equal(network(pair), last[..., : SHAPES[2][0], : SHAPES[2][1]])
 
@@ -149,10 +149,12 @@ def test_no_force_where_an_image_is_flat() -> None:
 
 
 @pytest.mark.parametrize("d", [2, 3])
-def test_gains_alone_bring_images_together(d: int) -> None:
-    network = pyramid(d, steps=(4, 4, 2)).eval()
+@pytest.mark.parametrize("hidden", [(4, 6, 8), (0, 6, 8), (0, 0, 8), (0, 6, 0), (4, 0, 8)])
+def test_gains_alone_bring_images_together(d: int, hidden: tuple[int, ...]) -> None:
+    network = pyramid(d, hidden=hidden, steps=(4, 4, 2)).eval()
     for residual in network.residuals.values():
-        torch.nn.init.constant_(residual.gain.bias, 0.5)
+        for gain in residual.gains.values():
+            torch.nn.init.constant_(gain.bias, 0.5)
     shape, centre = (24, 24, 20)[:d], (11.0, 12.0, 10.0)[:d]
     fixed, moving = blob(shape, centre), 0.5 * blob(shape, tuple(c + 1.0 for c in centre))
     moved = sample_displaced(moving, network(torch.cat([fixed, moving], dim=1)))

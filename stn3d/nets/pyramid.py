@@ -13,6 +13,7 @@ would have had (Greer et al. 2023, Inverse consistency by construction, arXiv:23
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from stn3d.nets.blocks import (
     dense_memory,
     doubled,
     full_size,
+    magnified,
     options_of,
     padded_to_multiple,
     silent_convolution,
@@ -37,6 +39,9 @@ from stn3d.sampler import sample_displaced
 
 _GAIN = 4.0  # of a head's answer of 1, so that training soon finds what is of use
 _STEP_SQUARINGS = 2  # a step is shorter than a predicted residual can be
+
+
+Gains = dict[int, Tensor]  # of the steps, by level
 
 
 class Residual(nn.Module):
@@ -49,7 +54,7 @@ class Residual(nn.Module):
         radius: how far features are compared.
         dropout: share of the features that training leaves out.
         bias: of the velocity.
-        gains: whether there is a gain.
+        served: levels whose steps there are gains for.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Residual(nn.Module):
         radius: int,
         dropout: float,
         bias: bool,
-        gains: bool,
+        served: Sequence[int],
     ) -> None:
         super().__init__()
         self.radius = radius
@@ -70,10 +75,12 @@ class Residual(nn.Module):
             convolution(spatial_dims, hidden, hidden, 1, dropout),
         )
         self.velocity = silent_convolution(spatial_dims, hidden, spatial_dims, bias)
-        self.gain = silent_convolution(spatial_dims, hidden, 1, width=1) if gains else None
+        self.gains = nn.ModuleDict(
+            {str(level): silent_convolution(spatial_dims, hidden, 1, width=1) for level in served}
+        )
 
-    def forward(self, fixed: Tensor, moved: Tensor, both: bool) -> tuple[Tensor, Tensor | None]:
-        """Velocities ``(B, d, *shape)`` and gains ``(B, 1, *shape)``, None where there are none.
+    def forward(self, fixed: Tensor, moved: Tensor, both: bool) -> tuple[Tensor, Gains]:
+        """Velocities ``(B, d, *shape)``, and by level gains ``(B, 1, *shape)``.
 
         Args:
             fixed: features ``(B, C, *shape)``.
@@ -84,8 +91,8 @@ class Residual(nn.Module):
         near, fixed, moved = (_as_convolved(t) for t in (near, fixed, moved))
         seen = torch.cat([near, *_orders(fixed, moved, both)], dim=1)
         hidden = self.layers(dense_memory(seen))
-        gain = None if self.gain is None else self.gain(hidden).float()
-        return self.velocity(hidden).float(), gain
+        gains = {int(level): gain(hidden).float() for level, gain in self.gains.items()}
+        return self.velocity(hidden).float(), gains
 
 
 def _as_convolved(features: Tensor) -> Tensor:
@@ -107,12 +114,12 @@ class PyramidCascade(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: of each image.
         channels: of the features, from the finest level on; one level each.
-        hidden: channels of the heads, from the finest level on; a level of 0 has no head, and
-            predicts nothing.
+        hidden: channels of the heads, from the finest level on; a level of 0 has no head: it
+            predicts nothing, and the gains of its steps come from the next coarser head.
         radii: how far features are compared, in voxels of the level, from the finest level on.
         repeats: how often a level predicts, with the same weights, from the finest level on.
-        steps: how many steps then follow the images' local correlation, each voxel's scaled by a
-            gain that the level predicts, from the finest level on; 0: there are no gains.
+        steps: how many steps follow the images' local correlation, each voxel's scaled by a
+            gain that a head predicts, from the finest level on.
         squarings: of each residual's exponential.
         smoothings: how often each velocity is averaged over 3 voxels along each axis.
         symmetric: residuals that are inverted when the images are swapped.
@@ -126,7 +133,7 @@ class PyramidCascade(nn.Module):
         spatial_dims: int = 3,
         in_channels: int = 1,
         channels: Sequence[int] = (8, 24, 48, 64),
-        hidden: Sequence[int] = (8, 32, 64, 64),
+        hidden: Sequence[int] = (0, 32, 64, 64),
         radii: Sequence[int] = (0, 1, 1, 1),
         repeats: Sequence[int] = (1, 1, 2, 2),
         steps: Sequence[int] = (5, 4, 2, 2),
@@ -156,14 +163,25 @@ class PyramidCascade(nn.Module):
         self.steps, self.descriptors = tuple(steps), descriptors
         seen = in_channels * (1 + (mind_channels(spatial_dims) if descriptors else 0))
         self.encoder = Encoder(spatial_dims, seen, channels, dropout)
+        heads = [level for level, width in enumerate(hidden) if width > 0]
+        # A head gives gains for its own level's steps, and for those of finer levels without one.
+        served = {
+            level: [finer for finer in range(below + 1, level + 1) if steps[finer] > 0]
+            for below, level in itertools.pairwise([-1, *heads])
+        }
         self.residuals = nn.ModuleDict(
             {
                 # of a difference of answers no bias is left
-                str(level): Residual(spatial_dims, c, h, r, dropout, not symmetric, n > 0)
-                for level, (c, h, r, n) in enumerate(
-                    zip(channels, hidden, radii, steps, strict=True)
+                str(level): Residual(
+                    spatial_dims,
+                    channels[level],
+                    hidden[level],
+                    radii[level],
+                    dropout,
+                    not symmetric,
+                    served[level],
                 )
-                if h > 0
+                for level in heads
             }
         )
 
@@ -179,8 +197,8 @@ class PyramidCascade(nn.Module):
         return full_size(self.stages(pair)[-1], pair.shape[2:])
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
-        """The displacement after each level that has a head, coarse to fine, ``(B, d, *level
-        shape)`` in voxels of the level; sizes are those of the pair, padded at the end to a
+        """The displacement after each level that has a head or steps, coarse to fine, ``(B, d,
+        *level shape)`` in voxels of the level; sizes are those of the pair, padded at the end to a
         multiple of the coarsest."""
         pair = padded_to_multiple(pair, 2 ** (len(self.repeats) - 1))
         images = torch.cat(pair.chunk(2, dim=1))
@@ -190,34 +208,45 @@ class PyramidCascade(nn.Module):
             images = torch.cat([_as_convolved(part) for part in parts], dim=1)
         features = self.encoder(dense_memory(images))
         found: list[Tensor] = []
-        for level in sorted(map(int, self.residuals), reverse=True):
-            fixed, moving = features[level].float().contiguous().chunk(2)
-            fixed_image, moving_image = averaged(pair.float(), 2**level).chunk(2, dim=1)
-            so_far = fixed.new_zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:])
-            if found:
-                so_far = doubled(found[-1])
-            for _ in range(self.repeats[level]):
-                so_far, gains = self._predicted(level, fixed, moving, so_far)
-                for _ in range(self.steps[level]):
-                    so_far = self._followed(fixed_image, moving_image, so_far, gains)
-            found.append(so_far)
+        gains: Gains = {}
+        so_far = pair.new_zeros(len(pair), pair.ndim - 2, *features[-1].shape[2:]).float()
+        for level in reversed(range(len(features))):
+            if level < len(features) - 1:
+                so_far = doubled(so_far)
+                gains = {finer: magnified(gain) for finer, gain in gains.items()}
+            head = str(level) in self.residuals
+            if head:
+                fixed, moving = features[level].float().contiguous().chunk(2)
+                for _ in range(self.repeats[level]):
+                    so_far, told = self._predicted(level, fixed, moving, so_far)
+                    gains |= told
+                    so_far = self._followed(level, pair, so_far, gains)
+            else:
+                so_far = self._followed(level, pair, so_far, gains)
+            if head or level in gains:
+                found.append(so_far)
         return tuple(found)
 
     def _predicted(
         self, level: int, fixed: Tensor, moving: Tensor, so_far: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Gains]:
         """The displacement so far with a predicted residual before it, and gains for both orders
         of the images or for one."""
-        moved, residual = sample_displaced(moving, so_far), self.residuals[str(level)]
-        velocity, gains = residual(fixed, moved, self.symmetric)
+        moved = sample_displaced(moving, so_far)
+        velocity, gains = self.residuals[str(level)](fixed, moved, self.symmetric)
         return self._moved_on(so_far, velocity, self.squarings), gains
 
-    def _followed(self, fixed: Tensor, moving: Tensor, so_far: Tensor, gains: Tensor) -> Tensor:
-        """The displacement so far with a step along the images' force before it."""
-        with torch.no_grad():
-            moved = sample_displaced(moving, so_far)
-            force = _smoothed(correlation_force(*_orders(fixed, moved, self.symmetric)), 2)
-        return self._moved_on(so_far, _GAIN * gains * force, _STEP_SQUARINGS)
+    def _followed(self, level: int, pair: Tensor, so_far: Tensor, gains: Gains) -> Tensor:
+        """The displacement so far with steps along the images' force before it."""
+        if level not in gains:
+            return so_far
+        fixed, moving = averaged(pair.float(), 2**level).chunk(2, dim=1)
+        for _ in range(self.steps[level]):
+            with torch.no_grad():
+                moved = sample_displaced(moving, so_far)
+                force = _smoothed(correlation_force(*_orders(fixed, moved, self.symmetric)), 2)
+            so_far = self._moved_on(so_far, _GAIN * gains[level] * force, _STEP_SQUARINGS)
+        return so_far
 
     def _moved_on(self, so_far: Tensor, velocity: Tensor, squarings: int) -> Tensor:
         """The displacement so far with a residual before it: the exponential of a velocity, given

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
-from torch import Tensor, nn
+from torch import nn
 
 from stn3d.errors import InputError
 from stn3d.nets.weights import load_weights, save_weights
@@ -60,8 +59,8 @@ class ModelFile:
 def start_from(network: nn.Module, path: str | Path | None) -> None:
     """Give a network the weights of a file, to go on from there; None or empty leaves it as it is.
 
-    The network may have more parts than the file has weights for: a head on a finer level, say.
-    These stay as they are at birth, when they change nothing.
+    A head of one level that only the network has stays as at birth, when it changes nothing; one
+    that only the file has is left out.
 
     Raises:
         InputError: the file is of no use, or of another network.
@@ -70,16 +69,14 @@ def start_from(network: nn.Module, path: str | Path | None) -> None:
         return
     trained = load_weights(path).network
     mine, theirs = network.state_dict(), trained.state_dict()
-    unfit = [name for name, value in theirs.items() if _shape(mine, name) != value.shape]
-    if type(trained) is not type(network) or unfit:
+    shared = {name: value for name, value in theirs.items() if name in mine}
+    unfit = [name for name, value in shared.items() if mine[name].shape != value.shape]
+    if type(trained) is not type(network) or unfit or not shared:
         raise InputError(
             f"{path} holds a {type(trained).__name__} with options {trained.options}, and the "
             f"config a {type(network).__name__} with {network.options}; make network_def the same."
         )
-    network.load_state_dict(theirs, strict=False)
-    new = len(mine) - len(theirs)
-    logger.info(f"started from {path}" + (f"; {new} of {len(mine)} tensors are new" * bool(new)))
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
-    return tensors[name].shape if name in tensors else None
+    network.load_state_dict(shared, strict=False)
+    new, dropped = len(mine) - len(shared), len(theirs) - len(shared)
+    note = f"; {new} of {len(mine)} tensors are new, {dropped} of the file's are left out"
+    logger.info(f"started from {path}" + note * bool(new or dropped))
