@@ -266,15 +266,18 @@ def test_it_goes_on_from_weights(whole_run: Path, tmp_path: Path) -> None:
         train(tmp_path / "b", pretrained=str(pretrained), **{"network_def.channels": [4, 6]})
 
 
-def test_a_head_may_be_added_to_weights(tmp_path: Path) -> None:
-    once = {"epochs": 1, "epoch_length": 1, "average_decay": 0.0}
-    train(tmp_path / "a", **once, **{"network_def.hidden": [0, 8]})
-    given = tmp_path / "a" / "model.safetensors"
-    train(tmp_path / "b", **once, pretrained=str(given), learning_rate=0.0)
-    before, after = (load_weights(tmp_path / run / "model.safetensors").network for run in "ab")
+def test_a_head_may_be_added_to_weights_or_left_out(tmp_path: Path) -> None:
+    once = {"epochs": 1, "epoch_length": 1, "average_decay": 0.0, "network_def.steps": [0, 1]}
+    less = {"network_def.hidden": [0, 8]}
+    train(tmp_path / "a", **once, **less)
+    files = {run: tmp_path / run / "model.safetensors" for run in "abc"}
+    train(tmp_path / "b", **once, pretrained=str(files["a"]), learning_rate=0.0)
+    train(tmp_path / "c", **once, **less, pretrained=str(files["b"]), learning_rate=0.0)
+    first, more, again = (load_weights(file).network for file in files.values())
     pair = torch.rand(1, 2, 24, 24)
-    assert len(after.stages(pair)) == len(before.stages(pair)) + 1
-    assert torch.allclose(after(pair), before(pair), atol=1e-6)
+    assert len(more.stages(pair)) == len(first.stages(pair)) + 1
+    assert torch.allclose(more(pair), first(pair), atol=1e-6)
+    assert torch.equal(again(pair), first(pair))
 
 
 def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
