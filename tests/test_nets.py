@@ -113,6 +113,12 @@ def test_a_pyramid_without_a_finest_head_answers_on_the_finest_grid() -> None:
     assert torch.equal(network(pair), last[..., : SHAPES[2][0], : SHAPES[2][1]])
 
 
+@pytest.mark.parametrize("name", ["hidden", "radii", "repeats", "steps"])
+def test_levels_that_do_not_match_are_told(name: str) -> None:
+    with pytest.raises(InputError, match=f"channels has 3 levels and {name} has 2"):
+        pyramid(2, **{name: (1, 1)})
+
+
 def test_the_first_residual_of_swapped_images_is_the_inverse() -> None:
     network = shaken(pyramid(2, repeats=(1, 1, 1), smoothings=2)).eval()
     fixed, moving = torch.rand(2, 1, 1, 80, 64)

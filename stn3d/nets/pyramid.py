@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from stn3d import kernels
+from stn3d.errors import InputError
 from stn3d.losses.modality import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
     Encoder,
@@ -126,6 +127,9 @@ class PyramidCascade(nn.Module):
         descriptors: the encoder also sees the images' MIND-SSC descriptors, which hardly know what
             kind of image they are of: training is far faster.
         dropout: share of the features that training leaves out.
+
+    Raises:
+        InputError: what is given by level is not as long as the channels.
     """
 
     def __init__(
@@ -144,6 +148,13 @@ class PyramidCascade(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        by_level = {"hidden": hidden, "radii": radii, "repeats": repeats, "steps": steps}
+        for name, values in by_level.items():
+            if len(values) != len(channels):
+                raise InputError(
+                    f"channels has {len(channels)} levels and {name} has {len(values)}; give "
+                    "channels, hidden, radii, repeats and steps one number a level each."
+                )
         self.options: dict[str, Any] = options_of(
             spatial_dims=spatial_dims,
             in_channels=in_channels,
@@ -213,7 +224,7 @@ class PyramidCascade(nn.Module):
         for level in reversed(range(len(features))):
             if level < len(features) - 1:
                 so_far = doubled(so_far)
-                gains = {finer: magnified(gain) for finer, gain in gains.items()}
+                gains = {i: magnified(gain) for i, gain in gains.items() if i <= level}
             head = str(level) in self.residuals
             if head:
                 fixed, moving = features[level].float().contiguous().chunk(2)
