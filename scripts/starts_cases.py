@@ -20,8 +20,9 @@ from torch import Tensor
 import stn3d
 from stn3d.evaluate import Case
 from stn3d.grid import Grid
+from stn3d.intensity import scaled
 from stn3d.io import read_image
-from stn3d.pair import Dissimilarity, Pair, Scan, scaled
+from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine, Linear, Similarity
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

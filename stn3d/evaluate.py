@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
+from stn3d.intensity import limits
 from stn3d.io import (
     Image,
     ImageSource,
@@ -65,16 +66,14 @@ class Case:
     def region(self) -> Tensor:
         """``fixed.grid.shape`` bool: the mask, the labels, or the fixed image's foreground.
 
-        Foreground is what lies 2 % of the way from the 0.5th to the 99.5th percentile.
+        Foreground is what lies 2 % of the way from dark to bright, see `stn3d.intensity.limits`.
         """
         if self.fixed_mask is not None:
             return self.fixed_mask.values[0, 0] > 0
         if self.fixed_labels is not None:
             return self.fixed_labels.values[0, 0] > 0
-        values = self.fixed.values[0, 0]
-        few = values.flatten()[:: max(1, values.numel() // 250_000)]
-        low, high = np.quantile(few.numpy(), [0.005, 0.995]).tolist()
-        return values > low + 0.02 * (high - low)
+        dark, bright = limits(self.fixed.values[:, :1])
+        return self.fixed.values[0, 0] > dark + 0.02 * (bright - dark)
 
 
 def read_case(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -117,30 +116,6 @@ class Pair:
         if extents:
             last = max(self.finest_mm, min(last, shortest / min_voxels))
         return [s for s in coarse if shortest / s >= min_voxels] + [last]
-
-
-def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Intensities with the dimmest half percent at 0 and the foreground's brightest at 1.
-
-    Foreground is whatever is brighter than the dimmest half percent; its brightest half percent
-    ends at 1.25, so that a few bright voxels do not press the rest together. What a bool mask
-    leaves out does not count, if that is less than half of the image; a smaller mask marks a part
-    to look at, which would not tell how bright the whole is.
-    """
-    seen = values if mask is None or 2 * int(mask.sum()) < mask.numel() else values[mask]
-    few = seen.flatten()[:: max(1, seen.numel() // 250_000)].double()
-    low = _quantile(few, 0.005)
-    bright = few[few > low]
-    high = _quantile(bright, 0.995) if len(bright) else seen.max().double()
-    if float(high) <= float(low):
-        low, high = seen.min().double(), seen.max().double()
-    span = max(float(high - low), torch.finfo(values.dtype).tiny)
-    return ((values - float(low)) / span).clamp(0, 1.25)
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """As torch's, which sorts all values and takes seven times as long."""
-    return values.new_tensor(np.quantile(values.cpu().numpy(), share))
 
 
 @dataclass(frozen=True, eq=False)

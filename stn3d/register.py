@@ -19,11 +19,12 @@ from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, read_case
 from stn3d.grid import Grid
 from stn3d.initialise import Candidate, InitialMethod, initial_candidates
+from stn3d.intensity import scaled
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.memory import MemoryWarning, budget
 from stn3d.optimise import Progress, Stage
-from stn3d.pair import Pair, Scan, scaled
+from stn3d.pair import Pair, Scan
 from stn3d.registration import Registration, versions
 from stn3d.settings import (
     INITIAL_METHODS,
@@ -193,12 +194,10 @@ def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
         if method != "auto" or localiser == "optimiser" or plain[0].loss < _DOUBTFUL:
             return plain
     guess = _network_guess(pair, settings, kind)
-    if guess is not None and localiser == "network":
-        share = overlap(pair.moving.grid, guess, pair.fixed.grid)
-        return [Candidate("network", guess, math.nan, share)]
+    if guess is not None and localiser != "auto":
+        return initial_candidates(pair, None, metric, kind, [("network", guess)])
     others = [] if guess is None else [("network", guess)]
-    alone = localiser == "both" and guess is not None
-    return initial_candidates(pair, None if alone else "auto", metric, kind, others)
+    return initial_candidates(pair, "auto", metric, kind, others)
 
 
 def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine | None:

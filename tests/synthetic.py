@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
-from stn3d.pair import Pair, Scan, scaled
+from stn3d.intensity import scaled
+from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine, DisplacementField, Transform
 from tests.geometry_cases import make_grid, rotation, smooth_field, uniform
 

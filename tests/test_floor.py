@@ -12,8 +12,9 @@ from synthetic import dense_truth, grid_about, known_pair
 
 from stn3d import kernels
 from stn3d.initialise import initial_candidates
+from stn3d.intensity import scaled
 from stn3d.kernels import Region
-from stn3d.pair import Pair, Scan, scaled
+from stn3d.pair import Pair, Scan
 from stn3d.settings import settings_from
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))

@@ -57,6 +57,7 @@ ROOMS = (
     "transforms.fit",
     "transforms",
     "warp",
+    "intensity",
     "losses",
     "metrics",
     "io.files",

@@ -9,10 +9,11 @@ import torch
 
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.initialise import initial_candidates
+from stn3d.intensity import scaled
 from stn3d.kernels import dispatch
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import DenseStage, LinearStage, Stage
-from stn3d.pair import Pair, Scan, scaled
+from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
 from stn3d.warp import jacobian_determinant, overlap
 from tests.geometry_cases import DIMS

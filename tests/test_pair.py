@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
+from stn3d.intensity import scaled
 from stn3d.losses.similarity import SIMILARITIES, Similarity
-from stn3d.pair import Dissimilarity, Pair, Scan, scaled
+from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS, oblique, random, uniform
 from tests.synthetic import Known, grid_about, known_pair, plain_grid

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, homogeneous
+from stn3d.intensity import limits
 from stn3d.io import Image, read_image
 from stn3d.register import register
 from stn3d.report import picture, picture_of, save_picture
@@ -26,7 +27,6 @@ from stn3d.report.planes import (
     planes_of,
     seen,
     turn_deg,
-    window,
     window_within,
 )
 from stn3d.transforms import Affine, Chain, DisplacementField, Rigid, Transform
@@ -120,7 +120,7 @@ def test_checkerboard_takes_each_image_in_turn() -> None:
 
 def test_windows_and_greys() -> None:
     values = torch.cat([torch.zeros(5000), torch.linspace(1, 101, 5000), torch.tensor([1e5])])
-    low, high = window(values)
+    low, high = limits(values[None, None])
     assert low == 0
     assert 95 < high < 102  # one bright voxel does not darken the rest
     assert grey(np.array([np.nan, -5, 50, 1e5]), (0, 100)).tolist() == [0, 0, 0.5, 1]

@@ -10,8 +10,8 @@ import torch
 
 import stn3d
 from stn3d.grid import Grid
+from stn3d.intensity import scaled
 from stn3d.nets.weights import load_weights, shipped
-from stn3d.pair import scaled
 from stn3d.transforms import Rigid
 from stn3d.warp import resample_image
 from tests.synthetic import Anatomy

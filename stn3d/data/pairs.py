@@ -20,6 +20,7 @@ from stn3d.data.datalist import ROLES, file_stem
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.initialise import initial_candidates
+from stn3d.intensity import scaled
 from stn3d.io import (
     Image,
     read_image,
@@ -31,7 +32,7 @@ from stn3d.io import (
 )
 from stn3d.nets.frame import on_grid, working_scan
 from stn3d.optimise import LinearStage
-from stn3d.pair import Pair, Scan, scaled
+from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_labels
 

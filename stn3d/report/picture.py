@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from stn3d.errors import InputError
+from stn3d.intensity import limits
 from stn3d.io import Image, ImageSource, check_output, read_image, whole
 from stn3d.registration import Registration
 from stn3d.report.layout import (
@@ -50,7 +51,6 @@ from stn3d.report.planes import (
     planes_of,
     seen,
     turn_deg,
-    window,
     window_within,
 )
 from stn3d.transforms import Affine, Chain, Transform
@@ -175,7 +175,7 @@ class _Scene:
     @cached_property
     def fixed_pixels(self) -> list[Pixels]:
         """The fixed image's brightness on its planes."""
-        black_white = window(self.fixed.values)
+        black_white = limits(self.fixed.values)
         return [grey(seen(self.fixed, plane), black_white) for plane in self.planes]
 
     @cached_property
@@ -183,7 +183,7 @@ class _Scene:
         """Black and white of the moving image where the fixed image is not dark."""
         moved = [seen(self.moving, plane, self.transform).ravel() for plane in self.planes]
         bright = np.concatenate([pixels.ravel() for pixels in self.fixed_pixels]) > 0.02
-        return window_within(np.concatenate(moved), bright) or window(self.moving.values)
+        return window_within(np.concatenate(moved), bright) or limits(self.moving.values)
 
 
 def _drawn(scene: _Scene, title: str, figures: tuple[Lines, Lines]) -> Figure:
@@ -247,7 +247,7 @@ def _draw_whole_grid(figure: Figure, cell: Cell, scene: _Scene, height: float) -
     planes = planes_of(scene.moving.grid, affine.forward(centre))
     cell = Cell.fitted(planes, cell.left, cell.lower, height)
     axes, notes = axes_of(figure, cell)
-    black_white = window(scene.moving.values)
+    black_white = limits(scene.moving.values)
     for ax, plane, flat in zip(axes, planes, scene.planes, strict=True):
         show(ax, plane, 0.7 * grey(seen(scene.moving, plane), black_white))
         lines = flat.lines_mm(max(flat.size_mm) / 12)

@@ -140,15 +140,6 @@ def seen(image: Image, plane: Plane, transform: Transform | None = None) -> Pixe
     return values[0, 0].double().numpy()
 
 
-def window(values: Tensor) -> tuple[float, float]:
-    """What is black and what is white: the dimmest half percent and the foreground's brightest."""
-    few = values.flatten()[:: max(1, values.numel() // 500_000)].double()
-    low = float(torch.quantile(few, 0.005))
-    bright = few[few > low]
-    high = float(torch.quantile(bright, 0.995)) if len(bright) else float(few.max())
-    return (low, high) if high > low else (float(values.min()), float(values.max()))
-
-
 def window_within(pixels: Pixels, region: NDArray[np.bool_]) -> tuple[float, float] | None:
     """Black and white by the pixels of a region (0.5 % and 99.5 %); None where these are few."""
     values = pixels[region & np.isfinite(pixels)]
