@@ -162,6 +162,14 @@ class Comparison:
         """
         return self.fixed_weight * self._moved_weight.detach()
 
+    @property
+    def overlap_alike(self) -> Tensor:
+        """``(B, 1, *level shape)``: the overlap, of pairs whose images are of one contrast."""
+        alike = self.pyramid.optional("alike")
+        if alike is None:
+            return self.overlap
+        return self.overlap * alike.to(self.overlap).reshape(-1, *[1] * (self.overlap.ndim - 1))
+
     def read(self, moving: Tensor, moved_weight: Tensor | None = None) -> Tensor:
         """``(B, C, *level shape)``: a volume of the moving image's level, moved; 0 beyond.
 

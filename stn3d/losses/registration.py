@@ -101,8 +101,9 @@ class RegistrationLoss:
             batch: ``fixed``, ``moving`` ``(B, C, *shape)``, their ``_weight`` ``(B, 1, *shape)``
                 from 0 to 1 and ``_labels`` ``(B, 1, *shape)``; ``displacement_vox``
                 ``(B, d, *shape)`` and ``truth_weight``; ``fixed_points``, ``moving_points``
-                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``. What no term reads
-                may be missing; a weight that is missing is 1.
+                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``; ``alike`` ``(B, 1)``,
+                0 for pairs of two contrasts, which local correlation would mislead. What no term
+                reads may be missing; a weight that is missing is 1.
 
         Returns:
             The loss, and by name the terms of the last stage that counts, before they are weighted.
@@ -173,7 +174,7 @@ def _dice(loss: RegistrationLoss, seen: Comparison) -> Tensor:
 
 
 def _lncc(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    return lncc(seen.fixed, seen.moved, seen.overlap, radius_mm=loss.window_vox)
+    return lncc(seen.fixed, seen.moved, seen.overlap_alike, radius_mm=loss.window_vox)
 
 
 def _nmi(loss: RegistrationLoss, seen: Comparison) -> Tensor:

@@ -190,7 +190,8 @@ class PairSamples(_Samples[PairSettings]):
     def __getitem__(self, index: int) -> Sample:
         """``fixed``, ``moving``, their labels and weights, ``displacement_vox``, ``truth_weight``.
 
-        The displacement is fixed -> moving, in voxels of the grid.
+        The displacement is fixed -> moving, in voxels of the grid. ``alike`` is 1 if both images
+        are of one contrast, else 0.
         """
         s = self.settings
         draws = self._draws(index)
@@ -213,6 +214,7 @@ class PairSamples(_Samples[PairSettings]):
             visible = (pictures["fixed"].labels > 0).float()
             known = within(truth) * visible.clamp(min=s.background_weight)
         sample = {"displacement_vox": truth, "truth_weight": known}
+        sample["alike"] = torch.tensor([float(alike)])
         for role, picture in pictures.items():
             sample[role] = picture.image
             sample[f"{role}_labels"] = picture.labels
