@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,5 +62,7 @@ def _background(few: NDArray[np.floating], corners: NDArray[np.floating]) -> flo
 
 
 def _corners(values: Tensor) -> NDArray[np.floating]:
-    corners = [values[(..., *at)].flatten() for at in product((0, -1), repeat=values.ndim - 2)]
-    return torch.cat(corners).cpu().numpy()
+    for axis in range(2, values.ndim):
+        ends = torch.tensor([0, values.shape[axis] - 1], device=values.device)
+        values = values.index_select(axis, ends)
+    return values.cpu().numpy()

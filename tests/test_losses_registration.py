@@ -267,6 +267,21 @@ def test_a_batch_of_two_and_a_pair_without_truth() -> None:
     assert nothing.item() == 0
 
 
+def test_local_correlation_is_asked_only_of_pairs_of_one_contrast() -> None:
+    one, other = synthetic((20, 18)), synthetic((20, 18))
+    other["fixed"] = (3 * other["fixed"]).sin()
+    batch = {key: torch.cat([one[key], other[key]]) for key in one}
+    field = (0.5 * batch["displacement_vox"]).requires_grad_()
+    loss = only(lncc=1.0)
+    known, _ = loss([field], batch | {"alike": torch.tensor([[1.0], [0.0]])})
+    known.backward()
+    assert field.grad is not None
+    assert field.grad[0].abs().sum() > 0
+    assert not field.grad[1].any()
+    all_alike, _ = loss([field], batch | {"alike": torch.ones(2, 1)})
+    assert all_alike.item() == loss([field], batch)[0].item() != known.item()
+
+
 def test_the_same_batch_gives_the_same_loss_bit_by_bit() -> None:
     batch = synthetic((19, 22, 17))
     stages = stages_of(0.4 * batch["displacement_vox"])

@@ -199,6 +199,7 @@ def test_samples_are_as_agreed(heads: list[Subject], slices: list[Subject]) -> N
     for subjects, settings in ((heads, SMALL), (slices, FLAT)):
         shape, d = settings.shape, len(settings.shape)
         sample = PairSamples(subjects, settings)[0]
+        assert sample.pop("alike").shape == (1,)
         agreed = {"displacement_vox": (torch.float32, d), "truth_weight": (torch.float32, 1)}
         for role in ("fixed", "moving"):
             agreed[role] = agreed[f"{role}_weight"] = (torch.float32, 1)

@@ -101,9 +101,9 @@ class RegistrationLoss:
             batch: ``fixed``, ``moving`` ``(B, C, *shape)``, their ``_weight`` ``(B, 1, *shape)``
                 from 0 to 1 and ``_labels`` ``(B, 1, *shape)``; ``displacement_vox``
                 ``(B, d, *shape)`` and ``truth_weight``; ``fixed_points``, ``moving_points``
-                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``; ``alike`` ``(B, 1)``,
-                0 for pairs of two contrasts, which local correlation would mislead. What no term
-                reads may be missing; a weight that is missing is 1.
+                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``; ``alike``
+                ``(B, 1)``, 0 for pairs of two contrasts, which local correlation would mislead.
+                What no term reads may be missing; a weight that is missing is 1.
 
         Returns:
             The loss, and by name the terms of the last stage that counts, before they are weighted.
