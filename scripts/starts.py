@@ -17,11 +17,12 @@ error is the mean distance from it over the fixed brain, in mm of the moving per
 a success.
 
 own: the optimiser from its own start. header: the optimiser from the headers as they are. network:
-the optimiser from the affine network's answer. "network alone": that answer. greedy: its affine
-from its own start (-moments 2: principal axes in all pairings, the best by the metric), NCC for
-brains, NMI for contrasts, on the first --peer-count starts. stn3d is timed within this process,
-file to transform and moved image, after one run that is not counted; greedy as a process of its
-own, file to matrix. A method that cannot run here is left out.
+the optimiser from the affine network's answer. "network alone": that answer, with no step of the
+optimiser. greedy: its affine from its own start (-moments 2: principal axes in all pairings, the
+best by the metric), NCC for brains, NMI for contrasts, on the first --peer-count starts. stn3d is
+timed within this process, file to transform and moved image (the network alone: to the affine),
+after one run that is not counted; greedy as a process of its own, file to matrix. greedy is left
+out where it is not installed.
 
 Each figure is added to DIR/starts.jsonl; a run that was cut off goes on where it stood.
 """
@@ -29,7 +30,6 @@ Each figure is added to DIR/starts.jsonl; a run that was cut off goes on where i
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -53,16 +53,19 @@ from starts_report import read_rows, write_report
 
 import stn3d
 from stn3d.errors import InputError
+from stn3d.intensity import scaled
+from stn3d.nets.stages import NetworkStart
+from stn3d.nets.weights import load_weights, shipped
+from stn3d.pair import Pair, Scan
 
 ROOT = Path(__file__).resolve().parents[1]
-# What each method asks of `stn3d.register`; without networks there is no localiser to choose.
+# What each method asks of `stn3d.register`.
 STN3D: dict[str, dict[str, str]] = {
     "own": {"localiser": "optimiser"},
     "header": {"localiser": "optimiser", "init": "header"},
     "network": {"localiser": "both"},
-    "network alone": {"localiser": "network"},
 }
-METHODS = (*STN3D, "greedy")
+METHODS = (*STN3D, "network alone", "greedy")
 # Its metric and its start.
 GREEDY = {"brains": ("NCC 2x2x2", "moments"), "contrasts": ("NMI", "moments")}
 
@@ -138,16 +141,9 @@ def available(methods: list[str], peer_python: str) -> list[str]:
             raise SystemExit(f"--methods: there is no {method!r}; choose among {list(METHODS)}.")
         if method == "greedy" and not has_greedy(peer_python):
             print(f"greedy is left out: {peer_python} has no picsl-greedy.", file=sys.stderr)
-        elif method.startswith("network") and not has_networks():
-            print(f"{method} is left out: stn3d.register has no localiser.", file=sys.stderr)
         else:
             here.append(method)
     return here
-
-
-def has_networks() -> bool:
-    """Whether this stn3d has networks to start from."""
-    return "localiser" in inspect.signature(stn3d.register).parameters
 
 
 def measured(trial: Trial, method: str, threads: int, peer_python: str) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def measured(trial: Trial, method: str, threads: int, peer_python: str) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         moving = Path(folder) / "moving.nii"
         trial.write_moving(moving)
-        run = by_greedy if method == "greedy" else by_stn3d
+        run = {"greedy": by_greedy, "network alone": by_network}.get(method, by_stn3d)
         try:
             return row | run(trial, moving, method, threads, peer_python)
         except (InputError, subprocess.CalledProcessError) as error:
@@ -173,8 +169,6 @@ def by_stn3d(
     """The affine by `stn3d.register`, timed from files to its answer; ``initial`` won the start."""
     options: dict[str, Any] = {"kind": "affine", "threads": threads, "device": "cpu"}
     options |= STN3D[method]
-    if not has_networks():
-        del options["localiser"]
     wall, cpu = time.perf_counter(), time.process_time()
     registration = stn3d.register(image_path(trial.start.fixed), moving, **options)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -183,6 +177,25 @@ def by_stn3d(
     row |= {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2)}
     candidates = registration.metrics.get("initial")
     return row | ({"initial": candidates[0]["name"]} if candidates else {})
+
+
+def by_network(
+    trial: Trial, moving: Path, method: str, threads: int, peer_python: str
+) -> dict[str, Any]:
+    """The affine as the network answers it, timed from files to the answer.
+
+    Raises:
+        InputError: the network sees no head.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    images = [stn3d.read_image(path) for path in (image_path(trial.start.fixed), moving)]
+    pair = Pair(*[Scan(scaled(image.values), image.grid) for image in images])
+    transform = NetworkStart(load_weights(shipped("affine")))(pair, "affine")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    if transform is None:
+        raise InputError("the network sees no head in one of the images.")
+    row = {"error_mm": round(trial.error_mm(transform), 3)}
+    return row | {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2)}
 
 
 def by_greedy(

@@ -221,16 +221,14 @@ def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine |
 
 
 def _stages(pair: Pair, settings: Settings) -> list[Stage]:
-    """The cascade: the optimiser's stages, a network's, or a network's before the dense one.
+    """The cascade: linear stages, then the optimiser's dense one, a network's, or both.
 
     Raises:
         InputError: the network is for other images.
     """
     stages = settings.stages()
-    if settings.localiser in ("auto", "optimiser"):
+    if settings.kind != "deformable" or settings.localiser in ("auto", "optimiser"):
         return stages
-    if settings.kind != "deformable":
-        return [] if settings.localiser == "network" else stages
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import load_weights, shipped
 
@@ -238,11 +236,9 @@ def _stages(pair: Pair, settings: Settings) -> list[Stage]:
     if not trained.fits(pair):
         reason = _unfit(trained.images, pair)
         raise InputError(f"the dense network {reason}; use --localiser optimiser.")
-    network = NetworkStage(trained.on(pair.fixed.image.device))
-    if settings.localiser == "network":
-        return [network]
     *linear, dense = stages
-    return [*linear, network, dense]
+    network = NetworkStage(trained.on(pair.fixed.image.device))
+    return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
 
 
 def _unfit(images: tuple[int, int], pair: Pair) -> str:

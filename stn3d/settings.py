@@ -34,9 +34,10 @@ class Settings:
         metric: the similarity of the images, for all stages.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
-        localiser: what finds the transform: ``optimiser``, ``network`` (one pass each for the start
-            and the dense field), ``both`` (the network, then the optimiser from there), or ``auto``
-            (the optimiser; where no plain guess of the start is good, the network makes one too).
+        localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
+            (the network, then the optimiser from there), or ``auto`` (the optimiser; where no plain
+            guess of the start is good, the network makes one too). The linear stages in between
+            are the optimiser's in any case.
         affine_weights: file of the network that finds starts; None for the one that is shipped.
         dense_weights: file of the dense network; None for the one that is shipped.
         device: ``auto`` takes CUDA where there is one.

@@ -282,7 +282,7 @@ def test_what_is_no_file_of_weights_is_told(write: Any, message: str, tmp_path: 
 
 
 def test_a_registration_by_a_network_of_ones_own(tmp_path: Path) -> None:
-    """Weights of birth: the identity, so the images' own start is the answer."""
+    """Weights of birth: the identity, so the linear stages have the last word."""
     path = tmp_path / "model.safetensors"
     save_weights(path, PyramidCascade(**SMALL), {"spacing_mm": 2.0}, {})
     anatomy = Anatomy(torch.zeros(3).double())
@@ -291,7 +291,9 @@ def test_a_registration_by_a_network_of_ones_own(tmp_path: Path) -> None:
     config = {"dense_weights": str(path)}
     registration = stn3d.register(image, image, init="header", localiser="network", config=config)
     points = 8 * random(10, 3)
-    assert torch.allclose(registration.transform(points), points, atol=1e-6)
+    field = registration.transform.transforms[0]  # type: ignore[attr-defined]
+    assert not field.displacement_mm.any()
+    assert torch.allclose(registration.transform(points), points, rtol=0, atol=0.02)
     assert registration.metrics["settings"]["localiser"] == "network"
     assert "network" in registration.metrics["seconds"]
 

@@ -195,14 +195,26 @@ def test_registration_from_a_start_is_measured(data: Path) -> None:
     assert "do not overlap" in row["failed"]
 
 
+def test_the_network_alone_takes_no_step(shared_data: Path) -> None:
+    """Its answer is coarse, and the optimiser's steps from there find the truth."""
+    near = random_start(4, 1)
+    trial = Trial(
+        near, starts_cases.reference(near, starts.ROOT / "docs/results/starts_reference.json", "p")
+    )
+    alone, stepped = (
+        starts.measured(trial, method, 1, "python") for method in ("network alone", "network")
+    )
+    assert "initial" not in alone
+    assert stepped["error_mm"] < 1 < alone["error_mm"] < 30
+
+
 def test_methods_that_cannot_run_are_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(starts, "has_networks", lambda: False)
     monkeypatch.setattr(starts, "has_greedy", lambda _: False)
-    assert starts.available(["own", "network", "network alone", " greedy"], "p") == ["own"]
-    told = capsys.readouterr().err
-    assert told.count("is left out") == 3
+    kept = ["own", "network", "network alone"]
+    assert starts.available([*kept, " greedy"], "p") == kept
+    assert "greedy is left out" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="there is no 'gredy'"):
         starts.available(["gredy"], "p")
 
