@@ -167,12 +167,14 @@ def measured(name: str, args: argparse.Namespace) -> Row:
 
 
 def synthetic(config: Any, batch_size: int) -> list[Batch]:
-    """Batches of the pairs that training would see."""
+    """Batches of the pairs that training would see; all count as of one contrast for LNCC, since
+    MONAI's does not ask."""
     from stn3d.data import collate
 
     dataset = config.get_parsed_content("train::dataset")
     size = range(batch_size)
-    return [collate([dataset[n * batch_size + i] for i in size]) for n in range(NUM_BATCHES)]
+    batches = [collate([dataset[n * batch_size + i] for i in size]) for n in range(NUM_BATCHES)]
+    return [{key: value for key, value in batch.items() if key != "alike"} for batch in batches]
 
 
 def best_seconds(

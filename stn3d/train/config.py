@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import inspect
 import logging
 import warnings
@@ -56,6 +57,9 @@ def run_config(files: Sequence[str | Path], changes: Mapping[str, Any] | None = 
         raise told from error
     finally:
         workflow.finalize()
+        # gloo's threads must be gone before the interpreter is: they hold tensors of Python's.
+        del workflow
+        gc.collect()
 
 
 def read_config(files: Sequence[str | Path]) -> ConfigParser:
