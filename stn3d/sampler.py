@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stn3d.kernels import inside, points_of, sample_linear
 
-__all__ = ["Interpolation", "inside", "sample", "sample_displaced"]
+__all__ = ["Interpolation", "inside", "sample", "sample_displaced", "sample_spline"]
 
 Interpolation = Literal["linear", "nearest", "cubic"]
 
@@ -103,13 +103,26 @@ def _nearest(image: Tensor, points: Tensor) -> Tensor:
 
 def _cubic(image: Tensor, points: Tensor) -> Tensor:
     """Cubic B-spline interpolation with mirrored coefficients."""
-    coefficients = _spline_coefficients(image)
-    shape = image.shape[2:]
+    return sample_spline(_spline_coefficients(image), points)
+
+
+def sample_spline(coefficients: Tensor, points: Tensor) -> Tensor:
+    """The cubic B-spline of coefficients, mirrored about the centres of the outer ones.
+
+    Args:
+        coefficients: ``(B, C, *shape)``.
+        points: ``(B, N, d)`` in their index coordinates; a batch of one on either side serves all
+            of the other. Beyond half a voxel around the outer ones the spline stays as it is there.
+
+    Returns:
+        ``(B, C, N)``; differentiable in both.
+    """
+    shape = coefficients.shape[2:]
     # Points far off or nowhere are masked by the caller: give them indices that can be mirrored.
     size = torch.tensor(shape, dtype=points.dtype, device=points.device)
     points = torch.minimum(points.nan_to_num().clamp(min=-0.5), size - 0.5)
     base = torch.floor(points.detach())
-    weights = _spline_weights(points - base).to(image.dtype)
+    weights = _spline_weights(points - base).to(coefficients.dtype)
     values = None
     for taps in product(range(4), repeat=len(shape)):
         index = torch.stack(

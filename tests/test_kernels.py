@@ -83,6 +83,94 @@ def test_sample_linear_takes_any_number_of_points(count: int) -> None:
     assert_alike(kernels.sample_linear, reference.sample_linear, (image, points))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("batches", [(9, 9), (9, 1), (1, 9)])
+def test_a_batch_is_read_item_by_item_to_the_same_bits(
+    shape: tuple[int, ...], batches: tuple[int, int]
+) -> None:
+    """A large batch is shared among threads by its items, a small one by its points."""
+    image = random(batches[0], 2, *shape).float().requires_grad_()
+    points = uniform(-1.5, 8, batches[1], 300, len(shape)).float().requires_grad_()
+    upstream = random(9, 2, 300, seed=3).float()
+
+    def both() -> list[Tensor]:
+        values = kernels.sample_linear(image, points)
+        return [values, *torch.autograd.grad(values, (image, points), upstream)]
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(8)
+        by_points = both()
+        torch.set_num_threads(1)
+        by_items = both()
+    finally:
+        torch.set_num_threads(threads)
+    for mine, its in zip(by_points, by_items, strict=True):
+        assert torch.equal(mine, its)
+
+
+def matrices(d: int, batch: int, amount: float = 0.2) -> Tensor:
+    """Homogeneous matrices that turn, stretch and shift a little."""
+    square = torch.eye(d + 1).double().repeat(batch, 1, 1)
+    square[:, :d] += amount * random(batch, d, d + 1, seed=4)
+    square[:, :d, d] *= 5
+    return square
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batches", [(1, 1), (5, 5), (5, 1), (1, 5)])
+@pytest.mark.parametrize("wanted", ["own", "other"])
+def test_sample_affine_is_the_reference(
+    shape: tuple[int, ...], dtype: torch.dtype, batches: tuple[int, int], wanted: str
+) -> None:
+    d = len(shape)
+    image = strided(random(batches[0], 3, *shape)).to(dtype).requires_grad_()
+    matrix = matrices(d, batches[1]).requires_grad_()
+    out = shape if wanted == "own" else (7, 5, 19)[-d:]
+    assert_alike(
+        lambda a, b: kernels.sample_affine(a, b, out),
+        lambda a, b: reference.sample_affine(a, b, out),
+        (image, matrix),
+    )
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_sample_affine_has_the_right_gradients(d: int, batch: int) -> None:
+    image = random(batch, 2, *(6, 5, 7)[:d]).requires_grad_()
+    matrix = matrices(d, batch, 0.1).requires_grad_()
+    assert gradcheck(lambda a, b: kernels.sample_affine(a, b, (4, 5, 6)[:d]), (image, matrix))
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_sample_affine_does_not_depend_on_threads(d: int) -> None:
+    image = random(2, 2, *(16, 15, 14)[:d]).float().requires_grad_()
+    matrix = matrices(d, 2).requires_grad_()
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 5):
+            torch.set_num_threads(count)
+            values = kernels.sample_affine(image, matrix, (20, 18, 16)[:d])
+            found.append([values, *torch.autograd.grad(values.square().sum(), (image, matrix))])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_lattice_beyond_the_image_reads_nothing_and_gives_nothing() -> None:
+    for d in (2, 3):
+        image = torch.full((1, 1, *(4,) * d), math.nan).requires_grad_()
+        for far in (math.nan, math.inf, 1e300, -40.0):
+            matrix = torch.eye(d + 1).double()[None].clone()
+            matrix[0, 0, d] = far
+            values = kernels.sample_affine(image, matrix.requires_grad_(), (4,) * d)
+            assert (values == 0).all()
+            for slope in torch.autograd.grad(values.sum(), (image, matrix)):
+                assert (slope == 0).all()
+
+
 def test_points_that_are_nowhere_read_nothing_and_give_nothing() -> None:
     image = torch.full((1, 1, 4, 4, 4), math.nan).requires_grad_()
     far = [math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**31, 2.0**32 + 1]

@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stn3d"
 # Of the kernels, from the ground up: each has a room in `reference`, one in `cpu`, one in the face.
 SUBJECTS = (
     "sampling",
+    "affine",
     "resampling",
     "warping",
     "composition",
@@ -52,6 +53,8 @@ ROOMS = (
     "sampler",
     "transforms.base",
     "transforms.linear",
+    "transforms.normalised",
+    "transforms.inverse",
     "transforms.spline",
     "transforms.dense",
     "transforms.fit",

@@ -221,7 +221,7 @@ def test_a_cascade_of_spatial_transformers_is_a_network_like_any_other(tmp_path:
     read = load_weights(path)
     assert read.images == (2, 1)
     assert isinstance(read.network, Cascade)
-    assert read.network.repeats == [2, 1]
+    assert read.network.series.repeats == [2, 1]
 
 
 def network(seed: int = 0) -> PyramidCascade:

@@ -1,4 +1,4 @@
-"""Rigid, similarity and affine: parameters, matrices, centres, inverses, gradients."""
+"""Translation to affine, and projective: parameters, matrices, centres, inverses, gradients."""
 
 from __future__ import annotations
 
@@ -13,29 +13,66 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from stn3d.transforms import LINEAR_KINDS, Affine, Linear, LinearKind, Rigid, rotation_matrix
+from stn3d.nets.heads import MATRIX_KINDS, MatrixKind
+from stn3d.transforms import (
+    Affine,
+    Homography,
+    Linear,
+    Projective,
+    Rigid,
+    Translation,
+    rotation_matrix,
+)
 
-KINDS: tuple[LinearKind, ...] = ("rigid", "similarity", "affine")
-COUNTS = {("rigid", 2): 3, ("rigid", 3): 6, ("similarity", 2): 4, ("similarity", 3): 7}
-COUNTS |= {("affine", 2): 6, ("affine", 3): 12}
+KINDS: tuple[MatrixKind, ...] = tuple(MATRIX_KINDS)
+COUNTS: dict[tuple[MatrixKind, int], int] = {
+    ("translation", 2): 2,
+    ("translation", 3): 3,
+    ("attention", 2): 3,
+    ("attention", 3): 4,
+    ("rigid", 2): 3,
+    ("rigid", 3): 6,
+    ("similarity", 2): 4,
+    ("similarity", 3): 7,
+    ("affine", 2): 6,
+    ("affine", 3): 12,
+    ("projective", 2): 8,
+    ("projective", 3): 15,
+}
 
 
 @st.composite
-def linears(draw: st.DrawFn, ndim: int | None = None, batch: int = 0) -> Linear:
-    """Any linear transform: turns to 170 degrees, scales 0.5 to 2, shifts to 100 mm."""
+def homographies(
+    draw: st.DrawFn,
+    ndim: int | None = None,
+    batch: int = 0,
+    kinds: tuple[MatrixKind, ...] = KINDS,
+) -> Homography:
+    """Any homography: turns to 170 degrees, scales 0.5 to 2, shifts to 100 mm; the horizon is far
+    away."""
     d = draw(st.sampled_from(DIMS)) if ndim is None else ndim
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from(kinds))
     seed = draw(st.integers(0, 10**6))
     lead = (batch,) if batch else ()
-    shift = random(*lead, d, seed=seed, scale=50)
-    if kind == "affine":
-        linear = torch.eye(d).double() + random(*lead, d, d, seed=seed + 1, scale=0.15)
-        parameters = torch.cat([linear.flatten(-2), shift], -1)
-    else:
-        turn = draw(st.floats(-1.7, 1.7)) * torch.ones(*lead, 1 if d == 2 else 3).double()
-        scale = draw(st.floats(-0.7, 0.7)) * torch.ones(*lead, 1).double()
-        parameters = torch.cat([turn, *([scale] if kind == "similarity" else []), shift], -1)
-    return LINEAR_KINDS[kind](parameters, random(d, seed=seed + 2, scale=100))
+    linear = torch.eye(d).double() + random(*lead, d, d, seed=seed + 1, scale=0.15)
+    turn = draw(st.floats(-1.7, 1.7)) * torch.ones(*lead, 1 if d == 2 else 3).double()
+    scale = draw(st.floats(-0.7, 0.7)) * torch.ones(*lead, 1).double()
+    before = {
+        "translation": [],
+        "attention": [scale],
+        "rigid": [turn],
+        "similarity": [turn, scale],
+        "affine": [linear.flatten(-2)],
+        "projective": [linear.flatten(-2), 2e-4 * random(*lead, d, seed=seed + 3)],
+    }[kind]
+    parameters = torch.cat([*before, random(*lead, d, seed=seed, scale=50)], -1)
+    return MATRIX_KINDS[kind](parameters, random(d, seed=seed + 2, scale=100))
+
+
+def linears(ndim: int | None = None, batch: int = 0) -> st.SearchStrategy[Linear]:
+    """Any linear transform."""
+    kinds = tuple(kind for kind in KINDS if kind != "projective")
+    return homographies(ndim, batch, kinds)  # type: ignore[return-value]
 
 
 def points(d: int, *shape: int, seed: int = 9) -> Tensor:
@@ -43,8 +80,8 @@ def points(d: int, *shape: int, seed: int = 9) -> Tensor:
 
 
 @QUICK
-@given(linears())
-def test_then_its_inverse_is_the_identity(transform: Linear) -> None:
+@given(homographies())
+def test_then_its_inverse_is_the_identity(transform: Homography) -> None:
     x = points(transform.ndim, 12)
     inverse = transform.inverse()
     assert type(inverse) is type(transform)
@@ -54,18 +91,18 @@ def test_then_its_inverse_is_the_identity(transform: Linear) -> None:
 
 
 @QUICK
-@given(linears(3), linears(3), linears(3))
-def test_composition_is_associative(a: Linear, b: Linear, c: Linear) -> None:
+@given(linears(3), homographies(3), linears(3))
+def test_composition_is_associative(a: Linear, b: Homography, c: Linear) -> None:
     x = points(3, 12)
     left, right = a.then(b).then(c), a.then(b.then(c))
-    assert isinstance(left, Affine)
+    assert isinstance(left, Affine if isinstance(b, Linear) else Projective)
     torch.testing.assert_close(left(x), right(x), rtol=0, atol=1e-8)
     torch.testing.assert_close(left(x), c(b(a(x))), rtol=0, atol=1e-8)
 
 
 @QUICK
-@given(linears(batch=3))
-def test_a_batch_equals_a_loop(transform: Linear) -> None:
+@given(homographies(batch=3))
+def test_a_batch_equals_a_loop(transform: Homography) -> None:
     x = points(transform.ndim, 3, 4, 2)
     alone = [type(transform)(p, transform.centre_mm) for p in transform.parameters]
     looped = torch.stack([t(one) for t, one in zip(alone, x, strict=True)])
@@ -76,12 +113,17 @@ def test_a_batch_equals_a_loop(transform: Linear) -> None:
     torch.testing.assert_close(transform.jacobian(x), jacobian)
     twice = torch.stack([t(t(one)) for t, one in zip(alone, x, strict=True)])
     torch.testing.assert_close(transform.then(transform)(x), twice)
+    shared = torch.stack([t(x[0]) for t in alone])
+    torch.testing.assert_close(transform(x[:1]), shared)
+    torch.testing.assert_close(
+        transform.jacobian(x[:1]), torch.stack([t.jacobian(x[0]) for t in alone])
+    )
 
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_number_of_parameters_and_identity(kind: LinearKind, d: int) -> None:
-    cls = LINEAR_KINDS[kind]
+def test_number_of_parameters_and_identity(kind: MatrixKind, d: int) -> None:
+    cls = MATRIX_KINDS[kind]
     assert cls.num_parameters(d) == COUNTS[kind, d]
     centre = random(d, scale=100)
     identity = cls.identity(d, centre)
@@ -94,8 +136,8 @@ def test_number_of_parameters_and_identity(kind: LinearKind, d: int) -> None:
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at_identity", [True, False])
-def test_gradcheck_in_parameters_and_points(kind: LinearKind, d: int, at_identity: bool) -> None:
-    cls = LINEAR_KINDS[kind]
+def test_gradcheck_in_parameters_and_points(kind: MatrixKind, d: int, at_identity: bool) -> None:
+    cls = MATRIX_KINDS[kind]
     parameters = cls.identity_parameters(d) + (0 if at_identity else 0.2) * random(COUNTS[kind, d])
     centre = random(d, seed=1)
 
@@ -147,11 +189,40 @@ def test_matrix_parameters_and_points_agree(transform: Linear) -> None:
 @given(linears())
 def test_determinants_are_those_of_the_kind(transform: Linear) -> None:
     determinant = float(torch.linalg.det(transform.linear_part()))
-    if isinstance(transform, Rigid):
+    if isinstance(transform, Rigid | Translation):
         assert determinant == pytest.approx(1)
     elif not isinstance(transform, Affine):
         scale = math.exp(float(transform.parameters[-transform.ndim - 1]))
         assert determinant == pytest.approx(scale**transform.ndim)
+
+
+@QUICK
+@given(homographies(kinds=("projective",)))
+def test_a_projective_map_keeps_lines_straight_and_is_what_its_matrix_says(
+    transform: Projective,
+) -> None:
+    x = points(transform.ndim, 9)
+    one = torch.cat([x, torch.ones(9, 1).double()], dim=1) @ transform.matrix.T
+    torch.testing.assert_close(transform(x), one[:, :-1] / one[:, -1:], rtol=0, atol=1e-9)
+    again = Projective.from_matrix(3 * transform.matrix, transform.centre_mm)
+    torch.testing.assert_close(again.parameters, transform.parameters)
+    a, b = transform(x[:1]), transform(x[1:2])
+    middle = transform((x[:1] + x[1:2]) / 2)
+    along = (b - a) / (b - a).norm()
+    off = (middle - a) - ((middle - a) * along).sum() * along
+    assert float(off.norm()) < 1e-8
+
+
+def test_what_lies_behind_the_horizon_is_mapped_to_infinity() -> None:
+    parameters = Projective.identity_parameters(2).clone()
+    parameters[4] = 0.1  # the horizon is x = -10
+    transform = Projective(parameters.requires_grad_(), torch.zeros(2))
+    mapped = transform(torch.tensor([[-9.0, 1], [-10.0, 1], [-11.0, 1]]))
+    torch.testing.assert_close(mapped[0], torch.tensor([-90.0, 10]), rtol=0, atol=1e-3)
+    assert bool(torch.isinf(mapped[1:]).all())
+    mapped[0].sum().backward()
+    assert parameters.grad is not None
+    assert bool(parameters.grad.isfinite().all())
 
 
 def test_in_plane_3d_equals_2d() -> None:

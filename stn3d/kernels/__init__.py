@@ -6,6 +6,7 @@ the grid that they stand on. `stn3d.kernels.reference` defines what is right.
 
 from __future__ import annotations
 
+from stn3d.kernels.affine import sample_affine
 from stn3d.kernels.composition import compose, exponential, take_step
 from stn3d.kernels.correlation import lncc
 from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
@@ -43,6 +44,7 @@ __all__ = [
     "mutual_information",
     "points_of",
     "resample",
+    "sample_affine",
     "sample_linear",
     "self_similarity",
     "take_step",

@@ -1,71 +1,52 @@
 """The spatial transformer: localisation, transform and sampler as one module.
 
-Jaderberg et al. 2015, Spatial transformer networks (arXiv:1506.02025), for a pair of images in two
-or three dimensions.
+Jaderberg et al. 2015, Spatial transformer networks (arXiv:1506.02025), in two or three dimensions,
+for one image or several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.nets.blocks import options_of
-from stn3d.nets.localisation import Head, Localisation
+from stn3d.nets.precision import exact
 from stn3d.sampler import sample
-from stn3d.transforms import Affine, Transform, chain
+from stn3d.transforms import Affine, Linear, Transform, chain
 
 
 class SpatialTransformer(nn.Module):
-    """Finds the transform of a pair and moves the moving image by it; the identity at birth.
+    """Finds a transform in what it looks at, and moves an image by it.
+
+    What is looked at is the image itself, another one, or several as channels: a network's own
+    feature maps, a fixed image beside a moving one, a support image.
 
     Args:
-        head: what kind of transform, see `Localisation`.
-        factor: the localisation sees the pair averaged over blocks of so many voxels an edge.
-        spatial_dims: 2 or 3.
-        in_channels: of each image.
-        channels: of the encoder's levels, from the finest on.
-        control_points: along each axis, of a regional head.
-        dropout: share of the features that training leaves out.
+        localisation: images -> `Transform` in voxels of their grid, such as `Localisation`.
+        factor: the localisation sees images averaged over blocks of so many voxels an edge.
+        shape: of the output, which shows the same domain; the image's own by default.
     """
 
     def __init__(
-        self,
-        head: Head = "affine",
-        factor: int = 1,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        channels: Sequence[int] = (8, 16, 32, 64),
-        control_points: int = 6,
-        dropout: float = 0.0,
+        self, localisation: nn.Module, factor: int = 1, shape: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.factor = factor
-        shared = (spatial_dims, in_channels, tuple(channels), control_points, dropout)
-        self.options: dict[str, Any] = options_of(
-            head=head,
-            factor=factor,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            channels=channels,
-            control_points=control_points,
-            dropout=dropout,
-        )
-        self.localisation = Localisation(head, *shared)
+        self.localisation, self.factor = localisation, factor
+        self.shape = None if shape is None else tuple(shape)
 
-    def transform(self, pair: Tensor) -> Transform:
-        """Fixed to moving points in voxels of the pair's grid, ``(B, 2 C, *shape)``."""
+    def transform(self, seen: Tensor) -> Transform:
+        """Output's to input's points in voxels of what is looked at, ``(B, C, *shape)``."""
         if self.factor == 1:
-            found: Transform = self.localisation(pair)
+            found: Transform = self.localisation(seen)
             return found
-        pool = F.avg_pool2d if pair.ndim == 4 else F.avg_pool3d
-        sizes = pair.shape[2:]
+        pool = F.avg_pool2d if seen.ndim == 4 else F.avg_pool3d
+        sizes = seen.shape[2:]
         sides = [side for n in reversed(sizes) for side in (0, -n % self.factor)]
-        coarse = pool(F.pad(pair, sides), self.factor)
+        coarse = pool(F.pad(seen, sides), self.factor)
         # Block i holds voxels factor i up to factor (i + 1) - 1.
         grid = Grid.of_spacing(coarse.shape[2:], self.factor)
         shift = (self.factor - 1) / 2
@@ -74,19 +55,125 @@ class SpatialTransformer(nn.Module):
         to_voxels = Affine.from_matrix(matrix)
         return chain(to_voxels.inverse(), self.localisation(coarse), to_voxels)
 
-    def forward(self, pair: Tensor) -> Tensor:
-        """The moving image of each pair, moved onto the fixed one, ``(B, C, *shape)``."""
-        moving = pair.chunk(2, dim=1)[1]
-        return moved(moving, self.transform(pair))
+    def forward(self, image: Tensor, seen: Tensor | None = None) -> Tensor:
+        """An image as the transformer turns it.
+
+        Args:
+            image: ``(B, C, *shape)``.
+            seen: what the localisation looks at, on the same grid; the image by default.
+
+        Returns:
+            ``(B, C, *shape)``, or of the transformer's own ``shape``.
+        """
+        return moved(image, self.transform(image if seen is None else seen), self.shape)
 
 
-def moved(moving: Tensor, transform: Transform) -> Tensor:
-    """Images ``(B, C, *shape)`` read at a transform of their own grid's voxels."""
-    return sample(moving, transform(voxels(moving)))
+class Series(nn.Module):
+    """Spatial transformers in depth: each sees the image as moved so far and adds its residual.
+
+    The image itself is read once, through the composition of all that was found: nothing is lost at
+    its border or by reading again and again (Lin & Lucey 2017, Inverse compositional spatial
+    transformer networks, arXiv:1612.03897). To let each move what the last one gave, put them into
+    `torch.nn.Sequential`.
+
+    Args:
+        transformers: in their order, coarse to fine.
+        repeats: how often each is applied in turn, with the same weights; once by default.
+    """
+
+    def __init__(
+        self, transformers: Sequence[SpatialTransformer], repeats: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.transformers = nn.ModuleList(transformers)
+        self.repeats = [1] * len(transformers) if repeats is None else list(repeats)
+
+    def transforms(self, image: Tensor, beside: Tensor | None = None) -> list[Transform]:
+        """The transform so far after each step, in voxels.
+
+        Args:
+            image: ``(B, C, *shape)``.
+            beside: ``(B, C', *shape)``, which stands still; each transformer sees it first and then
+                the image as moved so far.
+        """
+        found: list[Transform] = []
+        for transformer, count in zip(self.transformers, self.repeats, strict=True):
+            assert isinstance(transformer, SpatialTransformer)
+            for _ in range(count):
+                seen = moved(image, found[-1]) if found else image
+                seen = seen if beside is None else torch.cat([beside, seen], dim=1)
+                residual = transformer.transform(seen)
+                found.append(chain(residual, found[-1]) if found else residual)
+        return found
+
+    def transform(self, image: Tensor, beside: Tensor | None = None) -> Transform:
+        """What all found together."""
+        return self.transforms(image, beside)[-1]
+
+    def forward(self, image: Tensor, beside: Tensor | None = None) -> Tensor:
+        """The image, moved by what all found together."""
+        last = self.transformers[-1]
+        assert isinstance(last, SpatialTransformer)
+        return moved(image, self.transform(image, beside), last.shape)
 
 
-def voxels(images: Tensor) -> Tensor:
-    """``(B, *shape, d)`` index coordinates of the voxels of ``(B, C, *shape)``."""
-    grid = Grid.of_spacing(images.shape[2:])
-    points = grid.points_index(device=images.device, dtype=torch.float32)
-    return points.expand(len(images), *points.shape)
+class Parallel(nn.Module):
+    """Several spatial transformers, each with an eye of its own: their outputs as channels."""
+
+    def __init__(self, transformers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.transformers = nn.ModuleList(transformers)
+
+    def forward(self, image: Tensor, seen: Tensor | None = None) -> Tensor:
+        """``(B, C, *shape)`` -> ``(B, n C, *shape)``."""
+        return torch.cat([transformer(image, seen) for transformer in self.transformers], dim=1)
+
+
+class Returning(nn.Module):
+    """A network that works in the frame of a spatial transformer, and answers in the image's own.
+
+    Args:
+        transformer: turns images before the network sees them, to their own shape.
+        network: gives channels on the grid that it is given.
+    """
+
+    def __init__(self, transformer: SpatialTransformer | Series, network: nn.Module) -> None:
+        super().__init__()
+        self.transformer, self.network = transformer, network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, *shape)`` -> the network's channels, moved back by the inverse transform."""
+        transform = self.transformer.transform(image)
+        answer = self.network(moved(image, transform))
+        return moved(answer, transform.inverse())
+
+
+def moved(image: Tensor, transform: Transform, shape: Sequence[int] | None = None) -> Tensor:
+    """Images ``(B, C, *shape)`` read at a transform of their own grid's voxels.
+
+    Args:
+        image: the images.
+        transform: output's to input's points, in voxels of the images.
+        shape: of the output, over the same domain; the images' own by default.
+    """
+    image = image.to(_kept(image))
+    with exact(image.device):
+        if isinstance(transform, Linear):
+            grid = Grid.of_spacing(image.shape[2:])
+            wanted = grid.with_shape(shape) if shape else grid
+            matrix = transform.matrix @ wanted.world_from_index.to(image.device)
+            matrix = matrix if matrix.ndim > 2 else matrix[None]
+            return kernels.sample_affine(image, matrix, wanted.shape)
+        return sample(image, transform(voxels(image, shape)))
+
+
+def voxels(image: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """``(1, *shape, d)`` voxels of images ``(B, C, *shape)``, or of another shape over them."""
+    grid = Grid.of_spacing(image.shape[2:])
+    wanted = grid.with_shape(shape) if shape else grid
+    return wanted.points_mm(device=image.device, dtype=_kept(image))[None]
+
+
+def _kept(image: Tensor) -> torch.dtype:
+    """The precision to move an image in: at least 32 bits."""
+    return image.dtype if image.dtype == torch.float64 else torch.float32

@@ -2,28 +2,43 @@
 
 from stn3d.transforms.base import Chain, Transform, chain
 from stn3d.transforms.dense import DisplacementField, VelocityField, compose
+from stn3d.transforms.inverse import Inverse
 from stn3d.transforms.linear import (
     LINEAR_KINDS,
     Affine,
+    Attention,
+    Homography,
     Linear,
     LinearKind,
+    Projective,
     Rigid,
     Similarity,
+    Translation,
     rotation_matrix,
 )
+from stn3d.transforms.spline import BSpline, PiecewiseAffine, ThinPlateSpline, control_grid
 
 __all__ = [
     "LINEAR_KINDS",
     "Affine",
+    "Attention",
+    "BSpline",
     "Chain",
     "DisplacementField",
+    "Homography",
+    "Inverse",
     "Linear",
     "LinearKind",
+    "PiecewiseAffine",
+    "Projective",
     "Rigid",
     "Similarity",
+    "ThinPlateSpline",
     "Transform",
+    "Translation",
     "VelocityField",
     "chain",
     "compose",
+    "control_grid",
     "rotation_matrix",
 ]

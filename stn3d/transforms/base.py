@@ -17,7 +17,7 @@ class Transform(ABC):
     """A map of world RAS+ millimetres, fixed points to moving points.
 
     Transforms are immutable. Their tensors may carry a leading batch axis B; then the points given
-    to `forward` are ``(B, ..., d)`` too.
+    to `forward` are ``(B, ..., d)`` too, or ``(1, ..., d)`` for points that all of them map.
     """
 
     @property
@@ -61,6 +61,8 @@ class Transform(ABC):
         with torch.enable_grad():
             points = points_mm.detach().clone().requires_grad_()
             mapped = self.forward(points)
+            if mapped.shape != points.shape:  # each transform of a batch maps these points
+                return self.jacobian(points_mm.expand(mapped.shape))
             rows = [
                 torch.autograd.grad(mapped[..., i].sum(), points, retain_graph=True)[0]
                 for i in range(self.ndim)

@@ -20,12 +20,13 @@ from stn3d.transforms.base import Transform
 
 
 def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
-    """A field's vectors at world points ``(..., d)``, or ``(B, ..., d)`` for a field of a batch."""
+    """A field's vectors at world points ``(..., d)``; for a batch's field ``(B or 1, ..., d)``."""
     points = points_mm if field.shape[0] > 1 else points_mm[None]
     index = apply_matrix(grid.index_from_world, points)
     index = index.reshape(index.shape[0], -1, grid.ndim).to(field.device)
     vectors = sample(field, index).transpose(1, 2)
-    return vectors.reshape(points_mm.shape).to(points_mm)
+    batch = vectors.shape[:1] if field.shape[0] > 1 else points_mm.shape[:1]
+    return vectors.reshape(*batch, *points_mm.shape[1:]).to(points_mm)
 
 
 def _check(field: Tensor, grid: Grid) -> None:

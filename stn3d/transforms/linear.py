@@ -1,7 +1,8 @@
-"""Transforms with one matrix: rigid, similarity, affine; parameters <-> matrix.
+"""Transforms with one matrix: translation to affine, and projective; parameters <-> matrix.
 
 Convention: all turn, scale and shear about a centre c, ``y = A (x - c) + c + t``, in world RAS+
-millimetres. Zero rotation, zero log-scale and zero translation, or A = I, are the identity.
+millimetres; projective ones divide by ``1 + p (x - c)``. Zero rotation, log-scale, translation and
+perspective, and A = I, are the identity.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from stn3d.transforms.base import Transform
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_HORIZON = 1e-6  # denominators below it are beyond it
 
 LinearKind = Literal["rigid", "similarity", "affine"]
 
@@ -47,12 +50,12 @@ def _skew(rotation: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Transform):
-    """Abstract: a transform that is one matrix about a centre.
+class Homography(Transform):
+    """Abstract: a transform that is one homogeneous matrix about a centre.
 
     Args:
         parameters: ``(p,)`` or ``(B, p)``; their meaning is the final class's.
-        centre_mm: ``(d,)`` world position that the linear part leaves in place.
+        centre_mm: ``(d,)`` world position about which the parameters tell.
 
     Raises:
         ValueError: the number of parameters does not fit the centre's dimension.
@@ -79,9 +82,10 @@ class Linear(Transform):
     def identity_parameters(ndim: int) -> Tensor:
         """``(p,)`` parameters of the identity, float64."""
 
+    @property
     @abstractmethod
-    def linear_part(self) -> Tensor:
-        """``(..., d, d)`` matrix A."""
+    def matrix(self) -> Tensor:
+        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed, float64."""
 
     @classmethod
     def identity(cls, ndim: int, centre_mm: Tensor | None = None) -> Self:
@@ -98,9 +102,23 @@ class Linear(Transform):
         """``(..., d)`` translation t of the centre: the last d parameters of every kind."""
         return self.parameters[..., -self.ndim :]
 
+    def fold(self, other: Transform) -> Transform | None:
+        if not isinstance(other, Homography):
+            return None
+        both = (self, other)
+        make = Affine if all(isinstance(one, Linear) for one in both) else Projective
+        return make.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
+
+
+class Linear(Homography):
+    """Abstract: a homography without perspective; parallels stay parallel."""
+
+    @abstractmethod
+    def linear_part(self) -> Tensor:
+        """``(..., d, d)`` matrix A."""
+
     @property
     def matrix(self) -> Tensor:
-        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed, float64."""
         linear = self.linear_part().double()
         centre = self.centre_mm.to(linear)
         return homogeneous(linear, centre + self.translation_mm - linear @ centre)
@@ -109,15 +127,54 @@ class Linear(Transform):
         return apply_matrix(self.matrix, points_mm)
 
     def jacobian(self, points_mm: Tensor) -> Tensor:
-        linear = self.linear_part().to(points_mm)
-        if linear.ndim == 3:
-            linear = linear.reshape(-1, *[1] * (points_mm.ndim - 2), self.ndim, self.ndim)
-        return linear.expand(*points_mm.shape, self.ndim)
+        linear = _over(self.linear_part().to(points_mm), points_mm)
+        shape = torch.broadcast_shapes(linear.shape[:-2], points_mm.shape[:-1])
+        return linear.expand(*shape, self.ndim, self.ndim)
 
-    def fold(self, other: Transform) -> Transform | None:
-        if not isinstance(other, Linear):
-            return None
-        return Affine.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
+
+@dataclass(frozen=True, eq=False)
+class Translation(Linear):
+    """A shift alone: ``[t]``; d parameters."""
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return ndim
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        return torch.zeros(ndim, dtype=torch.float64)
+
+    def linear_part(self) -> Tensor:
+        d = self.ndim
+        return torch.eye(d).to(self.parameters).expand(*self.parameters.shape[:-1], d, d)
+
+    def inverse(self) -> Translation:
+        return Translation(-self.parameters, self.centre_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Linear):
+    """One scale and a shift, a crop that is looked at: ``[log scale, t]``; d + 1 parameters.
+
+    Jaderberg et al. 2015 (arXiv:1506.02025), eq. 2, with the scale's logarithm.
+    """
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return 1 + ndim
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        return torch.zeros(1 + ndim, dtype=torch.float64)
+
+    def linear_part(self) -> Tensor:
+        scale = self.parameters[..., 0].exp()
+        return scale[..., None, None] * torch.eye(self.ndim).to(scale)
+
+    def inverse(self) -> Attention:
+        log_scale = self.parameters[..., :1]
+        back = -self.translation_mm * (-log_scale).exp()
+        return Attention(torch.cat([-log_scale, back], dim=-1), self.centre_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +248,82 @@ class Affine(Linear):
 
     def inverse(self) -> Affine:
         return Affine.from_matrix(torch.linalg.inv(self.matrix), self.centre_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Projective(Homography):
+    """The full homography: A row by row, perspective p, then t; 8 parameters in 2D, 15 in 3D.
+
+    ``y = (A (x - c) + t) / (1 + p (x - c)) + c``. Points on the horizon or behind it, where the
+    denominator is not above 0, are mapped to infinity.
+    """
+
+    @staticmethod
+    def num_parameters(ndim: int) -> int:
+        return (ndim + 1) ** 2 - 1
+
+    @staticmethod
+    def identity_parameters(ndim: int) -> Tensor:
+        eye = torch.eye(ndim, dtype=torch.float64)
+        return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
+
+    @classmethod
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
+        """The projective map of a homogeneous moving-from-fixed matrix ``(..., d + 1, d + 1)``."""
+        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
+        centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
+        own = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
+        own = own / own[..., -1:, -1:]
+        linear, perspective, shift = own[..., :-1, :-1], own[..., -1, :-1], own[..., :-1, -1]
+        return cls(torch.cat([linear.flatten(-2), perspective, shift], dim=-1), centre)
+
+    @property
+    def matrix(self) -> Tensor:
+        d = self.ndim
+        parameters = self.parameters.double()
+        linear = parameters[..., : d * d].unflatten(-1, (d, d))
+        top = torch.cat([linear, self.translation_mm.double()[..., None]], dim=-1)
+        perspective = parameters[..., None, d * d : -d]
+        bottom = torch.cat([perspective, torch.ones_like(perspective[..., :1])], dim=-1)
+        centre = self.centre_mm.to(parameters)
+        return shift_matrix(centre) @ torch.cat([top, bottom], dim=-2) @ shift_matrix(-centre)
+
+    def forward(self, points_mm: Tensor) -> Tensor:
+        depth, _ = self._depth(points_mm)
+        seen = depth > _HORIZON
+        mapped = apply_matrix(self.matrix, points_mm)
+        return torch.where(seen, mapped / torch.where(seen, depth, 1), torch.inf)
+
+    def jacobian(self, points_mm: Tensor) -> Tensor:
+        depth, perspective = self._depth(points_mm)
+        linear = _over(self.matrix[..., :-1, :-1].to(points_mm), points_mm)
+        slopes = linear - self.forward(points_mm)[..., None] * perspective[..., None, :]
+        return slopes / depth[..., None]
+
+    def _depth(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:
+        """``(..., 1)`` denominators, and their derivative ``(..., d)`` by the points."""
+        row = _over(self.matrix[..., -1, :].to(points_mm), points_mm)
+        perspective = row[..., :-1]
+        return (points_mm * perspective).sum(-1, keepdim=True) + row[..., -1:], perspective
+
+    def inverse(self) -> Projective:
+        return Projective.from_matrix(torch.linalg.inv(self.matrix), self.centre_mm)
+
+
+def _over(numbers: Tensor, points_mm: Tensor) -> Tensor:
+    """One transform's vector or matrix, or one for each of a batch, to go with its points."""
+    d = points_mm.shape[-1]
+    axes = 2 if numbers.shape[-2:] == (d, d) else 1
+    if numbers.ndim == axes:
+        return numbers
+    return numbers.reshape(len(numbers), *[1] * (points_mm.ndim - 2), *numbers.shape[1:])
+
+
+def shift_matrix(translation: Tensor) -> Tensor:
+    """``(..., d + 1, d + 1)`` homogeneous matrix of a shift ``(..., d)``."""
+    d = translation.shape[-1]
+    eye = torch.eye(d).to(translation).expand(*translation.shape[:-1], d, d)
+    return homogeneous(eye, translation)
 
 
 LINEAR_KINDS: dict[LinearKind, type[Linear]] = {

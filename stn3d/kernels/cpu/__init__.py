@@ -6,6 +6,7 @@ volume of one plane.
 
 from __future__ import annotations
 
+from stn3d.kernels.cpu.affine import affine_back, sample_affine
 from stn3d.kernels.cpu.composition import compose, compose_adjoint, take_step
 from stn3d.kernels.cpu.correlation import lncc
 from stn3d.kernels.cpu.histogram import histogram_slopes, joint_histogram
@@ -20,6 +21,7 @@ from stn3d.kernels.cpu.warping import force, warp, warp_slope
 from stn3d.kernels.cpu.windows import box_sum
 
 __all__ = [
+    "affine_back",
     "box_sum",
     "compose",
     "compose_adjoint",
@@ -35,6 +37,7 @@ __all__ = [
     "local_products_adjoint",
     "resample",
     "sample_adjoint",
+    "sample_affine",
     "sample_linear",
     "sample_slopes",
     "self_similarity",

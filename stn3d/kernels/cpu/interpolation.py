@@ -60,6 +60,26 @@ def locate(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
 
 
 @kernel
+def locate_flat(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
+    """`locate` in an image of one plane, along both its axes at once."""
+    real = share.dtype.type
+    zero, one, half = real(0), real(1), real(0.5)
+    top_j, top_k = real(shape[1] - 1), real(shape[2] - 1)
+    low_j, low_k = real(max(shape[1] - 2, 0)), real(max(shape[2] - 2, 0))
+    stride = np.int32(shape[2])
+    xj, xk, fj, fk = x[1], x[2], share[1], share[2]
+    for k in range(len(index)):
+        j, c = xj[k], xk[k]
+        at_j, at_k = min(max(zero, j), top_j), min(max(zero, c), top_k)
+        whole_j, whole_k = np.floor(min(at_j, low_j)), np.floor(min(at_k, low_k))
+        fj[k], fk[k] = at_j - whole_j, at_k - whole_k
+        index[k] = np.int32(whole_j) * stride + np.int32(whole_k)
+        inside_j = j >= -half and j < top_j + half
+        inside_k = c >= -half and c < top_k + half
+        within[k] = one if inside_j and inside_k else zero
+
+
+@kernel
 def between(low: Any, high: Any, share: Any) -> Any:
     return low + share * (high - low)
 
@@ -91,3 +111,23 @@ def read_slopes(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> An
     along_j = between(c01 - c00, c11 - c10, fi)
     along_k = between(between(d00, d01, fj), between(d10, d11, fj), fi)
     return between(near, far, fi), far - near, along_j, along_k
+
+
+@kernel
+def read_flat(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
+    """`read` in an image of one plane."""
+    _, sj, sk = step
+    q = p + sj
+    return between(
+        between(values[p], values[p + sk], fk), between(values[q], values[q + sk], fk), fj
+    )
+
+
+@kernel
+def read_slopes_flat(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
+    """The derivatives of `read_flat` along the two axes."""
+    _, sj, sk = step
+    q = p + sj
+    near, far = values[p + sk] - values[p], values[q + sk] - values[q]
+    along_j = (values[q] + fk * far) - (values[p] + fk * near)
+    return along_j, between(near, far, fj)

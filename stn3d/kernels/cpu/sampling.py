@@ -169,7 +169,50 @@ def scatter_blocks(
                     values[t + sk] += f1 * fk[k]
 
 
+# -- one item of a batch after the other; a batch of one, on either side, serves all ---------------
+
+
+@kernel
+def sample_items(first: int, last: int, images: Any, points: Any, length: Any, out: Any) -> None:
+    """`sample_blocks` of images ``(B, C, I, J, K)`` at points ``(B, N, d)``."""
+    blocks = (points.shape[1] + length - 1) // length
+    for b in range(first, last):
+        image, at = images[b % len(images)], points[b % len(points)]
+        sample_blocks(0, blocks, image, at, 0, length, out[b])
+
+
+@kernel
+def slope_items(
+    first: int, last: int, images: Any, points: Any, length: Any, gradient: Any, out: Any
+) -> None:
+    """`slope_blocks` of images ``(B, C, I, J, K)`` at points ``(B, N, d)``."""
+    blocks = (points.shape[1] + length - 1) // length
+    for b in range(first, last):
+        image, at = images[b % len(images)], points[b % len(points)]
+        slope_blocks(0, blocks, image, at, 0, length, gradient[b], out[b])
+
+
+@kernel
+def scatter_items(
+    first: int, last: int, gradient: Any, points: Any, length: Any, shares: Any, out: Any
+) -> None:
+    """`scatter_blocks` added to ``out`` ``(B, C, I, J, K)``, so many shares after one another."""
+    channels, shape = out.shape[1], out.shape[2:]
+    parts = np.empty((channels, shares, shape[0], shape[1], shape[2]), out.dtype)
+    flat = parts.reshape(channels, shares, -1)
+    for b in range(first, last):
+        flat.fill(0)
+        scatter_blocks(0, channels * shares, gradient[b], points[b % len(points)], 0, length, parts)
+        for c in range(channels):
+            target = out[b, c].ravel()
+            for s in range(shares):
+                for v in range(len(target)):
+                    target[v] += flat[c, s, v]
+
+
 # -- on tensors ------------------------------------------------------------------------------------
+
+_BLOCK = 256  # points that are worked on at a time
 
 
 class Points(NamedTuple):
@@ -186,9 +229,14 @@ class Points(NamedTuple):
 
 
 def _at(points_index: Tensor, image: Tensor) -> Points:
-    """The points ``(N, d)``; their precision is kept, and is never below the image's."""
+    """Some of the points, ``(N, d)``."""
+    return Points(_points(points_index, image), 0, _BLOCK)
+
+
+def _points(points_index: Tensor, image: Tensor) -> Array:
+    """The points; their precision is kept, and is never below the image's."""
     dtype = torch.promote_types(points_index.dtype, image.dtype)
-    return Points(points_index.detach().to(dtype).contiguous().numpy(), 0, 256)
+    return points_index.detach().to(dtype).contiguous().numpy()
 
 
 def one_of(batch: Tensor, b: int) -> Tensor:
@@ -200,6 +248,10 @@ def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
     """Read an image between its voxels. See `stn3d.kernels`."""
     batch = max(len(image), len(points_index))
     out = image.new_empty(batch, image.shape[1], points_index.shape[1])
+    if _by_items(batch):
+        points = _points(points_index, image)
+        run(sample_items, batch, _images(image), points, _BLOCK, out.numpy())
+        return out
     for b in range(batch):
         at = _at(one_of(points_index, b)[0], image)
         run(sample_blocks, at.blocks, volumes(one_of(image, b)), *at, out[b].numpy())
@@ -208,28 +260,52 @@ def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
 
 def sample_slopes(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tensor:
     """Derivatives by the points ``(B, N, d)`` from those by the values ``(B, C, N)``."""
-    pieces = []
-    for b, slope in enumerate(gradient.contiguous()):
-        at = _at(one_of(points_index, b)[0], image)
-        out = np.empty_like(at.array)
-        run(slope_blocks, at.blocks, volumes(one_of(image, b)), *at, slope.numpy(), out)
-        pieces.append(torch.from_numpy(out))
-    return torch.stack(pieces).to(points_index.dtype).sum_to_size(points_index.shape)
+    gradient = gradient.contiguous()
+    points = _points(points_index, image)
+    out = np.empty((len(gradient), *points.shape[1:]), points.dtype)
+    if _by_items(len(gradient)):
+        run(slope_items, len(out), _images(image), points, _BLOCK, gradient.numpy(), out)
+    else:
+        for b, slope in enumerate(gradient):
+            at = _at(one_of(points_index, b)[0], image)
+            run(slope_blocks, at.blocks, volumes(one_of(image, b)), *at, slope.numpy(), out[b])
+    return torch.from_numpy(out).to(points_index.dtype).sum_to_size(points_index.shape)
 
 
 def sample_adjoint(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tensor:
     """Derivatives by the image ``(B, C, *shape)`` from those by the values ``(B, C, N)``."""
     out = torch.zeros_like(image, memory_format=torch.contiguous_format)
-    for b, slope in enumerate(gradient.contiguous()):
+    gradient = gradient.contiguous()
+    if _by_items(len(image)):
+        points = _points(points_index, image)
+        shares = _shares(image.shape[1])
+        run(scatter_items, len(out), gradient.numpy(), points, _BLOCK, shares, _images(out))
+        return out
+    for b, slope in enumerate(gradient):
         scatter(slope.numpy(), _at(one_of(points_index, b)[0], image), one_of(out, b))
     return out
+
+
+def _by_items(batch: int) -> bool:
+    """Whether threads take whole items of a batch, and not blocks of one item's points."""
+    return batch >= 2 * torch.get_num_threads()
+
+
+def _images(image: Tensor) -> Array:
+    """``(B, C, I, J, K)``, the same memory where it can be."""
+    image = image.detach().contiguous()
+    return (image if image.ndim == 5 else image[:, :, None]).numpy()
+
+
+def _shares(channels: int) -> int:
+    """Shares of the points that are summed apart, then in order: threads do not change the sums."""
+    return -(-4 // channels)
 
 
 def scatter(gradient: Array, at: Points, out: Tensor) -> None:
     """Add to ``out`` ``(1, C, *shape)`` what each voxel gave to the values."""
     target = volumes(out)
-    # Shares of the points are summed apart and then in order: threads do not change the sums.
-    shares = np.zeros((len(target), -(-4 // len(target)), *target.shape[1:]), target.dtype)
+    shares = np.zeros((len(target), _shares(len(target)), *target.shape[1:]), target.dtype)
     run(scatter_blocks, shares.shape[0] * shares.shape[1], gradient, *at, shares)
     for share in range(shares.shape[1]):
         target += shares[:, share]

@@ -6,6 +6,7 @@ the grid that they stand on.
 
 from __future__ import annotations
 
+from stn3d.kernels.reference.affine import sample_affine
 from stn3d.kernels.reference.composition import compose, take_step
 from stn3d.kernels.reference.correlation import lncc
 from stn3d.kernels.reference.histogram import joint_histogram
@@ -56,6 +57,7 @@ __all__ = [
     "local_products",
     "points_of",
     "resample",
+    "sample_affine",
     "sample_linear",
     "self_similarity",
     "take_step",

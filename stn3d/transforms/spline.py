@@ -1,0 +1,216 @@
+"""Transforms told by control points: thin-plate splines, B-splines and piecewise affine maps.
+
+Convention: all vectors are world RAS+ millimetres; the last axis of points and the channel axis of
+fields are (x, y, z). Without displacement each is the identity.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import Grid, apply_matrix, homogeneous
+from stn3d.sampler import sample_spline
+from stn3d.transforms.base import Transform
+from stn3d.transforms.inverse import Inverse
+
+_TINY = 1e-30  # squared distances below it are 0; the logarithm of 0 would have no slope
+
+
+def control_grid(grid: Grid, control_points: int) -> Grid:
+    """The grid of so many control points along each axis whose outer ones lie on a grid's faces.
+
+    Args:
+        grid: whose physical domain is spanned.
+        control_points: along each axis, 2 or more.
+
+    Raises:
+        ValueError: fewer than 2 along each axis.
+    """
+    if control_points < 2:
+        raise ValueError(f"2 control points or more are needed along each axis, {control_points=}.")
+    d = grid.ndim
+    scale = torch.eye(d, dtype=torch.float64) / (control_points - 1)
+    unit_from_index = homogeneous(scale, torch.zeros(d).double())
+    return Grid((control_points,) * d, grid.world_from_unit @ unit_from_index)
+
+
+@dataclass(frozen=True, eq=False)
+class ThinPlateSpline(Transform):
+    """The smoothest map that takes control points to their targets, affine far away from them.
+
+    Bookstein 1989, doi:10.1109/34.24792: an affine map and, for each control point, a multiple of
+    ``r^2 log r`` (2D) or ``r`` (3D) of the distance from it.
+
+    Args:
+        points_mm: ``(n, d)`` control points, not all on one line (plane in 3D).
+        targets_mm: ``(n, d)`` or ``(B, n, d)``, where they go.
+        smoothing: added to the diagonal of the kernel's matrix; with 0 the spline passes through
+            every target.
+
+    Raises:
+        ValueError: the shapes do not fit each other, or the points do not fix an affine map.
+    """
+
+    points_mm: Tensor
+    targets_mm: Tensor
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.points_mm.shape != self.targets_mm.shape[-2:]:
+            raise ValueError(
+                f"each control point needs one target: points are {tuple(self.points_mm.shape)}, "
+                f"targets {tuple(self.targets_mm.shape)}."
+            )
+        _ = self.coefficients_from_targets
+
+    @property
+    def ndim(self) -> int:
+        return int(self.points_mm.shape[-1])
+
+    @property
+    def coefficients_from_targets(self) -> Tensor:
+        """``(n + d + 1, n)``: a weight for each control point, then the affine map; float64."""
+        points = tuple(map(tuple, self.points_mm.double().tolist()))
+        return _solver(points, self.smoothing)
+
+    def forward(self, points_mm: Tensor) -> Tensor:
+        controls = self.points_mm.to(points_mm)
+        solver = self.coefficients_from_targets
+        moves = self.targets_mm.double() - self.points_mm.to(self.targets_mm.device).double()
+        coefficients = (solver.to(moves) @ moves).to(points_mm)
+        flat = points_mm.reshape(-1, self.ndim)
+        basis = torch.cat([_kernel(flat, controls), flat, torch.ones_like(flat[:, :1])], dim=-1)
+        if coefficients.ndim == 2:
+            return points_mm + (basis @ coefficients).reshape(points_mm.shape)
+        moved = basis.reshape(len(points_mm), -1, basis.shape[-1]) @ coefficients
+        return points_mm + moved.reshape(len(moved), *points_mm.shape[1:])
+
+    def inverse(self) -> Inverse:
+        """The inverse by Newton's method, point by point."""
+        return Inverse(self)
+
+
+def _kernel(points: Tensor, controls: Tensor) -> Tensor:
+    """``(N, n)``: what each control point adds at each point."""
+    squares = (points[:, None] - controls).square().sum(-1).clamp(min=_TINY)
+    return 0.5 * squares * squares.log() if points.shape[-1] == 2 else squares.sqrt()
+
+
+@lru_cache(maxsize=32)
+def _solver(points: tuple[tuple[float, ...], ...], smoothing: float) -> Tensor:
+    """``(n + d + 1, n)`` matrix from targets to the spline's coefficients, float64."""
+    with torch.inference_mode(False):  # what is kept must also serve later gradients
+        controls = torch.tensor(points, dtype=torch.float64)
+        n, d = controls.shape
+        affine = torch.cat([controls, torch.ones(n, 1).double()], dim=1)
+        if int(torch.linalg.matrix_rank(affine)) <= d:
+            where = "line" if d == 2 else "plane"
+            raise ValueError(
+                f"these {n} control points lie on one {where}; a thin-plate spline needs more."
+            )
+        system = torch.zeros(n + d + 1, n + d + 1, dtype=torch.float64)
+        system[:n, :n] = _kernel(controls, controls)
+        # U = r is negative definite on what the affine part leaves, r^2 log r positive definite.
+        system[:n, :n] += (smoothing if d == 2 else -smoothing) * torch.eye(n).double()
+        system[:n, n:], system[n:, :n] = affine, affine.T
+        return torch.linalg.inv(system)[:, :n].contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class ControlPoints(Transform):
+    """Abstract: displacements of control points on a grid of their own."""
+
+    displacement_mm: Tensor
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        expected = (self.grid.ndim, *self.grid.shape)
+        if tuple(self.displacement_mm.shape[1:]) != expected:
+            raise ValueError(
+                f"control points of this grid are (B, {expected}); "
+                f"got {tuple(self.displacement_mm.shape)}."
+            )
+
+    @property
+    def ndim(self) -> int:
+        return self.grid.ndim
+
+    def forward(self, points_mm: Tensor) -> Tensor:
+        points = points_mm if len(self.displacement_mm) > 1 else points_mm[None]
+        index = apply_matrix(self.grid.index_from_world, points)
+        vectors = self._read(index.reshape(len(index), -1, self.ndim)).transpose(1, 2)
+        batch = vectors.shape[:1] if len(self.displacement_mm) > 1 else points_mm.shape[:1]
+        return points_mm + vectors.reshape(*batch, *points_mm.shape[1:]).to(points_mm)
+
+    @abstractmethod
+    def _read(self, index: Tensor) -> Tensor:
+        """``(B, d, N)`` displacements at index coordinates ``(B, N, d)`` of the control points."""
+
+    def inverse(self) -> Inverse:
+        """The inverse by Newton's method, point by point."""
+        return Inverse(self)
+
+
+@dataclass(frozen=True, eq=False)
+class BSpline(ControlPoints):
+    """``x -> x + u(x)`` with u a cubic B-spline of control points' displacements.
+
+    Rueckert et al. 1999, doi:10.1109/42.796284. The control points are mirrored about the outer
+    ones; half a spacing beyond these the displacement stays what it is there.
+
+    Args:
+        displacement_mm: ``(B, d, *grid.shape)`` coefficients in world millimetres.
+        grid: of the control points.
+
+    Raises:
+        ValueError: the coefficients do not fit the grid.
+    """
+
+    def _read(self, index: Tensor) -> Tensor:
+        return sample_spline(self.displacement_mm.to(index), index)
+
+
+@dataclass(frozen=True, eq=False)
+class PiecewiseAffine(ControlPoints):
+    """``x -> x + u(x)``, affine in each of the triangles (tetrahedra) between control points.
+
+    A cell of the lattice is cut along its main diagonal into d! simplices (Freudenthal 1942,
+    doi:10.2307/1968813), on which u interpolates its corners. Beyond the outer control points u
+    stays what it is there.
+
+    Args:
+        displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
+        grid: of the control points, 2 or more along each axis.
+
+    Raises:
+        ValueError: the vectors do not fit the grid.
+    """
+
+    def _read(self, index: Tensor) -> Tensor:
+        values = self.displacement_mm.to(index)
+        top = torch.tensor(self.grid.shape).to(index) - 1
+        index = torch.minimum(index.clamp(min=0), top)
+        base = torch.minimum(index.detach().nan_to_num().floor(), (top - 1).clamp(min=0))
+        share, order = (index - base).sort(dim=-1, descending=True)
+        sizes = [self.grid.shape[axis + 1 :] for axis in range(self.ndim)]
+        strides = torch.tensor([torch.Size(size).numel() for size in sizes], device=index.device)
+        at = (base.long() * strides).sum(-1)
+        batch = max(len(values), len(index))
+        flat = values.flatten(2).expand(batch, -1, -1)
+        none = torch.zeros_like(share[..., :1])
+        ends = torch.cat([none + 1, share, none], dim=-1)
+        total: Tensor | None = None
+        for step in range(self.ndim + 1):
+            if step:
+                at = at + strides[order[..., step - 1]]
+            where = at[:, None].expand(batch, self.ndim, -1)
+            weight = (ends[..., step] - ends[..., step + 1])[:, None]
+            term = weight * flat.gather(2, where)
+            total = term if total is None else total + term
+        assert total is not None
+        return total
