@@ -252,11 +252,8 @@ def sequence_recurrent() -> nn.Module:
     return nn.Sequential(front, EachStep(reader))
 
 
-def of_features(deep: bool) -> nn.Module:
-    """A CNN on R that turns the image, or the maps of its first layer by their own features."""
-    target = count(plain_cnn("R"))
-    if not deep:
-        return st("R", "affine")
+def of_features() -> nn.Module:
+    """A CNN on R that turns the maps of its first layer, by their own features."""
 
     def make(width: int) -> nn.Module:
         first = convolutions(1, (width,), (9,))
@@ -264,7 +261,7 @@ def of_features(deep: bool) -> nn.Module:
         front = SpatialTransformer(Localisation(encoder, ParameterHead("affine", 2, 20, 0, 0)))
         return nn.Sequential(first, front, cnn((10, 10), width, 10, (width,), (7,)))
 
-    return fitted(make, target)
+    return fitted(make, count(plain_cnn("R")))
 
 
 # -- the rows --------------------------------------------------------------------------------------
@@ -312,13 +309,19 @@ def _rows() -> dict[str, Row]:
         Row("depth", "2 transformers in turn", "P", lambda: in_depth(2)),
         Row("depth", "inverse-compositional, 2 steps", "P", lambda: inverse_compositional(2)),
         Row("depth", "inverse-compositional, 4 steps", "P", lambda: inverse_compositional(4)),
-        Row("features", "ST on the image", "R", lambda: of_features(False)),
-        Row("features", "ST on feature maps", "R", lambda: of_features(True)),
+        Row("features", "ST on feature maps", "R", of_features),
     ]  # fmt: skip
     return {f"{row.table}: {row.name}": row for row in rows}
 
 
 ROWS: dict[str, Row] = _rows()
+
+
+# Rows of one table that another one tells too.
+BESIDE: dict[str, tuple[str, ...]] = {
+    "depth": ("P: CNN", "P: ST-CNN projective"),
+    "features": ("R: CNN", "R: ST-CNN affine"),
+}
 
 
 def parts(network: nn.Module) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from benchmark import machine
-from mnist_cases import ROWS, Row
+from mnist_cases import BESIDE, ROWS, Row
 from pages import new_figure, table
 from torch import Tensor, nn
 
@@ -81,7 +81,8 @@ def page(told: dict[str, Any], pictures: Sequence[Path]) -> list[str]:
         "",
     ]
     for name in dict.fromkeys(row.table for row in ROWS.values()):
-        rows = {k: r for k, r in told["rows"].items() if ROWS[k].table == name}
+        wanted = [*BESIDE.get(name, ()), *(key for key in ROWS if ROWS[key].table == name)]
+        rows = {key: told["rows"][key] for key in wanted if key in told["rows"]}
         if rows:
             lines += [f"## {TITLES[name]}", "", *table(table_rows(rows)), ""]
     for path in pictures:

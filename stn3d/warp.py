@@ -96,6 +96,27 @@ def warp_image(
     return _stacked(slabs, fixed_grid.shape[0])
 
 
+def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> Tensor:
+    """Images of a batch as seen on the fixed grid, each through its own transform.
+
+    Args:
+        images: ``(B, C, *moving_grid.shape)``.
+        moving_grid: the images' grid.
+        transform: fixed points to moving points; a batch of one on either side serves all of the
+            other.
+        fixed_grid: where values are wanted.
+
+    Returns:
+        ``(B, C, *fixed_grid.shape)``, read linearly, 0 beyond an image; differentiable.
+    """
+    path = _index_path(moving_grid, fixed_grid, transform)
+    if isinstance(path, Linear):
+        matrix = path.matrix if path.matrix.ndim > 2 else path.matrix[None]
+        return kernels.sample_affine(images, matrix, fixed_grid.shape)
+    points = fixed_grid.points_index(device=images.device, dtype=images.dtype)[None]
+    return sample(images, path(points))
+
+
 def warp_labels(
     labels: Tensor,
     moving_grid: Grid,

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.nets.precision import exact
-from stn3d.sampler import sample
-from stn3d.transforms import Affine, Linear, Transform, chain
+from stn3d.transforms import Affine, Transform, chain
+from stn3d.warp import warp_batch
 
 
 class SpatialTransformer(nn.Module):
@@ -156,15 +155,10 @@ def moved(image: Tensor, transform: Transform, shape: Sequence[int] | None = Non
         transform: output's to input's points, in voxels of the images.
         shape: of the output, over the same domain; the images' own by default.
     """
-    image = image.to(_kept(image))
+    grid = Grid.of_spacing(image.shape[2:])
     with exact(image.device):
-        if isinstance(transform, Linear):
-            grid = Grid.of_spacing(image.shape[2:])
-            wanted = grid.with_shape(shape) if shape else grid
-            matrix = transform.matrix @ wanted.world_from_index.to(image.device)
-            matrix = matrix if matrix.ndim > 2 else matrix[None]
-            return kernels.sample_affine(image, matrix, wanted.shape)
-        return sample(image, transform(voxels(image, shape)))
+        wanted = grid.with_shape(shape) if shape else grid
+        return warp_batch(image.to(_kept(image)), grid, transform, wanted)
 
 
 def voxels(image: Tensor, shape: Sequence[int] | None = None) -> Tensor:

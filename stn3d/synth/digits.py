@@ -20,7 +20,6 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, homogeneous
-from stn3d.sampler import sample
 from stn3d.synth.draws import Draws
 from stn3d.transforms import (
     Affine,
@@ -31,6 +30,7 @@ from stn3d.transforms import (
     control_grid,
     rotation_matrix,
 )
+from stn3d.warp import warp_batch
 
 Part = Literal["train", "test"]
 _FILES = {"train": "train", "test": "t10k"}
@@ -109,9 +109,12 @@ def _between(draws: Draws, low: float, high: float, *shape: int) -> Tensor:
 
 def _drawn(images: Tensor, digit_from_canvas: Transform, side: int) -> Tensor:
     """Digits read through a transform of a canvas, both about their centres."""
-    grid = Grid.of_spacing((side, side))
-    points = grid.points_mm(dtype=torch.float32) - (side - 1) / 2
-    return sample(images, digit_from_canvas(points[None]) + (_SIDE - 1) / 2)
+    return warp_batch(images, _about_centre(_SIDE), digit_from_canvas, _about_centre(side))
+
+
+def _about_centre(side: int) -> Grid:
+    """A square grid of pixels whose centre is the origin."""
+    return Grid((side, side), homogeneous(torch.eye(2), torch.full((2,), -(side - 1) / 2)))
 
 
 def _similar(angle: Tensor, scale: Tensor, shift: Tensor) -> Affine:
@@ -178,8 +181,7 @@ def elastic(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor
 
 
 def _elastic(n: int, draws: Draws, side: int) -> ThinPlateSpline:
-    grid = Grid.of_spacing((side, side))
-    controls = control_grid(grid, 4).points_mm().reshape(-1, 2) - (side - 1) / 2
+    controls = control_grid(_about_centre(side), 4).points_mm().reshape(-1, 2)
     return ThinPlateSpline(controls, controls + 1.5 * draws.normals(n, 16, 2).double())
 
 
