@@ -18,7 +18,8 @@ scored by `stn3d evaluate`, neither of them timed. A tool that is not installed 
 peers may live in an environment of their own (--peer-python; see scripts/peers.py).
 
 The tools "stn3d fast", "default" and "accurate" are the optimiser's presets; "stn3d network" finds
-the transform by networks alone, "stn3d both" (or "both fast") lets the optimiser go on from there.
+the transform by networks alone, "stn3d both" (or "both fast") lets the optimiser go on from there;
+"stn3d nmi" (or "nmi fast") is the optimiser by mutual information.
 --config gives every run of stn3d further settings, such as the files of the networks' weights.
 
 After every run OUT.json is rewritten; a run that was cut off goes on where it stood, and rows that
@@ -50,6 +51,8 @@ TOOLS = "stn3d fast,stn3d default,stn3d accurate,greedy,ants-syn,elastix,demons"
 # What each asks of `stn3d register`.
 STN3D = {f"stn3d {p}": ["--localiser", "optimiser", "--preset", p] for p in PRESETS}
 STN3D |= {
+    "stn3d nmi": ["--localiser", "optimiser", "--metric", "nmi"],
+    "stn3d nmi fast": ["--localiser", "optimiser", "--metric", "nmi", "--preset", "fast"],
     "stn3d network": ["--localiser", "network"],
     "stn3d both": ["--localiser", "both"],
     "stn3d both fast": ["--localiser", "both", "--preset", "fast"],

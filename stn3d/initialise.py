@@ -26,7 +26,8 @@ from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
-_CONVINCING = 0.15  # a loss so low that the other guesses need no polish
+# A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
+_CONVINCING: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
 _LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
 
 
@@ -110,7 +111,7 @@ def initial_candidates(
     short = LinearStage(polish, similarity, factors=(1,), iterations=15)
     for i, c in enumerate(candidates[:3]):
         candidates[i] = scored(c.name, short(coarse, c.transform, lambda *_: None))
-        if rank(candidates[i]) < (False, _CONVINCING):
+        if rank(candidates[i]) < (False, _CONVINCING[similarity]):
             break
     candidates.sort(key=rank)
     plainest = [name for name, _ in guesses]

@@ -38,7 +38,8 @@ from stn3d.settings import (
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform, chain
 from stn3d.warp import overlap, warp_image
 
-_DOUBTFUL = 0.3  # loss of the best plain guess from which the network is asked too
+# Loss of the best plain guess from which the network is asked too; 0: always.
+_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.3, "ncc": 0.3, "mse": 0.0, "nmi": 0.0}
 
 
 def register(
@@ -69,7 +70,7 @@ def register(
         fixed: the image that stays: a path, nibabel image, MetaTensor or (tensor, Grid).
         moving: the image that is moved; it need share neither shape, spacing nor orientation.
         kind: ``rigid``, ``similarity``, ``affine`` or ``deformable`` (the default).
-        metric: ``lncc`` (the default), ``ncc`` or ``mse``.
+        metric: ``lncc`` (the default), ``ncc``, ``mse``, or ``nmi`` for images of two contrasts.
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
@@ -191,7 +192,7 @@ def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
     metric, localiser = settings.metric, settings.localiser
     if method != "auto" or localiser in ("auto", "optimiser"):
         plain = initial_candidates(pair, method, metric, kind)
-        if method != "auto" or localiser == "optimiser" or plain[0].loss < _DOUBTFUL:
+        if method != "auto" or localiser == "optimiser" or plain[0].loss < _DOUBTFUL[metric]:
             return plain
     guess = _network_guess(pair, settings, kind)
     if guess is not None and localiser != "auto":

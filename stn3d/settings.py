@@ -123,10 +123,22 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 }
 
 
+# What a metric needs instead. A histogram of the whole images tells little of each voxel, so the
+# field must be smoother, and the finest level adds nothing.
+_SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
+BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
+    "nmi": {
+        "fast": {"dense": {"factors": (8, 4), "iterations": (40, 40), **_SMOOTHER}},
+        "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER}},
+        "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+    },
+}
+
+
 def settings_from(
     options: Mapping[str, Any], config: str | os.PathLike[str] | Mapping[str, Any] | None = None
 ) -> Settings:
-    """Settings from a preset, then a config, then options; the later wins.
+    """Settings from a preset (as its metric needs it), then a config, then options; the later wins.
 
     Args:
         options: keys of `Settings`; a value of None counts as not given.
@@ -141,7 +153,9 @@ def settings_from(
     merged = {**read, **given}
     preset = merged.get("preset", "default")
     check_choice("preset", preset, Preset)
-    return _build(Settings, {**merged, "preset": preset}, PRESETS[preset], where="")
+    by_metric = BY_METRIC.get(merged.get("metric", Settings.metric), {}).get(preset, {})
+    base = {**PRESETS[preset], **by_metric}
+    return _build(Settings, {**merged, "preset": preset}, base, where="")
 
 
 def _read(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from tests.synthetic import (
     reoriented,
 )
 
-METRICS: tuple[Similarity, ...] = ("mse", "ncc", "lncc")
+METRICS: tuple[Similarity, ...] = ("mse", "ncc", "lncc", "nmi")
 # Of voxels of 1 mm; measured at most 0.17, 0.024 and 0.38 (flat windows pull local correlation).
-BOUND_MM: dict[Similarity, float] = {"mse": 0.3, "ncc": 0.08, "lncc": 0.6}
+BOUND_MM: dict[Similarity, float] = {"mse": 0.3, "ncc": 0.08, "lncc": 0.6, "nmi": 0.3}
 
 
 def silent(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
@@ -86,6 +86,16 @@ def test_an_inverted_image_is_no_obstacle_for_local_correlation(ndim: int) -> No
 
 
 @pytest.mark.parametrize("ndim", DIMS)
+def test_a_contrast_that_neither_rises_nor_falls_is_no_obstacle_for_nmi(ndim: int) -> None:
+    known = linear_pair(ndim, "affine", 8)
+    folded = (2 * known.pair.fixed.image - 1).abs()  # the darkest and the brightest are alike
+    pair = Pair(Scan(folded, known.fixed_grid), known.pair.moving)
+    start = initial_candidates(known.pair, "mass")[0].transform
+    found = run(pair, start, LinearStage("affine", "nmi", (4, 2, 1)))
+    assert known.error_mm(found) < 0.7
+
+
+@pytest.mark.parametrize("ndim", DIMS)
 @pytest.mark.parametrize("offset_mm", [0.0, 1e4])
 def test_oblique_anisotropic_grids_anywhere(ndim: int, offset_mm: float) -> None:
     far = zeros(ndim) + offset_mm
@@ -129,7 +139,8 @@ def test_a_dense_stage_recovers_a_smooth_diffeomorphism(ndim: int, similarity: S
     before = known.error_mm(identity)
     found = run(known.pair, identity, DenseStage(similarity, (4, 2, 1), (100, 100, 60)))
     assert before > 0.7
-    assert known.error_mm(found) < 0.3
+    # A histogram of the whole tells least of each voxel: measured 0.36 with this little smoothing.
+    assert known.error_mm(found) < (0.45 if similarity == "nmi" else 0.3)
     assert float(jacobian_determinant(found, grid).min()) > 0.2
 
 

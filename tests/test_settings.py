@@ -12,7 +12,7 @@ import yaml
 
 from stn3d.errors import InputError
 from stn3d.optimise import DenseStage, LinearStage
-from stn3d.settings import PRESETS, Settings, settings_from
+from stn3d.settings import BY_METRIC, PRESETS, Settings, settings_from
 
 
 def test_nothing_given_is_the_default_preset() -> None:
@@ -29,6 +29,17 @@ def test_a_preset_sets_what_it_says(preset: str) -> None:
         for key, value in PRESETS[preset].get(part, {}).items():
             assert getattr(getattr(settings, part), key) == value
     assert len(settings.dense.factors) == len(settings.dense.iterations)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_metric_has_dense_settings_of_its_own_that_a_config_may_change(preset: str) -> None:
+    settings = settings_from({"preset": preset, "metric": "nmi"})
+    own = BY_METRIC["nmi"][preset]["dense"]  # type: ignore[index]
+    assert all(getattr(settings.dense, key) == value for key, value in own.items())
+    assert settings.linear == settings_from({"preset": preset}).linear
+    assert len(settings.dense.factors) <= len(settings.dense.iterations)
+    changed = settings_from({"preset": preset}, {"metric": "nmi", "dense": {"margin_mm": 5.0}})
+    assert changed.dense == dataclasses.replace(settings.dense, margin_mm=5.0)
 
 
 def test_options_win_over_the_config_and_the_config_over_the_preset() -> None:

@@ -1,6 +1,6 @@
 """Losses: how unlike two images are, and how irregular a transform is; lower is better."""
 
-from stn3d.losses.modality import mind_descriptor, mind_ssc, nmi
+from stn3d.losses.modality import mind_descriptor, mind_ssc
 from stn3d.losses.registration import RegistrationLoss
 from stn3d.losses.regularity import (
     bending,
@@ -9,7 +9,7 @@ from stn3d.losses.regularity import (
     inverse_consistency,
     jacobian,
 )
-from stn3d.losses.similarity import SIMILARITIES, Similarity, lncc, mse, ncc
+from stn3d.losses.similarity import SIMILARITIES, Similarity, lncc, mse, ncc, nmi
 from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, truth_error
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn3d import kernels
 
-Similarity = Literal["mse", "ncc", "lncc"]
+Similarity = Literal["mse", "ncc", "lncc", "nmi"]
 
 
 def mse(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -81,12 +81,40 @@ def lncc(
     return kernels.lncc(fixed, moved, weight, radii, noise[0], noise[1], windows)
 
 
+def nmi(fixed: Tensor, moved: Tensor, mask: Tensor | None = None, *, bins: int = 32) -> Tensor:
+    """Two minus normalised mutual information, ``(H(f) + H(m)) / H(f, m)``: 1 unrelated, least 0.
+
+    Studholme et al. 1999, doi:10.1016/S0031-3203(98)00091-0, eq. 9; the histogram is that of
+    `stn3d.kernels.joint_histogram`, whose soft bins keep the loss above 0 even for equal images.
+
+    Args:
+        fixed: ``(B, C, *shape)``, intensities from 0 to 1; others count as the nearest of these.
+        moved: the same shape.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        bins: for either image, at least 5.
+
+    Returns:
+        A scalar, the mean over batch and channels; differentiable once in moved.
+
+    Raises:
+        InputError: there are fewer than 5 bins.
+    """
+    weight = None if mask is None else mask.to(moved)
+    joint = kernels.joint_histogram(fixed, moved, weight, bins).double()
+    share = joint / joint.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    apart = kernels.entropy(share.sum(-1)) + kernels.entropy(share.sum(-2))
+    together = kernels.entropy(share.flatten(-2))
+    # Where nothing has weight there is no entropy: that is unrelated.
+    ratio = torch.where(together > 0, apart / together.clamp(min=1e-12), 1.0)
+    return (2 - ratio).mean().to(moved.dtype)
+
+
 def window_radii(radius_mm: float, spacing_mm: Sequence[float]) -> list[int]:
     """Half a window's edge in whole voxels along each axis, at least one."""
     return [max(1, round(radius_mm / s)) for s in spacing_mm]
 
 
-SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc}
+SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc, "nmi": nmi}
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
