@@ -128,7 +128,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 _SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
 BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
     "nmi": {
-        "fast": {"dense": {"factors": (8, 4), "iterations": (40, 40), **_SMOOTHER}},
+        "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
         "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER}},
         "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
     },
