@@ -12,8 +12,23 @@ from torch.autograd import gradcheck
 
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import Interpolation, sample
-from stn3d.transforms import Affine, DisplacementField, Rigid, Transform, VelocityField, chain
-from stn3d.warp import jacobian_determinant, overlap, resample_image, warp_image, warp_labels
+from stn3d.transforms import (
+    Affine,
+    DisplacementField,
+    Projective,
+    Rigid,
+    Transform,
+    VelocityField,
+    chain,
+)
+from stn3d.warp import (
+    jacobian_determinant,
+    overlap,
+    resample_image,
+    warp_batch,
+    warp_image,
+    warp_labels,
+)
 
 ALL: tuple[Interpolation, ...] = ("linear", "nearest", "cubic")
 
@@ -350,3 +365,37 @@ def test_determinant_along_an_axis_of_one_voxel_is_one() -> None:
     stretch = torch.eye(3).double() + torch.outer(third, third) / third.dot(third)
     transform = Affine(torch.cat([stretch.flatten(), torch.zeros(3)]), grid.centre_mm)
     torch.testing.assert_close(jacobian_determinant(transform, grid), torch.ones(6, 5, 1))
+
+
+@pytest.mark.parametrize("d", DIMS)
+@pytest.mark.parametrize("which", ["affine", "projective", "field"])
+def test_a_batch_is_warped_as_each_of_its_images_is(which: str, d: int) -> None:
+    moving_grid, fixed_grid = oblique(d, (9, 8, 7)[:d]), oblique(d, (8, 9, 10)[:d])
+    images = random(3, 2, *moving_grid.shape)
+    matrices = torch.eye(d + 1).double().repeat(3, 1, 1)
+    matrices[:, :d] += 0.1 * random(3, d, d + 1, seed=1)
+    centre = moving_grid.centre_mm
+    fields = torch.cat([smooth_field(moving_grid, 2.0, seed=s) for s in range(3)])
+
+    def transform(which_one: slice) -> Transform:
+        if which == "affine":
+            return Affine.from_matrix(matrices[which_one], centre)
+        if which == "projective":
+            bent = matrices[which_one].clone()
+            bent[:, d, 0] = 1e-3
+            return Projective.from_matrix(bent, centre)
+        return DisplacementField(fields[which_one], moving_grid)
+
+    batch = warp_batch(images, moving_grid, transform(slice(0, 3)), fixed_grid)
+    assert batch.shape == (3, 2, *fixed_grid.shape)
+    for number, image in enumerate(images):
+        points = fixed_grid.points_mm()[None]
+        at = apply_matrix(
+            moving_grid.index_from_world, transform(slice(number, number + 1))(points)
+        )
+        torch.testing.assert_close(batch[number], sample(image[None], at)[0], rtol=0, atol=1e-8)
+    shared = warp_batch(images[:1], moving_grid, transform(slice(0, 3)), fixed_grid)
+    torch.testing.assert_close(shared[0], batch[0], rtol=0, atol=1e-9)
+    one = warp_batch(images, moving_grid, transform(slice(0, 1)), fixed_grid)
+    torch.testing.assert_close(one[0], batch[0], rtol=0, atol=1e-9)
+    assert one.shape == batch.shape
