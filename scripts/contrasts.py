@@ -25,7 +25,10 @@ import benchmark
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CONTRASTS = ("t2", "flair")
-TOOLS = "stn3d nmi,stn3d nmi fast,stn3d network,stn3d both,stn3d both fast,stn3d fast,stn3d default,greedy-nmi"
+TOOLS = (
+    "stn3d nmi,stn3d nmi fast,stn3d network,stn3d both,stn3d both fast,stn3d fast,stn3d default,"
+    "greedy-nmi"
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
