@@ -21,6 +21,7 @@ from torch import nn
 
 pytest.importorskip("ignite")
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stn3d.errors import InputError
@@ -385,6 +386,27 @@ def test_files_that_are_no_states_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="no checkpoint that this stn3d reads"):
         read_record(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("failures", [2, 9])
+def test_a_state_that_is_replaced_while_it_is_read_is_read_again(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.safetensors"
+    save_state(path, {"network": nn.Linear(2, 2)}, {"iteration": 7})
+    left = iter(range(failures))
+
+    def replaced(*args: Any, **options: Any) -> Any:
+        if next(left, None) is not None:
+            raise RuntimeError("file size is smaller than the required mapping size")
+        return safe_open(*args, **options)
+
+    monkeypatch.setattr("stn3d.train.state.safe_open", replaced)
+    if failures < 5:
+        assert read_record(path)["iteration"] == 7
+    else:
+        with pytest.raises(InputError, match="smaller than the required"):
+            read_record(path)
 
 
 def test_parameter_groups_have_rates_and_decay_of_their_own() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,15 +97,24 @@ def _header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any
     if not Path(path).is_file():
         raise InputError(f"there is no state of a training run {path}; check the path.")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        header = _metadata(path)
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(
             f"{path} is no safetensors file ({error}); give a checkpoint of stn3d train."
         ) from error
     if header.get("stn3d_state") != str(_VERSION):
         raise InputError(f"{path} is no checkpoint that this stn3d reads; give one it wrote.")
     return json.loads(header["record"]), json.loads(header["tree"])
+
+
+def _metadata(path: str | os.PathLike[str], trials: int = 5) -> dict[str, str]:
+    """A file's header. safetensors opens a file twice: where a run that goes on has put a new one
+    in its place in between, it is read again."""
+    for _ in range(trials - 1):
+        with suppress(RuntimeError), safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
