@@ -101,7 +101,7 @@ def chosen(patterns: str) -> dict[str, Row]:
 
 def folder_of(work: Path, name: str) -> Path:
     """A row's own folder."""
-    return work / name.replace(": ", "-").replace(", ", "-").replace(" ", "-")
+    return work / name.replace(": ", "-").replace(" ", "-")
 
 
 def train_rows(args: argparse.Namespace) -> None:

@@ -305,10 +305,10 @@ def _rows() -> dict[str, Row]:
         Row("two images", "two-image ST-CNN affine", "same", two_images),
         Row("cascade", "CNN", "RTSE", lambda: plain_cnn("RTSE")),
         Row("cascade", "ST-CNN affine", "RTSE", lambda: st("RTSE", "affine")),
-        Row("cascade", "affine, regional, flow", "RTSE", hierarchical),
+        Row("cascade", "affine + regional + flow", "RTSE", hierarchical),
         Row("depth", "2 transformers in turn", "P", lambda: in_depth(2)),
-        Row("depth", "inverse-compositional, 2 steps", "P", lambda: inverse_compositional(2)),
-        Row("depth", "inverse-compositional, 4 steps", "P", lambda: inverse_compositional(4)),
+        Row("depth", "inverse-compositional x2", "P", lambda: inverse_compositional(2)),
+        Row("depth", "inverse-compositional x4", "P", lambda: inverse_compositional(4)),
         Row("features", "ST on feature maps", "R", of_features),
     ]  # fmt: skip
     return {f"{row.table}: {row.name}": row for row in rows}

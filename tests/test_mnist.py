@@ -136,6 +136,7 @@ def test_rows_are_chosen_by_patterns_and_wrong_ones_are_told(
 ) -> None:
     assert list(mnist.chosen("R: *")) == [name for name in ROWS if name.startswith("R: ")]
     assert len(mnist.chosen("TC: CNN,E: FCN")) == 2
+    assert all(list(mnist.chosen(name)) == [name] for name in ROWS)
     with pytest.raises(SystemExit, match="no row is called"):
         mnist.main(["train", "--work", str(tmp_path), "--rows", "Q: CNN", "--data", str(tmp_path)])
     with pytest.raises(SystemExit, match="there is no"):
