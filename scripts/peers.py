@@ -153,7 +153,8 @@ def convert_elastix(moving: Path, out: Path) -> sitk.Transform:
     for stage in (0, 1):
         parameters.AddParameterFile(str(out / f"TransformParameters.{stage}.txt"))
     image = itk.imread(str(moving), itk.F)
-    field = itk.transformix_deformation_field(image, parameters)
+    # without a folder it would leave a deformationField.nii where one stands
+    field = itk.transformix_deformation_field(image, parameters, output_directory=str(out))
     itk.imwrite(field, str(out / "field.nii.gz"))
     return warp_then(None, out / "field.nii.gz")
 
