@@ -46,11 +46,6 @@ SHAPES: dict[Task, tuple[int, int, int]] = {
 }
 CLASSES: dict[Task, int] = {"addition": 19, "same": 2}
 POOLED: tuple[Task, ...] = ("RTS", "P", "RTSE", "TC", "addition", "same")  # after the transformer
-WORDS = {
-    "affine": "affine",
-    "projective": "projective",
-    "tps": "thin-plate spline",
-}
 KINDS: dict[str, ParameterKind] = {
     "affine": "affine",
     "projective": "projective",
@@ -110,38 +105,27 @@ def plain_fcn(task: Task) -> nn.Module:
     return fitted(lambda w: fcn(shape, channels, classes, (w, w)), count(plain_cnn(task)))
 
 
-def localiser(
-    task: Task,
-    kind: ParameterKind,
-    dense: bool = False,
-    factor: int = 2,
-    in_channels: int | None = None,
-) -> SpatialTransformer:
+def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTransformer:
     """A transformer whose localisation sees the image at half its size (paper, appendix A)."""
     channels, *shape = SHAPES[task]
-    channels = in_channels or channels
-    small = [-(-n // factor) for n in shape]
+    small = [-(-n // 2) for n in shape]
     if dense:
         encoder, features = fcn_encoder(small, channels, (32, 32, 32)), 32
     else:
         encoder, features = cnn_encoder(small, channels), 20
     head = ParameterHead(kind, 2, features, hidden=0, pooled=0)
-    return SpatialTransformer(Localisation(encoder, head), factor)
+    return SpatialTransformer(Localisation(encoder, head), factor=2)
 
 
 def behind(
-    task: Task,
-    front: nn.Module,
-    in_channels: int | None = None,
-    dense: bool = False,
-    target: int | None = None,
+    task: Task, front: nn.Module, in_channels: int | None = None, dense: bool = False
 ) -> nn.Module:
     """A transformer, the mean over 2x2 pixels where the task has it, and a classifier that fits."""
     channels, *shape = SHAPES[task]
     channels, classes = in_channels or channels, CLASSES.get(task, 10)
     pools = [nn.AvgPool2d(2)] if task in POOLED else []
     shape = [n // 2 for n in shape] if pools else shape
-    left = (target or count(plain_cnn(task))) - count(front)
+    left = count(plain_cnn(task)) - count(front)
 
     def classifier(width: int) -> nn.Module:
         if dense:
@@ -200,9 +184,9 @@ def in_depth(steps: int) -> nn.Module:
 SEQUENCE_TARGET = 200_000
 
 
-def small_images(in_channels: int) -> tuple[nn.Module, int]:
+def small_images() -> tuple[nn.Module, int]:
     """An encoder of 100x100 pixels seen at half their size, and the number of its features."""
-    features = convolutions(in_channels, (20, 20, 20), (5, 3, 3))
+    features = convolutions(1, (20, 20, 20), (5, 3, 3))
     return nn.Sequential(nn.AvgPool2d(2), features, nn.Flatten()), 20 * 4 * 4
 
 
@@ -231,7 +215,7 @@ def sequence_cnn() -> nn.Module:
 
 def sequence_st() -> nn.Module:
     """One transformer finds the line of digits; a CNN reads all three."""
-    encoder, features = small_images(1)
+    encoder, features = small_images()
     head = ParameterHead("affine", 2, features, hidden=64, pooled=0)
     front = SpatialTransformer(Localisation(encoder, head), shape=(50, 50))
 
@@ -245,7 +229,7 @@ def sequence_st() -> nn.Module:
 
 def sequence_recurrent() -> nn.Module:
     """A recurrent transformer finds one digit after another; one CNN reads each."""
-    encoder, features = small_images(1)
+    encoder, features = small_images()
     front = RecurrentTransformer(RecurrentLocalisation(encoder, features, 3), (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)

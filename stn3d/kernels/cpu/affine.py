@@ -23,7 +23,7 @@ from stn3d.kernels.cpu.interpolation import (
     steps,
 )
 from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import Array
+from stn3d.kernels.cpu.tensors import Array, batch_of
 
 _LANES = 16  # rows are worked on in whole vector registers; what is beyond their end is not used
 
@@ -212,9 +212,9 @@ def sample_affine(image: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor
     """Images at the voxels of lattices. See `stn3d.kernels`."""
     batch = max(len(image), len(matrix))
     out = image.new_empty(batch, image.shape[1], *shape)
-    target = _solid(out)
+    target = batch_of(out)
     rows = batch * target.shape[2] * target.shape[3]
-    run(lattice_rows, rows, _solid(image), *_lattices(matrix, shape), target)
+    run(lattice_rows, rows, batch_of(image), *_lattices(matrix, shape), target)
     return out
 
 
@@ -222,7 +222,7 @@ def affine_back(
     image: Tensor, matrix: Tensor, gradient: Tensor, by_image: bool, by_matrix: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Derivatives by the images and by the matrices from those by the values, as wanted."""
-    slopes, images, d = _solid(gradient), _solid(image), image.ndim - 2
+    slopes, images, d = batch_of(gradient), batch_of(image), image.ndim - 2
     batch = len(slopes)
     shares = -(-4 // batch)  # summed apart, then in order: threads do not change the sums
     to_matrix = np.zeros((batch, shares if by_matrix else 0, 3, 4))
@@ -238,12 +238,6 @@ def affine_back(
         square[:, :-1] = torch.from_numpy(to_matrix.sum(axis=1)[:, 3 - d :, 3 - d :])
         back[1] = square.sum_to_size(matrix.shape).to(matrix.dtype)
     return back[0], back[1]
-
-
-def _solid(image: Tensor) -> Array:
-    """``(B, C, I, J, K)``, the same memory where it can be."""
-    image = image.detach().contiguous()
-    return (image if image.ndim == 5 else image[:, :, None]).numpy()
 
 
 def _lattices(matrix: Tensor, shape: Sequence[int]) -> tuple[Array, bool, int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stn3d.kernels.cpu.interpolation import locate, read, read_slopes, steps
 from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import Array, volumes
+from stn3d.kernels.cpu.tensors import Array, batch_of, volumes
 
 
 @kernel
@@ -250,7 +250,7 @@ def sample_linear(image: Tensor, points_index: Tensor) -> Tensor:
     out = image.new_empty(batch, image.shape[1], points_index.shape[1])
     if _by_items(batch):
         points = _points(points_index, image)
-        run(sample_items, batch, _images(image), points, _BLOCK, out.numpy())
+        run(sample_items, batch, batch_of(image), points, _BLOCK, out.numpy())
         return out
     for b in range(batch):
         at = _at(one_of(points_index, b)[0], image)
@@ -264,7 +264,7 @@ def sample_slopes(image: Tensor, points_index: Tensor, gradient: Tensor) -> Tens
     points = _points(points_index, image)
     out = np.empty((len(gradient), *points.shape[1:]), points.dtype)
     if _by_items(len(gradient)):
-        run(slope_items, len(out), _images(image), points, _BLOCK, gradient.numpy(), out)
+        run(slope_items, len(out), batch_of(image), points, _BLOCK, gradient.numpy(), out)
     else:
         for b, slope in enumerate(gradient):
             at = _at(one_of(points_index, b)[0], image)
@@ -279,7 +279,7 @@ def sample_adjoint(image: Tensor, points_index: Tensor, gradient: Tensor) -> Ten
     if _by_items(len(image)):
         points = _points(points_index, image)
         shares = _shares(image.shape[1])
-        run(scatter_items, len(out), gradient.numpy(), points, _BLOCK, shares, _images(out))
+        run(scatter_items, len(out), gradient.numpy(), points, _BLOCK, shares, batch_of(out))
         return out
     for b, slope in enumerate(gradient):
         scatter(slope.numpy(), _at(one_of(points_index, b)[0], image), one_of(out, b))
@@ -292,12 +292,6 @@ def _by_items(batch: int) -> bool:
     Never a question of how many threads there are: both may differ in the last digits.
     """
     return batch >= 16
-
-
-def _images(image: Tensor) -> Array:
-    """``(B, C, I, J, K)``, the same memory where it can be."""
-    image = image.detach().contiguous()
-    return (image if image.ndim == 5 else image[:, :, None]).numpy()
 
 
 def _shares(channels: int) -> int:

@@ -20,6 +20,12 @@ def volumes(image: Tensor) -> Array:
     return (flat if flat.ndim == 4 else flat[:, None]).numpy()
 
 
+def batch_of(image: Tensor) -> Array:
+    """``(B, C, I, J, K)``, the same memory where it can be."""
+    image = image.detach().contiguous()
+    return (image if image.ndim == 5 else image[:, :, None]).numpy()
+
+
 def as_field(vectors: Tensor) -> Array:
     """``(3, I, J, K)`` of a field ``(d, *shape)``; in 2D the first component is 0."""
     vectors = vectors.detach()
