@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from stn3d.errors import InputError
@@ -35,7 +36,7 @@ from stn3d.metrics import (
     tre_mm,
 )
 from stn3d.transforms import Transform
-from stn3d.warp import overlap, warp_image, warp_labels
+from stn3d.warp import jacobian_determinant, overlap, warp_image, warp_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,24 @@ def read_case(
     return case, moving_mask
 
 
+def read_exclusion(source: ImageSource | None, image: Image, role: str) -> Image | None:
+    """A mask of what does not count in an image, on its grid.
+
+    Raises:
+        InputError: the mask is of no use, or leaves nothing.
+    """
+    if source is None:
+        return None
+    what = f"{role} exclude mask"
+    mask = read_mask(source, what, ndim=image.grid.ndim)
+    require_same_grid(mask, image, what)
+    if bool((mask.values > 0).all()):
+        raise InputError(
+            f"the {what} {mask.name} covers the whole image; mark only what is not to count."
+        )
+    return mask
+
+
 def _require_no_negatives(image: Image, what: str) -> None:
     if image.values.dtype != torch.bool and bool((image.values < 0).any()):
         raise InputError(
@@ -170,6 +189,33 @@ def evaluate(
         points_mm = _some_points_mm(grid, eroded(region.numpy()))
         figures["inverse_mm"] = inverse_error_mm(transform, inverse, points_mm)
     return {key: _plain(value) for key, value in figures.items()}
+
+
+@torch.no_grad()
+def excluded_figures(mask: Image, transform: Transform, around_mm: float = 10.0) -> dict[str, Any]:
+    """What a transform does to the volume of a part that did not count, and to its surroundings.
+
+    Args:
+        mask: of the part.
+        transform: from the mask's image to the other one.
+        around_mm: how far the surroundings reach.
+
+    Returns:
+        ``volume_ml`` before, ``volume_after_ml`` in the other image, ``change_pct``, and
+        ``surroundings_change_pct``.
+    """
+    grid, part = mask.grid, mask.values[0, 0] > 0
+    change = jacobian_determinant(transform, grid).cpu().double()
+    reach_mm = ndimage.distance_transform_edt(~part.numpy(), sampling=grid.spacing_mm)
+    shell = torch.from_numpy((reach_mm > 0) & (reach_mm <= around_mm))
+    voxel_ml = math.prod(grid.spacing_mm) / 1000
+    before, after = (voxel_ml * float(x) for x in (part.sum(), change[part].sum()))
+    return {
+        "volume_ml": before,
+        "volume_after_ml": after,
+        "change_pct": _plain(100 * (after / before - 1)) if before else None,
+        "surroundings_change_pct": _plain(100 * (float(change[shell].mean()) - 1)),
+    }
 
 
 def _some_points_mm(grid: Grid, mask: NDArray[np.bool_], count: int = 100_000) -> Tensor:

@@ -169,10 +169,17 @@ class Grid:
         return Grid(tuple(shape), self.world_from_unit @ unit_from_index)
 
     def resampled(self, spacing_mm: float | Sequence[float]) -> Grid:
-        """The grid over the same physical domain with the spacing nearest to the one asked for."""
+        """The grid over the same physical domain with the spacing nearest to the one asked for.
+
+        Sizes within a millionth of each other give the same shape, so that a header that was turned
+        or rounded changes nothing.
+        """
         spacing = [spacing_mm] * self.ndim if isinstance(spacing_mm, int | float) else spacing_mm
         return self.with_shape(
-            [max(1, round(size / s)) for size, s in zip(self.size_mm, spacing, strict=True)]
+            [
+                max(1, round(round(size / s, 6)))
+                for size, s in zip(self.size_mm, spacing, strict=True)
+            ]
         )
 
     def coarsened(self, spacing_mm: float) -> Grid:

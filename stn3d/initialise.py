@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
@@ -18,16 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.grid import homogeneous
+from stn3d.grid import Grid, homogeneous
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
 from stn3d.pair import Dissimilarity, Pair, Scan
+from stn3d.search import rotations
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
 _CONVINCING: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
+_TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
+_APART_RAD = math.radians(30)
 _LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
 
 
@@ -40,12 +44,19 @@ class Candidate:
         transform: fixed points to moving points.
         loss: the similarity loss on the coarse grid; lower is better.
         overlap: the share of the fixed grid that falls into the moving image.
+        improved_from: the guess before it was improved, if it was.
     """
 
     name: str
     transform: Transform
     loss: float
     overlap: float
+    improved_from: Transform | None = None
+
+    @property
+    def guess(self) -> Transform:
+        """As it was first made."""
+        return self.transform if self.improved_from is None else self.improved_from
 
 
 def initial_candidates(
@@ -55,7 +66,7 @@ def initial_candidates(
     kind: LinearKind = "rigid",
     others: Sequence[tuple[str, Linear]] = (),
 ) -> list[Candidate]:
-    """The guesses of a method (of all methods for ``auto``) and others, best first.
+    """The guesses of a method (of all plain methods for ``auto``) and others, best first.
 
     A guess under which less than a quarter of the smaller field of view is shared comes after all
     others, whatever its loss. With ``auto`` or None the three best are turned and shifted a little
@@ -70,55 +81,118 @@ def initial_candidates(
         kind: of the transform that is looked for; only a rigid one keeps sizes.
         others: guesses made elsewhere, by name; the first counts as plainer than the rest.
     """
-    # At least 24 voxels along the longest axis, on a level that the stages use too.
-    doublings = math.log2(max(pair.fixed.grid.size_mm) / 24 / pair.finest_mm)
-    spacing = pair.finest_mm * 2 ** max(0, math.floor(doublings))
-    fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-    guesses: list[tuple[str, Linear]] = []
-    if method in ("auto", "header"):
-        guesses.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
-    if method in ("auto", "centres"):
-        shift = _matrix(None, fixed.grid.centre_mm, moving.grid.centre_mm)
-        guesses.append(("centres", shift))
-    if method in ("auto", "mass"):
-        guesses.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
-    if method in ("auto", "moments"):
-        for scaled in (False,) if kind == "rigid" else (False, True):
-            guesses += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]
-    guesses += others
-    possible = min(1.0, _volume(moving) / _volume(fixed))
+    coarse = Coarse.of(pair, similarity, kind)
+    found = [coarse.scored(name, guess) for name, guess in coarse.guesses(method)]
+    found += [coarse.scored(name, guess) for name, guess in others]
+    return coarse.chosen(found) if method in ("auto", None) else coarse.ranked(found)
 
-    def rank(candidate: Candidate) -> tuple[bool, float]:
+
+def coarse_mm(pair: Pair) -> float:
+    """The spacing that starts are scored on: at least 24 voxels along the longest axis, on a level
+    that the stages use too."""
+    doublings = math.log2(max(pair.fixed.grid.size_mm) / 24 / pair.finest_mm)
+    return pair.finest_mm * 2 ** max(0, math.floor(doublings))
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """The pair on the coarse grid, where guesses are made and scored."""
+
+    pair: Pair
+    grid: Grid
+    """Of the moving scan, as far as it reaches; the pair's is widened by nothing, which counts."""
+    similarity: Similarity
+    kind: LinearKind
+
+    @classmethod
+    def of(cls, pair: Pair, similarity: Similarity, kind: LinearKind) -> Coarse:
+        """Of a pair of any resolution."""
+        spacing = coarse_mm(pair)
+        fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+        return cls(Pair(fixed, moving), moving.grid, similarity, kind)
+
+    @cached_property
+    def _dissimilarity(self) -> Dissimilarity:
+        """Over the same voxels for every guess: else one that turns empty corners out of sight
+        gains."""
+        fixed, moving = self.pair.fixed, self.pair.moving
+        wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
+        return Dissimilarity(fixed, wide, self.similarity)
+
+    def scored(self, name: str, transform: Transform) -> Candidate:
+        """A guess with its marks."""
+        assert isinstance(transform, Linear)
+        fixed, wide = self.pair.fixed.grid, self._dissimilarity.moving.grid
+        matrix = wide.index_from_world @ transform.matrix @ fixed.world_from_index
+        shared = overlap(self.grid, transform, fixed)
+        return Candidate(name, transform, float(self._dissimilarity(matrix)), shared)
+
+    def guesses(self, method: InitialMethod | None) -> list[tuple[str, Linear]]:
+        """What the plain methods guess."""
+        fixed, moving = self.pair.fixed, self.pair.moving
+        found: list[tuple[str, Linear]] = []
+        if method in ("auto", "header"):
+            found.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
+        if method in ("auto", "centres"):
+            shift = _matrix(None, fixed.grid.centre_mm, moving.grid.centre_mm)
+            found.append(("centres", shift))
+        if method in ("auto", "mass"):
+            found.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
+        if method in ("auto", "moments"):
+            for scaled in (False,) if self.kind == "rigid" else (False, True):
+                found += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]
+        return found
+
+    def searched(self, keep: int = 6) -> list[Candidate]:
+        """The best of turns by any angle, about the centres of brightness.
+
+        Args:
+            keep: how many; none within 30 degrees of a better one.
+        """
+        fixed_mm, moving_mm = (_moments(scan)[0] for scan in (self.pair.fixed, self.pair.moving))
+        count = _TURNS[self.pair.fixed.grid.ndim]
+        turns = list(rotations(len(fixed_mm), count))
+        tried = [self.scored("search", _matrix(turn, fixed_mm, moving_mm)) for turn in turns]
+        best: list[int] = []
+        for i in sorted(range(count), key=lambda i: self._rank(tried[i])):
+            if all(_angle(turns[i], turns[j]) > _APART_RAD for j in best):
+                best.append(i)
+            if len(best) == keep:
+                break
+        return [tried[i] for i in best]
+
+    def chosen(self, found: Sequence[Candidate], most: int = 3) -> list[Candidate]:
+        """Candidates, best first, the best few of them improved; see `initial_candidates`.
+
+        Args:
+            found: in the order of plainness.
+            most: how many are improved.
+        """
+        plainest = [candidate.name for candidate in found]
+        candidates = self.ranked(found)
+        for i, candidate in enumerate(candidates[:most]):
+            candidates[i] = self._improved(candidate)
+            if self._rank(candidates[i]) < (False, _CONVINCING[self.similarity]):
+                break
+        candidates = self.ranked(candidates)
+        little, loss = self._rank(candidates[0])
+        close = [c for c in candidates if self._rank(c) <= (little, 1.01 * loss)]
+        candidates.sort(key=lambda c: plainest.index(c.name) if c in close else len(plainest))
+        return candidates
+
+    def ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Best first."""
+        return sorted(candidates, key=self._rank)
+
+    def _rank(self, candidate: Candidate) -> tuple[bool, float]:
+        possible = min(1.0, _volume(self.grid) / _volume(self.pair.fixed.grid))
         return candidate.overlap < 0.25 * possible, candidate.loss
 
-    # Over the same voxels for every guess: else one that turns empty corners out of sight gains.
-    wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
-    dissimilarity = Dissimilarity(fixed, wide, similarity)
-    to_world, from_world = fixed.grid.world_from_index, wide.grid.index_from_world
-
-    def scored(name: str, transform: Transform) -> Candidate:
-        assert isinstance(transform, Linear)
-        shared = overlap(moving.grid, transform, fixed.grid)
-        loss = float(dissimilarity(from_world @ transform.matrix @ to_world))
-        return Candidate(name, transform, loss, shared)
-
-    candidates = [scored(name, guess) for name, guess in guesses]
-    candidates.sort(key=rank)
-    if method not in ("auto", None):
-        return candidates
-    coarse = Pair(fixed, moving)
-    polish: LinearKind = "rigid" if kind == "rigid" else "similarity"
-    short = LinearStage(polish, similarity, factors=(1,), iterations=15)
-    for i, c in enumerate(candidates[:3]):
-        candidates[i] = scored(c.name, short(coarse, c.transform, lambda *_: None))
-        if rank(candidates[i]) < (False, _CONVINCING[similarity]):
-            break
-    candidates.sort(key=rank)
-    plainest = [name for name, _ in guesses]
-    little, loss = rank(candidates[0])
-    close = [c for c in candidates if rank(c) <= (little, 1.01 * loss)]
-    candidates.sort(key=lambda c: plainest.index(c.name) if c in close else len(plainest))
-    return candidates
+    def _improved(self, candidate: Candidate) -> Candidate:
+        polish: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
+        short = LinearStage(polish, self.similarity, factors=(1,), iterations=15)
+        better = short(self.pair, candidate.transform, lambda *_: None)
+        return replace(self.scored(candidate.name, better), improved_from=candidate.transform)
 
 
 def _widened(scan: Scan, margin_mm: float) -> Scan:
@@ -129,8 +203,16 @@ def _widened(scan: Scan, margin_mm: float) -> Scan:
     return Scan(F.pad(scan.image, sides), scan.grid.padded(margin_mm), mask)
 
 
-def _volume(scan: Scan) -> float:
-    return float(torch.tensor(scan.grid.size_mm).prod())
+def _volume(grid: Grid) -> float:
+    return math.prod(grid.size_mm)
+
+
+def _angle(a: Tensor, b: Tensor) -> float:
+    """Between two rotations, in radians."""
+    turn = a @ b.T
+    if len(turn) == 2:
+        return abs(math.atan2(float(turn[1, 0]), float(turn[0, 0])))
+    return math.acos(min(1.0, max(-1.0, (float(turn.trace()) - 1) / 2)))
 
 
 def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Affine:

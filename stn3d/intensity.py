@@ -1,14 +1,31 @@
-"""What counts as dark and as bright in an image, whatever its units."""
+"""What counts as dark and as bright in an image, whatever its units; of CT by its HU."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
+
+from stn3d.errors import InputError
+
+WindowName = Literal["head", "lung", "abdomen", "bone"]
+WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
+    "head": (-20.0, 100.0),
+    "lung": (-1000.0, 200.0),
+    "abdomen": (-160.0, 240.0),
+    "bone": (-450.0, 1050.0),
+}
 
 _FLAT = 1e-3  # of the range of intensities: a background without noise spreads no wider
 _BRIGHTER = 0.01  # of the voxels: so many are brighter than a background
+_AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
+_SHARE_OF_CT = 0.05  # of the voxels: so many are air, and so many soft tissue
+# HU and what becomes of them: two thirds of the range for soft tissue, where all organs lie.
+_KNOTS_HU, _KNOTS = (-1000.0, -200.0, 300.0, 1500.0), (0.0, 0.15, 0.8, 1.0)
 
 
 def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
@@ -30,7 +47,7 @@ def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
     seen = values
     if mask is not None and 2 * int(mask.sum()) >= mask.numel():
         seen = values[mask.expand_as(values)]
-    few = np.sort(seen.flatten()[:: max(1, seen.numel() // 250_000)].cpu().numpy())
+    few = _some(seen)
     dark = _background(few, _corners(values))
     bright = few[few > dark]
     if len(bright):
@@ -38,14 +55,87 @@ def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
     return float(seen.min()), float(seen.max())
 
 
-def scaled(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Intensities with the background at 0 and the foreground's brightest at 1, see `limits`.
+def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None) -> Tensor:
+    """Intensities with the background at 0 and the foreground's brightest at 1.
 
-    They end at 0 and 1.25, so that a few bright voxels do not press the rest together.
+    Of an image that `looks_like_ct` the HU tell: what is not the body (table, clothes) becomes air,
+    and air, soft tissue and bone each get their share of the range. Of others see `limits`; they
+    end at 0 and 1.25, so that a few bright voxels do not press the rest together.
+
+    Args:
+        values: ``(1, C, *shape)``.
+        mask: see `limits`.
+        window: what is 0 and what is 1: one of `WINDOWS_HU` or ``LOW,HIGH`` in the image's units.
+
+    Raises:
+        InputError: the window is neither, or a name where the image is no CT.
     """
+    ct = looks_like_ct(values)
+    if window is not None:
+        low, high = _window(window, ct)
+        return ((values - low) / (high - low)).clamp(0, 1)
+    if ct:
+        inner = np.interp(_body(values[0, 0].cpu().numpy()), _KNOTS_HU, _KNOTS)
+        return torch.from_numpy(inner.astype(np.float32)).to(values)[None, None]
     low, high = limits(values, mask)
     span = max(high - low, torch.finfo(values.dtype).tiny)
     return ((values - low) / span).clamp(0, 1.25)
+
+
+def looks_like_ct(values: Tensor) -> bool:
+    """Whether the intensities are Hounsfield units: air near -1000, soft tissue near 0.
+
+    Args:
+        values: ``(1, C, *shape)``; several channels are no CT.
+    """
+    if values.shape[1] > 1:
+        return False
+    few = _some(values)
+    shares = [np.mean((few >= low) & (few <= high)) for low, high in (_AIR_HU, _SOFT_HU)]
+    return bool(min(shares) >= _SHARE_OF_CT)
+
+
+def _window(window: str, ct: bool) -> tuple[float, float]:
+    """The ends of a window."""
+    for name, ends in WINDOWS_HU.items():
+        if window == name and not ct:
+            raise InputError(
+                f"the window {name} is for CT in HU, and this image is none; give LOW,HIGH in its "
+                "own units, or no window."
+            )
+        if window == name:
+            return ends
+    try:
+        low, high = (float(end) for end in window.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high < np.inf:
+        known = ", ".join(get_args(WindowName))
+        raise InputError(f"the window {window!r} is unknown; give LOW,HIGH or one of {known}.")
+    return low, high
+
+
+def _body(hu: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The HU with air outside of the body: all but what hangs together and is largest."""
+    solid = hu > _BODY_HU
+    eroded = ndimage.binary_erosion(solid, iterations=2)
+    parts, count = ndimage.label(eroded)
+    if count == 0:
+        return hu
+    largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    body = ndimage.binary_dilation(largest, iterations=3)
+    if hu.ndim == 2:
+        body = ndimage.binary_fill_holes(body)
+    for axis in range(hu.ndim if hu.ndim == 3 else 0):  # lungs and bowel hold air and belong to it
+        for plane in np.moveaxis(body, axis, 0):
+            plane[...] = ndimage.binary_fill_holes(plane)
+    return np.where(body, hu, np.minimum(hu, _KNOTS_HU[0]))
+
+
+def _some(values: Tensor) -> NDArray[np.floating]:
+    """A sample in rising order."""
+    few: NDArray[np.floating] = values.flatten()[:: max(1, values.numel() // 250_000)].cpu().numpy()
+    return np.sort(few)
 
 
 def _background(few: NDArray[np.floating], corners: NDArray[np.floating]) -> float:

@@ -106,7 +106,7 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings) -> float:
     n, m = fixed.num_voxels, moving.num_voxels
     pair = _geometry(fixed, moving)
     stages = settings.stages()
-    dense = settings.kind == "deformable"
+    dense = settings.is_dense
     field = fixed.ndim * _dense_voxels(stages[-1], pair) if dense else 0
     held = 2 * (n + m)  # both images, as they were read and scaled
     working = max(2 * max(n, m), *(_stage_floats(stage, pair) for stage in stages))
@@ -124,7 +124,7 @@ def _geometry(fixed: Grid, moving: Grid) -> Pair:
 def _stage_floats(stage: Stage, pair: Pair) -> int:
     """The most numbers that a stage holds, besides both scans."""
     assert isinstance(stage, LinearStage | DenseStage)
-    spacings = pair.level_spacings_mm(stage.factors)
+    spacings = _spacings_mm(stage, pair)
     levels = sum(
         scan.grid.coarsened(spacing).num_voxels
         for spacing in spacings
@@ -138,6 +138,14 @@ def _stage_floats(stage: Stage, pair: Pair) -> int:
     return levels + (_LINEAR_ARRAYS + 2 * loss) * voxels
 
 
+def _spacings_mm(stage: Stage, pair: Pair) -> list[float]:
+    """The levels of a stage."""
+    if isinstance(stage, LinearStage):
+        return stage.spacings_mm(pair)
+    assert isinstance(stage, DenseStage)
+    return pair.level_spacings_mm(stage.factors)
+
+
 def _dense_voxels(stage: Stage, pair: Pair) -> int:
     """Voxels of the field's finest level, with all of its margin."""
     assert isinstance(stage, DenseStage)
@@ -149,28 +157,24 @@ def _dense_voxels(stage: Stage, pair: Pair) -> int:
     return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
 
 
-def _factors(settings: Settings) -> tuple[float, ...]:
-    """The levels of the last stage."""
-    dense = settings.kind == "deformable"
-    return settings.dense.factors if dense else settings.linear.final_factors
-
-
 def _finest_mm(fixed: Grid, moving: Grid, settings: Settings) -> float:
-    return _geometry(fixed, moving).level_spacings_mm(_factors(settings))[-1]
+    return _spacings_mm(settings.stages()[-1], _geometry(fixed, moving))[-1]
 
 
 def _coarser(settings: Settings) -> list[Settings]:
     """The settings with ever coarser finest levels of the last stage, until one level is left."""
-    factors, made = _factors(settings), []
-    steps = math.floor(2 * math.log2(max(factors) / factors[-1]) + 1e-9)
-    for finest in (factors[-1] * 2 ** (k / 2) for k in range(1, steps + 1)):
+    dense = settings.is_dense
+    factors = settings.dense.factors if dense else settings.linear.final_factors
+    steps, made = math.floor(2 * math.log2(max(factors) / factors[-1]) + 1e-9), []
+    for k in range(1 if dense else 0, steps + 1):
+        finest = factors[-1] * 2 ** (k / 2)
         kept = (*(f for f in factors if f > finest * (1 + 1e-9)), finest)
-        if settings.kind == "deformable":
+        if dense:
             counts = settings.dense.iterations[-len(factors) :][: len(kept)]
-            dense = dataclasses.replace(settings.dense, factors=kept, iterations=counts)
-            made.append(dataclasses.replace(settings, dense=dense))
+            stage = dataclasses.replace(settings.dense, factors=kept, iterations=counts)
+            made.append(dataclasses.replace(settings, dense=stage))
         else:
-            linear = dataclasses.replace(settings.linear, final_factors=kept)
+            linear = dataclasses.replace(settings.linear, final_factors=kept, reach_mm=math.inf)
             made.append(dataclasses.replace(settings, linear=linear))
     return made
 

@@ -7,23 +7,26 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stn3d.decisions import Choice, choose_kind
 from stn3d.errors import InputError
-from stn3d.evaluate import Case, evaluate, read_case
-from stn3d.grid import Grid
-from stn3d.initialise import Candidate, InitialMethod, initial_candidates
-from stn3d.intensity import scaled
+from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
+from stn3d.finish import final, inverted
+from stn3d.initialise import Candidate, InitialMethod
+from stn3d.intensity import looks_like_ct, scaled
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.memory import MemoryWarning, budget
-from stn3d.optimise import Progress, Stage
+from stn3d.optimise import LinearStage, Progress, Stage
 from stn3d.pair import Pair, Scan
 from stn3d.registration import Registration, versions
 from stn3d.settings import (
@@ -31,15 +34,16 @@ from stn3d.settings import (
     Device,
     Kind,
     Localiser,
+    Metric,
     Preset,
     Settings,
+    read_config,
     settings_from,
 )
-from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform, chain
+from stn3d.starts import Starts, similarity_of
+from stn3d.transforms import Affine, Transform
+from stn3d.verdict import judge, measure
 from stn3d.warp import overlap, warp_image
-
-# Loss of the best plain guess from which the network is asked too; 0: always.
-_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.3, "ncc": 0.3, "mse": 0.0, "nmi": 0.0}
 
 
 def register(
@@ -47,16 +51,20 @@ def register(
     moving: ImageSource,
     *,
     kind: Kind | None = None,
-    metric: Similarity | None = None,
+    metric: Metric | None = None,
     preset: Preset | None = None,
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
     localiser: Localiser | None = None,
     fixed_mask: ImageSource | None = None,
     moving_mask: ImageSource | None = None,
+    fixed_exclude: ImageSource | None = None,
+    moving_exclude: ImageSource | None = None,
     fixed_labels: ImageSource | None = None,
     moving_labels: ImageSource | None = None,
     fixed_volume: int | None = None,
     moving_volume: int | None = None,
+    fixed_window: str | None = None,
+    moving_window: str | None = None,
     device: Device | None = None,
     threads: int | None = None,
     max_memory: float | None = None,
@@ -69,14 +77,21 @@ def register(
     Args:
         fixed: the image that stays: a path, nibabel image, MetaTensor or (tensor, Grid).
         moving: the image that is moved; it need share neither shape, spacing nor orientation.
-        kind: ``rigid``, ``similarity``, ``affine`` or ``deformable`` (the default).
-        metric: ``lncc`` (the default), ``ncc``, ``mse``, or ``nmi`` for images of two contrasts.
+        kind: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto`` (the default):
+            rigid for one person's head in two contrasts, else deformable.
+        metric: ``lncc``, ``ncc``, ``mse``, ``nmi``, or ``auto`` (the default): ``nmi`` for images
+            of two contrasts, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
         localiser: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
         fixed_mask: voxels of the fixed image that count.
         moving_mask: voxels of the moving image that count.
+        fixed_exclude: voxels of the fixed image that do not, a lesion or a resection.
+        moving_exclude: voxels of the moving image that do not.
+        fixed_window: of a CT, ``head``, ``lung``, ``abdomen`` or ``bone``, or of any image
+            ``LOW,HIGH``: the intensities that are told apart. By default all that matter.
+        moving_window: see fixed_window.
         fixed_labels: with moving_labels: figures of their overlap (they do not steer anything).
         moving_labels: see fixed_labels.
         fixed_volume: which volume of a 4D fixed image.
@@ -105,9 +120,12 @@ def register(
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
+        "fixed_window": fixed_window,
+        "moving_window": moving_window,
         "seed": seed,
     }
-    settings = settings_from(options, config)
+    plan = _Plan(options, read_config(config))
+    settings = plan.settings
     start = init if isinstance(init, Transform) else _initial_from(settings.init)
     clock = Clock()
     with clock("read"):
@@ -118,44 +136,84 @@ def register(
             (fixed_labels, moving_labels),
             (fixed_volume, moving_volume),
         )
+        masks = _Masks(
+            case.fixed_mask,
+            moving_mask_image,
+            read_exclusion(fixed_exclude, case.fixed, "fixed"),
+            read_exclusion(moving_exclude, case.moving, "moving"),
+        )
     with _threads(settings.threads):
-        return _run(case, moving_mask_image, settings, start, clock, progress)
+        return _run(case, masks, plan, start, clock, progress)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What was asked for: settings, and those that another metric would have."""
+
+    options: dict[str, Any]
+    config: Mapping[str, Any]
+
+    @cached_property
+    def settings(self) -> Settings:
+        return settings_from(self.options, self.config)
+
+    def of(self, metric: Similarity) -> Settings:
+        return settings_from({**self.options, "metric": metric}, self.config)
+
+
+@dataclass(frozen=True, eq=False)
+class _Masks:
+    """What counts of either image, and what does not."""
+
+    fixed: Image | None
+    moving: Image | None
+    fixed_exclude: Image | None
+    moving_exclude: Image | None
+
+    def counted(self) -> tuple[Tensor | None, Tensor | None]:
+        """``(1, 1, *shape)`` bool of the fixed and of the moving image; None where all counts."""
+        both = (self.fixed, self.fixed_exclude), (self.moving, self.moving_exclude)
+        fixed, moving = (_counted(*masks) for masks in both)
+        return fixed, moving
+
+
+def _counted(mask: Image | None, exclude: Image | None) -> Tensor | None:
+    parts = [] if mask is None else [mask.values > 0]
+    parts += [] if exclude is None else [exclude.values == 0]
+    return torch.stack(parts).all(dim=0) if parts else None
 
 
 def _run(
     case: Case,
-    moving_mask: Image | None,
-    settings: Settings,
+    masks: _Masks,
+    plan: _Plan,
     start: Transform | None,
     clock: Clock,
     progress: Progress | None,
 ) -> Registration:
-    history = _History(progress)
+    history, settings = _History(progress), plan.settings
     device = _device(settings.device)
-    memory = budget(case.fixed.grid, case.moving.grid, settings)
-    settings = memory.settings
+    budget(case.fixed.grid, case.moving.grid, settings)  # too little is told before any work
+    with clock("prepare"):
+        windows = settings.fixed_window, settings.moving_window
+        images = case.fixed, case.moving
+        scans = zip(images, masks.counted(), windows, strict=True)
+        pair = Pair(*(_scan(*parts, device) for parts in scans))
+    starts = Starts(
+        pair, settings, (looks_like_ct(images[0].values), looks_like_ct(images[1].values))
+    )
+    with clock("initialise"):
+        metric, choice, candidates = _found(starts, start, case)
+        _require_overlap(candidates[0], case)
+    memory = budget(case.fixed.grid, case.moving.grid, plan.of(metric))
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    with clock("prepare"):
-        pair = Pair(
-            _scan(case.fixed, case.fixed_mask, device), _scan(case.moving, moving_mask, device)
-        )
-    with clock("initialise"):
-        if start is None:
-            candidates = _candidates(pair, settings)
-        else:
-            _require_dimension(start, case)
-            share = overlap(case.moving.grid, start, case.fixed.grid)
-            candidates = [Candidate("given", start, math.nan, share)]
-        transform = candidates[0].transform
-        _require_overlap(candidates[0], case)
-    for stage in _stages(pair, settings):
-        with clock(stage.name):
-            transform = stage(pair, transform, history)
-    del pair
-    transform = _final(transform)
+    run = _Cascade(pair, memory.settings, starts, clock, history)
+    transform = run(candidates[0].transform)
+    settings = run.settings
+    transform = final(transform)
     with clock("inverse"):
-        inverse, residual_mm = _inverted(transform)
+        inverse, residual_mm = inverted(transform)
     with clock("evaluate"):  # before there is a moved image to hold
         before = evaluate(case, Affine.identity(case.fixed.grid.ndim))
     with clock("warp"):
@@ -163,11 +221,24 @@ def _run(
     with clock("evaluate"):
         after = evaluate(case, transform, inverse, moved)
         after["inverse_residual_mm"] = residual_mm
+    with clock("judge"):
+        verdict = judge(measure(pair, transform, starts.kind, metric, after))
+    decided = {"metric": choice, "kind": run.choice}
     metrics = {
+        "verdict": verdict.as_dict(),
+        "decided": {k: dataclasses.asdict(v) for k, v in decided.items() if v is not None},
         "fixed": _about(case.fixed),
         "moving": _about(case.moving),
         "before": before,
         "after": after,
+        "excluded": {
+            role: excluded_figures(mask, way)
+            for role, mask, way in (
+                ("fixed", masks.fixed_exclude, transform),
+                ("moving", masks.moving_exclude, inverse),
+            )
+            if mask is not None
+        },
         "initial": [
             {"name": c.name, "loss": None if math.isnan(c.loss) else c.loss, "overlap": c.overlap}
             for c in candidates
@@ -185,40 +256,50 @@ def _run(
     return Registration(transform, inverse, image, case.fixed, metrics)
 
 
-def _candidates(pair: Pair, settings: Settings) -> list[Candidate]:
-    """Where to start, best first; ``auto`` asks the network where no plain guess is good."""
-    method: InitialMethod = settings.init  # type: ignore[assignment]
-    kind: LinearKind = "affine" if settings.kind == "deformable" else settings.kind
-    metric, localiser = settings.metric, settings.localiser
-    if method != "auto" or localiser in ("auto", "optimiser"):
-        plain = initial_candidates(pair, method, metric, kind)
-        if method != "auto" or localiser == "optimiser" or plain[0].loss < _DOUBTFUL[metric]:
-            return plain
-    guess = _network_guess(pair, settings, kind)
-    if guess is not None and localiser != "auto":
-        return initial_candidates(pair, None, metric, kind, [("network", guess)])
-    others = [] if guess is None else [("network", guess)]
-    return initial_candidates(pair, "auto", metric, kind, others)
+def _found(
+    starts: Starts, given: Transform | None, case: Case
+) -> tuple[Similarity, Choice | None, list[Candidate]]:
+    """See `Starts.find`; where the start is given the images may still tell the metric."""
+    if given is None:
+        return starts.find()
+    _require_dimension(given, case)
+    share = overlap(case.moving.grid, given, case.fixed.grid)
+    candidates = [Candidate("given", given, math.nan, share)]
+    if starts.settings.metric != "auto":
+        return starts.settings.similarity, None, candidates
+    choice = starts.metric_at(given)
+    return similarity_of(choice), choice, candidates
 
 
-def _network_guess(pair: Pair, settings: Settings, kind: LinearKind) -> Affine | None:
-    """Where the network would start; None where it is not asked, or knows neither image.
+class _Cascade:
+    """Runs the stages, and decides on the way how far to go where no kind is given."""
 
-    Raises:
-        InputError: only the network may say, and it cannot.
-    """
-    if settings.localiser == "optimiser":
-        return None
-    from stn3d.nets.stages import NetworkStart
-    from stn3d.nets.weights import load_weights, shipped
+    def __init__(
+        self, pair: Pair, settings: Settings, starts: Starts, clock: Clock, history: _History
+    ) -> None:
+        self.pair, self.starts, self.clock, self.history = pair, starts, clock, history
+        self.settings = settings
+        self.choice: Choice | None = None
 
-    trained = load_weights(settings.affine_weights or shipped("affine"))
-    fits = trained.fits(pair)
-    guess = NetworkStart(trained.on(pair.fixed.image.device))(pair, kind) if fits else None
-    if guess is None and settings.localiser == "network":
-        reason = "sees no head in one of the images" if fits else _unfit(trained.images, pair)
-        raise InputError(f"the affine network {reason}; use --localiser auto, or another --init.")
-    return guess
+    def __call__(self, start: Transform) -> Transform:
+        stages = _stages(self.pair, self.settings)
+        linear = [stage for stage in stages if isinstance(stage, LinearStage)]
+        transform = self._through(linear, start)
+        if self.settings.kind == "auto":
+            similarity = self.settings.similarity
+            head = self.starts.head if similarity == "nmi" else None
+            self.choice = choose_kind(similarity, transform, head)
+            kind: Kind = "rigid" if self.choice.value == "rigid" else "deformable"
+            self.settings = dataclasses.replace(self.settings, kind=kind)
+            if kind == "rigid":
+                return self._through(self.settings.stages(), start)
+        return self._through(stages[len(linear) :], transform)
+
+    def _through(self, stages: Sequence[Stage], transform: Transform) -> Transform:
+        for stage in stages:
+            with self.clock(stage.name):
+                transform = stage(self.pair, transform, self.history)
+        return transform
 
 
 def _stages(pair: Pair, settings: Settings) -> list[Stage]:
@@ -228,24 +309,18 @@ def _stages(pair: Pair, settings: Settings) -> list[Stage]:
         InputError: the network is for other images.
     """
     stages = settings.stages()
-    if settings.kind != "deformable" or settings.localiser in ("auto", "optimiser"):
+    if not settings.is_dense or settings.localiser in ("auto", "optimiser"):
         return stages
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import load_weights, shipped
 
     trained = load_weights(settings.dense_weights or shipped("dense"))
     if not trained.fits(pair):
-        reason = _unfit(trained.images, pair)
+        reason = trained.misfit(pair)
         raise InputError(f"the dense network {reason}; use --localiser optimiser.")
     *linear, dense = stages
     network = NetworkStage(trained.on(pair.fixed.image.device))
     return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
-
-
-def _unfit(images: tuple[int, int], pair: Pair) -> str:
-    """Why a network is not for a pair."""
-    d, channels = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
-    return f"is for {images[0]}D images of {images[1]} channel(s), and these are {d}D of {channels}"
 
 
 class Clock:
@@ -279,11 +354,12 @@ class _History:
             self.progress(stage, spacing_mm, iteration, loss)
 
 
-def _scan(image: Image, mask: Image | None, device: torch.device) -> Scan:
-    if mask is None:
-        return Scan(scaled(image.values).to(device), image.grid)
-    values = scaled(image.values, mask.values).to(device)
-    return Scan(values, image.grid, mask.values.float().to(device))
+def _scan(image: Image, counted: Tensor | None, window: str | None, device: torch.device) -> Scan:
+    try:
+        values = scaled(image.values, counted, window).to(device)
+    except InputError as error:
+        raise InputError(f"{image.name}: {error}") from None
+    return Scan(values, image.grid, None if counted is None else counted.float().to(device))
 
 
 def _initial_from(init: str) -> Transform | None:
@@ -331,42 +407,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _parts(transform: Transform) -> tuple[Transform, ...]:
-    return transform.transforms if isinstance(transform, Chain) else (transform,)
-
-
-def _final(transform: Transform) -> Transform:
-    """The transform as it will be saved: on the CPU, fields rounded to a 256th of a voxel."""
-    return chain(
-        *[
-            _rounded(part.displacement_mm.cpu(), part.grid)
-            if isinstance(part, DisplacementField)
-            else part
-            for part in _parts(transform)
-        ]
-    )
-
-
-def _rounded(displacement_mm: Tensor, grid: Grid) -> DisplacementField:
-    """Fewer random bits, so that files shrink; the rounded field is the one that is used."""
-    quantum = 2.0 ** math.floor(math.log2(min(grid.spacing_mm) / 256))
-    return DisplacementField((displacement_mm / quantum).round_().mul_(quantum), grid)
-
-
-def _inverted(transform: Transform) -> tuple[Transform, float]:
-    """The inverse and the largest residual of its fields, in mm."""
-    parts: list[Transform] = []
-    residual_mm = 0.0
-    for part in reversed(_parts(transform)):
-        if isinstance(part, DisplacementField):
-            field, left = part.invert()
-            parts.append(_rounded(field.displacement_mm, field.grid))
-            residual_mm = max(residual_mm, left)
-        else:
-            parts.append(part.inverse())
-    return chain(*parts), residual_mm
 
 
 def _about(image: Image) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from stn3d.losses.similarity import Similarity
 from stn3d.optimise import DenseStage, LinearStage, Stage
 from stn3d.transforms import LinearKind
 
-Kind = Literal["rigid", "similarity", "affine", "deformable"]
+Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
+Metric = Literal["auto", Similarity]
 Preset = Literal["fast", "default", "accurate"]
 Device = Literal["auto", "cpu", "cuda"]
 Localiser = Literal["auto", "optimiser", "network", "both"]
@@ -30,8 +31,10 @@ class Settings:
     """All that decides the outcome of a registration, besides the images.
 
     Args:
-        kind: the most general transform looked for.
-        metric: the similarity of the images, for all stages.
+        kind: the most general transform looked for; ``auto`` is ``rigid`` for one person's head in
+            two contrasts, else ``deformable``, see `stn3d.decisions`.
+        metric: the similarity of the images, for all stages; ``auto`` is ``nmi`` for two contrasts,
+            else ``lncc``, see `stn3d.decisions`.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
         localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
@@ -44,13 +47,15 @@ class Settings:
         threads: CPU threads; None leaves torch's choice.
         max_memory: GB that the process may take; a coarser finest level is chosen where it would
             take more. None is 80 % of what is free.
+        fixed_window: see `stn3d.intensity.scaled`; None for what the image itself tells.
+        moving_window: the same for the moving image.
         seed: for whatever is drawn; the stages of today draw nothing.
         linear: steps of the rigid, similarity and affine stages.
         dense: the dense stage.
     """
 
-    kind: Kind = "deformable"
-    metric: Similarity = "lncc"
+    kind: Kind = "auto"
+    metric: Metric = "auto"
     preset: Preset = "default"
     init: str = "auto"
     localiser: Localiser = "auto"
@@ -59,35 +64,49 @@ class Settings:
     device: Device = "auto"
     threads: int | None = None
     max_memory: float | None = None
+    fixed_window: str | None = None
+    moving_window: str | None = None
     seed: int = 0
     linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
     dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())
 
+    @property
+    def similarity(self) -> Similarity:
+        """The metric, or what stands for one that is not chosen yet."""
+        return "lncc" if self.metric == "auto" else self.metric
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is, or may be, a dense stage."""
+        return self.kind in ("auto", "deformable")
+
     def stages(self) -> list[Stage]:
-        """The cascade: rigid, then affine, then dense, as far as the kind goes."""
+        """The cascade: rigid, then affine, then dense, as far as the kind may go."""
         linear: list[LinearKind] = ["rigid"]
-        if self.kind in ("affine", "deformable"):
+        if self.is_dense or self.kind == "affine":
             linear.append("affine")
         elif self.kind == "similarity":
             linear.append("similarity")
         stages: list[Stage] = []
         for kind in linear:
             # Only the last word on the transform is worth the finer levels.
-            factors = self.linear.final_factors if kind == self.kind else self.linear.factors
+            last = kind == self.kind
+            factors = self.linear.final_factors if last else self.linear.factors
             if kind != linear[-1]:
                 factors = factors[:1]
             stages.append(
                 LinearStage(
                     kind,
-                    self.metric,
+                    self.similarity,
                     factors,
                     self.linear.iterations,
                     self.linear.radius_vox,
                     self.linear.tolerance,
+                    self.linear.reach_mm if last else math.inf,
                 )
             )
-        if self.kind == "deformable":
-            stages.append(dataclasses.replace(self.dense, similarity=self.metric))
+        if self.is_dense:
+            stages.append(dataclasses.replace(self.dense, similarity=self.similarity))
         return stages
 
 
@@ -101,6 +120,8 @@ class LinearSettings:
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         tolerance: a level ends when the loss changes by less, relatively.
+        reach_mm: where the linear transform is the answer and the last level is coarser than this,
+            finer ones follow as far as the images go.
     """
 
     factors: tuple[float, ...] = (8, 4)
@@ -108,6 +129,7 @@ class LinearSettings:
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
+    reach_mm: float = 2.0
 
 
 PRESETS: dict[Preset, dict[str, Any]] = {
@@ -149,7 +171,7 @@ def settings_from(
         InputError: an unknown key (the nearest right one is named) or a value that does not fit.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    read = _read(config)
+    read = read_config(config)
     merged = {**read, **given}
     preset = merged.get("preset", "default")
     check_choice("preset", preset, Preset)
@@ -158,7 +180,12 @@ def settings_from(
     return _build(Settings, {**merged, "preset": preset}, base, where="")
 
 
-def _read(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+def read_config(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of a config: of a YAML (or JSON) file, or of a mapping; none for None.
+
+    Raises:
+        InputError: the file cannot be read, or holds no keys.
+    """
     if config is None:
         return {}
     if isinstance(config, Mapping):
@@ -201,7 +228,7 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     if cls is Settings:
         choices = {
             "kind": Kind,
-            "metric": Similarity,
+            "metric": Metric,
             "localiser": Localiser,
             "device": Device,
         }
@@ -211,10 +238,10 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
         if chosen.get("max_memory") is not None:
             chosen["max_memory"] = _fitting("max_memory", chosen["max_memory"], 1.0)
-        metric = chosen.get("metric", defaults.metric)
-        dense = chosen.get("dense", defaults.dense)
-        chosen["dense"] = dataclasses.replace(dense, similarity=metric)
     made = cls(**chosen)
+    if isinstance(made, Settings):
+        dense = dataclasses.replace(made.dense, similarity=made.similarity)
+        made = dataclasses.replace(made, dense=dense)
     if isinstance(made, DenseStage) and len(made.iterations) < len(made.factors):
         raise InputError(
             f"dense.factors has {len(made.factors)} levels and dense.iterations "

@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what follows the program's name; by default the process's own arguments.
 
     Returns:
-        The exit code: 0, 2 for bad input, 130 when interrupted.
+        The exit code: 0, 2 for bad input, 3 for a registration that failed, 130 when interrupted.
     """
     with screen.notes(GeometryWarning, MemoryWarning):
         try:
@@ -121,6 +121,10 @@ def register(
     moving_mask: Annotated[
         Path | None, typer.Option(help="Voxels of the moving image that count.")
     ] = None,
+    fixed_exclude: options.FixedExclude = None,
+    moving_exclude: options.MovingExclude = None,
+    fixed_window: options.FixedWindow = None,
+    moving_window: options.MovingWindow = None,
     fixed_labels: options.FixedLabels = None,
     moving_labels: options.MovingLabels = None,
     fixed_volume: options.FixedVolume = None,
@@ -143,7 +147,8 @@ def register(
 ) -> None:
     """Find the transform that brings MOVING onto FIXED.
 
-    Writes the moved image, the transform, its inverse and metrics.json into the folder --out.
+    Writes the moved image, the transform, its inverse and metrics.json into the folder --out, and
+    says whether the outcome is good, to be checked, or failed (then the exit code is 3).
     """
     from stn3d.register import register as run
 
@@ -161,6 +166,10 @@ def register(
         "config": config,
         "fixed_mask": fixed_mask,
         "moving_mask": moving_mask,
+        "fixed_exclude": fixed_exclude,
+        "moving_exclude": moving_exclude,
+        "fixed_window": fixed_window,
+        "moving_window": moving_window,
         "fixed_labels": fixed_labels,
         "moving_labels": moving_labels,
         "fixed_volume": fixed_volume,
@@ -172,7 +181,10 @@ def register(
         files = registration.save(folder)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])
+    screen.show_decisions(figures)
     _show_end(files, time.perf_counter() - begin)
+    if figures["verdict"]["word"] == "failed":
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -8,8 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from stn3d.losses.similarity import Similarity
-from stn3d.settings import Device, Kind, Localiser, Preset, Settings
+from stn3d.settings import Device, Kind, Localiser, Metric, Preset, Settings
 
 
 def one_of(known: Sequence[str], default: str) -> str:
@@ -20,6 +19,17 @@ def one_of(known: Sequence[str], default: str) -> str:
 FixedVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D FIXED, from 0.")]
 MovingVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D MOVING, from 0.")]
 FixedMask = Annotated[Path | None, typer.Option(help="Voxels of the fixed image that count.")]
+FixedExclude = Annotated[
+    Path | None, typer.Option(help="Voxels of the fixed image that do not count: a lesion.")
+]
+MovingExclude = Annotated[
+    Path | None, typer.Option(help="Voxels of the moving image that do not count: a lesion.")
+]
+_WINDOW = "head, lung, abdomen or bone of a CT, or LOW,HIGH: intensities told apart in the"
+FixedWindow = Annotated[str | None, typer.Option(metavar="WINDOW", help=f"{_WINDOW} fixed image.")]
+MovingWindow = Annotated[
+    str | None, typer.Option(metavar="WINDOW", help=f"{_WINDOW} moving image.")
+]
 FixedLabels = Annotated[Path | None, typer.Option(help="Label map of the fixed image, to score.")]
 MovingLabels = Annotated[Path | None, typer.Option(help="Label map of the moving image, to score.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")]
@@ -31,7 +41,7 @@ MaxMemory = Annotated[
 ]
 TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK transform file.")]
 OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
-OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Similarity), Settings.metric))]
+OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Metric), Settings.metric))]
 OfPreset = Annotated[str | None, typer.Option(help=one_of(get_args(Preset), Settings.preset))]
 OfLocaliser = Annotated[
     str | None, typer.Option(help=one_of(get_args(Localiser), Settings.localiser))

@@ -107,6 +107,21 @@ def show_figures(**columns: Mapping[str, Any]) -> None:
     show_table(["", *columns], rows)
 
 
+def show_decisions(metrics: Mapping[str, Any]) -> None:
+    """What a registration decided by itself and why, what was left out, and its verdict."""
+    for what, choice in metrics["decided"].items():
+        print(f"{what}: {choice['value']}, since {choice['reason']}")
+    for role, part in metrics["excluded"].items():
+        print(
+            f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "
+            f"{part['volume_after_ml']:.2f} ml in the other ({part['change_pct']:+.1f} %; "
+            f"its surroundings {part['surroundings_change_pct']:+.1f} %)"
+        )
+    verdict = metrics["verdict"]
+    remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""
+    print(f"verdict: {verdict['word']}; {verdict['reason']}.{remedy}")
+
+
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; the first column to the left, all others to the right."""
     table = Table(box=box.SIMPLE, pad_edge=False)

@@ -58,6 +58,12 @@ class Trained:
         """Whether the network is for images like a pair's."""
         return self.images == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
 
+    def misfit(self, pair: Pair) -> str:
+        """Why the network is not for a pair that it does not fit."""
+        d, channels = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
+        wanted, of = self.images
+        return f"is for {wanted}D images of {of} channel(s), and these are {d}D of {channels}"
+
     def on(self, device: torch.device) -> Trained:
         """The same with its network on a device."""
         return Trained(self.network.to(device), self.options, self.preparation, self.record)

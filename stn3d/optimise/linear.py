@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ class LinearStage:
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         tolerance: see above.
+        reach_mm: where the last level is coarser, finer ones follow as far as the images go.
     """
 
     kind: LinearKind
@@ -43,6 +45,7 @@ class LinearStage:
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
+    reach_mm: float = math.inf
 
     @property
     def name(self) -> str:
@@ -60,7 +63,7 @@ class LinearStage:
             return make(start + scale * steps, centre)
 
         steps = torch.zeros_like(start)
-        for spacing in pair.level_spacings_mm(self.factors):
+        for spacing in self.spacings_mm(pair):
             by_matrix = self._loss_by_matrix(pair, so_far, spacing)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
@@ -72,6 +75,13 @@ class LinearStage:
             if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
                 steps = found
         return residual(steps).then(so_far)
+
+    def spacings_mm(self, pair: Pair) -> list[float]:
+        """The levels' spacings."""
+        spacings = pair.level_spacings_mm(self.factors)
+        while spacings[-1] > max(self.reach_mm, pair.finest_mm) * (1 + 1e-6):
+            spacings.append(max(pair.finest_mm, spacings[-1] / 2))
+        return spacings
 
     def _loss_by_matrix(self, pair: Pair, so_far: Transform, spacing_mm: float) -> Loss:
         """The loss on a level as a function of the residual's matrix."""

@@ -1,0 +1,187 @@
+"""What a registration decides from the images: which metric fits them, and which kind.
+
+Where two images show one contrast, what is brighter in one is brighter in the other wherever one
+looks; the sign of the correlation in small windows tells that even before the images lie well on
+each other. Of two contrasts some tissues keep their order and others change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.grid import Grid
+from stn3d.losses.similarity import Similarity
+from stn3d.pair import Pair
+from stn3d.transforms import Affine, Linear, Transform
+from stn3d.warp import warp_image
+
+_ALIKE = 0.8  # of the local correlation is positive: one contrast
+_CURVED = 0.12  # of what a line leaves is told by a curve: two contrasts
+_DARK = 0.05  # of the range of intensities: less is background
+_FLAT = 1e-3  # of the image's variance: a window that varies less tells nothing
+_WINDOWS = 50  # fewer tell nothing of an image
+_BINS = 32
+_SAME_SIZE = 0.02  # stretches of one person's head, in any direction, by noise and optics
+_PLAUSIBLE = 1.5  # stretches from one person to another, at most
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Args:
+        value: the choice.
+        reason: half a sentence that goes after "since".
+        figures: what it rests on.
+    """
+
+    value: str
+    reason: str
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How the intensities of two images go together.
+
+    Args:
+        positive: the sum of ``r |r|`` over small windows within both foregrounds, as a share of
+            that of ``r^2``, for the correlation r: 1 where brighter is brighter everywhere, -1
+            where it is darker; None where too few windows tell.
+        curved: of the variance that the best line leaves, the share that the best curve explains
+            (the correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, against Pearson's
+            correlation), in the better direction of the two.
+    """
+
+    positive: float | None
+    curved: float
+
+
+def choose_metric(
+    pair: Pair, transform: Transform, spacing_mm: float, ct: tuple[bool, ...]
+) -> Choice:
+    """``lncc`` for two images of one contrast, ``nmi`` for two contrasts.
+
+    Args:
+        pair: the scans.
+        transform: brings them roughly onto each other.
+        spacing_mm: of the grid that they are compared on.
+        ct: whether either image is known to be CT.
+    """
+    if ct[0] != ct[1]:
+        one = "fixed" if ct[0] else "moving"
+        return Choice("nmi", f"the {one} image is CT in HU and the other is not", {"ct": list(ct)})
+    found = relation(pair, transform, spacing_mm)
+    figures = {"positive": found.positive, "curved": found.curved}
+    if found.positive is not None and found.positive >= _ALIKE:
+        share = f"{found.positive:.0%} of the local correlation is positive"
+        return Choice("lncc", f"the images show one contrast: {share}", figures)
+    if found.curved >= _CURVED:
+        told = "what is brighter in one is not always brighter in the other"
+        return Choice("nmi", f"the images show two contrasts: {told}", figures)
+    told = "nothing tells of two contrasts"
+    return Choice("lncc", told, figures)
+
+
+def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
+    """How the intensities go together where the transform lays the images on each other.
+
+    Args:
+        pair: the scans; of several channels the first tells.
+        transform: fixed to moving points.
+        spacing_mm: of the grid that they are compared on.
+    """
+    fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
+    a, seen = fixed.image[:, :1], _reached(moving.grid, transform, fixed.grid)
+    b = warp_image(moving.image[:, :1], moving.grid, transform, fixed.grid)
+    for mask in (fixed.mask, moving.mask):
+        if mask is not None and mask is fixed.mask:
+            seen = seen & (mask > 0.5)
+        elif mask is not None:
+            seen = seen & (warp_image(mask, moving.grid, transform, fixed.grid) > 0.5)
+    bright = seen & ((a > _DARK) | (b > _DARK))
+    return Relation(_positive(a, b, bright), _curved(a[bright].double(), b[bright].double()))
+
+
+def _reached(moving: Grid, transform: Transform, fixed: Grid) -> Tensor:
+    ones = torch.ones(1, 1, *moving.shape)
+    return warp_image(ones, moving, transform, fixed) > 0.999
+
+
+def _positive(a: Tensor, b: Tensor, bright: Tensor) -> float | None:
+    """See `Relation.positive`; windows of 3 voxels along each axis."""
+    weight, radii = bright.to(a), [1] * (a.ndim - 2)
+
+    def mean(values: Tensor) -> Tensor:
+        return kernels.box_sum(weight * values, radii) / count
+
+    full = 3 ** (a.ndim - 2) - 0.5
+    held = kernels.box_sum(weight, radii)
+    count = held.clamp(min=1)
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    told = (held > full) & (var_a > _FLAT * _variance(a, bright))
+    told &= var_b > _FLAT * _variance(b, bright)
+    if int(told.sum()) < _WINDOWS:
+        return None
+    covariance = (mean(a * b) - mean_a * mean_b)[told]
+    r = covariance / (var_a[told] * var_b[told]).sqrt()
+    return float((r * r.abs()).sum() / (r * r).sum().clamp(min=1e-12))
+
+
+def _variance(image: Tensor, where: Tensor) -> float:
+    return float(image[where].var(correction=0)) if bool(where.any()) else 0.0
+
+
+def _curved(a: Tensor, b: Tensor) -> float:
+    """See `Relation.curved`."""
+    if len(a) < _WINDOWS:
+        return 0.0
+    line = float(torch.corrcoef(torch.stack([a, b]))[0, 1].nan_to_num() ** 2)
+    curve = max(_correlation_ratio(a, b), _correlation_ratio(b, a))
+    return max(0.0, (curve - line) / max(1 - line, 1e-6))
+
+
+def _correlation_ratio(a: Tensor, b: Tensor) -> float:
+    """The share of b's variance that its mean for each bin of a explains."""
+    bins = (a.clamp(0, 1) * _BINS).long().clamp(max=_BINS - 1)
+    count, total, squares = (
+        torch.zeros(_BINS, dtype=a.dtype).index_add_(0, bins, x)
+        for x in (torch.ones_like(b), b, b**2)
+    )
+    within = float((squares - total**2 / count.clamp(min=1)).sum())
+    whole = float(((b - b.mean()) ** 2).sum())
+    return 1 - within / whole if whole > 0 else 0.0
+
+
+def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Choice:
+    """``rigid`` for one person's head in two contrasts, else ``deformable``.
+
+    Args:
+        metric: what fits the images, see `choose_metric`.
+        found: what the linear stages found.
+        head: from head to head, as the network sees them; None where it sees none.
+    """
+    if metric != "nmi":
+        return Choice("deformable", "the images show one contrast", {})
+    if not isinstance(found, Linear):
+        return Choice("deformable", "the start is", {})
+    stretches = _stretches(found)
+    figures = {"stretches": stretches}
+    if head is None or not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _stretches(head)):
+        return Choice("deformable", "the images do not both show a head", figures)
+    if max(abs(s - 1) for s in stretches) > _SAME_SIZE:
+        told = f"the heads differ in size (by {max(abs(s - 1) for s in stretches):.0%})"
+        return Choice("deformable", told, figures)
+    return Choice("rigid", "two contrasts of heads of one size are taken for one person's", figures)
+
+
+def _stretches(transform: Linear) -> list[float]:
+    """How much the transform stretches along its main directions."""
+    values: list[float] = torch.linalg.svdvals(transform.matrix[:-1, :-1]).tolist()
+    return values
