@@ -103,6 +103,7 @@ class Settings:
                     self.linear.radius_vox,
                     self.linear.tolerance,
                     self.linear.reach_mm if last else math.inf,
+                    self.linear.looks if last else 0,
                 )
             )
         if self.is_dense:
@@ -122,6 +123,7 @@ class LinearSettings:
         tolerance: a level ends when the loss changes by less, relatively.
         reach_mm: where the linear transform is the answer and the last level is coarser than this,
             finer ones follow as far as the images go.
+        looks: where the linear transform is the answer, see `stn3d.optimise.LinearStage`.
     """
 
     factors: tuple[float, ...] = (8, 4)
@@ -130,6 +132,7 @@ class LinearSettings:
     radius_vox: float = 2.0
     tolerance: float = 1e-6
     reach_mm: float = 2.0
+    looks: int = 0
 
 
 PRESETS: dict[Preset, dict[str, Any]] = {
@@ -150,9 +153,18 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 _SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
 BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
     "nmi": {
-        "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
-        "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER}},
-        "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+        "fast": {
+            "linear": {"factors": (8,), "looks": 4},
+            "dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER},
+        },
+        "default": {
+            "linear": {"looks": 4},
+            "dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER},
+        },
+        "accurate": {
+            "linear": {"final_factors": (8, 4, 2, 1), "looks": 4},
+            "dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
+        },
     },
 }
 

@@ -36,6 +36,8 @@ class LinearStage:
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         tolerance: see above.
+        looks: how often the last level but one is repeated from half a voxel aside, each parameter
+            to either side in turn; the least loss counts. A histogram's loss has small hollows.
         reach_mm: where the last level is coarser, finer ones follow as far as the images go.
     """
 
@@ -46,6 +48,7 @@ class LinearStage:
     radius_vox: float = 2.0
     tolerance: float = 1e-6
     reach_mm: float = math.inf
+    looks: int = 0
 
     @property
     def name(self) -> str:
@@ -62,8 +65,8 @@ class LinearStage:
         def residual(steps: Tensor) -> Linear:
             return make(start + scale * steps, centre)
 
-        steps = torch.zeros_like(start)
-        for spacing in self.spacings_mm(pair):
+        steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
+        for number, spacing in enumerate(spacings):
             by_matrix = self._loss_by_matrix(pair, so_far, spacing)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
@@ -71,10 +74,26 @@ class LinearStage:
 
             note = partial(progress, self.name, spacing)
             found = self._minimised(loss_of, steps, 0.5 * spacing, note)
+            if number == max(0, len(spacings) - 2):
+                found = self._looked_around(loss_of, found, spacing)
             totals = (residual(x).then(so_far) for x in (steps, found))
             if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
                 steps = found
         return residual(steps).then(so_far)
+
+    def _looked_around(self, loss_of: Loss, found: Tensor, spacing_mm: float) -> Tensor:
+        """The best of what is found from here and from aside."""
+        half = 0.5 * spacing_mm
+        best, least = found, float(loss_of(found)) if self.looks else 0.0
+        for number in range(self.looks):
+            # Rows of a Hadamard matrix: no two looks go the same way.
+            signs = [(-1.0) ** (number + (number & k).bit_count()) for k in range(len(found))]
+            aside = found + half * torch.tensor(signs, dtype=found.dtype)
+            other = self._minimised(loss_of, aside, half, lambda *_: None)
+            loss = float(loss_of(other))
+            if loss < least:
+                best, least = other, loss
+        return best
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """The levels' spacings."""
