@@ -118,7 +118,7 @@ def register(
             (fixed_labels, moving_labels),
             (fixed_volume, moving_volume),
         )
-    with _threads(settings.threads):
+    with limited_threads(settings.threads):
         return _run(case, moving_mask_image, settings, start, clock, progress)
 
 
@@ -323,7 +323,8 @@ def _device(name: Device) -> torch.device:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def limited_threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads, for a while; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

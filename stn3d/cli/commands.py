@@ -7,15 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
 from stn3d import __version__
-from stn3d.apply import Interpolations, auto_interpolation
+from stn3d.apply import Interpolations
 from stn3d.cli import options, screen
 from stn3d.cli.scoring import Scored, score
 from stn3d.cli.training import train
@@ -24,15 +23,13 @@ from stn3d.io import (
     GeometryWarning,
     check_image_path,
     check_output,
-    read_image,
     read_points,
     read_transform,
     whole,
-    write_image,
     write_points,
 )
 from stn3d.memory import MemoryWarning
-from stn3d.registration import make_folder
+from stn3d.registration import results_folder
 from stn3d.settings import INITIAL_METHODS, Settings, check_choice
 
 app = typer.Typer(
@@ -166,7 +163,7 @@ def register(
         "fixed_volume": fixed_volume,
         "moving_volume": moving_volume,
     }
-    with _folder(out) as folder:
+    with results_folder(out) as folder:
         with screen.progress() as progress:
             registration = run(fixed, moving, **chosen, progress=progress)
         files = registration.save(folder)
@@ -186,25 +183,23 @@ def apply(
     interpolation: Annotated[
         str, typer.Option(help=options.one_of(get_args(Interpolations), "auto"))
     ] = "auto",
-    volume: Annotated[int | None, typer.Option(help="Which volume of a 4D IMAGE, from 0.")] = None,
+    volume: Annotated[
+        int | None, typer.Option(help="Only this volume of a 4D IMAGE, from 0.")
+    ] = None,
 ) -> None:
-    """Bring another image of the moving side, or its labels, onto the fixed image's grid."""
-    from stn3d.apply import apply as run
+    """Bring another image of the moving side, or its labels, onto the fixed image's grid.
+
+    Of a 4D IMAGE all volumes are brought there, one after another.
+    """
+    from stn3d.apply import apply_to_file
 
     check_image_path(out)
     check_choice("interpolation", interpolation, Interpolations)
-    found = read_transform(transform)
-    source: Any = image
     how: Any = interpolation
-    if how == "auto":
-        read = read_image(image, "image", volume, allow_constant=True)
-        how = auto_interpolation(read)
-        source = read if how == "linear" else image  # labels are read as whole numbers
-    moved = run(found, source, like, how, volume)
-    write_image(out, moved.values, moved)
+    used = apply_to_file(read_transform(transform), image, like, out, how, volume)
     if interpolation == "auto":
-        reason = "holds labels" if how == "label" else "does not look like labels"
-        typer.echo(f"interpolation: {how}, since {image} {reason}")
+        reason = "holds labels" if used == "label" else "does not look like labels"
+        typer.echo(f"interpolation: {used}, since {image} {reason}")
     typer.echo(f"wrote {out}")
 
 
@@ -289,7 +284,7 @@ def demo(
     """Register two real heads that installed packages carry, and draw a picture of it."""
     from stn3d.demo import run
 
-    with _folder(out) as folder, screen.progress() as progress:
+    with results_folder(out) as folder, screen.progress() as progress:
         told = run(folder, threads, progress)
     typer.echo(f"{told['title']}\n\n{told['sentence']}")
     screen.show_table(told["columns"], told["rows"])
@@ -299,19 +294,6 @@ def demo(
 
 
 app.command()(train)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """A folder for results, made before any work and taken away if the work fails."""
-    made = [one for one in (path, *path.parents) if not os.path.exists(one)]
-    try:
-        yield make_folder(path)
-    except BaseException:
-        for one in made:
-            with suppress(OSError):  # it is not empty, or was never made
-                one.rmdir()
-        raise
 
 
 def _show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
