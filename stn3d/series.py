@@ -29,7 +29,8 @@ from stn3d.warp import warp_image
 Report = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
-_LEVELS = (4.0, 2.0, 1.0)  # in multiples of the finest spacing, of which such volumes need all
+_LEVELS = (2.0, 1.0)  # in multiples of the finest spacing; a start has been mended on coarser ones
+_TOLERANCE = 1e-5
 # Of a Gaussian, in voxels of the finest spacing. Interpolation averages noise away, most of all
 # half-way between voxels, and so draws rough images there; smooth ones have less to lose.
 _SIGMA_VOX = 0.8
@@ -40,8 +41,8 @@ def register_series(
     reference: ImageSource | None = None,
     *,
     reference_volume: int | None = None,
-    metric: Similarity | None = None,
-    interpolation: SeriesInterpolation | None = None,
+    metric: Similarity = "ncc",
+    interpolation: SeriesInterpolation = "linear",
     threads: int | None = None,
     progress: Report | None = None,
 ) -> SeriesRegistration:
@@ -54,9 +55,9 @@ def register_series(
         reference: an image of any shape and spacing; by default a volume of the series itself.
         reference_volume: which volume of the series, by default the middle one; with a 4D
             reference, which volume of that.
-        metric: ``ncc`` (the default), ``lncc`` where brightness drifts across the field of view,
+        metric: ``ncc``, ``lncc`` where brightness drifts across the field of view,
             ``mse``, or ``nmi`` for volumes that differ in contrast, as diffusion's do.
-        interpolation: ``linear`` (the default) or ``cubic``; each volume is interpolated once.
+        interpolation: ``linear`` or ``cubic``; each volume is interpolated once.
         threads: CPU threads.
         progress: called after each volume, see `Report`.
 
@@ -68,9 +69,8 @@ def register_series(
             message says which), the reference is of no use or of another dimension, or an option
             is unknown.
     """
-    interpolation = interpolation or "linear"
     check_choice("interpolation", interpolation, SeriesInterpolation)
-    settings = settings_from({"kind": "rigid", "metric": metric or "ncc", "threads": threads})
+    settings = settings_from({"kind": "rigid", "metric": metric, "threads": threads})
     clock = Clock()
     with limited_threads(settings.threads):
         with clock("read"):
@@ -90,10 +90,7 @@ def register_series(
     transforms = tuple(one.transform for one in found)
     metrics = {
         "series": {"name": volumes.name, "volumes": len(volumes)},
-        "reference": {
-            "name": fixed.name,
-            "volume": first if reference is None else reference_volume,
-        },
+        "reference": {"name": fixed.name},
         "before": {"correlation": _mean([one.before for one in found])},
         "after": {"correlation": _mean([one.after for one in found])},
         "motion": Motion.of(transforms).figures(),
@@ -181,7 +178,7 @@ class _Search:
         others = [(f"start {n}", start) for n, start in enumerate(starts)]
         method: InitialMethod | None = None if starts else "auto"
         candidates = initial_candidates(pair, method, self.metric, "rigid", others)
-        stage = LinearStage("rigid", self.metric, _LEVELS)
+        stage = LinearStage("rigid", self.metric, _LEVELS, tolerance=_TOLERANCE)
         found = stage(pair, candidates[0].transform, lambda *_: None)
         assert isinstance(found, Linear)
         return Rigid.from_matrix(found.matrix, self.centre_mm)

@@ -17,6 +17,7 @@ from stn3d import __version__
 from stn3d.apply import Interpolations
 from stn3d.cli import options, screen
 from stn3d.cli.scoring import Scored, score
+from stn3d.cli.series import series
 from stn3d.cli.training import train
 from stn3d.errors import InputError
 from stn3d.io import (
@@ -169,7 +170,7 @@ def register(
         files = registration.save(folder)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])
-    _show_end(files, time.perf_counter() - begin)
+    screen.show_end(files, time.perf_counter() - begin)
 
 
 @app.command()
@@ -273,7 +274,7 @@ def evaluate(
         typer.echo(text)
     else:
         screen.show_figures(value=figures)
-        _show_end([out] if out is not None else [])
+        screen.show_end([out] if out is not None else [])
 
 
 @app.command()
@@ -290,14 +291,8 @@ def demo(
     screen.show_table(told["columns"], told["rows"])
     for note in told["notes"]:
         typer.echo(note)
-    _show_end(told["files"], told["total_seconds"])
+    screen.show_end(told["files"], told["total_seconds"])
 
 
+app.command()(series)
 app.command()(train)
-
-
-def _show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
-    for file in files:
-        typer.echo(f"wrote {file}")
-    if seconds is not None:
-        typer.echo(f"{seconds:.1f} seconds")
