@@ -35,8 +35,7 @@ def series(
 ) -> None:
     """Bring every volume of a 4D image rigidly onto a reference: motion in fMRI, DWI, perfusion.
 
-    Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into the folder
-    --out.
+    Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into --out.
     """
     from stn3d.series import register_series
 

@@ -136,7 +136,8 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
     try:
-        cut = stored.array[..., volume or 0] if volumes > 1 else stored.array[...]
+        others = (0,) * (len(stored.shape) - 4)  # further axes of length 1
+        cut = stored.array[(..., volume or 0, *others)] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
     except DAMAGED as error:
         raise InputError(
