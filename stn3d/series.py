@@ -87,19 +87,16 @@ def register_series(
             search = _Search(fixed, settings.metric, finest_mm)
             found = _outwards(volumes, search, first, reference is None, progress)
         used = torch.get_num_threads()
-    transforms = tuple(one.transform for one in found)
     metrics = {
         "series": {"name": volumes.name, "volumes": len(volumes)},
         "reference": {"name": fixed.name},
-        "before": {"correlation": _mean([one.before for one in found])},
-        "after": {"correlation": _mean([one.after for one in found])},
-        "motion": Motion.of(transforms).figures(),
+        **_figures(found),
         "settings": {"metric": settings.metric, "interpolation": interpolation},
         "seconds": clock.seconds,
         "versions": versions(),
         "threads": used,
     }
-    correlations = tuple(one.after for one in found)
+    transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
     return SeriesRegistration(transforms, volumes, fixed, interpolation, correlations, metrics)
 
 
@@ -187,7 +184,7 @@ class _Search:
         """Of the moved volume with the reference, in the foreground that the volume covers."""
         grid, values = self.fixed.grid, image.values
         moved = warp_image(values, image.grid, transform, grid)
-        seen = warp_image(torch.ones_like(values), image.grid, transform, grid, "nearest")
+        seen = warp_image(torch.ones_like(values), image.grid, transform, grid)
         return 1 - float(ncc(self.fixed.values, moved, seen * self._foreground))
 
     @cached_property
@@ -203,5 +200,10 @@ class _Search:
         return Scan(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _figures(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
+    """Mean correlations before and after, and the motion, for metrics.json."""
+    return {
+        "before": {"correlation": sum(one.before for one in found) / len(found)},
+        "after": {"correlation": sum(one.after for one in found) / len(found)},
+        "motion": Motion.of([one.transform for one in found]).figures(),
+    }
