@@ -7,8 +7,10 @@ with starting():
     from stn3d.errors import InputError
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
+    from stn3d.motion import SeriesRegistration
     from stn3d.register import register
     from stn3d.registration import Registration
+    from stn3d.series import register_series
     from stn3d.transforms import (
         Affine,
         Chain,
@@ -30,6 +32,7 @@ __all__ = [
     "InputError",
     "Registration",
     "Rigid",
+    "SeriesRegistration",
     "Similarity",
     "Transform",
     "VelocityField",
@@ -38,6 +41,7 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
+    "register_series",
     "write_image",
     "write_transform",
 ]

@@ -1,14 +1,27 @@
-"""Carry an image or label map through a transform, from source to image."""
+"""Carry images and label maps through transforms, one volume at a time, to memory or a file."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.io import Image, ImageSource, read_image, read_labels
+from stn3d.io import (
+    Image,
+    ImageSource,
+    Volumes,
+    check_image_path,
+    open_volumes,
+    read_image,
+    write_image,
+    write_volumes,
+)
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
@@ -27,37 +40,128 @@ def apply(
 
     Args:
         transform: fixed points to moving points.
-        image: what is moved.
+        image: what is moved; of a 4D image all volumes, by the one transform.
         like: gives the grid, affine and codes.
         interpolation: ``label`` takes the largest of the linearly interpolated labels; ``auto`` is
             ``label`` for what `looks_like_labels`, else ``linear``.
-        volume: which volume of a 4D image.
+        volume: the only volume of a 4D image that is wanted.
+
+    Returns:
+        The moved image; of V volumes, values are ``(1, V, *shape)``. `apply_to_file` writes them
+        without holding them all.
 
     Raises:
         InputError: an image is of no use, or its dimension is not the transform's.
     """
-    reference = read_image(like, "like", 0, allow_constant=True)  # all volumes share one grid
-    source = read_image(image, "image", volume, allow_constant=True)
-    for one in (reference, source):
+    carried = _carried(transform, image, like, interpolation, volume)
+    values = torch.cat(list(carried), dim=1)
+    return dataclasses.replace(carried.like, values=values, name=f"moved {carried.moving.name}")
+
+
+def apply_to_file(
+    transform: Transform,
+    image: ImageSource,
+    like: ImageSource,
+    path: str | os.PathLike[str],
+    interpolation: Interpolations = "auto",
+    volume: int | None = None,
+) -> Interpolations:
+    """Like `apply`, but the moved image goes into a file, of which one volume at a time is held.
+
+    Args:
+        path: ``.nii.gz`` or ``.nii``; for one volume also ``.mha`` or ``.nrrd``. Several volumes of
+            labels are stored as int32.
+
+    Returns:
+        The interpolation that was used.
+
+    Raises:
+        InputError: as for `apply`, or the file cannot be written.
+    """
+    check_image_path(path)
+    carried = _carried(transform, image, like, interpolation, volume)
+    if len(carried.moving) == 1:
+        write_image(path, next(iter(carried)), carried.like)
+    else:
+        carried.write(path)
+    return carried.interpolation
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Volumes on their way through transforms: one at a time is read, moved and given.
+
+    Args:
+        transforms: fixed points to moving points, one for each volume.
+        moving: the volumes.
+        fixed: the image of the fixed side.
+        interpolation: each volume is interpolated once.
+    """
+
+    transforms: Sequence[Transform]
+    moving: Volumes
+    fixed: Image
+    interpolation: Interpolation | Literal["label"]
+
+    @property
+    def like(self) -> Image:
+        """The fixed image, its header for all volumes and with their time."""
+        return self.moving.header_on(self.fixed)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """``(1, 1, *fixed.grid.shape)`` for each volume; labels are int32."""
+        grid, how = self.fixed.grid, self.interpolation
+        for n, transform in enumerate(self.transforms):
+            if how == "label":
+                labels = self.moving.labels(n)
+                yield warp_labels(labels.values, labels.grid, transform, grid, smooth=True)
+            else:
+                image = self.moving.image(n)
+                yield warp_image(image.values, image.grid, transform, grid, how)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the moved volumes one after another: float32, labels int32.
+
+        Raises:
+            InputError: a volume is of no use, or the file cannot be written.
+        """
+        dtype = torch.int32 if self.interpolation == "label" else torch.float32
+        write_volumes(path, self, self.like, dtype)
+
+
+def _carried(
+    transform: Transform,
+    image: ImageSource,
+    like: ImageSource,
+    interpolation: Interpolations,
+    volume: int | None,
+) -> Carried:
+    """All that `apply` needs, checked."""
+    fixed = read_image(like, "like", 0, allow_constant=True)  # all volumes share one grid
+    moving = open_volumes(image, "image", volume)
+    first = moving.image(0)
+    for one in (fixed, first):
         if one.grid.ndim != transform.ndim:
             raise InputError(
                 f"{one.name} is {one.grid.ndim}D and the transform {transform.ndim}D; "
                 "give images of the transform's dimension."
             )
+    images = open_volumes(first) if len(moving) == 1 else moving  # a single one is read once
     if interpolation == "auto":
-        interpolation = auto_interpolation(source)
-    if interpolation == "label":
-        labels = read_labels(image, "labels", volume)
-        values = warp_labels(labels.values, labels.grid, transform, reference.grid, smooth=True)
-    else:
-        how: Interpolation = interpolation
-        values = warp_image(source.values, source.grid, transform, reference.grid, how)
-    return dataclasses.replace(reference, values=values, name=f"moved {source.name}")
+        interpolation = "label" if _all_labels(images) else "linear"
+    volumes = moving if interpolation == "label" else images
+    return Carried([transform] * len(volumes), volumes, fixed, interpolation)
 
 
-def auto_interpolation(image: Image) -> Literal["linear", "label"]:
-    """What ``auto`` takes for an image: ``label`` if it `looks_like_labels`, else ``linear``."""
-    return "label" if looks_like_labels(image.values) else "linear"
+def _all_labels(images: Iterable[Image]) -> bool:
+    """Whether all that are not empty look like labels, and any is not empty."""
+    found = False
+    for image in images:
+        if bool(image.values.any()):
+            if not looks_like_labels(image.values):
+                return False
+            found = True
+    return found
 
 
 def looks_like_labels(values: Tensor) -> bool:

@@ -142,7 +142,7 @@ def register(
             read_exclusion(fixed_exclude, case.fixed, "fixed"),
             read_exclusion(moving_exclude, case.moving, "moving"),
         )
-    with _threads(settings.threads):
+    with limited_threads(settings.threads):
         return _run(case, masks, plan, start, clock, progress)
 
 
@@ -399,7 +399,8 @@ def _device(name: Device) -> torch.device:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def limited_threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads, for a while; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,6 +86,24 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the folder {folder} is not writable; give another --out.")
     return folder
+
+
+@contextmanager
+def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder for results, made before any work and taken away if the work fails.
+
+    Raises:
+        InputError: see `make_folder`.
+    """
+    folder = Path(folder)
+    made = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
+    try:
+        yield make_folder(folder)
+    except BaseException:
+        for one in made:
+            with suppress(OSError):  # it is not empty, or was never made
+                one.rmdir()
+        raise
 
 
 def versions() -> dict[str, str]:

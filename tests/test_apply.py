@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from stn3d.apply import apply, looks_like_labels
+from stn3d.apply import Interpolations, apply, apply_to_file, looks_like_labels
 from stn3d.errors import InputError
 from stn3d.grid import homogeneous
-from stn3d.io import read_image
+from stn3d.io import read_image, write_image
 from stn3d.transforms import Affine
 from stn3d.warp import warp_image, warp_labels
 from tests.geometry_cases import DIMS
@@ -93,8 +93,81 @@ def test_one_volume_of_several_by_its_number(tmp_path: Path) -> None:
         apply(known.truth, tmp_path / "4d.nii.gz", known.sources[0], volume=n) for n in (0, 1)
     )
     assert torch.equal(first.values, 10 * second.values)
-    with pytest.raises(InputError, match="2 volumes"):
-        apply(known.truth, tmp_path / "4d.nii.gz", known.sources[0])
+    with pytest.raises(InputError, match="has no volume 2; it holds 2"):
+        apply(known.truth, tmp_path / "4d.nii.gz", known.sources[0], volume=2)
+
+
+def a_series(folder: Path, known: Known, labels: bool = False) -> Path:
+    """Three volumes of the moving side, with their time; one of three label maps is empty."""
+    image = regions(known.moving).to(torch.int16) if labels else known.moving
+    volumes = [image[0, 0] * k for k in (1, 0 if labels else 3, 2)]
+    affine = np.eye(4)
+    d = known.moving_grid.ndim
+    affine[:d, :d] = known.moving_grid.world_from_index[:d, :d]
+    affine[:d, 3] = known.moving_grid.world_from_index[:d, d]
+    array = torch.stack(volumes, dim=-1).numpy()
+    series = nib.Nifti1Image(array[:, :, None] if d == 2 else array, affine)
+    series.header.set_xyzt_units("mm", "msec")
+    series.header["pixdim"][4] = 700
+    series.to_filename(folder / "series.nii.gz")
+    return folder / "series.nii.gz"
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("how", ["auto", "nearest", "cubic", "label"])
+def test_all_volumes_are_each_volume(tmp_path: Path, ndim: int, how: Interpolations) -> None:
+    known = a_pair(ndim)
+    series, like = a_series(tmp_path, known, labels=how == "label"), known.sources[0]
+    moved = apply(known.truth, series, like, how)
+    assert moved.values.shape == (1, 3, *known.fixed_grid.shape)
+    for number in (0, 2) if how == "label" else range(3):
+        alone = apply(known.truth, series, like, how, volume=number)
+        assert torch.equal(moved.values[:, number : number + 1], alone.values)
+    assert apply_to_file(known.truth, series, like, tmp_path / "b.nii.gz", how) != "auto"
+    write_image(tmp_path / "a.nii.gz", moved.values, moved)
+    by_file, by_hand = (nib.load(tmp_path / f"{name}.nii.gz") for name in "ba")
+    np.testing.assert_array_equal(by_file.dataobj, by_hand.dataobj)
+    assert by_file.shape == (*(*known.fixed_grid.shape, 1)[:3], 3)
+    for image in (by_file, by_hand):
+        assert image.header["pixdim"][4] == 700
+        assert image.header.get_xyzt_units() == ("mm", "msec")
+    again = read_image(moved, volume=2)  # what apply gives is a source too
+    assert torch.equal(again.values, moved.values[:, 2:].float())
+    assert again.grid.same_as(known.fixed_grid)
+
+
+def test_auto_looks_at_all_volumes(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known, labels=True)
+    out = tmp_path / "out.nii.gz"
+    assert apply_to_file(known.truth, series, known.sources[0], out) == "label"
+    assert nib.load(out).get_data_dtype() == np.int32
+    image = nib.load(series)
+    array = np.asanyarray(image.dataobj).astype(np.float32)
+    array[..., 2] += 0.25
+    nib.Nifti1Image(array, image.affine).to_filename(series)
+    assert apply_to_file(known.truth, series, known.sources[0], out) == "linear"
+
+
+def test_several_volumes_go_into_nifti_alone(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known)
+    with pytest.raises(InputError, match=r"cannot write 3 volumes as .*a\.mha: end its name in"):
+        apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha")
+    apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha", volume=1)
+    assert read_image(tmp_path / "a.mha").grid.same_as(known.fixed_grid)
+
+
+def test_a_bad_volume_leaves_nothing(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known)
+    image = nib.load(series)
+    array = np.asanyarray(image.dataobj).copy()
+    array[5, 5, 5, 2] = np.inf
+    nib.Nifti1Image(array, image.affine).to_filename(series)
+    with pytest.raises(InputError, match=r"series.nii.gz \(volume 2\) has NaN or Inf in 1 of"):
+        apply_to_file(known.truth, series, known.sources[0], tmp_path / "out.nii.gz", "linear")
+    assert list(tmp_path.iterdir()) == [series]
 
 
 def test_dimensions_must_agree() -> None:

@@ -358,7 +358,6 @@ APPLY = {
     "affine3.h5 gone.nii.gz": ("there is no image gone.nii.gz", "check the path"),
     "affine3.h5 plane.nii.gz": ("plane.nii.gz is 2D and the transform", "dimension"),
     "affine2.h5 good.nii.gz": ("good.nii.gz is 3D and the transform", "dimension"),
-    "affine3.h5 series.nii.gz": ("series.nii.gz holds 2 volumes", "choose one with --volume N"),
     "affine3.h5 series.nii.gz --volume 2": ("has no volume 2", "it holds 2, counted from 0"),
     "affine3.h5 nan.nii.gz": ("nan.nii.gz has NaN or Inf", "replace them"),
     "affine3.h5 good.nii.gz --interpolation cubik": (

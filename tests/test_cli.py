@@ -288,6 +288,9 @@ def test_volumes_of_4d_images(both_files: dict[int, Files], tmp_path: Path) -> N
     onto = ["--like", files.fixed, "--out", str(tmp_path / "applied.nii.gz")]
     assert main(["apply", str(tmp_path / "one/transform.h5"), moving, *onto, "--volume", "1"]) == 0
     np.testing.assert_array_equal(voxels(tmp_path / "applied.nii.gz"), one)
+    assert main(["apply", str(tmp_path / "one/transform.h5"), moving, *onto]) == 0
+    both = voxels(tmp_path / "applied.nii.gz")
+    np.testing.assert_array_equal(both, np.stack([np.zeros_like(one), one], axis=-1))
 
 
 def test_headers_without_geometry_are_noted_once(
@@ -509,7 +512,7 @@ def test_installed_program_tells_its_version() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["register", "apply", "points", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["register", "series", "apply", "points", "evaluate", "demo"])
 def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = "\n".join(said(capfd)[0])

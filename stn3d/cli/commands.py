@@ -7,32 +7,30 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
 from stn3d import __version__
-from stn3d.apply import Interpolations, auto_interpolation
+from stn3d.apply import Interpolations
 from stn3d.cli import options, screen
 from stn3d.cli.scoring import Scored, score
+from stn3d.cli.series import series
 from stn3d.cli.training import train
 from stn3d.errors import InputError
 from stn3d.io import (
     GeometryWarning,
     check_image_path,
     check_output,
-    read_image,
     read_points,
     read_transform,
     whole,
-    write_image,
     write_points,
 )
 from stn3d.memory import MemoryWarning
-from stn3d.registration import make_folder
+from stn3d.registration import results_folder
 from stn3d.settings import INITIAL_METHODS, Settings, check_choice
 
 app = typer.Typer(
@@ -175,14 +173,14 @@ def register(
         "fixed_volume": fixed_volume,
         "moving_volume": moving_volume,
     }
-    with _folder(out) as folder:
+    with results_folder(out) as folder:
         with screen.progress() as progress:
             registration = run(fixed, moving, **chosen, progress=progress)
         files = registration.save(folder)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])
     screen.show_decisions(figures)
-    _show_end(files, time.perf_counter() - begin)
+    screen.show_end(files, time.perf_counter() - begin)
     if figures["verdict"]["word"] == "failed":
         raise typer.Exit(3)
 
@@ -198,25 +196,23 @@ def apply(
     interpolation: Annotated[
         str, typer.Option(help=options.one_of(get_args(Interpolations), "auto"))
     ] = "auto",
-    volume: Annotated[int | None, typer.Option(help="Which volume of a 4D IMAGE, from 0.")] = None,
+    volume: Annotated[
+        int | None, typer.Option(help="Only this volume of a 4D IMAGE, from 0.")
+    ] = None,
 ) -> None:
-    """Bring another image of the moving side, or its labels, onto the fixed image's grid."""
-    from stn3d.apply import apply as run
+    """Bring another image of the moving side, or its labels, onto the fixed image's grid.
+
+    Of a 4D IMAGE all volumes are brought there, one after another.
+    """
+    from stn3d.apply import apply_to_file
 
     check_image_path(out)
     check_choice("interpolation", interpolation, Interpolations)
-    found = read_transform(transform)
-    source: Any = image
     how: Any = interpolation
-    if how == "auto":
-        read = read_image(image, "image", volume, allow_constant=True)
-        how = auto_interpolation(read)
-        source = read if how == "linear" else image  # labels are read as whole numbers
-    moved = run(found, source, like, how, volume)
-    write_image(out, moved.values, moved)
+    used = apply_to_file(read_transform(transform), image, like, out, how, volume)
     if interpolation == "auto":
-        reason = "holds labels" if how == "label" else "does not look like labels"
-        typer.echo(f"interpolation: {how}, since {image} {reason}")
+        reason = "holds labels" if used == "label" else "does not look like labels"
+        typer.echo(f"interpolation: {used}, since {image} {reason}")
     typer.echo(f"wrote {out}")
 
 
@@ -290,7 +286,7 @@ def evaluate(
         typer.echo(text)
     else:
         screen.show_figures(value=figures)
-        _show_end([out] if out is not None else [])
+        screen.show_end([out] if out is not None else [])
 
 
 @app.command()
@@ -301,33 +297,14 @@ def demo(
     """Register two real heads that installed packages carry, and draw a picture of it."""
     from stn3d.demo import run
 
-    with _folder(out) as folder, screen.progress() as progress:
+    with results_folder(out) as folder, screen.progress() as progress:
         told = run(folder, threads, progress)
     typer.echo(f"{told['title']}\n\n{told['sentence']}")
     screen.show_table(told["columns"], told["rows"])
     for note in told["notes"]:
         typer.echo(note)
-    _show_end(told["files"], told["total_seconds"])
+    screen.show_end(told["files"], told["total_seconds"])
 
 
+app.command()(series)
 app.command()(train)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """A folder for results, made before any work and taken away if the work fails."""
-    made = [one for one in (path, *path.parents) if not os.path.exists(one)]
-    try:
-        yield make_folder(path)
-    except BaseException:
-        for one in made:
-            with suppress(OSError):  # it is not empty, or was never made
-                one.rmdir()
-        raise
-
-
-def _show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
-    for file in files:
-        typer.echo(f"wrote {file}")
-    if seconds is not None:
-        typer.echo(f"{seconds:.1f} seconds")

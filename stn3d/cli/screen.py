@@ -6,15 +6,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 Show = Callable[[str, float, int, float], None]
 """Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+
+ShowVolume = Callable[[int, int, int, float], None]
+"""Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
 # What is measured, as `stn3d.evaluate` calls it, what a table calls it, and its format.
 FIGURES = (
@@ -28,6 +32,10 @@ FIGURES = (
     ("folding_pct", "folding, % of voxels", ".4f"),
     ("sd_log_jac", "spread (sd) of log J", ".4f"),
     ("inverse_mm", "inverse error, mm", ".4f"),
+    ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
+    ("framewise_displacement_max_mm", "framewise displacement, largest, mm", ".3f"),
+    ("rotation_max_deg", "rotation, largest, degrees", ".3f"),
+    ("translation_max_mm", "translation, largest, mm", ".3f"),
 )
 
 
@@ -63,8 +71,7 @@ def progress() -> Iterator[Show]:
         yield lines
         lines.finish()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*_columns(), console=console, transient=True) as bar:
         task = bar.add_task("reading the images", total=None)
 
         def show(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
@@ -72,6 +79,31 @@ def progress() -> Iterator[Show]:
             bar.update(task, description=text)
 
         yield show
+
+
+@contextmanager
+def volumes() -> Iterator[ShowVolume]:
+    """The progress of a series on stderr: a bar on a terminal, else one line a volume."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _volume_line
+        return
+    with Progress(*_columns(), console=console, transient=True) as bar:
+        task = bar.add_task("reading the volumes", total=None)
+
+        def show(done: int, total: int, number: int, correlation: float) -> None:
+            text = f"volume {number}, correlation {correlation:.4f}"
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+
+
+def _volume_line(done: int, total: int, number: int, correlation: float) -> None:
+    print(f"volume {number}: correlation {correlation:.4f} ({done} of {total})", file=sys.stderr)
 
 
 class _Lines:
@@ -120,6 +152,14 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
     verdict = metrics["verdict"]
     remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""
     print(f"verdict: {verdict['word']}; {verdict['reason']}.{remedy}")
+
+
+def show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
+    """What was written, and how long that took."""
+    for file in files:
+        print(f"wrote {file}")
+    if seconds is not None:
+        print(f"{seconds:.1f} seconds")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -8,20 +8,25 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
     write_image,
+    write_volumes,
 )
 from stn3d.io.nifti import GeometryWarning
 from stn3d.io.points import PointTable, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
 from stn3d.io.transforms import check_transform_path, read_transform, write_transform
+from stn3d.io.volumes import Volumes, open_series, open_volumes
 
 __all__ = [
     "GeometryWarning",
     "Image",
     "ImageSource",
     "PointTable",
+    "Volumes",
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "open_series",
+    "open_volumes",
     "read_image",
     "read_labels",
     "read_mask",
@@ -32,4 +37,5 @@ __all__ = [
     "write_image",
     "write_points",
     "write_transform",
+    "write_volumes",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +34,17 @@ DAMAGED: tuple[type[Exception], ...] = (
 
 def deflated(content: bytes | memoryview, container: Literal["zlib", "gzip"]) -> bytes:
     """Compress; equal content gives equal bytes, for no time stands in the header."""
+    return b"".join(deflating([content], container))
+
+
+def deflating(
+    pieces: Iterable[bytes | memoryview], container: Literal["zlib", "gzip"]
+) -> Iterator[bytes]:
+    """Compress what comes piece by piece; see `deflated`."""
     packer = _zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[container])
-    return b"".join((packer.compress(content), packer.flush()))
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def open_gzip(path: str | Path) -> gzip.GzipFile:

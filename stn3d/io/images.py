@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.errors import InputError
@@ -72,8 +71,12 @@ def read_labels(
     volume: int | None = None,
     *,
     ndim: int | None = None,
+    allow_empty: bool = False,
 ) -> Image:
     """Read a label map; sources and volume as for `read_image`.
+
+    Args:
+        allow_empty: whether there may be nothing but background.
 
     Returns:
         The labels as int32; 0 is background, negative labels are kept.
@@ -97,7 +100,7 @@ def read_labels(
         raise InputError(
             f"the {what} {image.name} hold numbers beyond 32 bits; renumber the labels."
         )
-    if not bool(values.any()):
+    if not (allow_empty or bool(values.any())):
         raise InputError(f"the {what} {image.name} hold nothing but 0; give a map with labels.")
     return replace(image, values=values.to(torch.int32))
 
@@ -163,17 +166,22 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def check_image_path(path: str | os.PathLike[str]) -> Path:
+def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     """Find out before any work whether `write_image` can write here.
+
+    Args:
+        path: the file to be written.
+        volumes: how many it will hold; NIfTI alone takes several.
 
     Raises:
         InputError: the extension names no format that is written, or the folder is no use.
     """
     path = Path(path)
-    known = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+    known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
     if not _ends(path, known):
+        what = "an image" if volumes == 1 else f"{volumes} volumes"
         raise InputError(
-            f"cannot write an image as {path}: end its name in one of {', '.join(known)}."
+            f"cannot write {what} as {path}: end its name in one of {', '.join(known)}."
         )
     return check_output(path)
 
@@ -183,37 +191,57 @@ def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> No
 
     Args:
         path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; whole or not at all, equal bytes for
-            equal input.
-        values: ``(1, 1, *like.grid.shape)``; floats are written as float32, whole numbers in the
+            equal input. Several volumes go into NIfTI alone.
+        values: ``(1, V, *like.grid.shape)``; floats are written as float32, whole numbers in the
             smallest of uint8, int16, int32 that holds them, bool as uint8.
-        like: the image whose geometry it gets.
+        like: the image whose geometry it gets; its header knows how many volumes V there are.
 
     Raises:
         InputError: the file cannot be written here.
         ValueError: the values are not on the grid.
     """
-    path = check_image_path(path)
-    if tuple(values.shape) != (1, 1, *like.grid.shape):
-        raise ValueError(f"values {tuple(values.shape)} are not (1, 1, {like.grid.shape}).")
-    array = _compact(values.detach().as_subclass(Tensor).cpu()[0, 0])
-    if _ends(path, NIFTI_SUFFIXES):
-        array = array.reshape(like.header.get_data_shape())
+    count = like.num_volumes
+    check_image_path(path, count)
+    if tuple(values.shape) != (1, count, *like.grid.shape):
+        raise ValueError(f"values {tuple(values.shape)} are not (1, {count}, {like.grid.shape}).")
+    values = _compact(values.detach().as_subclass(Tensor).cpu())
+    write_volumes(path, values.split(1, dim=1), like, values.dtype)
+
+
+def write_volumes(
+    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: torch.dtype
+) -> None:
+    """Write an image volume by volume, as they come: no more than one is held here.
+
+    Args:
+        path: see `write_image`.
+        volumes: ``(1, 1, *like.grid.shape)`` each, as many as the header of ``like`` says.
+        like: see `write_image`.
+        dtype: of the numbers in the file: float32, uint8, int16 or int32.
+
+    Raises:
+        InputError: the file cannot be written here.
+    """
+    path = check_image_path(path, like.num_volumes)
+    shape = (*like.header.get_data_shape(), 1, 1)[:3]
+    arrays = (volume.to(dtype).numpy()[0, 0] for volume in volumes)
     with whole(path) as part:
         if _ends(path, NIFTI_SUFFIXES):
-            nifti.save(part, array, like.header)
+            stored = (array.reshape(shape) for array in arrays)
+            nifti.save(part, stored, torch.empty(0, dtype=dtype).numpy().dtype, like.header)
         else:
-            itk.save(part, array, like.grid.world_from_index.numpy())
+            itk.save(part, next(arrays), like.grid.world_from_index.numpy())
 
 
-def _compact(values: Tensor) -> NDArray[Any]:
+def _compact(values: Tensor) -> Tensor:
     """As float32 or in the smallest common type for whole numbers."""
     if values.is_floating_point():
-        return values.float().numpy()
+        return values.float()
     if values.dtype == torch.bool:
-        return values.to(torch.uint8).numpy()
+        return values.to(torch.uint8)
     low, high = int(values.min()), int(values.max())
     for dtype in (torch.uint8, torch.int16, torch.int32):
         limits = torch.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
-            return values.to(dtype).numpy()
+            return values.to(dtype)
     raise ValueError(f"whole numbers from {low} to {high} do not fit into 32 bits.")

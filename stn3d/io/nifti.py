@@ -14,9 +14,11 @@ elsewhere (by a tenth of a voxel or more), a `GeometryWarning` says so.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,13 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
 from stn3d.errors import InputError
-from stn3d.io.deflate import DAMAGED, deflated, open_gzip
+from stn3d.io.deflate import DAMAGED, deflating, open_gzip
 from stn3d.io.geometry import Matrix, plane_in_space
+from stn3d.io.seekable import SeekableGzip
 
 GZIP_SUFFIXES = (".gz", ".mgz")
 MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
+_NO_EXTENSION = 4  # zeros behind the header that say so
 UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, HeaderDataError, ImageFileError)
 
 
@@ -58,6 +62,11 @@ class Stored:
     affine: Matrix
     header: nib.Nifti1Header
     name: str
+
+    @property
+    def num_volumes(self) -> int:
+        """How many volumes there are; 1 where there is no fourth axis."""
+        return int(np.prod(self.shape[3:], dtype=int))
 
 
 def load(path: Path) -> Stored:
@@ -91,14 +100,24 @@ class _Gzipped:
 
     proxy: ArrayProxy
 
+    @cached_property
+    def _anywhere(self) -> SeekableGzip:
+        """For volume after volume: none of them starts at the file's beginning again."""
+        return SeekableGzip(self.proxy.file_like)
+
     def __getitem__(self, part: Any) -> NDArray[Any]:
+        try:
+            if part is not Ellipsis:
+                return self._over(self._anywhere)[part]
+            with open_gzip(self.proxy.file_like) as stream:
+                return self._over(stream)[part]
+        except DAMAGED:
+            return self.proxy[part]
+
+    def _over(self, stream: Any) -> ArrayProxy:
         proxy = self.proxy
         layout = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
-        try:
-            with open_gzip(proxy.file_like) as stream:
-                return ArrayProxy(stream, layout, mmap=False, order=proxy.order)[part]
-        except DAMAGED:
-            return proxy[part]
+        return ArrayProxy(stream, layout, mmap=False, order=proxy.order)
 
 
 @contextmanager
@@ -236,20 +255,44 @@ def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
     return header
 
 
-def save(path: Path, array: NDArray[Any], like: nib.Nifti1Header) -> None:
-    """Write an array with the geometry, codes and units of a header; equal input, equal bytes."""
+def header_of_volumes(
+    like: nib.Nifti1Header, series: nib.Nifti1Header, count: int
+) -> nib.Nifti1Header:
+    """The geometry of one header, with so many volumes and the time between them of another."""
+    header = like.copy()
+    header.set_data_shape((*(*like.get_data_shape(), 1)[:3], count))
+    header["pixdim"][4], header["toffset"] = series["pixdim"][4], series["toffset"]
+    header.set_xyzt_units(like.get_xyzt_units()[0], series.get_xyzt_units()[1])
+    return header
+
+
+def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nifti1Header) -> None:
+    """Write volume after volume with the shape, geometry, codes and units of a header.
+
+    Equal input, equal bytes; no more than one volume is held here.
+    """
+    header = _header_to_write(like, np.dtype(dtype))
+    voxels = (volume.astype(dtype, copy=False).tobytes(order="F") for volume in volumes)
+    pieces = chain([header.binaryblock, bytes(_NO_EXTENSION)], voxels)
+    packed = path.name.lower().endswith(".gz")
+    with open(path, "wb") as file:
+        file.writelines(deflating(pieces, "gzip") if packed else pieces)
+
+
+def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1Header:
+    """Of a single file without extensions."""
     header = nib.Nifti1Header()
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape(array.shape)
+    header.set_data_dtype(dtype)
+    header.set_data_shape(like.get_data_shape())
     for key in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z"):
         header[key] = like[key]
     for key in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
         header[key] = like[key]
-    header["pixdim"][:4] = like["pixdim"][:4]
-    header.set_xyzt_units(like.get_xyzt_units()[0])
-    # No affine beside the header: nibabel would put its own codes there.
-    image = nib.Nifti1Image(array, None, header)
-    content = image.to_bytes()
-    if path.name.lower().endswith(".gz"):
-        content = deflated(content, "gzip")
-    path.write_bytes(content)
+    several = len(like.get_data_shape()) > 3
+    header["pixdim"][: 5 if several else 4] = like["pixdim"][: 5 if several else 4]
+    space, time = like.get_xyzt_units()
+    header.set_xyzt_units(space, time if several else None)
+    header["toffset"] = like["toffset"] if several else 0
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = len(header.binaryblock) + _NO_EXTENSION
+    return header

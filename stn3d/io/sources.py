@@ -26,8 +26,9 @@ from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.nifti import Stored, header_for
 
 # A Tensor alone only as MONAI's MetaTensor, which knows its affine.
+# A Stored is what a file holds, opened by `open_source`.
 ImageSource: TypeAlias = (
-    "str | os.PathLike[str] | SpatialImage | Tensor | tuple[Tensor, Grid] | Image"
+    "str | os.PathLike[str] | SpatialImage | Tensor | tuple[Tensor, Grid] | Image | Stored"
 )
 
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".mgh", ".mgz")
@@ -38,7 +39,8 @@ class Image:
     """An image on its grid.
 
     Args:
-        values: ``(1, 1, *grid.shape)``: float32, whole numbers for labels, bool for masks.
+        values: ``(1, 1, *grid.shape)``: float32, whole numbers for labels, bool for masks; of what
+            several volumes were carried through a transform ``(1, V, *grid.shape)``.
         grid: where the voxels lie.
         name: what messages call it, e.g. its path.
         header: shape, affine, codes and units as stored, for `write_image`.
@@ -48,6 +50,11 @@ class Image:
     grid: Grid
     name: str
     header: nib.Nifti1Header
+
+    @property
+    def num_volumes(self) -> int:
+        """How many volumes a file with this header has."""
+        return int(np.prod(self.header.get_data_shape()[3:], dtype=int))
 
 
 def convert(
@@ -62,12 +69,12 @@ def convert(
 
     ``option`` is the option that chooses a volume, for messages; None where there is none.
     """
-    if isinstance(source, Image):
+    if isinstance(source, Image) and source.values.shape[1] == 1:
         values = source.values if dtype is None else source.values.float()
         return replace(source, values=values)
     if isinstance(source, tuple):
         return _from_tensor(*source, what=what, dtype=dtype)
-    stored = _open(source, what)
+    stored = open_source(source, what)
     try:
         array = _one_volume(stored, what, option, volume)
         grid = grid_of(stored.affine, array.shape, ndim)
@@ -79,11 +86,22 @@ def convert(
     elif array.dtype.kind in "ui":
         array = array.astype(np.int64)
     values = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, 1, *grid.shape)
-    return Image(values, grid, stored.name, _of_shape(stored.header, array.shape))
+    name = f"{stored.name} (volume {volume or 0})" if stored.num_volumes > 1 else stored.name
+    return Image(values, grid, name, _of_shape(stored.header, array.shape))
 
 
-def _open(source: Any, what: str) -> Stored:
-    """The array and geometry of a file or of an object that knows its affine."""
+def open_source(source: ImageSource, what: str) -> Stored:
+    """The array, perhaps still on disk, and the geometry of a source.
+
+    Raises:
+        InputError: there is no such image, or its header is of no use.
+    """
+    if isinstance(source, Stored):
+        return source
+    if isinstance(source, tuple):
+        source = _from_tensor(*source, what=what, dtype=None)
+    if isinstance(source, Image):
+        return _from_image(source)
     if isinstance(source, SpatialImage):
         return nifti.from_nibabel(source, source.get_filename() or f"the {what} in memory")
     meta = sys.modules.get("monai.data.meta_tensor")  # nobody has a MetaTensor without it
@@ -102,7 +120,7 @@ def _open(source: Any, what: str) -> Stored:
 
 def _one_volume(stored: Stored, what: str, option: str | None, volume: int | None) -> NDArray[Any]:
     """Up to three spatial axes of the array, read from disk here."""
-    spatial, volumes = stored.shape[:3], int(np.prod(stored.shape[3:], dtype=int))
+    spatial, volumes = stored.shape[:3], stored.num_volumes
     if len(spatial) < 2 or 0 in stored.shape:
         raise InputError(f"{stored.name} has shape {stored.shape}; an image has 2 or 3 axes.")
     if volumes > 1 and volume is None:
@@ -118,7 +136,8 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
     try:
-        cut = stored.array[..., volume or 0] if volumes > 1 else stored.array[...]
+        others = (0,) * (len(stored.shape) - 4)  # further axes of length 1
+        cut = stored.array[(..., volume or 0, *others)] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
     except DAMAGED as error:
         raise InputError(
@@ -150,6 +169,14 @@ def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -
     values = values.reshape(1, 1, *grid.shape)
     header = header_for(grid.world_from_index.numpy(), grid.shape)
     return Image(values.float() if floating else values, grid, name, header)
+
+
+def _from_image(image: Image) -> Stored:
+    """Its channels become volumes."""
+    array, affine = image.values[0].movedim(0, -1).numpy(), image.grid.world_from_index.numpy()
+    shape = (*image.grid.shape, 1)[:3] + array.shape[-1:]
+    affine = plane_in_space(affine) if image.grid.ndim == 2 else affine
+    return Stored(array.reshape(shape), shape, affine, image.header, image.name)
 
 
 def _from_metatensor(source: Any, name: str) -> Stored:

@@ -181,6 +181,19 @@ class Attention(Linear):
 class Rigid(Linear):
     """Rotation, translation: ``[angle, tx, ty]`` or ``[rx, ry, rz, tx, ty, tz]``, radians, mm."""
 
+    @classmethod
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor) -> Rigid:
+        """The rigid transform of a moving-from-fixed matrix ``(d + 1, d + 1)`` that turns and
+        shifts only; of other matrices the nearest rotation is taken."""
+        from scipy.spatial.transform import Rotation  # slow to import, and little needs it
+
+        d = len(centre_mm)
+        linear = torch.eye(3, dtype=torch.float64)
+        linear[:d, :d] = matrix[:-1, :-1]
+        vector = torch.from_numpy(Rotation.from_matrix(linear.numpy()).as_rotvec())
+        shift = apply_matrix(matrix.double(), centre_mm.double()[None])[0] - centre_mm
+        return cls(torch.cat([vector if d == 3 else vector[2:], shift]), centre_mm)
+
     @staticmethod
     def num_parameters(ndim: int) -> int:
         return 3 if ndim == 2 else 6

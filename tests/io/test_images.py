@@ -254,6 +254,8 @@ def test_volume_of_4d(tmp_path: Path) -> None:
     write_image(tmp_path / "b.nii", image.values, image)
     assert nib.load(tmp_path / "b.nii").shape == SHAPE
     assert read_image(nifti(path, numbers(*SHAPE, 1))).grid.shape == SHAPE
+    fifth = read_image(nifti(tmp_path / "e.nii.gz", array[..., None]), volume=2)
+    np.testing.assert_array_equal(fifth.values[0, 0].numpy(), array[..., 2])
     for read, verb in ((read_labels, "labels .* hold"), (read_mask, "mask .* holds")):
         with pytest.raises(InputError, match=rf"{verb} 3 volumes; save the one to use"):
             read(nifti(path, array))
