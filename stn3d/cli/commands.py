@@ -7,8 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -17,6 +16,8 @@ import typer
 from stn3d import __version__
 from stn3d.apply import Interpolations, auto_interpolation
 from stn3d.cli import options, screen
+from stn3d.cli.folder import results_folder
+from stn3d.cli.landmarks import landmarks
 from stn3d.cli.scoring import Scored, score
 from stn3d.cli.training import train
 from stn3d.errors import InputError
@@ -32,7 +33,6 @@ from stn3d.io import (
     write_points,
 )
 from stn3d.memory import MemoryWarning
-from stn3d.registration import make_folder
 from stn3d.settings import INITIAL_METHODS, Settings, check_choice
 
 app = typer.Typer(
@@ -166,13 +166,13 @@ def register(
         "fixed_volume": fixed_volume,
         "moving_volume": moving_volume,
     }
-    with _folder(out) as folder:
+    with results_folder(out) as folder:
         with screen.progress() as progress:
             registration = run(fixed, moving, **chosen, progress=progress)
         files = registration.save(folder)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])
-    _show_end(files, time.perf_counter() - begin)
+    screen.show_end(files, time.perf_counter() - begin)
 
 
 @app.command()
@@ -278,7 +278,7 @@ def evaluate(
         typer.echo(text)
     else:
         screen.show_figures(value=figures)
-        _show_end([out] if out is not None else [])
+        screen.show_end([out] if out is not None else [])
 
 
 @app.command()
@@ -289,33 +289,14 @@ def demo(
     """Register two real heads that installed packages carry, and draw a picture of it."""
     from stn3d.demo import run
 
-    with _folder(out) as folder, screen.progress() as progress:
+    with results_folder(out) as folder, screen.progress() as progress:
         told = run(folder, threads, progress)
     typer.echo(f"{told['title']}\n\n{told['sentence']}")
     screen.show_table(told["columns"], told["rows"])
     for note in told["notes"]:
         typer.echo(note)
-    _show_end(told["files"], told["total_seconds"])
+    screen.show_end(told["files"], told["total_seconds"])
 
 
+app.command()(landmarks)
 app.command()(train)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """A folder for results, made before any work and taken away if the work fails."""
-    made = [one for one in (path, *path.parents) if not os.path.exists(one)]
-    try:
-        yield make_folder(path)
-    except BaseException:
-        for one in made:
-            with suppress(OSError):  # it is not empty, or was never made
-                one.rmdir()
-        raise
-
-
-def _show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
-    for file in files:
-        typer.echo(f"wrote {file}")
-    if seconds is not None:
-        typer.echo(f"{seconds:.1f} seconds")

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -116,6 +117,14 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 120  # in a file no row need be broken
     Console(markup=False, highlight=False, width=width).print(table)
+
+
+def show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
+    """The files that were written and, if it is told, the time it took, on stdout."""
+    for file in files:
+        print(f"wrote {file}")
+    if seconds is not None:
+        print(f"{seconds:.1f} seconds")
 
 
 def _cell(value: Any, form: str) -> str:

@@ -10,7 +10,7 @@ from stn3d.io.images import (
     write_image,
 )
 from stn3d.io.nifti import GeometryWarning
-from stn3d.io.points import PointTable, read_points, write_points
+from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
 from stn3d.io.transforms import check_transform_path, read_transform, write_transform
 
@@ -18,12 +18,14 @@ __all__ = [
     "GeometryWarning",
     "Image",
     "ImageSource",
+    "Landmarks",
     "PointTable",
     "check_image_path",
     "check_output",
     "check_transform_path",
     "read_image",
     "read_labels",
+    "read_landmarks",
     "read_mask",
     "read_points",
     "read_transform",

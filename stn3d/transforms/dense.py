@@ -96,6 +96,24 @@ class DisplacementField(Transform):
         return DisplacementField(in_mm(w, self.grid), grid), residual_mm
 
 
+@torch.no_grad()
+def sampled(transform: Transform, grid: Grid, max_points: int = 1 << 14) -> DisplacementField:
+    """Any transform as a displacement field.
+
+    Args:
+        transform: fixed points to moving points, no batch.
+        grid: where it is sampled, in 64 bits; between voxels the field is linear.
+        max_points: so many points at once, for the sake of memory and caches.
+    """
+    field = torch.empty(grid.num_voxels, grid.ndim)
+    first = 0
+    for rows in grid.slabs():
+        for points in grid.points_mm(rows).reshape(-1, grid.ndim).split(max_points):
+            field[first : first + len(points)] = transform(points) - points
+            first += len(points)
+    return DisplacementField(field.T.reshape(1, grid.ndim, *grid.shape), grid)
+
+
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacements of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
