@@ -85,6 +85,3 @@ def _show(figures: dict[str, Any]) -> None:
     unknown = figures["count"] - figures["left_out_count"]
     if unknown:
         typer.echo(f"{unknown} of {figures['count']} cannot be left out: the others are too few")
-    folding = figures.get("sampling", {}).get("folding_pct")
-    if folding:
-        typer.echo(f"the spline folds in {folding:.3g} % of the image; a larger --smoothing helps")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def checked(
 
 def _points(points_mm: Array, side: str) -> Tensor:
     """``(N, d)`` float64 on the CPU, a copy."""
-    points = torch.as_tensor(points_mm).detach().cpu().to(torch.float64, copy=True)
+    points = _numbers(points_mm)
     if points.ndim != 2 or points.shape[1] not in (2, 3):
         raise InputError(
             f"the {side} landmarks have the shape {tuple(points.shape)}; give (N, 2) or (N, 3)."
@@ -63,6 +64,12 @@ def _points(points_mm: Array, side: str) -> Tensor:
             f"the {side} landmark in row {int(bad[0]) + 1} has NaN or Inf; give numbers in mm."
         )
     return points
+
+
+def _numbers(values: Array) -> Tensor:
+    """Of a tensor, an array or lists: a copy, float64 on the CPU."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, float))
+    return tensor.detach().cpu().to(torch.float64, copy=True)
 
 
 def _too_few(count: int) -> str:
@@ -94,7 +101,7 @@ def checked_weights(weights: Array | None, pairs: Landmarks, kind: LandmarkKind)
     count, ndim = pairs.fixed_mm.shape
     weight = torch.ones(count).double()
     if weights is not None:
-        weight = torch.as_tensor(weights).detach().cpu().to(torch.float64, copy=True)
+        weight = _numbers(weights)
         if weight.shape != (count,) or not bool((weight.isfinite() & (weight >= 0)).all()):
             raise InputError(f"weights must be {count} numbers of 0 or more, one a landmark.")
     rank = rank_needed(kind, ndim)

@@ -15,6 +15,8 @@ from stn3d.transforms.fit import fit_linear
 
 _PROBES = 33  # along each axis of the image, from face to face
 
+_UNSOLVED_VOX = 0.1  # where an inverse is off by more, there is none
+
 
 @dataclass(frozen=True, eq=False)
 class Fields:
@@ -23,15 +25,15 @@ class Fields:
     Args:
         transform: fixed points to moving points.
         inverse: moving points to fixed points.
-        unsolved_mm: by how much the inverse field is off at its worst voxel.
+        folds: whether the spline does within the image, so that there is no inverse.
         figures: ``sampling_mm`` (the field beside the spline, between voxels too) and
             ``inverse_mm`` (there and back by both fields), each with mean, p95 and max over the
-            image's domain; and ``folding_pct`` of its voxels.
+            image's domain.
     """
 
     transform: Transform
     inverse: Transform
-    unsolved_mm: float
+    folds: bool
     figures: dict[str, Any]
 
 
@@ -60,9 +62,10 @@ def fields_of(spline: ThinPlateSpline, grid: Grid) -> Fields:
     figures = {
         "sampling_mm": tre_mm(transform, probes_mm, spline(probes_mm)),
         "inverse_mm": inverse_error_mm(transform, inverse, probes_mm),
-        "folding_pct": jacobian_figures(transform, grid)["folding_pct"],
     }
-    return Fields(transform, inverse, unsolved_mm, figures)
+    folds = unsolved_mm > _UNSOLVED_VOX * min(grid.spacing_mm)
+    folds = folds or jacobian_figures(transform, grid)["folding_pct"] > 0
+    return Fields(transform, inverse, folds, figures)
 
 
 def _lattice_mm(grid: Grid) -> torch.Tensor:

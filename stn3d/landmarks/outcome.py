@@ -31,8 +31,6 @@ from stn3d.registration import make_folder, versions
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, ThinPlateSpline, Transform
 
-_FOLDED = 0.1  # of a voxel: where an inverse is off by more, there is none
-
 
 @dataclass(frozen=True, eq=False)
 class LandmarkRegistration:
@@ -45,8 +43,8 @@ class LandmarkRegistration:
         landmarks: both sets, with names.
         left_out_points_mm: ``(N, d)``, where each landmark goes by the fit to all others; NaN where
             these determine no transform.
-        suspects: names of landmarks whose error, when left out, is far beyond the others'; they
-            were used all the same.
+        suspects: names of landmarks whose error, when left out, is far beyond the others', the
+            worst first; they were used all the same.
         kind: of the transform.
         smoothing: of a spline.
         sampling: what a spline lost when it became a field, see `on_grid_of`.
@@ -107,8 +105,8 @@ class LandmarkRegistration:
         """The same for the grid of a fixed image: a spline as its files will hold it.
 
         It becomes a displacement field and then the landmarks' affine fit, which alone is left far
-        outside the image. `sampling` tells by how much that is off, between voxels too, how well
-        the inverse leads back, and how much of the image folds. A linear transform stays as it is.
+        outside the image. `sampling` tells by how much that is off, between voxels too, and how
+        well the inverse leads back. A linear transform stays as it is.
 
         Args:
             like: gives the grid.
@@ -122,7 +120,7 @@ class LandmarkRegistration:
         if not isinstance(self.transform, ThinPlateSpline):
             return self
         fields = fields_of(self.transform, image.grid)
-        if fields.unsolved_mm > _FOLDED * min(image.grid.spacing_mm):
+        if fields.folds:
             blame = f" Look at {', '.join(self.suspects)}." if self.suspects else ""
             raise InputError(
                 "the spline folds, so it has no inverse: landmarks that are near each other move "
