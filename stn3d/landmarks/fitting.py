@@ -31,8 +31,9 @@ from stn3d.transforms.fit import (
 )
 
 _FAR = 5 * 1.4826  # of the median absolute deviation: five standard deviations of normal numbers
+_FEW = 10  # of so few the deviation itself is so uncertain that twice as much is far
 _SURE = 1e-3  # of the longest extent: nobody places landmarks better
-_ENOUGH = 5  # errors of which a median and its deviation say something
+_ENOUGH = 8  # errors of which a median and its deviation say something
 
 
 def register_landmarks(
@@ -113,8 +114,8 @@ def _suspects(pairs: Landmarks, weight: Tensor, kind: LandmarkKind, smoothing: f
     """Rows whose error when left out is far beyond the others', the worst first.
 
     One after the other, each time without those found, since a wrong landmark drags its neighbours
-    along; a quarter of all at most. Far is a modified z-score above 5 (Iglewicz and Hoaglin 1993,
-    How to detect and handle outliers, who take 3.5).
+    along; a quarter of all at most. Far is a modified z-score above 5, twice that for 10 landmarks
+    (Iglewicz and Hoaglin 1993, How to detect and handle outliers, take 3.5).
     """
     least_mm = _SURE * float(extents_mm(pairs.moving_mm, weight > 0)[0])
     found: list[int] = []
@@ -127,7 +128,8 @@ def _suspects(pairs: Landmarks, weight: Tensor, kind: LandmarkKind, smoothing: f
         if len(known_mm) < _ENOUGH:
             break
         median = known_mm.median()
-        limit_mm = float(median + _FAR * (known_mm - median).abs().median())
+        far = _FAR * (1 + _FEW / len(known_mm))
+        limit_mm = float(median + far * (known_mm - median).abs().median())
         if float(known_mm.max()) <= max(limit_mm, least_mm):
             break
         found.append(int(errors_mm.nan_to_num().argmax()))
