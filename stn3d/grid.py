@@ -203,7 +203,7 @@ class Grid:
         )
 
     def covering(self, points_mm: Tensor) -> Grid:
-        """The grid along these axes and of this spacing that holds points, a voxel to spare.
+        """The grid along these axes and of this spacing that holds points.
 
         Voxels stand where this grid's would. Sheared axes are set at right angles, the first stays.
 

@@ -482,6 +482,9 @@ def test_a_spline_that_folds_has_no_files(tmp_path: Path) -> None:
     found = register_landmarks(fixed, moving, "tps")
     with pytest.raises(InputError, match="the spline folds, so it has no inverse"):
         found.on_grid_of(image)
+    moving[15] += 4000
+    with pytest.raises(InputError, match="the spline folds"):
+        register_landmarks(fixed, moving, "tps").on_grid_of(image)
     with pytest.raises(InputError, match="give the image"):
         found.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()

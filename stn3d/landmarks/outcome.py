@@ -120,7 +120,7 @@ class LandmarkRegistration:
         if not isinstance(self.transform, ThinPlateSpline):
             return self
         fields = fields_of(self.transform, image.grid)
-        if fields.folds:
+        if fields is None:
             blame = f" Look at {', '.join(self.suspects)}." if self.suspects else ""
             raise InputError(
                 "the spline folds, so it has no inverse: landmarks that are near each other move "
