@@ -144,7 +144,7 @@ def require_no_mirror(pairs: Landmarks, weight: Tensor, kind: LandmarkKind) -> N
     if float(torch.linalg.det(linear)) <= 0:
         raise InputError(
             f"the {kind} transform of these landmarks would mirror the image; check that left and "
-            "right are not swapped, both sets are RAS+ mm and none is far off, or take --kind rigid."
+            "right are not swapped and that none is far off, or take --kind rigid."
         )
 
 
