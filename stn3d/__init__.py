@@ -7,6 +7,7 @@ with starting():
     from stn3d.errors import InputError
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
+    from stn3d.landmarks import register_landmarks
     from stn3d.motion import SeriesRegistration
     from stn3d.register import register
     from stn3d.registration import Registration
@@ -41,6 +42,7 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
+    "register_landmarks",
     "register_series",
     "write_image",
     "write_transform",

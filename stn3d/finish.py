@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from torch import Tensor
-
-from stn3d.grid import Grid
-from stn3d.transforms import Chain, DisplacementField, Transform, chain
+from stn3d.transforms import Chain, DisplacementField, Transform, chain, rounded
 
 
 def parts(transform: Transform) -> tuple[Transform, ...]:
@@ -19,18 +14,12 @@ def final(transform: Transform) -> Transform:
     """The transform as it will be saved: on the CPU, fields rounded to a 256th of a voxel."""
     return chain(
         *[
-            _rounded(part.displacement_mm.cpu(), part.grid)
+            rounded(DisplacementField(part.displacement_mm.cpu(), part.grid))
             if isinstance(part, DisplacementField)
             else part
             for part in parts(transform)
         ]
     )
-
-
-def _rounded(displacement_mm: Tensor, grid: Grid) -> DisplacementField:
-    """Fewer random bits, so that files shrink; the rounded field is the one that is used."""
-    quantum = 2.0 ** math.floor(math.log2(min(grid.spacing_mm) / 256))
-    return DisplacementField((displacement_mm / quantum).round_().mul_(quantum), grid)
 
 
 def inverted(transform: Transform) -> tuple[Transform, float]:
@@ -40,7 +29,7 @@ def inverted(transform: Transform) -> tuple[Transform, float]:
     for part in reversed(parts(transform)):
         if isinstance(part, DisplacementField):
             field, left = part.invert()
-            found.append(_rounded(field.displacement_mm, field.grid))
+            found.append(rounded(field))
             residual_mm = max(residual_mm, left)
         else:
             found.append(part.inverse())

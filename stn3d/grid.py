@@ -208,3 +208,19 @@ class Grid:
         return self.cropped(
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )
+
+    def covering(self, points_mm: Tensor) -> Grid:
+        """The grid along these axes and of this spacing that holds points.
+
+        Voxels stand where this grid's would. Sheared axes are set at right angles, the first stays.
+
+        Args:
+            points_mm: ``(N, d)`` world points.
+        """
+        d = self.ndim
+        axes, upper = torch.linalg.qr(self.world_from_index[:d, :d])
+        axes = axes * upper.diagonal().sign() * torch.tensor(self.spacing_mm).double()
+        frame = Grid(self.shape, homogeneous(axes, self.world_from_index[:d, d]))
+        index = apply_matrix(frame.index_from_world, points_mm.double())
+        low, high = index.amin(0).floor(), index.amax(0).ceil()
+        return frame.cropped(low.long().tolist(), (high.long() + 1).tolist())

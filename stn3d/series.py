@@ -70,6 +70,7 @@ def register_series(
             is unknown.
     """
     check_choice("interpolation", interpolation, SeriesInterpolation)
+    check_choice("metric", metric, Similarity)
     settings = settings_from({"kind": "rigid", "metric": metric, "threads": threads})
     clock = Clock()
     with limited_threads(settings.threads):
@@ -84,14 +85,14 @@ def register_series(
             grid = _checked(volumes, fixed)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
-            search = _Search(fixed, settings.metric, finest_mm)
+            search = _Search(fixed, settings.similarity, finest_mm)
             found = _outwards(volumes, search, first, reference is None, progress)
         used = torch.get_num_threads()
     metrics = {
         "series": {"name": volumes.name, "volumes": len(volumes)},
         "reference": {"name": fixed.name},
         **_figures(found),
-        "settings": {"metric": settings.metric, "interpolation": interpolation},
+        "settings": {"metric": settings.similarity, "interpolation": interpolation},
         "seconds": clock.seconds,
         "versions": versions(),
         "threads": used,

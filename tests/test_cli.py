@@ -512,7 +512,9 @@ def test_installed_program_tells_its_version() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["register", "series", "apply", "points", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["register", "series", "apply", "points", "evaluate", "landmarks", "demo"]
+)
 def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = "\n".join(said(capfd)[0])

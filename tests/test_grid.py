@@ -125,6 +125,28 @@ def test_slabs_cover_every_row_once(d: int, max_voxels: int) -> None:
     assert all((s.stop - s.start) * row <= max(max_voxels, row) for s in slabs)
 
 
+@QUICK
+@given(grids(), st.integers(0, 99))
+def test_a_covering_grid_holds_points_on_the_same_lattice(grid: Grid, seed: int) -> None:
+    points = grid.centre_mm + 9 * random(20, grid.ndim, seed=seed)
+    other = grid.covering(points)
+    index = apply_matrix(other.index_from_world, points)
+    assert bool((index >= -1e-6).all())
+    assert bool((index <= torch.tensor(other.shape) - 1 + 1e-6).all())
+    first = apply_matrix(grid.index_from_world @ other.world_from_index, torch.zeros(grid.ndim))
+    torch.testing.assert_close(first, first.round(), rtol=0, atol=1e-4)
+    spacing = torch.tensor(other.spacing_mm)
+    torch.testing.assert_close(spacing, torch.tensor(grid.spacing_mm))
+
+
+def test_a_covering_grid_has_right_angles() -> None:
+    matrix = torch.eye(4).double()
+    matrix[0, 1] = 0.3
+    axes = Grid((5, 6, 7), matrix).covering(torch.zeros(1, 3)).world_from_index[:3, :3]
+    torch.testing.assert_close(axes[:, 0], matrix[:3, 0])
+    torch.testing.assert_close(axes.T @ axes, torch.diag((axes * axes).sum(0)))
+
+
 def test_points_take_a_dtype() -> None:
     points = oblique(3).points_mm(slice(1, 3), dtype=torch.float32)
     assert points.dtype == torch.float32

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.transforms import Chain, DisplacementField, VelocityField, compose
+from stn3d.transforms import Affine, Chain, DisplacementField, VelocityField, compose, sampled
 
 
 def in_world(grid: Grid, vectors_vox: Tensor) -> Tensor:
@@ -309,3 +309,12 @@ def test_fields_that_do_not_fit_are_told(kind: type[DisplacementField]) -> None:
     for shape in ((3, 7, 6, 5), (1, 2, 7, 6, 5), (1, 3, 5, 6, 7)):
         with pytest.raises(ValueError, match="a field on this grid"):
             kind(torch.zeros(shape), grid)
+
+
+@pytest.mark.parametrize("d", DIMS)
+def test_a_sampled_transform_is_exact_at_the_voxels(d: int) -> None:
+    grid = oblique(d)
+    affine = Affine(Affine.identity_parameters(d) + 0.1, grid.centre_mm)
+    field = sampled(affine, grid, max_points=7)
+    points = grid.points_mm()
+    torch.testing.assert_close(field(points), affine(points), rtol=0, atol=1e-4)

@@ -16,6 +16,7 @@ import typer
 from stn3d import __version__
 from stn3d.apply import Interpolations
 from stn3d.cli import options, screen
+from stn3d.cli.landmarks import landmarks
 from stn3d.cli.scoring import Scored, score
 from stn3d.cli.series import series
 from stn3d.cli.training import train
@@ -307,4 +308,5 @@ def demo(
 
 
 app.command()(series)
+app.command()(landmarks)
 app.command()(train)

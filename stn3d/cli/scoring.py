@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.evaluate import evaluate, read_case
-from stn3d.io import read_points, read_transform
+from stn3d.io import read_landmarks, read_transform
 from stn3d.transforms import Affine, Transform
 
 Two: TypeAlias = "tuple[Path | None, Path | None]"
@@ -81,16 +81,10 @@ def _landmarks(paths: Two, ndim: int) -> tuple[Tensor | None, Tensor | None]:
     if fixed is None or moving is None:
         given, other = ("moving", "fixed") if fixed is None else ("fixed", "moving")
         raise InputError(f"only {given} points are given; give --{other}-points too, or neither.")
-    sets = [read_points(path)[0] for path in (fixed, moving)]
-    for path, points in zip((fixed, moving), sets, strict=True):
-        if points.shape[1] != ndim:
-            raise InputError(
-                f"{path} holds {points.shape[1]}D points and the images are {ndim}D; "
-                "give points of their dimension."
-            )
-    if len(sets[0]) != len(sets[1]):
+    pairs = read_landmarks(fixed, moving)
+    if pairs.fixed_mm.shape[1] != ndim:
         raise InputError(
-            f"{fixed} holds {len(sets[0])} points and {moving} {len(sets[1])}; "
-            "give the same landmarks in both, in the same order."
+            f"{fixed} holds {pairs.fixed_mm.shape[1]}D points and the images are {ndim}D; "
+            "give points of their dimension."
         )
-    return sets[0], sets[1]
+    return pairs.fixed_mm, pairs.moving_mm

@@ -154,14 +154,6 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
     print(f"verdict: {verdict['word']}; {verdict['reason']}.{remedy}")
 
 
-def show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
-    """What was written, and how long that took."""
-    for file in files:
-        print(f"wrote {file}")
-    if seconds is not None:
-        print(f"{seconds:.1f} seconds")
-
-
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; the first column to the left, all others to the right."""
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -171,6 +163,14 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 120  # in a file no row need be broken
     Console(markup=False, highlight=False, width=width).print(table)
+
+
+def show_end(files: Sequence[Path | str], seconds: float | None = None) -> None:
+    """The files that were written and, if it is told, the time it took, on stdout."""
+    for file in files:
+        print(f"wrote {file}")
+    if seconds is not None:
+        print(f"{seconds:.1f} seconds")
 
 
 def _cell(value: Any, form: str) -> str:

@@ -11,7 +11,7 @@ from stn3d.io.images import (
     write_volumes,
 )
 from stn3d.io.nifti import GeometryWarning
-from stn3d.io.points import PointTable, read_points, write_points
+from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
 from stn3d.io.transforms import check_transform_path, read_transform, write_transform
 from stn3d.io.volumes import Volumes, open_series, open_volumes
@@ -20,6 +20,7 @@ __all__ = [
     "GeometryWarning",
     "Image",
     "ImageSource",
+    "Landmarks",
     "PointTable",
     "Volumes",
     "check_image_path",
@@ -29,6 +30,7 @@ __all__ = [
     "open_volumes",
     "read_image",
     "read_labels",
+    "read_landmarks",
     "read_mask",
     "read_points",
     "read_transform",

@@ -1,4 +1,7 @@
-"""Points as CSV: a header line, then x, y[, z] in world RAS+ mm; other columns are kept."""
+"""Points as CSV: a header line, then x, y[, z] in world RAS+ mm; other columns are kept.
+
+3D Slicer's .mrk.json and .fcsv are read too, as a table with a column `label`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.io.files import whole
+from stn3d.io.markups import MARKUP_SUFFIXES, parse_markups
+
+_NAMING = ("name", "label")  # columns that tell which landmark a point is
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,97 @@ class PointTable:
     header: tuple[str, ...]
     others: tuple[tuple[str, ...], ...]
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the column `name` or `label` says of each point; None if there is none."""
+        titles = [title.lower() for title in self.header[len(self.header) - len(self.others[0]) :]]
+        column = next((titles.index(title) for title in _NAMING if title in titles), None)
+        if column is None or not any(row[column].strip() for row in self.others):
+            return None
+        return tuple(row[column].strip() for row in self.others)
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The same landmarks in two images.
+
+    Args:
+        names: of the landmarks; their rows, from 1, where the files name none.
+        fixed_mm: ``(N, d)`` float64 points of the fixed image, world RAS+ millimetres.
+        moving_mm: ``(N, d)`` the same landmarks in the moving image.
+    """
+
+    names: tuple[str, ...]
+    fixed_mm: Tensor
+    moving_mm: Tensor
+
+
+def read_landmarks(fixed: str | os.PathLike[str], moving: str | os.PathLike[str]) -> Landmarks:
+    """Read two files of the same landmarks.
+
+    Rows belong together by a column `name` or `label` where both files have one, else by order.
+
+    Args:
+        fixed: a file of points of the fixed image, see `read_points`.
+        moving: a file of the same landmarks in the moving image.
+
+    Raises:
+        InputError: a file is of no use, or they do not hold the same landmarks.
+    """
+    (fixed_mm, table), (moving_mm, other) = read_points(fixed), read_points(moving)
+    if fixed_mm.shape[1] != moving_mm.shape[1]:
+        raise InputError(
+            f"{moving} holds {moving_mm.shape[1]}D points and {fixed} {fixed_mm.shape[1]}D points; "
+            "give points of one dimension."
+        )
+    if table.names is not None and other.names is not None:
+        order = _order(_distinct(table.names, fixed), _distinct(other.names, moving), fixed, moving)
+        return Landmarks(table.names, fixed_mm, moving_mm[order])
+    if len(fixed_mm) != len(moving_mm):
+        raise InputError(
+            f"{fixed} holds {len(fixed_mm)} points and {moving} {len(moving_mm)}; give the same "
+            "landmarks in both, in the same order or with a column `name` in both."
+        )
+    rows = tuple(str(row) for row in range(1, len(fixed_mm) + 1))
+    return Landmarks(table.names or other.names or rows, fixed_mm, moving_mm)
+
+
+def _distinct(names: tuple[str, ...], path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names, each of which must be there once and not be empty."""
+    bad = next((name for name in names if not name or names.count(name) > 1), None)
+    if bad is not None:
+        what = f"two points are named {bad!r}" if bad else "a point has no name"
+        raise InputError(f"{path}: {what}; name each landmark once, as in the other file.")
+    return names
+
+
+def _order(
+    names: tuple[str, ...],
+    others: tuple[str, ...],
+    fixed: str | os.PathLike[str],
+    moving: str | os.PathLike[str],
+) -> list[int]:
+    """Where each name of the fixed landmarks stands among the moving ones."""
+    for one, other, holder, lacker in (
+        (names, others, fixed, moving),
+        (others, names, moving, fixed),
+    ):
+        alone = [name for name in one if name not in other]
+        if alone:
+            more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+            raise InputError(
+                f"{holder} holds the landmark {alone[0]!r}{more}, {lacker} does not; give the same "
+                "names in both, or leave the column out to go by order."
+            )
+    return [others.index(name) for name in names]
+
 
 def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
     """Read points.
 
     Args:
-        path: comma-separated text; its header line begins with x,y,z (3D) or x,y (2D).
+        path: comma-separated text; its header line begins with x,y,z (3D) or x,y (2D). Or 3D
+            Slicer's ``.mrk.json`` or ``.fcsv``, of which position and label are read.
 
     Returns:
         ``(N, d)`` float64 points in world RAS+ millimetres, and the rest of the table.
@@ -49,6 +140,8 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text; give points as CSV with a line x,y,z.") from error
+    if path.suffix.lower() in MARKUP_SUFFIXES:
+        return _of_markups(text, path)
     reader = csv.reader(text.splitlines())
     rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     header = tuple(cell.strip() for cell in rows[0][1]) if rows else ()
@@ -58,6 +151,15 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
         raise InputError(f"{path} holds no points below its header line; add some.")
     others = tuple(tuple(row[ndim:]) for _, row in rows[1:])
     return torch.tensor(points, dtype=torch.float64), PointTable(header, others)
+
+
+def _of_markups(text: str, path: Path) -> tuple[Tensor, PointTable]:
+    markups = parse_markups(text, path)
+    if not markups:
+        raise InputError(f"{path} holds no points; add some.")
+    points = torch.tensor([one.point_mm for one in markups], dtype=torch.float64)
+    labels = tuple((one.label,) for one in markups)
+    return points, PointTable(("x", "y", "z", "label"), labels)
 
 
 def _count_coordinates(header: tuple[str, ...], path: Path) -> int:

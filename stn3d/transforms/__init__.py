@@ -1,7 +1,7 @@
 """Transforms: maps from fixed points to moving points, in world RAS+ millimetres."""
 
 from stn3d.transforms.base import Chain, Transform, chain
-from stn3d.transforms.dense import DisplacementField, VelocityField, compose
+from stn3d.transforms.dense import DisplacementField, VelocityField, compose, rounded, sampled
 from stn3d.transforms.inverse import Inverse
 from stn3d.transforms.linear import (
     LINEAR_KINDS,
@@ -41,4 +41,6 @@ __all__ = [
     "compose",
     "control_grid",
     "rotation_matrix",
+    "rounded",
+    "sampled",
 ]

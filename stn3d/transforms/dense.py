@@ -7,6 +7,7 @@ transform has it; so a saved field is exactly the field that was used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,6 +95,31 @@ class DisplacementField(Transform):
             max_iterations,
         )
         return DisplacementField(in_mm(w, self.grid), grid), residual_mm
+
+
+@torch.no_grad()
+def sampled(transform: Transform, grid: Grid, max_points: int = 1 << 14) -> DisplacementField:
+    """Any transform as a displacement field.
+
+    Args:
+        transform: fixed points to moving points, no batch.
+        grid: where it is sampled, in 64 bits; between voxels the field is linear.
+        max_points: so many points at once, for the sake of memory and caches.
+    """
+    field = torch.empty(grid.num_voxels, grid.ndim)
+    first = 0
+    for rows in grid.slabs():
+        for points in grid.points_mm(rows).reshape(-1, grid.ndim).split(max_points):
+            field[first : first + len(points)] = transform(points) - points
+            first += len(points)
+    return DisplacementField(field.T.reshape(1, grid.ndim, *grid.shape), grid)
+
+
+def rounded(field: DisplacementField) -> DisplacementField:
+    """The field to a 256th of its smallest voxel edge: fewer random bits, so that files shrink."""
+    quantum = 2.0 ** math.floor(math.log2(min(field.grid.spacing_mm) / 256))
+    vectors = (field.displacement_mm / quantum).round_().mul_(quantum)
+    return DisplacementField(vectors, field.grid)
 
 
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:

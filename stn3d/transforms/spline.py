@@ -18,7 +18,7 @@ from stn3d.sampler import sample_spline
 from stn3d.transforms.base import Transform
 from stn3d.transforms.inverse import Inverse
 
-_TINY = 1e-30  # squared distances below it are 0; the logarithm of 0 would have no slope
+_TINY = 1e-15  # distances below it are 0; the logarithm of 0 would have no slope
 
 
 def control_grid(grid: Grid, control_points: int) -> Grid:
@@ -49,8 +49,9 @@ class ThinPlateSpline(Transform):
     Args:
         points_mm: ``(n, d)`` control points, not all on one line (plane in 3D).
         targets_mm: ``(n, d)`` or ``(B, n, d)``, where they go.
-        smoothing: added to the diagonal of the kernel's matrix; with 0 the spline passes through
-            every target.
+        smoothing: added to the diagonal of the kernel's matrix (mm in 3D, mm^2 in 2D), one number
+            or one for each point (Rohr et al. 2001, doi:10.1109/42.929618); with 0 the
+            spline passes through every target, with much it is the affine map of least squares.
 
     Raises:
         ValueError: the shapes do not fit each other, or the points do not fix an affine map.
@@ -58,7 +59,7 @@ class ThinPlateSpline(Transform):
 
     points_mm: Tensor
     targets_mm: Tensor
-    smoothing: float = 0.0
+    smoothing: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
         if self.points_mm.shape != self.targets_mm.shape[-2:]:
@@ -78,17 +79,31 @@ class ThinPlateSpline(Transform):
         points = tuple(map(tuple, self.points_mm.double().tolist()))
         return _solver(points, self.smoothing)
 
+    @property
+    def coefficients(self) -> Tensor:
+        """``(n + d + 1, d)`` or ``(B, n + d + 1, d)``, of the displacement; float64."""
+        moves = self.targets_mm.double() - self.points_mm.to(self.targets_mm.device).double()
+        return self.coefficients_from_targets.to(moves) @ moves
+
     def forward(self, points_mm: Tensor) -> Tensor:
         controls = self.points_mm.to(points_mm)
-        solver = self.coefficients_from_targets
-        moves = self.targets_mm.double() - self.points_mm.to(self.targets_mm.device).double()
-        coefficients = (solver.to(moves) @ moves).to(points_mm)
+        coefficients = self.coefficients.to(points_mm)
         flat = points_mm.reshape(-1, self.ndim)
         basis = torch.cat([_kernel(flat, controls), flat, torch.ones_like(flat[:, :1])], dim=-1)
         if coefficients.ndim == 2:
             return points_mm + (basis @ coefficients).reshape(points_mm.shape)
         moved = basis.reshape(len(points_mm), -1, basis.shape[-1]) @ coefficients
         return points_mm + moved.reshape(len(moved), *points_mm.shape[1:])
+
+    def jacobian(self, points_mm: Tensor) -> Tensor:
+        d, batch = self.ndim, points_mm.shape[:1] if self.targets_mm.ndim > 2 else (1,)
+        coefficients = self.coefficients.to(points_mm).reshape(-1, len(self.points_mm) + d + 1, d)
+        slopes = _kernel_slopes(points_mm.reshape(-1, d), self.points_mm.to(points_mm))
+        slopes = slopes.reshape(*batch, -1, *slopes.shape[1:])
+        bent = torch.einsum("bpnj,bni->bpij", slopes, coefficients[:, : -d - 1])
+        total = bent + coefficients[:, None, -d - 1 : -1].mT + torch.eye(d).to(points_mm)
+        lead = points_mm.shape[1:-1] if self.targets_mm.ndim > 2 else points_mm.shape[:-1]
+        return total.reshape(*([len(total)] if self.targets_mm.ndim > 2 else []), *lead, d, d)
 
     def inverse(self) -> Inverse:
         """The inverse by Newton's method, point by point."""
@@ -97,12 +112,19 @@ class ThinPlateSpline(Transform):
 
 def _kernel(points: Tensor, controls: Tensor) -> Tensor:
     """``(N, n)``: what each control point adds at each point."""
-    squares = (points[:, None] - controls).square().sum(-1).clamp(min=_TINY)
-    return 0.5 * squares * squares.log() if points.shape[-1] == 2 else squares.sqrt()
+    r = torch.cdist(points, controls, compute_mode="donot_use_mm_for_euclid_dist")
+    return r.square() * r.clamp(min=_TINY).log() if points.shape[-1] == 2 else r
+
+
+def _kernel_slopes(points: Tensor, controls: Tensor) -> Tensor:
+    """``(N, n, d)``: derivatives of `_kernel` by the points; 0 at a control point itself."""
+    away = points[:, None] - controls
+    r = away.norm(dim=-1, keepdim=True).clamp(min=_TINY)
+    return away * (2 * r.log() + 1) if points.shape[-1] == 2 else away / r
 
 
 @lru_cache(maxsize=32)
-def _solver(points: tuple[tuple[float, ...], ...], smoothing: float) -> Tensor:
+def _solver(points: tuple[tuple[float, ...], ...], smoothing: float | tuple[float, ...]) -> Tensor:
     """``(n + d + 1, n)`` matrix from targets to the spline's coefficients, float64."""
     with torch.inference_mode(False):  # what is kept must also serve later gradients
         controls = torch.tensor(points, dtype=torch.float64)
@@ -116,7 +138,8 @@ def _solver(points: tuple[tuple[float, ...], ...], smoothing: float) -> Tensor:
         system = torch.zeros(n + d + 1, n + d + 1, dtype=torch.float64)
         system[:n, :n] = _kernel(controls, controls)
         # U = r is negative definite on what the affine part leaves, r^2 log r positive definite.
-        system[:n, :n] += (smoothing if d == 2 else -smoothing) * torch.eye(n).double()
+        own = torch.tensor(smoothing, dtype=torch.float64).expand(n)
+        system[:n, :n] += torch.diag(own if d == 2 else -own)
         system[:n, n:], system[n:, :n] = affine, affine.T
         return torch.linalg.inv(system)[:, :n].contiguous()
 

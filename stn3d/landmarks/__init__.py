@@ -1,0 +1,7 @@
+"""Registration by corresponding landmarks, without images."""
+
+from stn3d.landmarks.checks import LandmarkKind
+from stn3d.landmarks.fitting import register_landmarks
+from stn3d.landmarks.outcome import LandmarkRegistration
+
+__all__ = ["LandmarkKind", "LandmarkRegistration", "register_landmarks"]
