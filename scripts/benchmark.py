@@ -43,6 +43,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -213,27 +214,46 @@ def run(
     """Register one pair with one tool and score its transform: figures and cost, or ``failed``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        images = [pair["fixed"], pair["moving"]]
-        peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
-        register = register_command(tool, images, out, threads)
-        register += ["--config", str(config)] if config else []
+        images = (pair["fixed"], pair["moving"])
+        further = ["--config", str(config)] if config else []
         try:
-            cost = {}
-            if tool != BEFORE:
-                cost = timed([*peer, str(threads)] if tool in PEERS else register)
-            if tool in PEERS:
-                timed([*peer, "--convert"])
-            figures = scored(pair, None if tool == BEFORE else out / "transform.h5")
+            if tool == BEFORE:
+                return scored(pair, None)
+            cost = registered(tool, images, out, threads, peer_python, further)
+            return scored(pair, out / "transform.h5") | cost
         except subprocess.CalledProcessError as error:
             return {"failed": reason(error)}
-    return figures | cost
 
 
-def register_command(tool: str, images: list[str], out: Path, threads: int) -> list[str]:
-    """What runs a tool of stn3d: a name of `STN3D`, or ``stn3d`` and options."""
-    options = STN3D.get(tool) or shlex.split(tool)[1:]
+def registered(
+    tool: str,
+    images: tuple[str, str],
+    out: Path,
+    threads: int,
+    peer_python: str = sys.executable,
+    further: Sequence[str] = (),
+) -> dict[str, float]:
+    """Run a tool on a pair; its cost. Its transform is then ``out / "transform.h5"``.
+
+    Args:
+        tool: a peer, a name of `STN3D`, or ``stn3d`` and options of `stn3d register`.
+        images: the fixed and the moving one.
+        out: folder of the tool's files.
+        threads: of the tool.
+        peer_python: the Python that has the peers.
+        further: options of `stn3d register`.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
+    """
+    if tool in PEERS:
+        peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
+        cost = timed([*peer, str(threads)])
+        timed([*peer, "--convert"])
+        return cost
     command = [sys.executable, "-m", "stn3d", "register", *images, "--out", str(out)]
-    return [*command, "--threads", str(threads), *options]
+    options = STN3D.get(tool) or shlex.split(tool)[1:]
+    return timed([*command, "--threads", str(threads), *options, *further])
 
 
 def scored(pair: dict[str, str], transform: Path | None) -> dict[str, Any]:
