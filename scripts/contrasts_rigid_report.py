@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -10,7 +9,7 @@ from statistics import median
 import numpy as np
 from pages import table
 from rigid_figures import percentile
-from rows import Row
+from rows import Row, write_page
 
 KEYS = ("fixed", "moving", "seed", "tool")  # of a row
 LOST_MM = 3.0
@@ -18,12 +17,14 @@ COMMAND = (
     "scripts/contrasts_rigid.py --work DIR --out docs/results/contrasts_rigid "
     "--peer-python peers/bin/python"
 )
-ABOUT = """\One person's contrasts; the moving one is turned by up to 30 degrees about each axis and shifted
+ABOUT = """\
+One person's contrasts; the moving one is turned by up to 30 degrees about each axis and shifted
 by up to 20 mm along each (../shared/bench/make_truth.py --amplitude-mm 0 --scale 1 --rot-deg 30
 --shift-mm 20), with noise and a bias field. The error of a run is the mean distance in mm from
 the true transform over the fixed foreground; median, 95th percentile and maximum are over seeds.
 Seconds are wall seconds of a whole process, files to files."""
-REPEATABILITY = """\The truth is no better than the published co-registration of the contrasts, which unlike
+REPEATABILITY = """\
+The truth is no better than the published co-registration of the contrasts, which unlike
 similarities agree to be off by 0.2 to 0.33 mm, constant for a pair. So here each run's error is
 taken after the mean rigid motion truth^-1 found of the *other* seeds of this tool and pair is
 taken out of it (a mean of six numbers: a rotation vector, and the shift of the foreground's
@@ -35,10 +36,7 @@ in degrees. Runs that were lost (3 mm and more) take no part."""
 
 def write_report(head: Row, rows: list[Row], out: Path) -> None:
     """OUT.json and OUT.md."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(head | {"rows": rows}, indent=1) + "\n"
-    out.with_suffix(".json").write_text(text, encoding="utf-8")
-    out.with_suffix(".md").write_text(markdown(head, rows), encoding="utf-8")
+    write_page(out, head, rows, markdown(head, rows))
 
 
 def markdown(head: Row, rows: list[Row]) -> str:

@@ -94,7 +94,7 @@ def measured(
 
 
 def displacement(seed: int, start: int, centre_mm: Floats) -> Floats:
-    """The matrix of a start: from the moving image's world, as its file says, to the displaced one."""
+    """The matrix of a start: from the moving image's world, as in its file, to the displaced."""
     rng = np.random.default_rng([seed, start])
     angles = rng.uniform(-MAX_ANGLE_DEG, MAX_ANGLE_DEG, 3)
     shift = rng.uniform(-MAX_SHIFT_MM, MAX_SHIFT_MM, 3)

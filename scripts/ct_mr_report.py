@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from pages import table
 from rigid_figures import percentile
-from rows import Row
+from rows import Row, write_page
 
 KEYS = ("fixed", "moving", "start", "tool")  # of a row
 LOST_MM = 10.0
@@ -27,10 +26,7 @@ a whole process, files to files."""
 
 def write_report(head: Row, rows: list[Row], out: Path) -> None:
     """OUT.json and OUT.md."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(head | {"rows": rows}, indent=1) + "\n"
-    out.with_suffix(".json").write_text(text, encoding="utf-8")
-    out.with_suffix(".md").write_text(markdown(head, rows), encoding="utf-8")
+    write_page(out, head, rows, markdown(head, rows))
 
 
 def markdown(head: Row, rows: list[Row]) -> str:

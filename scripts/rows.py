@@ -57,3 +57,13 @@ def read(path: Path, keys: Sequence[str]) -> tuple[Row, list[Row]]:
 
 def key_of(row: Row, keys: Sequence[str]) -> tuple[Any, ...]:
     return tuple(row[key] for key in keys)
+
+
+def write_page(out: Path, head: Row, rows: Sequence[Row], text: str) -> None:
+    """OUT.json, the head and a line for each row, and OUT.md."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    common = json.dumps(head)[1:-1]
+    content = f'{{{common},\n "rows": [\n{lines}\n]}}\n'
+    out.with_suffix(".json").write_text(content, encoding="utf-8")
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
