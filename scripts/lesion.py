@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         for how in ("plain", "masked"):
             if (case.fixed, case.moving, case.side, case.number, how) in known:
                 continue
-            row = {"fixed": case.fixed, "moving": case.moving, "side": case.side}
+            row: Row = {"fixed": case.fixed, "moving": case.moving, "side": case.side}
             row |= {"number": case.number, "how": how}
             row |= measured(case, how, tool, free, args)
             print(json.dumps(row), flush=True)
