@@ -20,7 +20,7 @@ lungs: proton MR, five lobes each, every ordered pair of three people.
 prostate: MR and transrectal ultrasound of eight people. The gland is scored by Dice, further
 landmarks (channels of 4D labels, cases 0, 1, 3, 4, 7) by the distance of their centroids. The
 headers are nominal: 0.4 mm voxels, so "mm" are those of the header. --prostate-mm writes another
-voxel size into the copies.
+voxel size into the copies; give it an --out of its own.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     for part in args.parts.split(","):
         for fixed, moving, scans in PARTS[part](args.prostate_mm):
             write_pair(pairs / f"{part}-{fixed}-{moving}", part, *scans)
-    about = " ".join((__doc__ or "").split("\n\n", 2)[2].split("\n"))
-    benchmark.main([str(pairs), "--tools", args.tools, "--about", about.strip(), *further])
+    about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")  # the command, and what is in the data
+    benchmark.main([str(pairs), "--tools", args.tools, "--about", about, *further])
 
 
 def write_pair(folder: Path, split: str, fixed: Scan, moving: Scan) -> None:

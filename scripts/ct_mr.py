@@ -18,17 +18,17 @@ with other --options or --peers to add a tool. OUT.json and OUT.md are written a
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from benchmark import available, machine, reason, registered
 from ct_mr_report import KEYS, Row, write_report
 from rigid_figures import Floats, apart_mm, carried, consensus, read_matrix, spread
-from rows import append, begin, read
+from rows import measure
 from scipy.spatial.transform import Rotation
 from starts_cases import grid_of, image_path, write_displaced
 
@@ -57,35 +57,34 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = [tuple(pair.split()) for pair in args.pairs.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise SystemExit(f"--pairs {args.pairs!r}: give pairs such as {PAIRS!r}.")
-    path = args.work / "ct_mr.jsonl"
     head = {"machine": machine(), "threads": args.threads, "seed": args.seed}
-    known = begin(path, head, KEYS)
-    cases = [
-        (*pair, start, tool) for start in range(args.count) for pair in pairs for tool in tools
+    wanted_rows = [
+        {"fixed": fixed, "moving": moving, "start": start, "tool": tool, "version": tools[tool]}
+        for start in range(args.count)
+        for fixed, moving in pairs
+        for tool in tools
     ]
-    for fixed, moving, start, tool in cases:
-        if (fixed, moving, start, tool) in known:
-            continue
-        row = {"fixed": fixed, "moving": moving, "start": start, "tool": tool}
-        row |= {"version": tools[tool]}
-        row |= measured(tool, (fixed, moving), (args.seed, start), args.threads, args.peer_python)
-        print(json.dumps(row), flush=True)
-        append(path, row)
-    head, rows = read(path, KEYS)
+    path, how = args.work / "ct_mr.jsonl", (args.threads, args.peer_python)
+    run = partial(measured, args.seed, how)
+    head, rows = measure(path, head, KEYS, wanted_rows, run)
     write_report(head, with_spread(rows, brain_mm()), args.out)
 
 
-def measured(
-    tool: str, pair: tuple[str, str], start: tuple[int, int], threads: int, peer_python: str
-) -> Row:
-    """A tool from a start: ``matrix``, what it found once the start is taken out, and its cost."""
-    fixed, moving = (image_path(f"ct_mr/{name}") for name in pair)
-    displaced = displacement(*start, grid_of(moving).centre_mm.numpy())
+def measured(seed: int, how: tuple[int, str], row: Row) -> Row:
+    """``matrix``, what a row's tool found once the start is taken out, and its cost, or ``failed``.
+
+    Args:
+        seed: of all starts.
+        how: threads, and the Python that has peers.
+        row: pair, start and tool.
+    """
+    fixed, moving = (image_path(f"ct_mr/{row[role]}") for role in ("fixed", "moving"))
+    displaced = displacement(seed, row["start"], grid_of(moving).centre_mm.numpy())
     with tempfile.TemporaryDirectory() as folder:
         image, out = Path(folder) / "moving.nii.gz", Path(folder) / "out"
         write_displaced(moving, displaced, image)
         try:
-            cost = registered(tool, (str(fixed), str(image)), out, threads, peer_python)
+            cost = registered(row["tool"], (str(fixed), str(image)), out, *how)
         except subprocess.CalledProcessError as error:
             return {"failed": reason(error)}
         found = read_matrix(out / "transform.h5", brain_mm())

@@ -2,7 +2,7 @@
 """A dark sphere in one of two brains: what it does to a registration, with and without a mask.
 
     scripts/lesion.py --work DIR --out docs/results/lesion [--pairs "1002 1010,1006 1013,1007 1036"]
-        [--count 2] [--options ""] [--by exclude] [--threads 2]
+        [--count 2] [--options "--preset default"] [--by exclude] [--threads 2]
 
 A pair is "FIXED MOVING", T1 brains of two people (../shared/data/brains). For each pair, side and
 number a sphere of 15 mm diameter and a tenth of the brain's median brightness is put into the fixed
@@ -25,7 +25,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from bodies import save
 from lesion_figures import Ball, figures
 from lesion_report import KEYS, Row, write_report
 from numpy.typing import NDArray
-from rows import append, begin, read
+from rows import measure
 from scipy import ndimage
 from starts_cases import image_path
 
@@ -68,28 +69,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="result files, without extension")
     parser.add_argument("--pairs", default=PAIRS)
     parser.add_argument("--count", type=int, default=2, help="spheres of each pair and side")
-    parser.add_argument("--options", default="", help="of stn3d register, for every run")
+    parser.add_argument(
+        "--options", default="--preset default", help="of stn3d register, in every run"
+    )
     parser.add_argument("--by", choices=("exclude", "mask"), default="exclude")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=6)
     args = parser.parse_args(arguments)
-    tool = f"stn3d {args.options}".strip() if args.options else "stn3d --preset default"
-    path = args.work / "lesion.jsonl"
+    tool = f"stn3d {args.options}"
     head = {"machine": machine(), "threads": args.threads, "seed": args.seed, "tool": tool}
-    known = begin(
-        path, head | {"by": args.by, "version": available([tool], sys.executable)[tool]}, KEYS
-    )
-    for case in cases(args.pairs, args.count):
-        free = free_run(case, tool, args.work, args.threads)
-        for how in ("plain", "masked"):
-            if (case.fixed, case.moving, case.side, case.number, how) in known:
-                continue
-            row: Row = {"fixed": case.fixed, "moving": case.moving, "side": case.side}
-            row |= {"number": case.number, "how": how}
-            row |= measured(case, how, tool, free, args)
-            print(json.dumps(row), flush=True)
-            append(path, row)
-    head, rows = read(path, KEYS)
+    head |= {"by": args.by, "version": available([tool], sys.executable)[tool]}
+    found = list(cases(args.pairs, args.count))
+    wanted = [asdict(case) | {"how": how} for case in found for how in ("plain", "masked")]
+    run = partial(measured, head, args.work)
+    head, rows = measure(args.work / "lesion.jsonl", head, KEYS, wanted, run)
     write_report(head, rows, args.out)
 
 
@@ -121,21 +114,30 @@ def free_run(case: Case, tool: str, work: Path, threads: int) -> Path:
     return made
 
 
-def measured(case: Case, how: str, tool: str, free: Path, args: argparse.Namespace) -> Row:
-    """A run with a sphere beside the free one: its figures and cost, or ``failed``."""
+def measured(head: Row, work: Path, row: Row) -> Row:
+    """A run with a sphere beside the free one: its figures and cost, or ``failed``.
+
+    Args:
+        head: what all runs have in common.
+        work: folder of the free runs.
+        row: the case, and ``how`` it is run.
+    """
+    case = Case(**{key: row[key] for key in ("fixed", "moving", "side", "number")})
+    tool, threads = head["tool"], head["threads"]
+    free = free_run(case, tool, work, threads)
     with tempfile.TemporaryDirectory() as folder:
-        files, ball = write_lesion(case, args.seed, Path(folder))
+        files, ball = write_lesion(case, head["seed"], Path(folder))
         out = Path(folder) / "out"
-        further = mask_options(case.side, how, args.by, files)
+        further = mask_options(case.side, row["how"], head["by"], files)
         try:
             cost = registered(
-                tool, (files["fixed"], files["moving"]), out, args.threads, further=further
+                tool, (files["fixed"], files["moving"]), out, threads, further=further
             )
         except subprocess.CalledProcessError as error:
             return {"failed": reason(error)}
         told = json.loads((out / "metrics.json").read_text(encoding="utf-8")).get("lesion")
-        row = figures(out, free, brain(case.fixed), case.side, ball) | cost
-    return row | ({"told": told} if told else {})
+        found = figures(out, free, brain(case.fixed), case.side, ball) | cost
+    return found | ({"told": told} if told else {})
 
 
 def mask_options(side: str, how: str, by: str, files: dict[str, str]) -> list[str]:

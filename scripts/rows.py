@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,34 @@ def begin(path: Path, head: Row, keys: Sequence[str]) -> set[tuple[Any, ...]]:
     if was != head:
         raise SystemExit(f"{path} was measured with {was}, now it is {head}; give another --work.")
     return {key_of(row, keys) for row in rows}
+
+
+def measure(
+    path: Path,
+    head: Row,
+    keys: Sequence[str],
+    wanted: Iterable[Row],
+    measured: Callable[[Row], Row],
+) -> tuple[Row, list[Row]]:
+    """Add the rows that a file of figures does not hold yet, each as soon as it is measured.
+
+    Args:
+        path: the file.
+        head: see `begin`.
+        keys: see `begin`.
+        wanted: what each row starts with, its keys at least.
+        measured: the figures of such a row.
+
+    Returns:
+        The head and all rows.
+    """
+    known = begin(path, head, keys)
+    for row in wanted:
+        if key_of(row, keys) not in known:
+            row = row | measured(row)
+            print(json.dumps(row), flush=True)
+            append(path, row)
+    return read(path, keys)
 
 
 def append(path: Path, row: Row) -> None:

@@ -206,7 +206,7 @@ def test_a_start_is_taken_out_of_what_was_found(
         return dict(COST)
 
     monkeypatch.setattr(ct_mr, "registered", registered)
-    row = ct_mr.measured("any", ("a", "b"), (5, 3), 1, "python")
+    row = ct_mr.measured(5, (1, "python"), {"fixed": "a", "moving": "b", "start": 3, "tool": "any"})
     assert np.allclose(row["matrix"], np.eye(4), atol=1e-4)
     assert row["wall_s"] == 4.0
 
@@ -239,6 +239,11 @@ def test_rows_are_kept_and_a_cut_off_line_is_dropped(tmp_path: Path) -> None:
     assert rows.read(path, keys) == (head, [{"a": 1, "b": 2, "x": 2}])
     with pytest.raises(SystemExit, match="was measured with"):
         rows.begin(path, {"threads": 1}, keys)
+    wanted = [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert rows.measure(path, head, keys, wanted, lambda row: {"x": row["a"]}) == (
+        head,
+        [{"a": 1, "b": 2, "x": 2}, {"a": 3, "b": 4, "x": 3}],
+    )
     rows.write_page(tmp_path / "page", head, [{"a": 1}, {"a": 2}], "text\n")
     assert json.loads((tmp_path / "page.json").read_text()) == head | {"rows": [{"a": 1}, {"a": 2}]}
     assert (tmp_path / "page.md").read_text() == "text\n"
