@@ -5,10 +5,11 @@
         [--config weights.yaml] [--again]
 
 PAIRS is a CSV file or a folder. The CSV has a header line and the columns name, fixed, moving and,
-where known, fixed_labels, moving_labels, true_transform (an ITK file, fixed points to moving
-points) and split (such as tuned or reported: means are given for each); paths are relative to the
-CSV. In a folder each subfolder is a pair: fixed, moving and, where known, fixed_labels and
-moving_labels (.nii.gz, .nii, .mha or .nrrd), truth.h5, split.txt; any image may also be a text file
+where known, fixed_labels, moving_labels, fixed_points, moving_points (CSV files of landmarks),
+true_transform (an ITK file, fixed points to moving points) and split (such as tuned or reported:
+means are given for each); paths are relative to the CSV. In a folder each subfolder is a pair:
+fixed, moving and, where known, fixed_labels and moving_labels (.nii.gz, .nii, .mha or .nrrd),
+fixed_points.csv, moving_points.csv, truth.h5, split.txt; any image may also be a text file
 (fixed.txt, ...) that holds its path, relative to the subfolder.
 
 Every tool registers every pair in turn, in a process of its own with the same number of threads;
@@ -19,7 +20,9 @@ peers may live in an environment of their own (--peer-python; see scripts/peers.
 
 The tools "stn3d fast", "default" and "accurate" are the optimiser's presets; "stn3d network" finds
 the transform by networks alone, "stn3d both" (or "both fast") lets the optimiser go on from there;
-"stn3d nmi" (or "nmi fast") is the optimiser by mutual information.
+"stn3d nmi" (or "nmi fast") is the optimiser by mutual information. A name such as "stn3d --kind
+rigid --metric nmi" asks for just these options of `stn3d register`, and "before" scores the
+identity: the pair as its headers have it.
 --config gives every run of stn3d further settings, such as the files of the networks' weights.
 
 After every run OUT.json is rewritten; a run that was cut off goes on where it stood, and rows that
@@ -34,11 +37,13 @@ import csv
 import json
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,7 +62,10 @@ STN3D |= {
     "stn3d both": ["--localiser", "both"],
     "stn3d both fast": ["--localiser", "both", "--preset", "fast"],
 }
+BEFORE = "before"
 IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
+POINTS = ("fixed_points", "moving_points")
+FILES = (*IMAGES, *POINTS, "true_transform")
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".txt")
 
 
@@ -70,12 +78,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--peer-python", default=sys.executable, help="the Python that has peers")
     parser.add_argument("--config", type=Path, help="a config of stn3d register")
     parser.add_argument("--again", action="store_true", help="measure rows that are there too")
+    parser.add_argument("--about", help="what the page says of the pairs and figures, at its head")
     args = parser.parse_args(arguments)
     if args.config and not args.config.is_file():
         raise SystemExit(f"--config: there is no file {args.config}; check the path.")
     pairs, versions = read_pairs(args.pairs), available(args.tools.split(","), args.peer_python)
     result = read_state(args.out, args.threads)
     result["splits"] |= {pair["name"]: pair.get("split", "") for pair in pairs}
+    result |= {"about": args.about} if args.about else {}
     for pair in pairs:
         for tool in versions:
             if args.again or (pair["name"], tool) not in done(result):
@@ -99,7 +109,7 @@ def read_pairs(path: Path) -> list[dict[str, str]]:
     for name, pair in zip(names, pairs, strict=True):
         if not name or names.count(name) > 1:
             raise SystemExit(f"{path}: name {name!r}; give each pair a name of its own.")
-        for key in (*IMAGES, "true_transform"):
+        for key in FILES:
             if key not in pair and key in ("fixed", "moving"):
                 raise SystemExit(f"{path}: the pair {name} has no {key} image; add one.")
             if key in pair and not Path(pair[key]).is_file():
@@ -113,7 +123,7 @@ def _pairs_of_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{k: cell for k, cell in row.items() if k and cell} for row in csv.DictReader(file)]
     for row in rows:
-        paths = {k: v for k, v in row.items() if k in (*IMAGES, "true_transform")}
+        paths = {k: v for k, v in row.items() if k in FILES}
         row |= {k: str((path.parent / v).resolve()) for k, v in paths.items()}
     return rows
 
@@ -127,8 +137,9 @@ def _pairs_of_folder(path: Path) -> list[dict[str, str]]:
             if found and found[0].suffix == ".txt":
                 found = [folder / found[0].read_text(encoding="utf-8").strip()]
             pair |= {role: str(found[0].resolve())} if found else {}
-        if (folder / "truth.h5").is_file():
-            pair["true_transform"] = str((folder / "truth.h5").resolve())
+        others = {"true_transform": "truth.h5"} | {key: f"{key}.csv" for key in POINTS}
+        for key, name in others.items():
+            pair |= {key: str((folder / name).resolve())} if (folder / name).is_file() else {}
         if (folder / "split.txt").is_file():
             pair["split"] = (folder / "split.txt").read_text(encoding="utf-8").strip()
         pairs.append(pair)
@@ -144,8 +155,10 @@ def available(tools: list[str], peer_python: str) -> dict[str, str]:
     ask = [peer_python, str(HERE / "peers.py"), "--versions"]
     known = dict.fromkeys(STN3D, f"stn3d {version('stn3d')}")
     known |= json.loads(subprocess.run(ask, check=True, capture_output=True).stdout)
+    known[BEFORE] = BEFORE
     here = {}
     for tool in (name.strip() for name in tools):
+        known |= {tool: known["stn3d default"]} if tool.startswith("stn3d --") else {}
         if tool not in known:
             raise SystemExit(
                 f"--tools: no tool is named {tool!r}; choose among {', '.join(known)}."
@@ -201,25 +214,64 @@ def run(
     """Register one pair with one tool and score its transform: figures and cost, or ``failed``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        images = [pair["fixed"], pair["moving"]]
-        peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
-        stn3d = [sys.executable, "-m", "stn3d"]
-        register = [*stn3d, "register", *images, "--out", str(out), "--threads", str(threads)]
-        register += STN3D.get(tool, []) + (["--config", str(config)] if config else [])
-        evaluate = [*stn3d, "evaluate", "--json", "--transform", str(out / "transform.h5")]
-        for key in (*IMAGES, "true_transform"):
-            evaluate += [f"--{key.replace('_', '-')}", pair[key]] if key in pair else []
+        images = (pair["fixed"], pair["moving"])
+        further = ["--config", str(config)] if config else []
         try:
-            cost = timed([*peer, str(threads)] if tool in PEERS else register)
-            if tool in PEERS:
-                timed([*peer, "--convert"])
-            scored = subprocess.run(evaluate, check=True, capture_output=True, encoding="utf-8")
+            if tool == BEFORE:
+                return scored(pair, None)
+            cost = registered(tool, images, out, threads, peer_python, further)
+            return scored(pair, out / "transform.h5") | cost
         except subprocess.CalledProcessError as error:
-            return {"failed": _reason(error)}
-    figures = json.loads(scored.stdout)
-    if isinstance(figures.get("error_mm"), dict):
-        figures["error_mm"] = figures["error_mm"]["mean"]
-    return {key: figures[key] for key in FIGURES if key in figures} | cost
+            return {"failed": reason(error)}
+
+
+def registered(
+    tool: str,
+    images: tuple[str, str],
+    out: Path,
+    threads: int,
+    peer_python: str = sys.executable,
+    further: Sequence[str] = (),
+) -> dict[str, float]:
+    """Run a tool on a pair; its cost. Its transform is then ``out / "transform.h5"``.
+
+    Args:
+        tool: a peer, a name of `STN3D`, or ``stn3d`` and options of `stn3d register`.
+        images: the fixed and the moving one.
+        out: folder of the tool's files.
+        threads: of the tool.
+        peer_python: the Python that has the peers.
+        further: options of `stn3d register`.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
+    """
+    if tool in PEERS:
+        peer = [peer_python, str(HERE / "peers.py"), tool, *images, str(out)]
+        cost = timed([*peer, str(threads)])
+        timed([*peer, "--convert"])
+        return cost
+    command = [sys.executable, "-m", "stn3d", "register", *images, "--out", str(out)]
+    options = STN3D.get(tool) or shlex.split(tool)[1:]
+    return timed([*command, "--threads", str(threads), *options, *further])
+
+
+def scored(pair: dict[str, str], transform: Path | None) -> dict[str, Any]:
+    """The figures of a transform, or of the identity, by `stn3d evaluate`.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
+    """
+    command = [sys.executable, "-m", "stn3d", "evaluate", "--json"]
+    command += ["--transform", str(transform)] if transform else []
+    for key in FILES:
+        command += [f"--{key.replace('_', '-')}", pair[key]] if key in pair else []
+    told = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
+    figures = json.loads(told.stdout)
+    for key in ("error_mm", "tre_mm"):
+        if isinstance(figures.get(key), dict):
+            figures[key] = figures[key]["mean"]
+    return {key: figures[key] for key in FIGURES if key in figures}
 
 
 def timed(command: list[str]) -> dict[str, float]:
@@ -243,7 +295,7 @@ def timed(command: list[str]) -> dict[str, float]:
     return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1), "peak_gb": round(peak, 2)}
 
 
-def _reason(error: subprocess.CalledProcessError) -> str:
+def reason(error: subprocess.CalledProcessError) -> str:
     """The last line that a process printed, or the signal that ended it."""
     if error.returncode < 0:
         return f"ended by {signal.Signals(-error.returncode).name}"

@@ -16,10 +16,14 @@ from typing import Any
 
 from pages import measured_file, new_figure, save_figure, table
 
-FIGURES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "wall_s", "cpu_s", "peak_gb")
+QUALITIES = ("dice", "hd95_mm", "folding_pct", "sd_log_jac", "error_mm", "tre_mm")
 PRESETS = ("fast", "default", "accurate")  # of the optimiser
 COSTS = ("wall_s", "cpu_s", "peak_gb")
-LABELS = ("Dice", "HD95 mm", "folding %", "sd log J", "error mm", "wall s", "CPU s", "peak GB")
+FIGURES = (*QUALITIES, *COSTS)
+LABELS = (
+    *("Dice", "HD95 mm", "folding %", "sd log J", "error mm", "TRE mm"),
+    *("wall s", "CPU s", "peak GB"),
+)
 LABEL = dict(zip(FIGURES, LABELS, strict=True))
 Row = dict[str, Any]
 
@@ -40,7 +44,8 @@ def markdown(result: dict[str, Any], plot_name: str | None = None) -> str:
     """Means of each split and of all pairs, the networks beside the optimiser, stn3d's cost over
     the peers', then every run."""
     rows = scored(result)
-    lines = [f"Machine: {result['machine']}; {result['threads']} threads."]
+    lines = [result["about"], ""] if "about" in result else []
+    lines += [f"Machine: {result['machine']}; {result['threads']} threads."]
     lines += ["Versions: " + ", ".join(sorted({row["version"] for row in rows})) + ".", ""]
     if plot_name:
         lines += [f"![quality against wall seconds]({plot_name})", ""]
@@ -185,7 +190,7 @@ def _ratios(rows: list[Row]) -> list[list[str]]:
     lines = [["stn3d / peer", "pairs", *(LABEL[key] for key in COSTS)]]
     for preset, mine in tools.items():
         for peer, theirs in tools.items():
-            both = [pair for pair in mine if pair in theirs]
+            both = [pair for pair in mine if "wall_s" in theirs.get(pair, {})]
             if is_stn3d(preset) and not is_stn3d(peer) and both:
                 ratios = [average(mine[p][key] / theirs[p][key] for p in both) for key in COSTS]
                 lines.append([f"{preset} / {peer}", str(len(both)), *map(_cell, ratios)])

@@ -19,6 +19,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import benchmark
@@ -49,13 +50,17 @@ def main(arguments: list[str] | None = None) -> None:
     benchmark.main([str(pairs), "--tools", args.tools, *further])
 
 
-def make_pair(pairs: Path, contrast: str, seed: int) -> Path:
+def make_pair(
+    pairs: Path, contrast: str, seed: int, fixed_contrast: str = "t1", options: Sequence[str] = ()
+) -> Path:
     """A folder that scripts/benchmark.py reads as a pair, made whole or not at all.
 
     Args:
         pairs: the folder of all pairs.
-        contrast: of the moving image, ``t2`` or ``flair``.
+        contrast: of the moving image, such as ``t2`` or ``flair``.
         seed: of the true transform, the noise and the bias field.
+        fixed_contrast: of the fixed image.
+        options: further ones of make_truth.py.
 
     Returns:
         The pair's folder, made now or before.
@@ -66,7 +71,7 @@ def make_pair(pairs: Path, contrast: str, seed: int) -> Path:
     made = pairs / f"{contrast}-{seed}"
     if made.is_dir():
         return made
-    fixed, moving = (SHARED / "data" / "contrasts" / f"p07_{c}.nii.gz" for c in ("t1", contrast))
+    fixed, moving = (contrast_path(c) for c in (fixed_contrast, contrast))
     script = SHARED / "bench" / "make_truth.py"
     for path in (fixed, moving, script):
         if not path.is_file():
@@ -75,7 +80,7 @@ def make_pair(pairs: Path, contrast: str, seed: int) -> Path:
     shutil.rmtree(beside, ignore_errors=True)
     command = [sys.executable, str(script), str(fixed), str(beside), "--seed", str(seed)]
     done = subprocess.run(
-        [*command, "--other-contrast", str(moving)], capture_output=True, encoding="utf-8"
+        [*command, "--other-contrast", str(moving), *options], capture_output=True, encoding="utf-8"
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
@@ -86,6 +91,10 @@ def make_pair(pairs: Path, contrast: str, seed: int) -> Path:
     beside.rename(made)
     print(f"made {made}", flush=True)
     return made
+
+
+def contrast_path(contrast: str) -> Path:
+    return SHARED / "data" / "contrasts" / f"p07_{contrast}.nii.gz"
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
     scripts/peers.py NAME FIXED MOVING OUT_DIR --convert   then OUT_DIR/transform.h5 from them
     scripts/peers.py --versions                            what is installed, as JSON
 
-The first is what scripts/benchmark.py times: images read, affine and deformable registration, then
-the tool's own transform files and OUT_DIR/moved.nii.gz written. The second is not timed; it puts
-the tool's transform into ITK's composite format, fixed points to moving points in LPS mm.
+The first is what scripts/benchmark.py times: images read, affine and deformable registration (rigid
+alone for the tools named so), then the tool's own transform files and OUT_DIR/moved.nii.gz written.
+The second is not timed; it puts the tool's transform into ITK's composite format, fixed points to
+moving points in LPS mm.
 
 Tools that draw random numbers get the seed 1 where they have none of their own: without it, two
 runs of greedy on one pair of brains came to a Dice of 0.635 and 0.641. Threads that sum in another
@@ -100,7 +101,28 @@ def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> N
     tool.execute(reslice)
 
 
+def greedy_rigid(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
+    """The first stage alone, with 6 parameters."""
+    from picsl_greedy import Greedy3D
+
+    tool = Greedy3D()
+    pair = f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
+    matrix, moved = out / "affine.mat", out / "moved.nii.gz"
+    tool.execute(f'{pair} -a -dof 6 -ia-image-centers -o "{matrix}"')
+    tool.execute(f'-threads {threads} -rf "{fixed}" -rm "{moving}" "{moved}" -r "{matrix}"')
+
+
 def convert_greedy(_: Path, out: Path) -> sitk.Transform:
+    return warp_then(greedy_matrix(out), out / "warp.nii.gz")
+
+
+def convert_greedy_rigid(_: Path, out: Path) -> sitk.Transform:
+    import SimpleITK as sitk
+
+    return sitk.CompositeTransform([greedy_matrix(out)])
+
+
+def greedy_matrix(out: Path) -> sitk.Transform:
     """The matrix is text in RAS mm, the warp an image of LPS vectors."""
     import numpy as np
     import SimpleITK as sitk
@@ -110,7 +132,7 @@ def convert_greedy(_: Path, out: Path) -> sitk.Transform:
     affine = sitk.AffineTransform(3)
     affine.SetMatrix(matrix[:3, :3].ravel().tolist())
     affine.SetTranslation(matrix[:3, 3].tolist())
-    return warp_then(affine, out / "warp.nii.gz")
+    return affine
 
 
 def ants(kind: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
@@ -123,6 +145,21 @@ def ants(kind: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
     tool.image_write(found["warpedmovout"], str(out / "moved.nii.gz"))
 
 
+def ants_rigid(fixed: Path, moving: Path, out: Path, threads: int) -> None:
+    """ANTs' rigid stage, on images whose least voxel is raised to 0.
+
+    It starts from centres of mass, and where an image has negative voxels in its background these
+    may lie a metre away; it would end there.
+    """
+    import ants as tool
+
+    images = [tool.image_read(str(path)) for path in (fixed, moving)]
+    images = [image - image.min() for image in images]
+    prefix = str(out / "ants_")
+    found = tool.registration(*images, type_of_transform="Rigid", outprefix=prefix, random_seed=1)
+    tool.image_write(found["warpedmovout"], str(out / "moved.nii.gz"))
+
+
 def convert_ants(_: Path, out: Path) -> sitk.Transform:
     import SimpleITK as sitk
 
@@ -130,8 +167,14 @@ def convert_ants(_: Path, out: Path) -> sitk.Transform:
     return warp_then(affine, out / "ants_1Warp.nii.gz")
 
 
-def elastix(fixed: Path, moving: Path, out: Path, threads: int) -> None:
-    """elastix with its default affine and B-spline parameter maps.
+def convert_ants_rigid(_: Path, out: Path) -> sitk.Transform:
+    import SimpleITK as sitk
+
+    return sitk.CompositeTransform([sitk.ReadTransform(str(out / "ants_0GenericAffine.mat"))])
+
+
+def elastix(stages: tuple[str, ...], fixed: Path, moving: Path, out: Path, threads: int) -> None:
+    """elastix with its default parameter maps of the given stages.
 
     Its own number_of_threads crashes the B-spline stage (itk-elastix 0.25.4), so only the
     environment limits it. Some seconds of its time are the itk package's own loading.
@@ -140,18 +183,18 @@ def elastix(fixed: Path, moving: Path, out: Path, threads: int) -> None:
 
     images = [itk.imread(str(path), itk.F) for path in (fixed, moving)]
     parameters = itk.ParameterObject.New()
-    for stage in ("affine", "bspline"):
+    for stage in stages:
         parameters.AddParameterMap(parameters.GetDefaultParameterMap(stage))
     parameters.SetParameter(0, "AutomaticTransformInitialization", "true")
     itk.elastix_registration_method(*images, parameter_object=parameters, output_directory=str(out))
 
 
-def convert_elastix(moving: Path, out: Path) -> sitk.Transform:
+def convert_elastix(stages: tuple[str, ...], moving: Path, out: Path) -> sitk.Transform:
     import itk
 
     parameters = itk.ParameterObject.New()
-    for stage in (0, 1):
-        parameters.AddParameterFile(str(out / f"TransformParameters.{stage}.txt"))
+    for place in range(len(stages)):
+        parameters.AddParameterFile(str(out / f"TransformParameters.{place}.txt"))
     image = itk.imread(str(moving), itk.F)
     # without a folder it would leave a deformationField.nii where one stands
     field = itk.transformix_deformation_field(image, parameters, output_directory=str(out))
@@ -227,8 +270,17 @@ PEERS = {
     "greedy-nmi": Peer("picsl-greedy", partial(greedy, "NMI"), convert_greedy),
     "ants-syn": Peer("antspyx", partial(ants, "SyN"), convert_ants),
     "ants-synquick": Peer("antspyx", partial(ants, "antsRegistrationSyNQuick[s]"), convert_ants),
-    "elastix": Peer("itk-elastix", elastix, convert_elastix),
+    "elastix": Peer(
+        "itk-elastix",
+        partial(elastix, ("affine", "bspline")),
+        partial(convert_elastix, ("affine", "bspline")),
+    ),
     "demons": Peer("simpleitk", demons, convert_demons),
+    "greedy-rigid": Peer("picsl-greedy", partial(greedy_rigid, "NMI"), convert_greedy_rigid),
+    "ants-rigid": Peer("antspyx", ants_rigid, convert_ants_rigid),
+    "elastix-rigid": Peer(
+        "itk-elastix", partial(elastix, ("rigid",)), partial(convert_elastix, ("rigid",))
+    ),
 }
 
 

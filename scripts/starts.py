@@ -40,6 +40,7 @@ from typing import Any
 
 import torch
 from benchmark import machine
+from rows import append, begin
 from starts_cases import (
     Trial,
     greedy_affine,
@@ -49,7 +50,7 @@ from starts_cases import (
     read_greedy,
     reference,
 )
-from starts_report import read_rows, write_report
+from starts_report import KEYS, write_report
 
 import stn3d
 from stn3d.errors import InputError
@@ -87,7 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     path = args.work / "starts.jsonl"
-    begun = begin(path, {"machine": machine(), "threads": args.threads, "seed": args.seed})
+    head = {"machine": machine(), "threads": args.threads, "seed": args.seed}
+    begun = begin(path, head, KEYS)
     known = set() if args.again else begun
     for method in available(args.methods.split(","), args.peer_python):
         peers = args.count if args.peer_count is None else args.peer_count
@@ -103,30 +105,6 @@ def main(arguments: list[str] | None = None) -> None:
                 append(path, row)
     if args.report:
         write_report(path, args.report)
-
-
-def begin(path: Path, head: dict[str, Any]) -> set[tuple[int, str]]:
-    """Open a file of figures, or go on with one; the starts and methods that it holds.
-
-    Raises:
-        SystemExit: it was measured on another machine, or with other threads or another seed.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        append(path, head)
-        return set()
-    content = path.read_text(encoding="utf-8")
-    if not content.endswith("\n"):  # cut off while it wrote
-        path.write_text(content[: content.rfind("\n") + 1], encoding="utf-8")
-    was, rows = read_rows(path)
-    if was != head:
-        raise SystemExit(f"{path} was measured with {was}, now it is {head}; give another --work.")
-    return {(row["index"], row["method"]) for row in rows}
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def available(methods: list[str], peer_python: str) -> list[str]:

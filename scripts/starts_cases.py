@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from benchmark import timed
+from numpy.typing import NDArray
 from torch import Tensor
 
 import stn3d
@@ -157,12 +158,7 @@ class Trial:
 
     def write_moving(self, path: Path) -> None:
         """The moving image with the displaced header; its voxels stay as they are."""
-        image: Any = nib.load(image_path(self.start.moving))
-        affine = self.displacement.matrix.numpy() @ image.affine
-        moved = nib.Nifti1Image(np.asanyarray(image.dataobj), affine)
-        moved.set_sform(affine, code=1)
-        moved.set_qform(affine, code=1)
-        nib.save(moved, path)
+        write_displaced(image_path(self.start.moving), self.displacement.matrix.numpy(), path)
 
     def error_mm(self, found: Linear) -> float:
         """Mean distance from the answer over the fixed brain, in mm of the moving person.
@@ -171,6 +167,16 @@ class Trial:
         """
         apart = found(self.points_mm) - self.truth(self.points_mm)
         return float(apart.norm(dim=-1).mean()) / self.start.scale
+
+
+def write_displaced(image: Path, matrix: NDArray[np.float64], path: Path) -> None:
+    """An image whose header is carried along a matrix in RAS+ mm; its voxels stay as they are."""
+    source: Any = nib.load(image)
+    affine = matrix @ source.affine
+    moved = nib.Nifti1Image(np.asanyarray(source.dataobj), affine)
+    moved.set_sform(affine, code=1)
+    moved.set_qform(affine, code=1)
+    nib.save(moved, path)
 
 
 def grid_of(path: Path) -> Grid:

@@ -9,20 +9,19 @@ Writes OUT.md.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from pages import table
+from rows import Row, read
 
 SUCCESS_MM = 3.0
+KEYS = ("index", "method")  # of a row
 ANGLES_DEG = ((0, 20), (20, 40), (40, 60))
 KINDS = {"brains": "T1 of two people", "contrasts": "T1 and T2 or FLAIR of one person"}
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "starts"
-Row = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,16 +41,8 @@ def write_report(figures: Path, out: Path) -> None:
 
 
 def read_rows(path: Path) -> tuple[Row, list[Row]]:
-    """The head (machine, threads, seed) and the rows; of equal start and method the last counts.
-
-    Raises:
-        SystemExit: a line is no JSON.
-    """
-    try:
-        head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError:
-        raise SystemExit(f"{path} is damaged or empty; take it away and measure again.") from None
-    return head, list({(row["index"], row["method"]): row for row in rows}.values())
+    """The head (machine, threads, seed) and the rows; of equal start and method the last counts."""
+    return read(path, KEYS)
 
 
 def markdown(head: Row, rows: list[Row]) -> str:

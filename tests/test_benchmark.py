@@ -381,12 +381,57 @@ def test_a_converted_transform_gives_the_peers_own_moved_image(name: str, tmp_pa
     command = [sys.executable, str(SCRIPTS / "peers.py"), name, *map(str, (*paths, out))]
     for last in ("2", "--convert"):
         subprocess.run([*command, last], check=True, capture_output=True)
-    own = out / ("result.1.nii" if name == "elastix" else "moved.nii.gz")
-    order = sitk.sitkBSpline if name == "elastix" else sitk.sitkLinear
+    elastix = {"elastix": "result.1.nii", "elastix-rigid": "result.0.nii"}
+    own = out / elastix.get(name, "moved.nii.gz")
+    order = sitk.sitkBSpline if name in elastix else sitk.sitkLinear
     moved = sitk.GetArrayFromImage(sitk.ReadImage(str(own), sitk.sitkFloat32))
     transform = sitk.ReadTransform(str(out / "transform.h5"))
+    if name == "ants-rigid":
+        moving -= float(sitk.GetArrayViewFromImage(moving).min())
     mine = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, order))
     gap = np.abs(moved - mine) / np.ptp(mine)
     assert np.percentile(gap, 99) < 1e-3
     still = sitk.GetArrayFromImage(sitk.Resample(moving, fixed))
     assert np.percentile(np.abs(moved - still) / np.ptp(mine), 90) > 0.02  # it did move
+
+
+def test_any_options_of_stn3d_are_a_tool_and_before_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = "stn3d --kind rigid --metric nmi"
+    found = benchmark.available([tool, "before"], sys.executable)
+    assert found == {tool: f"stn3d {benchmark.version('stn3d')}", "before": "before"}
+    commands: list[list[str]] = []
+
+    def timed(command: list[str]) -> dict[str, float]:
+        commands.append(command)
+        return dict(COST)
+
+    monkeypatch.setattr(benchmark, "timed", timed)
+    cost = benchmark.registered(tool, ("f", "m"), tmp_path, 2, further=["--seed", "1"])
+    assert cost == COST
+    assert commands[0][-6:] == ["--kind", "rigid", "--metric", "nmi", "--seed", "1"]
+    monkeypatch.setattr(benchmark, "scored", lambda pair, path: {"dice": 0.5, "path": path})
+    row = benchmark.run("before", {"fixed": "f", "moving": "m"}, 1, sys.executable)
+    assert row == {"dice": 0.5, "path": None}
+    assert len(commands) == 1
+
+
+def test_landmarks_of_a_pair_are_scored(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs" / "p"
+    folder.mkdir(parents=True)
+    for role, x in (("fixed", 10.0), ("moving", 12.0)):
+        sitk.WriteImage(blobs(0.0, (10.0, -20.0, 30.0)), str(folder / f"{role}.nii.gz"))
+        (folder / f"{role}_points.csv").write_text(f"x,y,z\n{x},0,0\n{x},5,7\n")
+    (pair,) = benchmark.read_pairs(tmp_path / "pairs")
+    assert benchmark.scored(pair, None)["tre_mm"] == pytest.approx(2.0)
+
+
+def test_what_a_page_is_about_stands_at_its_head_and_before_costs_nothing() -> None:
+    rows = [row("x", "stn3d nmi", tre_mm=1.5, wall_s=6.0), row("x", "greedy", wall_s=12.0)]
+    rows.append({"pair": "x", "tool": "before", "version": "before", "tre_mm": 4.0})
+    text = benchmark_report.markdown(result_of(*rows) | {"about": "Of landmarks."})
+    assert text.startswith("Of landmarks.\n\nMachine: a machine; 2 threads.")
+    assert "| before | 1 | 4 |  |  |  |" in text
+    assert "| stn3d nmi / greedy | 1 | 0.5 | 1 | 1 |" in text
+    assert "/ before" not in text

@@ -1,0 +1,162 @@
+"""The lesion's sphere, its masks, and that what happened to it is measured right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+import lesion  # noqa: E402
+import lesion_report  # noqa: E402
+import starts_cases  # noqa: E402
+from lesion_figures import Ball, distances, linear_ratio, volumes  # noqa: E402
+
+SIZE, SPACING = 60, 2.0
+
+
+@pytest.fixture
+def brains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two bright balls of 50 mm as brains, off the origin and turned to LAS."""
+    affine = np.diag([-SPACING, SPACING, SPACING, 1.0])
+    affine[:3, 3] = (70, -50, -40)
+    x, y, z = np.indices((SIZE,) * 3) - (SIZE - 1) / 2
+    values = (400 * (SPACING * np.sqrt(x**2 + y**2 + z**2) < 50)).astype(np.int16)
+    for person in ("1", "2"):
+        path = tmp_path / "data" / "brains" / f"{person}_t1.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(values, affine), path)
+    monkeypatch.setattr(starts_cases, "DATA", tmp_path / "data")
+    return tmp_path
+
+
+@pytest.mark.parametrize("side", lesion.SIDES)
+def test_a_sphere_is_dark_deep_and_masked(side: str, brains: Path) -> None:
+    case = lesion.Case("1", "2", side, 0)
+    files, ball = lesion.write_lesion(case, 6, brains)
+    assert lesion.write_lesion(case, 6, brains)[1] == ball
+    (brains / "other").mkdir()
+    assert lesion.write_lesion(case, 7, brains / "other")[1] != ball
+    other = "moving" if side == "fixed" else "fixed"
+    assert files[other] == str(lesion.brain(case.people[other]))
+    image: Any = nib.load(files[side])
+    before: Any = nib.load(lesion.brain("1"))
+    values, was = np.asanyarray(image.dataobj), np.asanyarray(before.dataobj)
+    dark = values != was
+    assert set(np.unique(values[dark])) == {40.0}
+    assert dark.sum() * SPACING**3 / 1000 == pytest.approx(ball.volume_ml, rel=0.15)
+    centre = np.argwhere(dark).mean(0) @ before.affine[:3, :3].T + before.affine[:3, 3]
+    assert np.abs(centre - ball.centre_mm).max() < 0.5
+    exclude, mask = (np.asanyarray(nib.load(files[k]).dataobj) for k in ("exclude", "mask"))
+    assert (exclude[dark] == 1).all()
+    assert exclude.sum() < 2 * dark.sum()
+    assert (exclude + mask == 1).all()
+    depth = 50 - np.linalg.norm(np.array(ball.centre_mm) - (70 - 59, -50 + 59, -40 + 59))
+    assert depth > lesion.DEPTH_MM - 2
+
+
+def test_a_brain_without_depth_is_told() -> None:
+    with pytest.raises(SystemExit, match="no voxel lies 20 mm deep"):
+        lesion.deep_place(np.ones((30, 30, 30), bool), np.eye(4), np.random.default_rng(0))
+
+
+def test_only_the_masked_run_is_asked_for_a_mask() -> None:
+    files = {"exclude": "e.nii", "mask": "m.nii"}
+    assert lesion.mask_options("fixed", "plain", "exclude", files) == []
+    assert lesion.mask_options("fixed", "masked", "exclude", files) == ["--fixed-exclude", "e.nii"]
+    assert lesion.mask_options("moving", "masked", "mask", files) == ["--moving-mask", "m.nii"]
+
+
+def swelling(centre_lps: np.ndarray, factor: float, reach: float) -> sitk.Transform:
+    """Grows all lengths by a factor within reach of a centre, and nothing far away; then 1.1."""
+    index = np.indices((80,) * 3)[::-1]
+    points = np.moveaxis(index, 0, -1) * 1.0 - 40 + centre_lps
+    away = points - centre_lps
+    far = np.linalg.norm(away, axis=-1, keepdims=True)
+    share = np.clip((1.8 * reach - far) / (0.8 * reach), 0, 1)
+    field = sitk.GetImageFromArray((factor - 1) * share * away, isVector=True)
+    field.SetOrigin((centre_lps - 40).tolist())
+    affine = sitk.AffineTransform(3)
+    affine.Scale(1.1)
+    total = sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])
+    return total
+
+
+def test_the_spheres_volume_is_measured_through_a_transform(tmp_path: Path) -> None:
+    ball = Ball((10.0, -5.0, 20.0), 7.5)
+    transform = swelling(np.array([-10.0, 5.0, 20.0]), 0.8, 12.0)
+    sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
+    told = volumes(tmp_path / "t.h5", ball)
+    assert told["before_ml"] == pytest.approx(1.7671, abs=1e-4)
+    assert told["ratio_affine"] == pytest.approx(1.331)
+    assert told["ratio"] == pytest.approx(0.512 * 1.331, rel=0.01)
+    assert told["after_ml"] == pytest.approx(told["ratio"] * told["before_ml"], rel=1e-3)
+    assert told["ratio_around"] > told["ratio"]
+
+
+def test_linear_parts_are_multiplied() -> None:
+    one, two = sitk.AffineTransform(3), sitk.Euler3DTransform((1, 2, 3), 0.1, 0.2, 0.3)
+    one.Scale((2.0, 1.0, 0.5))
+    one.Scale(1.2)
+    both = sitk.CompositeTransform([one, two])
+    assert linear_ratio(both) == pytest.approx(1.728)
+    assert linear_ratio(sitk.CompositeTransform([both, one])) == pytest.approx(1.728**2)
+
+
+@pytest.mark.parametrize("side", lesion.SIDES)
+def test_distances_are_taken_outside_near_and_within(
+    side: str, tmp_path: Path, brains: Path
+) -> None:
+    for folder, shift in (("free", 0.0), ("run", 3.0)):
+        (tmp_path / folder).mkdir()
+        moved = sitk.TranslationTransform(3, (0.0, shift, 4.0))
+        sitk.WriteTransform(
+            sitk.CompositeTransform([moved]), str(tmp_path / folder / "transform.h5")
+        )
+    ball = Ball((11.0, 9.0, 19.0), 7.5)
+    told = distances(tmp_path / "run", tmp_path / "free", lesion.brain("1"), side, ball)
+    assert told == {"apart_mm": 3.0, "apart_near_mm": 3.0, "apart_within_mm": 3.0}
+
+
+def row(side: str, how: str, ratio: float, number: int = 0, **more: Any) -> dict[str, Any]:
+    common = {"fixed": "1", "moving": "2", "side": side, "number": number, "how": how}
+    common |= {"volume": {"ratio": ratio, "ratio_around": 2.2, "ratio_affine": 2.0}}
+    common |= {"volume_free": {"ratio": 1.8, "ratio_around": 2.0, "ratio_affine": 2.0}}
+    apart = {"apart_mm": 0.1, "apart_near_mm": 0.2, "apart_within_mm": 0.3, "wall_s": 7.0}
+    return common | apart | more
+
+
+def test_the_page_has_means_runs_and_failures() -> None:
+    head = {
+        "machine": "a machine",
+        "threads": 2,
+        "version": "stn3d 1",
+        "tool": "stn3d",
+        "by": "mask",
+    }
+    rows = [row("fixed", "plain", 0.9), row("fixed", "plain", 3.6, 1), row("fixed", "masked", 1.8)]
+    failed = {"fixed": "1", "moving": "2", "side": "moving", "number": 0, "how": "masked"}
+    text = lesion_report.markdown(head, [*rows, failed | {"failed": "no such option"}])
+    means, runs = text.split("## Every run")
+    apart = "0.100 | 0.200 | 0.300"
+    assert f"| fixed | plain | 2 | 0.900 | 1.100 | 0.900 | 1.000 | {apart} | 7.0 |" in means
+    assert f"| fixed | masked | 1 | 0.900 | 1.100 | 0.900 | 1.000 | {apart} | 7.0 |" in means
+    assert f"| 1 <- 2 (1) | fixed | plain | 1.800 | 1.100 | 0.900 | 2.000 | {apart} |" in runs
+    assert "masks by `--SIDE-mask`" in means
+    assert text.endswith("- 1 <- 2 (0), moving, masked: no such option\n")
+    assert lesion_report.geometric((1.0, -0.1)) == 0.0
+
+
+def test_a_pair_is_two_names() -> None:
+    found = list(lesion.cases("1 2,3 4", 2))
+    assert len(found) == 8
+    assert found[1] == lesion.Case("1", "2", "moving", 0)
+    with pytest.raises(SystemExit, match="give pairs such as"):
+        list(lesion.cases("1", 1))
