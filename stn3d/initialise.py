@@ -9,7 +9,7 @@ the transform may scale. More guesses, a network's say, may be given.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.losses.similarity import Similarity
-from stn3d.optimise import LinearStage
+from stn3d.optimise import LinearStage, stretch_penalty
 from stn3d.pair import Dissimilarity, Pair, Scan
-from stn3d.search import rotations
+from stn3d.search import rotations, shifts_mm
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
@@ -31,6 +31,8 @@ InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
 _CONVINCING: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
 _TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
+_SHIFTS = 400  # of a search, at most
+_PART = 0.6  # of the fixed field of view: a smaller moving one is looked for in it
 _APART_RAD = math.radians(30)
 _LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
 
@@ -96,11 +98,15 @@ def coarse_mm(pair: Pair) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
-    """The pair on the coarse grid, where guesses are made and scored."""
+    """The pair on the coarse grid, where guesses are made and scored.
+
+    Where the moving image shows much less than the fixed one, the roles are changed in here: what
+    little there is must be found in the other. Transforms that go in and out have their own roles.
+    """
 
     pair: Pair
-    grid: Grid
-    """Of the moving scan, as far as it reaches; the pair's is widened by nothing, which counts."""
+    """The scans in the roles of in here."""
+    swapped: bool
     similarity: Similarity
     kind: LinearKind
 
@@ -109,7 +115,10 @@ class Coarse:
         """Of a pair of any resolution."""
         spacing = coarse_mm(pair)
         fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-        return cls(Pair(fixed, moving), moving.grid, similarity, kind)
+        swapped = _volume(moving.grid) < _PART * _volume(fixed.grid)
+        return cls(
+            Pair(*((moving, fixed) if swapped else (fixed, moving))), swapped, similarity, kind
+        )
 
     @cached_property
     def _dissimilarity(self) -> Dissimilarity:
@@ -119,13 +128,24 @@ class Coarse:
         wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
         return Dissimilarity(fixed, wide, self.similarity)
 
+    def _own(self, transform: Linear) -> Linear:
+        """A transform in the roles of in here, or back."""
+        if not self.swapped:
+            return transform
+        inverse = transform.inverse()
+        assert isinstance(inverse, Linear)
+        return inverse
+
     def scored(self, name: str, transform: Transform) -> Candidate:
         """A guess with its marks."""
         assert isinstance(transform, Linear)
-        fixed, wide = self.pair.fixed.grid, self._dissimilarity.moving.grid
-        matrix = wide.index_from_world @ transform.matrix @ fixed.world_from_index
-        shared = overlap(self.grid, transform, fixed)
-        return Candidate(name, transform, float(self._dissimilarity(matrix)), shared)
+        own = self._own(transform).matrix
+        fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
+        wide = self._dissimilarity.moving.grid
+        loss = self._dissimilarity(wide.index_from_world @ own @ fixed.world_from_index)
+        loss = loss + stretch_penalty(own)
+        first, second = (moving, fixed) if self.swapped else (fixed, moving)
+        return Candidate(name, transform, float(loss), overlap(second, transform, first))
 
     def guesses(self, method: InitialMethod | None) -> list[tuple[str, Linear]]:
         """What the plain methods guess."""
@@ -141,21 +161,39 @@ class Coarse:
         if method in ("auto", "moments"):
             for scaled in (False,) if self.kind == "rigid" else (False, True):
                 found += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]
-        return found
+        return [(name, self._own(guess)) for name, guess in found]
 
     def searched(self, keep: int = 6) -> list[Candidate]:
-        """The best of turns by any angle, about the centres of brightness.
+        """The best of turns by any angle about the centres of brightness, and of shifts along which
+        one field of view slides through the other.
 
         Args:
-            keep: how many; none within 30 degrees of a better one.
+            keep: how many of either; no turn within 30 degrees of a better one, no shift within
+                two steps.
         """
-        fixed_mm, moving_mm = (_moments(scan)[0] for scan in (self.pair.fixed, self.pair.moving))
-        count = _TURNS[self.pair.fixed.grid.ndim]
-        turns = list(rotations(len(fixed_mm), count))
-        tried = [self.scored("search", _matrix(turn, fixed_mm, moving_mm)) for turn in turns]
+        fixed, moving = self.pair.fixed, self.pair.moving
+        fixed_mm, moving_mm = (_moments(scan)[0] for scan in (fixed, moving))
+        turns = list(rotations(fixed.grid.ndim, _TURNS[fixed.grid.ndim]))
+        turned = [_matrix(turn, fixed_mm, moving_mm) for turn in turns]
+        middle = moving.grid.centre_mm - fixed.grid.centre_mm
+        step_mm = 2 * max(fixed.grid.spacing_mm)
+        slides = shifts_mm(_room_mm(fixed.grid, moving.grid), step_mm, _SHIFTS)
+        shifted = [_matrix(None, -shift, middle) for shift in slides]
+        found = self._best(turned, keep, lambda i, j: _angle(turns[i], turns[j]) > _APART_RAD)
+        if len(shifted) == 1:  # the middles on each other, which is a plain guess already
+            return found
+        return found + self._best(
+            shifted, keep, lambda i, j: float((slides[i] - slides[j]).norm()) > 2 * step_mm
+        )
+
+    def _best(
+        self, own: Sequence[Linear], keep: int, apart: Callable[[int, int], bool]
+    ) -> list[Candidate]:
+        """The best of some guesses that are all apart from each other."""
+        tried = [self.scored("search", self._own(guess)) for guess in own]
         best: list[int] = []
-        for i in sorted(range(count), key=lambda i: self._rank(tried[i])):
-            if all(_angle(turns[i], turns[j]) > _APART_RAD for j in best):
+        for i in sorted(range(len(tried)), key=lambda i: self._rank(tried[i])):
+            if all(apart(i, j) for j in best):
                 best.append(i)
             if len(best) == keep:
                 break
@@ -185,14 +223,19 @@ class Coarse:
         return sorted(candidates, key=self._rank)
 
     def _rank(self, candidate: Candidate) -> tuple[bool, float]:
-        possible = min(1.0, _volume(self.grid) / _volume(self.pair.fixed.grid))
+        volumes = [_volume(scan.grid) for scan in (self.pair.fixed, self.pair.moving)]
+        first, second = reversed(volumes) if self.swapped else volumes
+        possible = min(1.0, second / first)
         return candidate.overlap < 0.25 * possible, candidate.loss
 
     def _improved(self, candidate: Candidate) -> Candidate:
         polish: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
         short = LinearStage(polish, self.similarity, factors=(1,), iterations=15)
-        better = short(self.pair, candidate.transform, lambda *_: None)
-        return replace(self.scored(candidate.name, better), improved_from=candidate.transform)
+        assert isinstance(candidate.transform, Linear)
+        better = short(self.pair, self._own(candidate.transform), lambda *_: None)
+        assert isinstance(better, Linear)
+        scored = self.scored(candidate.name, self._own(better))
+        return replace(scored, improved_from=candidate.transform)
 
 
 def _widened(scan: Scan, margin_mm: float) -> Scan:
@@ -205,6 +248,17 @@ def _widened(scan: Scan, margin_mm: float) -> Scan:
 
 def _volume(grid: Grid) -> float:
     return math.prod(grid.size_mm)
+
+
+def _room_mm(fixed: Grid, moving: Grid) -> list[float]:
+    """How far either field of view can slide within the other from middle on middle, along the
+    world's axes."""
+    sizes = [
+        (grid.world_from_index[:-1, :-1].abs() @ torch.tensor(grid.shape, dtype=torch.float64))
+        for grid in (fixed, moving)
+    ]
+    room: list[float] = (0.5 * (sizes[0] - sizes[1]).abs()).tolist()
+    return room
 
 
 def _angle(a: Tensor, b: Tensor) -> float:

@@ -1,9 +1,9 @@
-"""A coarse search over rotations, for images that no plain guess brings together."""
+"""A coarse search over rotations and shifts, for images that no plain guess brings together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -49,3 +49,20 @@ def _matrix(x: float, y: float, z: float, w: float) -> Tensor:
         ],
         dtype=torch.float64,
     )
+
+
+def shifts_mm(room_mm: Sequence[float], step_mm: float, most: int) -> list[Tensor]:
+    """Shifts ``(d,)`` on a grid, from minus to plus the room along each axis, 0 among them.
+
+    Args:
+        room_mm: half the range along each axis.
+        step_mm: from one to the next, at most, unless there would be too many.
+        most: no more shifts than this.
+    """
+    while True:
+        counts = [math.floor(room / step_mm) for room in room_mm]
+        if math.prod(2 * n + 1 for n in counts) <= most:
+            break
+        step_mm *= 1.25
+    axes = [step_mm * torch.arange(-n, n + 1, dtype=torch.float64) for n in counts]
+    return list(torch.cartesian_prod(*axes).reshape(-1, len(axes)))

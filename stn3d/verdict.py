@@ -21,7 +21,7 @@ from stn3d.grid import apply_matrix
 from stn3d.initialise import coarse_mm
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
-from stn3d.pair import Dissimilarity, Pair
+from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine, Linear, LinearKind, Rigid, Transform
 from stn3d.warp import overlap
 
@@ -42,7 +42,7 @@ class Signs:
             registrations of the moving to the fixed image, started aside of it, land: the median.
         disagreement_mm: the same in mm.
         margin: how far the loss lies below that of places all around, in standard deviations.
-        overlap: the share of the fixed foreground that falls into the moving image.
+        overlap: the share of what the smaller image shows that falls into the other.
         stretch: the largest stretch of the linear part, or one over the least.
         folding_pct: of voxels whose neighbourhood is turned inside out.
         largest_log_jac: of the dense part's volume changes, either way, the largest.
@@ -95,26 +95,28 @@ def measure(
         figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
     """
     spacing = coarse_mm(pair)
-    fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-    linear = _linear_part(transform, fixed.grid.ndim)
-    points = _foreground_mm(fixed.image, fixed.grid.world_from_index)
-    here = linear(points)
-    back = linear.inverse()
+    ours, other = pair.fixed.at(spacing), pair.moving.at(spacing)
+    ndim, size_mm = ours.grid.ndim, min(max(ours.grid.size_mm), max(other.grid.size_mm))
+    linear = _linear_part(transform, ndim)
+    there, back = linear, linear.inverse()
+    if math.prod(other.grid.size_mm) < math.prod(ours.grid.size_mm):
+        # What little there is must be found in the other.
+        ours, other, there, back = other, ours, linear.inverse(), linear
+    points, held = _foreground_mm(ours, other, there)
     stage = LinearStage(kind, similarity, factors=(1,), iterations=25)
-    swapped = Pair(moving, fixed)
     apart = []
-    for kick in _kicks(fixed.grid.ndim, fixed.grid.centre_mm, max(fixed.grid.size_mm)):
-        landed = stage(swapped, back.then(kick), lambda *_: None)
-        apart.append(_distance_mm(landed(here), points))
+    for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
+        landed = stage(Pair(other, ours), back.then(kick), lambda *_: None)
+        apart.append(_distance_mm(landed(there(points)), points))
     disagreement_mm = float(torch.tensor(apart).median())
     stretches = torch.linalg.svdvals(linear.matrix[:-1, :-1])
     changes = [figures.get(key) for key in ("min_jac", "max_jac")]
     extremes = [abs(math.log(max(c, 1e-3))) for c in changes if c is not None]
     return Signs(
-        disagreement=disagreement_mm / max(fixed.grid.size_mm),
+        disagreement=disagreement_mm / size_mm,
         disagreement_mm=disagreement_mm,
-        margin=_margin(Pair(fixed, moving), linear, similarity),
-        overlap=_inside(here, moving.grid.index_from_world, moving.grid.shape),
+        margin=_margin(Pair(ours, other), there, similarity, size_mm),
+        overlap=held,
         stretch=float(max(stretches.max(), 1 / stretches.min())),
         folding_pct=figures.get("folding_pct") or 0.0,
         largest_log_jac=max(extremes, default=0.0),
@@ -126,11 +128,16 @@ def _linear_part(transform: Transform, ndim: int) -> Linear:
     return last if isinstance(last, Linear) else Affine.identity(ndim)
 
 
-def _foreground_mm(image: Tensor, world_from_index: Tensor) -> Tensor:
-    """``(N, d)`` points of what is not background; of all voxels if there is nothing else."""
-    bright = image[0].amax(dim=0) > _DARK
+def _foreground_mm(ours: Scan, other: Scan, there: Transform) -> tuple[Tensor, float]:
+    """``(N, d)`` points of what is not background and lands in the other image; and the share that
+    does. All points where none does."""
+    bright = ours.image[0].amax(dim=0) > _DARK
     index = (bright if bool(bright.any()) else torch.ones_like(bright)).nonzero().cpu()
-    return apply_matrix(world_from_index, index[:: 1 + len(index) // _POINTS].double())
+    points = apply_matrix(ours.grid.world_from_index, index[:: 1 + len(index) // _POINTS].double())
+    at = apply_matrix(other.grid.index_from_world, there(points))
+    limit = torch.tensor(other.grid.shape, dtype=torch.float64) - 0.5
+    inside = ((at >= -0.5) & (at <= limit)).all(dim=-1)
+    return (points[inside] if bool(inside.any()) else points), float(inside.double().mean())
 
 
 def _kicks(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = False) -> list[Rigid]:
@@ -151,7 +158,7 @@ def _distance_mm(a: Tensor, b: Tensor) -> float:
     return float(torch.linalg.vector_norm(a - b, dim=-1).mean())
 
 
-def _margin(pair: Pair, linear: Linear, similarity: Similarity) -> float:
+def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float) -> float:
     """See `Signs.margin`; over what both images show."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
     dissimilarity = Dissimilarity(pair.fixed, pair.moving, similarity)
@@ -161,18 +168,12 @@ def _margin(pair: Pair, linear: Linear, similarity: Similarity) -> float:
         matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
         return float(dissimilarity(matrix))
 
-    kicks = _kicks(fixed.ndim, fixed.centre_mm, max(fixed.size_mm), far=True)
-    around = [loss(kick.then(linear)) for kick in kicks if overlap(moving, kick, fixed) > 0.2]
+    kicked = [kick.then(there) for kick in _kicks(fixed.ndim, fixed.centre_mm, size_mm, far=True)]
+    around = [loss(one) for one in kicked if overlap(moving, one, fixed) > 0.2]
     if len(around) < 3:
         return 0.0
     spread = torch.tensor(around, dtype=torch.float64)
-    return float((spread.mean() - loss(linear)) / spread.std().clamp(min=1e-6))
-
-
-def _inside(points_mm: Tensor, index_from_world: Tensor, shape: tuple[int, ...]) -> float:
-    index = apply_matrix(index_from_world, points_mm)
-    limit = torch.tensor(shape, dtype=torch.float64) - 0.5
-    return float(((index >= -0.5) & (index <= limit)).all(dim=-1).double().mean())
+    return float((spread.mean() - loss(there)) / spread.std().clamp(min=1e-6))
 
 
 def judge(signs: Signs) -> Verdict:

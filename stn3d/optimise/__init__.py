@@ -6,7 +6,7 @@ a network can stand in the same place.
 """
 
 from stn3d.optimise.dense import DenseStage
-from stn3d.optimise.linear import LinearStage
+from stn3d.optimise.linear import LinearStage, stretch_penalty
 from stn3d.optimise.stage import Progress, Stage
 
-__all__ = ["DenseStage", "LinearStage", "Progress", "Stage"]
+__all__ = ["DenseStage", "LinearStage", "Progress", "Stage", "stretch_penalty"]

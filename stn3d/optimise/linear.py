@@ -18,6 +18,8 @@ from stn3d.pair import Dissimilarity, Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
+_FREE_STRETCH = math.log(1.25)
+
 Loss = Callable[[Tensor], Tensor]
 """A scalar of a matrix or of some parameters, with its gradient."""
 
@@ -65,12 +67,19 @@ class LinearStage:
         def residual(steps: Tensor) -> Linear:
             return make(start + scale * steps, centre)
 
+        def bent(matrix: Tensor) -> Tensor:
+            return (
+                stretch_penalty(before @ matrix) if self.kind != "rigid" else matrix.new_zeros(())
+            )
+
+        before = so_far.matrix if isinstance(so_far, Linear) else torch.eye(d + 1).to(start)
         steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
         for number, spacing in enumerate(spacings):
             by_matrix = self._loss_by_matrix(pair, so_far, spacing)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
-                return by_matrix(residual(steps).matrix)
+                matrix = residual(steps).matrix
+                return by_matrix(matrix) + bent(matrix)
 
             note = partial(progress, self.name, spacing)
             found = self._minimised(loss_of, steps, 0.5 * spacing, note)
@@ -136,6 +145,22 @@ class LinearStage:
 
         limits = first_step_mm, self.iterations, self.tolerance
         return torch.from_numpy(minimise(objective, start.numpy(), *limits))
+
+
+def stretch_penalty(matrix: Tensor) -> Tensor:
+    """0 for what bodies do, and steep beyond: a transform that shrinks an image to a point, or
+    pulls it to a thread, can find all of it alike.
+
+    Args:
+        matrix: ``(d + 1, d + 1)``, homogeneous.
+
+    Returns:
+        The sum over the main directions of the squared logarithm of the stretch, as far as that is
+        over 1.25 either way; a scalar, differentiable.
+    """
+    stretches = torch.linalg.svdvals(matrix[:-1, :-1])
+    beyond = stretches.log().abs() - _FREE_STRETCH
+    return beyond.clamp(min=0).square().sum()
 
 
 def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform) -> bool:
