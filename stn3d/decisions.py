@@ -26,7 +26,7 @@ _DARK = 0.05  # of the range of intensities: less is background
 _FLAT = 1e-3  # of the image's variance: a window that varies less tells nothing
 _WINDOWS = 50  # fewer tell nothing of an image
 _BINS = 32
-_SAME_SIZE = 0.02  # stretches of one person's head, in any direction, by noise and optics
+_SAME_SIZE = 0.03  # stretches of one person's head, in any direction, by noise and optics
 _PLAUSIBLE = 1.5  # stretches from one person to another, at most
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,7 +99,8 @@ def measure(
     ours, other = pair.fixed.at(spacing), pair.moving.at(spacing)
     ndim, size_mm = ours.grid.ndim, min(max(ours.grid.size_mm), max(other.grid.size_mm))
     linear = _linear_part(transform, ndim)
-    there, back = linear, linear.inverse()
+    there: Transform = linear
+    back: Transform = linear.inverse()
     if math.prod(other.grid.size_mm) < math.prod(ours.grid.size_mm):
         # What little there is must be found in the other.
         ours, other, there, back = other, ours, linear.inverse(), linear
@@ -177,5 +179,85 @@ def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float
 
 
 def judge(signs: Signs) -> Verdict:
-    """A statement from signs."""
-    return Verdict("good", "", "", signs)
+    """A statement from signs: the first of these that speaks against the registration decides.
+
+    The limits were chosen on the even cases of scripts/verdicts.py and checked on its odd ones.
+    """
+    for sign in _SIGNS:
+        value = sign.of(signs)
+        for word, limit in (("failed", sign.failed), ("check", sign.check)):
+            if value > limit:
+                return Verdict(word, sign.reason(signs), sign.remedy, signs)  # type: ignore[arg-type]
+    told = (
+        f"other starts land within {signs.disagreement_mm:.1f} mm, the images overlap by "
+        f"{signs.overlap:.0%}, and no change of size or volume is out of the ordinary"
+    )
+    return Verdict("good", told, "", signs)
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What speaks against a registration.
+
+    Args:
+        of: a number, the worse the higher.
+        check: above it somebody should look.
+        failed: above it the registration has failed.
+        reason: what is said then.
+        remedy: what to do.
+    """
+
+    of: Callable[[Signs], float]
+    check: float
+    failed: float
+    reason: Callable[[Signs], str]
+    remedy: str
+
+
+_START = (
+    "Look at the moved image; give a better --init, or masks of the part that both images show."
+)
+_SIGNS = (
+    _Sign(
+        lambda s: -s.overlap,
+        -0.3,
+        -0.1,
+        lambda s: f"only {s.overlap:.0%} of the smaller image's content lies within the other",
+        _START,
+    ),
+    _Sign(
+        lambda s: s.disagreement,
+        0.02,
+        0.06,
+        lambda s: f"other starts land {s.disagreement_mm:.0f} mm away",
+        _START,
+    ),
+    _Sign(
+        lambda s: s.stretch,
+        1.35,
+        1.6,
+        lambda s: f"the image is stretched or shrunk by a factor of {s.stretch:.2f}",
+        "Try --kind rigid or --kind similarity, or mend the voxel sizes in the headers.",
+    ),
+    _Sign(
+        lambda s: -s.margin,
+        -6.0,
+        -2.0,
+        lambda s: "the images match hardly better here than elsewhere",
+        _START,
+    ),
+    _Sign(
+        lambda s: s.folding_pct,
+        0.1,
+        2.0,
+        lambda s: f"{s.folding_pct:.2f} % of the voxels are folded",
+        "Try a larger dense.field_sigma_vox in a --config, or --kind affine.",
+    ),
+    _Sign(
+        lambda s: s.largest_log_jac,
+        4.0,
+        math.inf,
+        lambda s: f"a volume changes by a factor of {math.exp(s.largest_log_jac):.0f} somewhere",
+        "Noise may lead it: look at the moved image, or try --kind affine.",
+    ),
+)
