@@ -10,8 +10,8 @@ the time a random smooth deformation, with noise, often as a part of the body on
 that have nothing to do with each other. Angles reach 180 degrees, slabs a fifth of the body, noise
 half of the brightest tissue: many are meant to fail. The error is the mean distance from the truth
 over what the fixed image shows and the moving image holds; over 5 mm, or of a pair without a truth,
-a registration counts as failed. Templates are not one person: they are registered rigidly. Even numbers were used to choose the limits of `stn3d.verdict`, odd
-ones were not.
+a registration counts as failed. Templates are not one person: they are registered rigidly. Even
+numbers were used to choose the limits of `stn3d.verdict`, odd ones were not.
 """
 
 from __future__ import annotations

@@ -82,6 +82,33 @@ def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None
     return ((values - low) / span).clamp(0, 1.25)
 
 
+def covered(values: Tensor, part: Tensor) -> Tensor:
+    """An image in which a part shows what stands next to it: no edge of it can be matched.
+
+    Args:
+        values: ``(1, C, *shape)``.
+        part: ``(1, 1, *shape)`` bool; not all of the image.
+
+    Returns:
+        The image with each voxel of the part replaced by the nearest one outside of it.
+    """
+    inside = part[0, 0].cpu().numpy()
+    where = np.argwhere(inside)
+    if not len(where):
+        return values
+    # The nearest voxel outside of a part lies no farther than one voxel beyond the box around it.
+    box = tuple(
+        slice(max(0, a - 1), b + 2) for a, b in zip(where.min(0), where.max(0), strict=True)
+    )
+    nearest = ndimage.distance_transform_edt(
+        inside[box], return_distances=False, return_indices=True
+    )
+    result = values.clone()
+    here = result[(..., *box)]
+    here[:] = here[(..., *(torch.from_numpy(index) for index in nearest))].clone()
+    return result
+
+
 def looks_like_ct(values: Tensor) -> bool:
     """Whether the intensities are Hounsfield units: air near -1000, soft tissue near 0.
 

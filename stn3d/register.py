@@ -22,7 +22,7 @@ from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.finish import final, inverted
 from stn3d.initialise import Candidate, InitialMethod
-from stn3d.intensity import looks_like_ct, scaled
+from stn3d.intensity import covered, looks_like_ct, scaled
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.memory import MemoryWarning, budget
@@ -137,10 +137,8 @@ def register(
             (fixed_volume, moving_volume),
         )
         masks = _Masks(
-            case.fixed_mask,
-            moving_mask_image,
-            read_exclusion(fixed_exclude, case.fixed, "fixed"),
-            read_exclusion(moving_exclude, case.moving, "moving"),
+            _Mask(case.fixed_mask, read_exclusion(fixed_exclude, case.fixed, "fixed")),
+            _Mask(moving_mask_image, read_exclusion(moving_exclude, case.moving, "moving")),
         )
     with limited_threads(settings.threads):
         return _run(case, masks, plan, start, clock, progress)
@@ -162,25 +160,30 @@ class _Plan:
 
 
 @dataclass(frozen=True, eq=False)
+class _Mask:
+    """What counts of an image, and what does not."""
+
+    include: Image | None
+    exclude: Image | None
+
+    @property
+    def counted(self) -> Tensor | None:
+        """``(1, 1, *shape)`` bool; None where all counts."""
+        parts = [] if self.include is None else [self.include.values > 0]
+        parts += [] if self.exclude is None else [self.exclude.values == 0]
+        return torch.stack(parts).all(dim=0) if parts else None
+
+
+@dataclass(frozen=True)
 class _Masks:
-    """What counts of either image, and what does not."""
+    """Of the fixed and of the moving image."""
 
-    fixed: Image | None
-    moving: Image | None
-    fixed_exclude: Image | None
-    moving_exclude: Image | None
+    fixed: _Mask
+    moving: _Mask
 
-    def counted(self) -> tuple[Tensor | None, Tensor | None]:
-        """``(1, 1, *shape)`` bool of the fixed and of the moving image; None where all counts."""
-        both = (self.fixed, self.fixed_exclude), (self.moving, self.moving_exclude)
-        fixed, moving = (_counted(*masks) for masks in both)
-        return fixed, moving
-
-
-def _counted(mask: Image | None, exclude: Image | None) -> Tensor | None:
-    parts = [] if mask is None else [mask.values > 0]
-    parts += [] if exclude is None else [exclude.values == 0]
-    return torch.stack(parts).all(dim=0) if parts else None
+    def both(self) -> tuple[_Mask, _Mask]:
+        """In the order of the images."""
+        return self.fixed, self.moving
 
 
 def _run(
@@ -197,8 +200,9 @@ def _run(
     with clock("prepare"):
         windows = settings.fixed_window, settings.moving_window
         images = case.fixed, case.moving
-        scans = zip(images, masks.counted(), windows, strict=True)
-        pair = Pair(*(_scan(*parts, device) for parts in scans))
+        pair = Pair(
+            *(_scan(*parts, device) for parts in zip(images, masks.both(), windows, strict=True))
+        )
     starts = Starts(
         pair, settings, (looks_like_ct(images[0].values), looks_like_ct(images[1].values))
     )
@@ -234,8 +238,8 @@ def _run(
         "excluded": {
             role: excluded_figures(mask, way)
             for role, mask, way in (
-                ("fixed", masks.fixed_exclude, transform),
-                ("moving", masks.moving_exclude, inverse),
+                ("fixed", masks.fixed.exclude, transform),
+                ("moving", masks.moving.exclude, inverse),
             )
             if mask is not None
         },
@@ -354,12 +358,16 @@ class _History:
             self.progress(stage, spacing_mm, iteration, loss)
 
 
-def _scan(image: Image, counted: Tensor | None, window: str | None, device: torch.device) -> Scan:
+def _scan(image: Image, mask: _Mask, window: str | None, device: torch.device) -> Scan:
+    counted = mask.counted
     try:
-        values = scaled(image.values, counted, window).to(device)
+        values = scaled(image.values, counted, window)
     except InputError as error:
         raise InputError(f"{image.name}: {error}") from None
-    return Scan(values, image.grid, None if counted is None else counted.float().to(device))
+    if mask.exclude is not None:
+        values = covered(values, mask.exclude.values != 0)
+    weight = None if counted is None else counted.float().to(device)
+    return Scan(values.to(device), image.grid, weight)
 
 
 def _initial_from(init: str) -> Transform | None:
