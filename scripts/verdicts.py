@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from benchmark import machine
 from torch import Tensor
 
 import stn3d
@@ -32,6 +33,7 @@ from stn3d import Affine, Grid, InputError, Rigid, Transform, VelocityField, rea
 from stn3d.grid import apply_matrix
 from stn3d.intensity import limits
 from stn3d.transforms import chain
+from stn3d.verdict import Signs, judge
 from stn3d.warp import resample_image, warp_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -50,6 +52,8 @@ STRANGERS = (
     (TEMPLATES[1], "noise"),
     (CONTRASTS[2], "lung_mr/0007.nii.gz"),
 )
+FAMILIES = ("contrasts", "contrasts deformed", "templates", "one T1 deformed", "strangers")
+MORE_STRANGERS = 300  # from this number on there are no other pairs
 
 
 class Drawn(NamedTuple):
@@ -80,31 +84,33 @@ def draw(number: int) -> Drawn:
     def pick(names: tuple[Any, ...]) -> Any:
         return names[int(torch.randint(len(names), (), generator=g))]
 
-    family = number // 2 % 5
-    if family == 4:
-        fixed, moving = (image(name, g) for name in pick(STRANGERS))
-        return Drawn("strangers", fixed, moving, None)
-    names = (CONTRASTS, CONTRASTS, TEMPLATES, BRAINS)[family]
-    first = pick(names)
-    second = first if family == 3 else pick(tuple(n for n in names if n != first))
+    def carried(source: tuple[Tensor, Grid], truth: Transform, motion: Rigid) -> Any:
+        """The moving image: along the truth, on a grid along the motion; noisy, maybe a part."""
+        elsewhere = Grid(source[1].shape, motion.matrix @ source[1].world_from_index).padded(10)
+        moved = warp_image(source[0], source[1], truth.inverse(), elsewhere)
+        made = noisy(moved, float(pick((0.02, 0.05, 0.15, 0.5))), g), elsewhere
+        return maybe_slab(made)
+
+    def maybe_slab(one: tuple[Tensor, Grid]) -> tuple[Tensor, Grid]:
+        share, axis = float(uniform(0.2, 0.7)), int(torch.randint(3, (), generator=g))
+        return slab(one, share, axis) if pick((True, False, False)) else one
+
+    strange = number >= MORE_STRANGERS or number // 2 % 5 == 4
+    family = 4 if strange else number // 2 % 5
+    if strange:
+        first, second = pick(STRANGERS)
+    else:
+        names = (CONTRASTS, CONTRASTS, TEMPLATES, BRAINS)[family]
+        first = pick(names)
+        second = first if family == 3 else pick(tuple(n for n in names if n != first))
     fixed, source = image(first, g), image(second, g)
-    grid = fixed[1]
-    reach = float(pick((20.0, 45.0, 90.0, 180.0)))
-    axis = uniform(-1, 1, 3)
-    turn = axis / axis.norm() * math.radians(reach) * uniform(0.3, 1)
-    motion = Rigid(torch.cat([turn, uniform(-40, 40, 3)]), grid.centre_mm)
-    truth: Transform = motion
-    if family in (1, 3):
-        truth = chain(deformation(grid, g, float(uniform(2, 14))), motion)
-    elsewhere = Grid(source[1].shape, motion.matrix @ source[1].world_from_index)
-    moved = warp_image(source[0], source[1], truth.inverse(), elsewhere.padded(10))
-    moving = noisy(moved, float(pick((0.02, 0.05, 0.15, 0.5))), g), elsewhere.padded(10)
-    if pick((True, False, False)):
-        moving = slab(moving, float(uniform(0.2, 0.7)), int(torch.randint(3, (), generator=g)))
-    if pick((True, False, False)):
-        fixed = slab(fixed, float(uniform(0.2, 0.7)), int(torch.randint(3, (), generator=g)))
-    what = ("contrasts", "contrasts deformed", "templates", "one T1 deformed")[family]
-    return Drawn(what, fixed, moving, truth)
+    grid, axis = fixed[1], uniform(-1, 1, 3)
+    turn = axis / axis.norm() * math.radians(float(pick((20.0, 45.0, 90.0, 180.0))))
+    motion = Rigid(torch.cat([turn * uniform(0.3, 1), uniform(-40, 40, 3)]), grid.centre_mm)
+    bent = family in (1, 3)
+    truth = chain(deformation(grid, g, float(uniform(2, 14))), motion) if bent else motion
+    moving = carried(source, truth, motion)
+    return Drawn(FAMILIES[family], maybe_slab(fixed), moving, None if strange else truth)
 
 
 def deformation(grid: Grid, generator: torch.Generator, amplitude_mm: float) -> Transform:
@@ -180,8 +186,7 @@ def run(work: Path, numbers: range) -> None:
     """Registers what is not registered yet; rows go to rows.jsonl."""
     work.mkdir(parents=True, exist_ok=True)
     path = work / "rows.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {row["number"] for row in rows}
+    done = {row["number"] for row in read_rows(work)}
     for number in numbers:
         if number in done:
             continue
@@ -191,6 +196,76 @@ def run(work: Path, numbers: range) -> None:
         print(number, row["what"], row.get("error_mm"), row.get("seconds"), flush=True)
 
 
+def is_failure(row: dict[str, Any]) -> bool:
+    """Whether a registration went wrong; JSON's Infinity is no truth at all."""
+    return not row["error_mm"] <= FAILED_MM
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Verdicts against errors, in Markdown."""
+    lines = ["| verdict | up to 2 mm | 2 to 5 mm | over 5 mm | no truth |", "|---|---|---|---|---|"]
+    for word in ("good", "check", "failed", "refused"):
+        mine = [row for row in rows if verdict_of(row) == word]
+        errors = [row.get("error_mm", math.inf) for row in mine]
+        strange = sum(row["what"] == "strangers" for row in mine)
+        counts = (
+            sum(e <= 2 for e in errors),
+            sum(2 < e <= FAILED_MM for e in errors),
+            sum(e > FAILED_MM for e in errors) - strange,
+            strange,
+        )
+        lines.append(f"| {word} | " + " | ".join(str(n) for n in counts) + " |")
+    return lines
+
+
+def verdict_of(row: dict[str, Any]) -> str:
+    """Of a row's signs, by the limits of today."""
+    return "refused" if "refused" in row else judge(Signs(**row["verdict"]["signs"])).word
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """The two shares that count."""
+    told = [row for row in rows if "refused" not in row]
+    bad = [row for row in told if is_failure(row)]
+    trusted = [row for row in bad if verdict_of(row) == "good"]
+    fine = [row for row in told if row["error_mm"] <= 2]
+    kept = [row for row in fine if verdict_of(row) == "good"]
+    return (
+        f"Of {len(bad)} failures {len(trusted)} were called good; "
+        f"of {len(fine)} registrations within 2 mm {len(kept)} were."
+    )
+
+
+def report(work: Path, out: Path) -> None:
+    """Writes OUT.json and OUT.md."""
+    rows = sorted(read_rows(work), key=lambda row: row["number"])
+    if not rows:
+        raise SystemExit(f"{work} holds no rows; run first.")
+    halves = {
+        "Even numbers, which the limits were chosen by": [r for r in rows if r["number"] % 2 == 0],
+        "Odd numbers, which nothing was chosen by": [r for r in rows if r["number"] % 2],
+    }
+    text = ["# How far a verdict can be trusted", "", "    scripts/verdicts.py run --work DIR"]
+    text += ["    scripts/verdicts.py report --work DIR --out docs/results/verdicts", ""]
+    text += [(__doc__ or "").split("\n\n")[2].strip(), "", f"Machine: {machine()}."]
+    for title, half in halves.items():
+        text += ["", f"## {title}", "", *table(half), "", summary(half)]
+    text += ["", "## Failures that were called good, of all numbers", ""]
+    wrong = [r for r in rows if "refused" not in r and is_failure(r) and verdict_of(r) == "good"]
+    text += [f"- {row['number']}: {row['what']}, {row['error_mm']:.1f} mm" for row in wrong] or [
+        "None."
+    ]
+    out.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf8")
+    plain = json.dumps({"machine": machine(), "rows": rows}, indent=1)
+    out.with_suffix(".json").write_text(plain.replace("Infinity", "null") + "\n", encoding="utf8")
+
+
+def read_rows(work: Path) -> list[dict[str, Any]]:
+    """All rows below a folder."""
+    lines = [line for path in sorted(work.rglob("rows.jsonl")) for line in path.open()]
+    return [json.loads(line) for line in lines]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -198,8 +273,14 @@ def main(arguments: list[str] | None = None) -> None:
     running.add_argument("--work", type=Path, required=True)
     running.add_argument("--first", type=int, default=0)
     running.add_argument("--count", type=int, default=300)
+    reporting = commands.add_parser("report", help="write the tables")
+    reporting.add_argument("--work", type=Path, required=True)
+    reporting.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
-    run(args.work, range(args.first, args.first + args.count))
+    if args.command == "run":
+        run(args.work, range(args.first, args.first + args.count))
+    else:
+        report(args.work, args.out)
 
 
 if __name__ == "__main__":

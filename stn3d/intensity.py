@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ def covered(values: Tensor, part: Tensor) -> Tensor:
     )
     result = values.clone()
     here = result[(..., *box)]
-    here[:] = here[(..., *(torch.from_numpy(index) for index in nearest))].clone()
+    indices: tuple[Any, ...] = (..., *(torch.from_numpy(index) for index in nearest))
+    here[:] = here[indices].clone()
     return result
 
 
