@@ -97,7 +97,7 @@ def covered(values: Tensor, part: Tensor) -> Tensor:
     if not len(where):
         return values
     # The nearest voxel outside of a part lies no farther than one voxel beyond the box around it.
-    box = tuple(
+    box: tuple[Any, ...] = tuple(
         slice(max(0, a - 1), b + 2) for a, b in zip(where.min(0), where.max(0), strict=True)
     )
     nearest = ndimage.distance_transform_edt(

@@ -179,15 +179,17 @@ def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float
 
 
 def judge(signs: Signs) -> Verdict:
-    """A statement from signs: the first of these that speaks against the registration decides.
+    """A statement from signs: the first that is out of all bounds decides, or else the first that
+    is out of the ordinary.
 
     The limits were chosen on the even cases of scripts/verdicts.py and checked on its odd ones.
     """
-    for sign in _SIGNS:
-        value = sign.of(signs)
-        for word, limit in (("failed", sign.failed), ("check", sign.check)):
-            if value > limit:
-                return Verdict(word, sign.reason(signs), sign.remedy, signs)  # type: ignore[arg-type]
+    against: list[tuple[Word, _Sign]] = [
+        *(("failed", sign) for sign in _SIGNS if sign.of(signs) > sign.failed),
+        *(("check", sign) for sign in _SIGNS if sign.of(signs) > sign.check),
+    ]
+    for word, sign in against:
+        return Verdict(word, sign.reason(signs), sign.remedy, signs)
     told = (
         f"other starts land within {signs.disagreement_mm:.1f} mm, the images overlap by "
         f"{signs.overlap:.0%}, and no change of size or volume is out of the ordinary"
