@@ -172,15 +172,19 @@ class _Masks:
 
     def counted(self) -> tuple[Tensor | None, Tensor | None]:
         """``(1, 1, *shape)`` bool of the fixed and of the moving image; None where all counts."""
-        both = (self.fixed, self.fixed_exclude), (self.moving, self.moving_exclude)
-        fixed, moving = (_counted(*masks) for masks in both)
-        return fixed, moving
+        fixed = _counted(self.fixed, self.fixed_exclude, "fixed")
+        return fixed, _counted(self.moving, self.moving_exclude, "moving")
 
 
-def _counted(mask: Image | None, exclude: Image | None) -> Tensor | None:
+def _counted(mask: Image | None, exclude: Image | None, role: str) -> Tensor | None:
     parts = [] if mask is None else [mask.values > 0]
     parts += [] if exclude is None else [exclude.values == 0]
-    return torch.stack(parts).all(dim=0) if parts else None
+    counted = torch.stack(parts).all(dim=0) if parts else None
+    if counted is not None and not bool(counted.any()):
+        raise InputError(
+            f"the {role} exclude mask covers all that the {role} mask marks; nothing would count."
+        )
+    return counted
 
 
 def _run(

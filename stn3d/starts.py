@@ -75,7 +75,9 @@ class Starts:
         """
         if self.settings.localiser == "network" and self.head is None:
             fits = self._trained.fits(self.pair)
-            reason = "sees no head in one of the images" if fits else self._trained.misfit(self.pair)
+            reason = (
+                "sees no head in one of the images" if fits else self._trained.misfit(self.pair)
+            )
             raise InputError(
                 f"the affine network {reason}; use --localiser auto, or another --init."
             )

@@ -317,7 +317,9 @@ def test_looks_from_aside_never_lose_and_sometimes_win(ndim: int) -> None:
     known = linear_pair(ndim, "rigid", 20)
     pair = known.pair
     generator = torch.Generator().manual_seed(3)
-    noise = [0.15 * torch.randn(s.image.shape, generator=generator) for s in (pair.fixed, pair.moving)]
+    noise = [
+        0.15 * torch.randn(s.image.shape, generator=generator) for s in (pair.fixed, pair.moving)
+    ]
     noisy = Pair(
         Scan(pair.fixed.image + noise[0], known.fixed_grid),
         Scan(pair.moving.image + noise[1], known.moving_grid),

@@ -1,4 +1,4 @@
-"""The search over turns, when it is made, and the metric that is chosen where images roughly lie."""
+"""The search over turns, when it is made, and the metric that the images tell where they lie."""
 
 from __future__ import annotations
 
@@ -190,4 +190,3 @@ def test_a_network_that_agrees_removes_the_doubt(monkeypatch: pytest.MonkeyPatch
     found = starts(known.pair, localiser="auto").candidates("lncc")
     assert found[0].name == "network"
     assert known.error_mm(found[0].transform) < 0.5
-
