@@ -207,11 +207,11 @@ def test_exclude_masks_of_no_use_are_named(ndim: int) -> None:
     image = read_image(known.sources[0])
     assert read_exclusion(None, image, "fixed") is None
     some = torch.zeros_like(known.fixed)
-    with pytest.raises(InputError, match="fixed exclude mask .* is empty"):
+    with pytest.raises(InputError, match=r"fixed exclude mask .* is empty"):
         read_exclusion((some, known.fixed_grid), image, "fixed")
-    with pytest.raises(InputError, match="fixed exclude mask .* covers the whole image"):
+    with pytest.raises(InputError, match=r"fixed exclude mask .* covers the whole image"):
         read_exclusion((some + 1, known.fixed_grid), image, "fixed")
-    with pytest.raises(InputError, match="moving exclude mask .* another grid"):
+    with pytest.raises(InputError, match=r"moving exclude mask .* another grid"):
         read_exclusion((torch.ones_like(known.moving), known.moving_grid), image, "moving")
     some[(..., *[slice(5, 9)] * ndim)] = 3  # of any number
     read = read_exclusion((some, known.fixed_grid), image, "fixed")
