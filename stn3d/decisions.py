@@ -99,11 +99,10 @@ def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
     fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
     a, seen = fixed.image[:, :1], _reached(moving.grid, transform, fixed.grid)
     b = warp_image(moving.image[:, :1], moving.grid, transform, fixed.grid)
-    for mask in (fixed.mask, moving.mask):
-        if mask is not None and mask is fixed.mask:
-            seen = seen & (mask > 0.5)
-        elif mask is not None:
-            seen = seen & (warp_image(mask, moving.grid, transform, fixed.grid) > 0.5)
+    if fixed.mask is not None:
+        seen = seen & (fixed.mask > 0.5)
+    if moving.mask is not None:
+        seen = seen & (warp_image(moving.mask, moving.grid, transform, fixed.grid) > 0.5)
     bright = seen & ((a > _DARK) | (b > _DARK))
     return Relation(_positive(a, b, bright), _curved(a[bright].double(), b[bright].double()))
 

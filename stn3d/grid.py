@@ -171,13 +171,13 @@ class Grid:
     def resampled(self, spacing_mm: float | Sequence[float]) -> Grid:
         """The grid over the same physical domain with the spacing nearest to the one asked for.
 
-        Sizes within a millionth of each other give the same shape, so that a header that was turned
-        or rounded changes nothing.
+        Numbers of voxels are told apart to 4 digits, so that a header that was turned, or rounded
+        to float32, changes nothing.
         """
         spacing = [spacing_mm] * self.ndim if isinstance(spacing_mm, int | float) else spacing_mm
         return self.with_shape(
             [
-                max(1, round(round(size / s, 6)))
+                max(1, round(round(size / s, 4)))
                 for size, s in zip(self.size_mm, spacing, strict=True)
             ]
         )

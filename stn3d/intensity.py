@@ -137,7 +137,7 @@ def _window(window: str, ct: bool) -> tuple[float, float]:
         low, high = (float(end) for end in window.split(","))
     except ValueError:
         low = high = 0.0
-    if not low < high < np.inf:
+    if not -np.inf < low < high < np.inf:
         known = ", ".join(get_args(WindowName))
         raise InputError(f"the window {window!r} is unknown; give LOW,HIGH or one of {known}.")
     return low, high

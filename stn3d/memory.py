@@ -22,6 +22,7 @@ from stn3d.optimise import DenseStage, LinearStage, Stage
 from stn3d.pair import Pair, Scan
 from stn3d.settings import Settings
 
+_FAR_MM = 1e6  # no level is as coarse; JSON knows no infinity
 _GB = 2**30
 _PROCESS_GB = 0.42  # Python with torch and numba, the compiled loops
 _HEAP_GB = 0.03  # freed arrays that the process keeps, from 64^3 voxels on
@@ -174,7 +175,7 @@ def _coarser(settings: Settings) -> list[Settings]:
             stage = dataclasses.replace(settings.dense, factors=kept, iterations=counts)
             made.append(dataclasses.replace(settings, dense=stage))
         else:
-            linear = dataclasses.replace(settings.linear, final_factors=kept, reach_mm=math.inf)
+            linear = dataclasses.replace(settings.linear, final_factors=kept, reach_mm=_FAR_MM)
             made.append(dataclasses.replace(settings, linear=linear))
     return made
 

@@ -137,8 +137,10 @@ def register(
             (fixed_volume, moving_volume),
         )
         masks = _Masks(
-            _Mask(case.fixed_mask, read_exclusion(fixed_exclude, case.fixed, "fixed")),
-            _Mask(moving_mask_image, read_exclusion(moving_exclude, case.moving, "moving")),
+            _Mask("fixed", case.fixed_mask, read_exclusion(fixed_exclude, case.fixed, "fixed")),
+            _Mask(
+                "moving", moving_mask_image, read_exclusion(moving_exclude, case.moving, "moving")
+            ),
         )
     with limited_threads(settings.threads):
         return _run(case, masks, plan, start, clock, progress)
@@ -163,15 +165,26 @@ class _Plan:
 class _Mask:
     """What counts of an image, and what does not."""
 
+    role: str
     include: Image | None
     exclude: Image | None
 
     @property
     def counted(self) -> Tensor | None:
-        """``(1, 1, *shape)`` bool; None where all counts."""
+        """``(1, 1, *shape)`` bool; None where all counts.
+
+        Raises:
+            InputError: nothing does.
+        """
         parts = [] if self.include is None else [self.include.values > 0]
         parts += [] if self.exclude is None else [self.exclude.values == 0]
-        return torch.stack(parts).all(dim=0) if parts else None
+        counted = torch.stack(parts).all(dim=0) if parts else None
+        if counted is not None and not bool(counted.any()):
+            raise InputError(
+                f"the {self.role} exclude mask covers all that the {self.role} mask marks; "
+                "nothing would count."
+            )
+        return counted
 
 
 @dataclass(frozen=True)

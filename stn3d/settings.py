@@ -277,7 +277,7 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
         kind = "whole numbers" if whole else "numbers"
         raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
     if isinstance(default, int) and number and float(value).is_integer() and value >= 0:
-        if name != "seed" and value == 0:
+        if name not in ("seed", "linear.looks") and value == 0:
             raise InputError(f"the setting {name} is 0; give at least 1.")
         return int(value)
     if isinstance(default, float) and number and value >= 0:

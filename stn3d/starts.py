@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,6 +21,9 @@ from stn3d.losses.similarity import Similarity
 from stn3d.pair import Pair
 from stn3d.settings import Settings
 from stn3d.transforms import Affine, LinearKind, Transform
+
+if TYPE_CHECKING:  # networks take time to import, and most registrations ask none
+    from stn3d.nets.weights import Trained
 
 # Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
 _DOUBTFUL: dict[Similarity, float] = {"lncc": 0.3, "ncc": 0.3, "mse": 0.0, "nmi": 0.0}
@@ -49,23 +53,34 @@ class Starts:
         return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
 
     @cached_property
-    def head(self) -> Affine | None:
-        """From head to head as the network sees them; None where it is not asked or sees none."""
-        if self.settings.localiser == "optimiser":
-            return None
-        from stn3d.nets.stages import NetworkStart
+    def _trained(self) -> Trained:
         from stn3d.nets.weights import load_weights, shipped
 
-        trained = load_weights(self.settings.affine_weights or shipped("affine"))
-        fits = trained.fits(self.pair)
-        guess = NetworkStart(trained.on(self.pair.fixed.image.device)) if fits else None
-        found = guess(self.pair, self.kind) if guess is not None else None
-        if found is None and self.settings.localiser == "network":
-            reason = "sees no head in one of the images" if fits else trained.misfit(self.pair)
+        return load_weights(self.settings.affine_weights or shipped("affine"))
+
+    @cached_property
+    def head(self) -> Affine | None:
+        """From head to head as the network sees them; None where it is not asked or sees none."""
+        if self.settings.localiser == "optimiser" or not self._trained.fits(self.pair):
+            return None
+        from stn3d.nets.stages import NetworkStart
+
+        return NetworkStart(self._trained.on(self.pair.fixed.image.device))(self.pair, self.kind)
+
+    def _require_head(self) -> None:
+        """Where the network alone may say where to start.
+
+        Raises:
+            InputError: it sees no head.
+        """
+        if self.settings.localiser == "network" and self.head is None:
+            fits = self._trained.fits(self.pair)
+            reason = (
+                "sees no head in one of the images" if fits else self._trained.misfit(self.pair)
+            )
             raise InputError(
                 f"the affine network {reason}; use --localiser auto, or another --init."
             )
-        return found
 
     def find(self) -> tuple[Similarity, Choice | None, list[Candidate]]:
         """The metric, why it was chosen if it was not given, and where to start, best first."""
@@ -103,6 +118,7 @@ class Starts:
         if method != "auto":
             return initial_candidates(self.pair, method, metric, self.kind)
         if self.settings.localiser in ("network", "both"):
+            self._require_head()
             known = [] if self.head is None else [("network", self.head)]
             return initial_candidates(
                 self.pair, "auto" if not known else None, metric, self.kind, known

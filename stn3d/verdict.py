@@ -188,7 +188,8 @@ def judge(signs: Signs) -> Verdict:
         *(("failed", sign) for sign in _SIGNS if sign.of(signs) > sign.failed),
         *(("check", sign) for sign in _SIGNS if sign.of(signs) > sign.check),
     ]
-    for word, sign in against:
+    if against:
+        word, sign = against[0]
         return Verdict(word, sign.reason(signs), sign.remedy, signs)
     told = (
         f"other starts land within {signs.disagreement_mm:.1f} mm, the images overlap by "

@@ -233,6 +233,121 @@ def test_config_init_and_mask_are_heard(
     assert {one["stage"] for one in figures["stages"]} == {"rigid", "affine"}
 
 
+def test_what_was_decided_is_said_with_its_reason(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files, out = both_files[2], str(tmp_path / "out")
+    assert main(["register", *files.pair, "--out", out, *QUICK]) == 0
+    told = [line for line in said(capfd)[0] if line.startswith(("metric: ", "kind: "))]
+    assert re.fullmatch(r"metric: lncc, since the images show one contrast: .*%.*", told[0])
+    assert told[1] == "kind: deformable, since the images show one contrast"
+    decided = figures_of(tmp_path / "out")["decided"]
+    assert [line.split("since ")[1] for line in told] == [
+        decided[key]["reason"] for key in ("metric", "kind")
+    ]
+    given = ["--metric", "lncc", "--kind", "rigid"]
+    assert main(["register", *files.pair, "--out", out, *QUICK, *given]) == 0
+    assert not any(line.startswith(("metric: ", "kind: ")) for line in said(capfd)[0])
+    assert figures_of(tmp_path / "out")["decided"] == {}
+    asked = ["--metric", "auto", "--kind", "auto"]
+    assert main(["register", *files.pair, "--out", out, *QUICK, *asked]) == 0
+    assert set(figures_of(tmp_path / "out")["decided"]) == {"metric", "kind"}
+
+
+def test_exclude_masks_are_heard_and_told(
+    files: Files, ndim: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = []
+    for role in ("fixed", "moving"):
+        image = nib.load(getattr(files, role))
+        lesion = np.zeros(image.shape, np.uint8)
+        lesion[(*[slice(9, 14)] * ndim, ...)] = 1
+        path = tmp_path / f"{role}_lesion.nii.gz"
+        nib.Nifti1Image(lesion, image.affine).to_filename(path)
+        options += [f"--{role}-exclude", str(path)]
+    out = tmp_path / "out"
+    assert main(["register", *files.pair, "--out", str(out), *QUICK, *options]) == 0
+    told = [line for line in said(capfd)[0] if line.startswith("excluded of ")]
+    excluded = figures_of(out)["excluded"]
+    assert list(excluded) == ["fixed", "moving"]
+    for line, (role, part) in zip(told, excluded.items(), strict=True):
+        grid = read_image(getattr(files, role)).grid
+        assert part["volume_ml"] == pytest.approx(5**ndim * np.prod(grid.spacing_mm) / 1000)
+        assert f"excluded of the {role} image: {part['volume_ml']:.2f} ml" in line
+        assert f"{part['change_pct']:+.1f} %" in line
+
+
+def test_exclude_masks_of_no_use_are_refused(
+    files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(files.fixed)
+    everything = tmp_path / "everything.nii.gz"
+    nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine).to_filename(everything)
+    for option, mask, words in (
+        ("--fixed-exclude", str(everything), "covers the whole image"),
+        ("--fixed-exclude", files.moving_labels, "another grid"),
+        ("--moving-exclude", files.fixed_labels, "another grid"),
+        ("--moving-exclude", str(tmp_path / "none.nii.gz"), "none.nii.gz"),
+    ):
+        out = tmp_path / "out"
+        command = ["register", *files.pair, "--out", str(out), option, mask]
+        assert main(command) == 2
+        (line,) = said(capfd)[1]
+        assert words in line
+        assert option.strip("-").replace("-", " ") in line
+        assert not out.exists()
+
+
+def test_windows_are_heard(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = both_files[2]
+    command = ["register", *files.pair, "--out", str(tmp_path / "out"), *QUICK]
+    assert main([*command, "--fixed-window", "0.1,0.9", "--moving-window", "0,1"]) == 0
+    settings = figures_of(tmp_path / "out")["settings"]
+    assert (settings["fixed_window"], settings["moving_window"]) == ("0.1,0.9", "0,1")
+    capfd.readouterr()
+    for window, words in (("head", "is for CT in HU"), ("9,5", "give LOW,HIGH or one of head")):
+        assert main([*command, "--moving-window", window]) == 2
+        (line,) = said(capfd)[1]
+        assert words in line
+        assert files.moving in line
+
+
+def test_a_failed_registration_ends_with_3_and_leaves_its_files(
+    both_files: dict[int, Files],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever makes it fail; that is decided elsewhere."""
+    from stn3d.verdict import Signs, Verdict
+
+    def failing(signs: Signs) -> Verdict:
+        return Verdict("failed", "the images do not match", "Try --init mass.", signs)
+
+    monkeypatch.setattr(sys.modules["stn3d.register"], "judge", failing)
+    out = tmp_path / "out"
+    assert main(["register", *both_files[2].pair, "--out", str(out), *QUICK]) == 3
+    assert "verdict: failed; the images do not match. Try --init mass." in said(capfd)[0]
+    assert {path.name for path in out.iterdir()} == RESULTS
+    assert figures_of(out)["verdict"]["word"] == "failed"
+
+
+def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(
+    both_files: dict[int, Files], tmp_path: Path
+) -> None:
+    files, out = both_files[3], tmp_path / "out"
+    asked = settings_from({"kind": "rigid", "metric": "lncc"})
+    enough_gb = estimated_gb(*[read_image(path).grid for path in files.pair], asked)
+    command = ["register", *files.pair, "--out", str(out), "--kind", "rigid", "--metric", "lncc"]
+    assert main([*command, "--max-memory", str(enough_gb - 1e-6), "--threads", "1"]) == 0
+    text = (out / "metrics.json").read_text()
+    assert "Infinity" not in text
+    assert "NaN" not in text
+    assert json.loads(text)["memory"]["note"] is not None
+
+
 def test_less_memory_takes_a_coarser_level_and_says_so(
     both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
-from stn3d.evaluate import Case, evaluate
+from stn3d.errors import InputError
+from stn3d.evaluate import Case, evaluate, excluded_figures, read_exclusion
 from stn3d.grid import homogeneous
 from stn3d.io import Image, read_image, read_labels, read_mask
-from stn3d.transforms import Affine
+from stn3d.transforms import Affine, DisplacementField
 from stn3d.warp import warp_image
 from tests.geometry_cases import DIMS
 from tests.synthetic import Known, dense_truth, grid_about, known_pair, plain_grid
@@ -141,3 +144,76 @@ def test_a_moved_image_at_hand_is_used() -> None:
     assert evaluate(case, known.truth, moved=moved) == evaluate(case, known.truth)
     other = evaluate(case, known.truth, moved=-moved)
     assert other["correlation"] < -0.99
+
+
+# -- what did not count ---------------------------------------------------------------------------
+
+
+def ball(ndim: int, radius_mm: float = 7.0) -> Image:
+    """A mask about a point off the middle, on an oblique grid of unlike spacings."""
+    grid = grid_about(torch.zeros(ndim), [44] * ndim, (1.0, 1.3, 1.6)[:ndim], (20, -10, 30))
+    middle = torch.tensor([3.0, -2, 1]).double()[:ndim]
+    inside = torch.linalg.vector_norm(grid.points_mm() - middle, dim=-1) < radius_mm
+    return read_mask((inside[None, None], grid))
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_linear_transform_changes_every_volume_by_its_determinant(ndim: int) -> None:
+    mask = ball(ndim)
+    linear = torch.diag(torch.tensor([1.2, 0.9, 1.1][:ndim]).double())
+    linear[0, 1] = 0.3
+    figures = excluded_figures(mask, Affine.from_matrix(homogeneous(linear, torch.ones(ndim))))
+    change = float(torch.linalg.det(linear))
+    voxel_ml = float(np.prod(mask.grid.spacing_mm)) / 1000
+    assert figures["volume_ml"] == pytest.approx(voxel_ml * int(mask.values.sum()))
+    assert figures["volume_after_ml"] == pytest.approx(change * figures["volume_ml"], rel=1e-4)
+    for key in ("change_pct", "surroundings_change_pct"):
+        assert figures[key] == pytest.approx(100 * (change - 1), abs=0.01)
+    json.dumps(figures, allow_nan=False)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_bent_volume_is_that_of_the_bent_voxels(ndim: int) -> None:
+    """By other code: Jacobians by numpy's differences of mapped voxels, distances by a tree."""
+    mask = ball(ndim)
+    field: DisplacementField = dense_truth(mask.grid, 3.0)
+    figures = excluded_figures(mask, field, around_mm=5.0)
+    points = mask.grid.points_mm().numpy()
+    there = field(mask.grid.points_mm().flatten(0, -2)).double().numpy().reshape(points.shape)
+    there_by_index = np.stack([np.gradient(there, axis=a) for a in range(ndim)], axis=-1)
+    here_by_index = mask.grid.world_from_index[:ndim, :ndim].numpy()
+    change = np.linalg.det(there_by_index) / np.linalg.det(here_by_index)
+    part = mask.values[0, 0].numpy()
+    distance = cKDTree(points[part]).query(points)[0]
+    shell = ~part & (distance <= 5.0)
+    assert figures["change_pct"] == pytest.approx(100 * (change[part].mean() - 1), abs=0.3)
+    around = 100 * (change[shell].mean() - 1)
+    assert figures["surroundings_change_pct"] == pytest.approx(around, abs=0.3)
+    assert abs(figures["change_pct"] - around) > 0.5  # they are two figures
+
+
+def test_a_part_without_surroundings_has_no_figure_of_them() -> None:
+    grid = plain_grid(2, 60, 15)
+    mask = torch.zeros(1, 1, *grid.shape)
+    mask[..., 1, 1] = 1
+    figures = excluded_figures(read_mask((mask, grid)), shifted(2, 3.0))
+    assert figures["surroundings_change_pct"] is None
+    assert figures["change_pct"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_exclude_masks_of_no_use_are_named(ndim: int) -> None:
+    known = a_pair(ndim)
+    image = read_image(known.sources[0])
+    assert read_exclusion(None, image, "fixed") is None
+    some = torch.zeros_like(known.fixed)
+    with pytest.raises(InputError, match=r"fixed exclude mask .* is empty"):
+        read_exclusion((some, known.fixed_grid), image, "fixed")
+    with pytest.raises(InputError, match=r"fixed exclude mask .* covers the whole image"):
+        read_exclusion((some + 1, known.fixed_grid), image, "fixed")
+    with pytest.raises(InputError, match=r"moving exclude mask .* another grid"):
+        read_exclusion((torch.ones_like(known.moving), known.moving_grid), image, "moving")
+    some[(..., *[slice(5, 9)] * ndim)] = 3  # of any number
+    read = read_exclusion((some, known.fixed_grid), image, "fixed")
+    assert read is not None
+    assert torch.equal(read.values, some > 0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn3d.intensity import limits, scaled
+from stn3d.errors import InputError
+from stn3d.intensity import WINDOWS_HU, limits, looks_like_ct, scaled
 from tests.geometry_cases import DIMS, uniform
 
 
@@ -63,3 +64,99 @@ def test_a_mask_that_leaves_little_out_tells_what_counts() -> None:
     few = torch.zeros_like(mask)
     few[..., :2] = True
     assert limits(hot, few) == limits(hot)
+
+
+# -- CT -------------------------------------------------------------------------------------------
+
+
+def a_ct(ndim: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """A body on a table, in HU with some noise, and where its parts are."""
+    n = 64 if ndim == 2 else 40
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, n)] * ndim, indexing="ij")
+    out = torch.stack([x / r for x, r in zip(axes, (0.62, 0.55, 0.7), strict=False)])
+    out = torch.linalg.vector_norm(out, dim=0)
+    hollow = torch.linalg.vector_norm(torch.stack([axes[0] - 0.15, *axes[1:]]), dim=0)
+    parts = {
+        "table": (axes[1] > 0.72) & (axes[1] < 0.86),
+        "bone": (out < 0.95) & (out > 0.78),
+        "soft": (out < 0.75) & (hollow > 0.3),
+        "lung": hollow < 0.24,
+        "air": (out > 1.15) & (axes[1] < 0.65),
+    }
+    image = torch.full(out.shape, -1000.0)
+    image[out < 1] = 40.0
+    for name, hu in (("bone", 700.0), ("lung", -870.0), ("table", 150.0)):
+        image[parts[name]] = hu
+    image += 15 * uniform(-1, 1, *out.shape, seed=4).float()
+    return image[None, None], parts
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_of_a_ct_the_body_is_left(ndim: int) -> None:
+    image, parts = a_ct(ndim)
+    assert looks_like_ct(image)
+    inner = scaled(image)
+    assert inner.dtype == image.dtype
+    assert inner.shape == image.shape
+    value = {name: inner[0, 0][part] for name, part in parts.items()}
+    assert float(value["air"].max()) == 0
+    assert float(value["table"].max()) == 0  # though as bright as tissue
+    assert 0 < float(value["lung"].mean()) < 0.1  # air within the body is no outer air
+    assert float(value["lung"].max()) < 0.15 < 0.3 < float(value["soft"].min())
+    assert float(value["soft"].max()) < float(value["bone"].min()) <= float(value["bone"].max()) < 1
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_within_the_body_brighter_in_hu_is_brighter(ndim: int) -> None:
+    image, parts = a_ct(ndim)
+    hu = torch.linspace(-990, 1490, int(parts["soft"].sum()))
+    image[0, 0][parts["soft"]] = hu
+    image[0, 0][parts["air"]] = -1000.0
+    inner = scaled(image)[0, 0]
+    seen = inner[parts["soft"]]
+    solid = hu > -300  # what is thinner may lie open to the outside
+    assert bool((seen[solid].diff() > 0).all())
+    soft = (hu > -200) & (hu < 300)  # half a thousand HU of nearly four get most of the range
+    assert float(seen[soft].max() - seen[soft].min()) > 0.6
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_what_is_no_ct(ndim: int) -> None:
+    image, parts = a_ct(ndim)
+    assert not looks_like_ct(image + 1024)  # stored without its offset
+    assert not looks_like_ct(image.abs())
+    assert not looks_like_ct(image.expand(-1, 2, *image.shape[2:]))
+    assert not looks_like_ct(torch.where(parts["air"], image, image - 900))  # no soft tissue
+    assert not looks_like_ct(uniform(0, 100, *image.shape).float())
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("window", WINDOWS_HU)
+def test_a_window_by_name_is_its_two_numbers(ndim: int, window: str) -> None:
+    image, _ = a_ct(ndim)
+    low, high = WINDOWS_HU[window]  # type: ignore[index]
+    inner = scaled(image, window=window)
+    torch.testing.assert_close(inner, ((image - low) / (high - low)).clamp(0, 1))
+    assert torch.equal(inner, scaled(image, window=f"{low},{high}"))
+
+
+def test_a_window_in_own_units_fits_any_image() -> None:
+    image = torch.tensor([[[[-5.0, 0.0, 5.0, 10.0, 20.0, 30.0]]]])
+    assert scaled(image, window="0, 20")[0, 0, 0].tolist() == [0, 0, 0.25, 0.5, 1, 1]
+    assert scaled(image, window="-5,-1")[0, 0, 0].tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_named_window_is_for_ct_alone() -> None:
+    image = uniform(0, 900, 1, 1, 20, 20).float()
+    with pytest.raises(InputError, match="window head is for CT in HU, and this image is none"):
+        scaled(image, window="head")
+
+
+@pytest.mark.parametrize(
+    "window", ["brain", "", "5", "5,5", "9,5", "1,2,3", "a,b", "nan,3", "0,inf", "-inf,0", "head,"]
+)
+def test_a_bad_window_is_told(window: str) -> None:
+    image, _ = a_ct(2)
+    with pytest.raises(InputError, match="LOW,HIGH or one of head, lung, abdomen, bone") as caught:
+        scaled(image, window=window)
+    assert repr(window) in str(caught.value)

@@ -302,6 +302,20 @@ def test_resample_has_the_right_gradients(shape: tuple[int, ...]) -> None:
         )
 
 
+@pytest.mark.parametrize("shift", [-9, -4, -3, 0, 4, 5, 12])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_resample_by_whole_voxels_in_the_image_and_beyond(shift: int, axis: int) -> None:
+    image = torch.arange(1.0, 31).reshape(1, 1, 5, 6)
+    matrix = torch.eye(3).double()
+    matrix[axis, 2] = shift
+    moved = kernels.resample(image, matrix, (4, 4), outside_value=-1.0)
+    for i in range(4):
+        for j in range(4):
+            a, b = i + shift * (axis == 0), j + shift * (axis == 1)
+            inside = 0 <= a < 5 and 0 <= b < 6
+            assert float(moved[0, 0, i, j]) == (float(image[0, 0, a, b]) if inside else -1)
+
+
 def test_resample_keeps_the_precision_of_coordinates() -> None:
     """A float32 index has no digits left for a hundred-thousandth of a voxel at number 3000."""
     image = torch.zeros(1, 1, 2, 4000)

@@ -13,7 +13,7 @@ from stn3d.intensity import scaled
 from stn3d.kernels import dispatch
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import DenseStage, LinearStage, Stage
-from stn3d.pair import Pair, Scan
+from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
 from stn3d.warp import jacobian_determinant, overlap
 from tests.geometry_cases import DIMS
@@ -298,3 +298,85 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
     shares = [overlap(known.pair.moving.grid, t, grid) for t in (start, found)]
     assert (shares[1] < 0.5 * shares[0]) == believed
     assert (shares[1] == shares[0]) != believed
+
+
+# -- looks and reach ------------------------------------------------------------------------------
+
+
+def loss_at(pair: Pair, found: Transform, spacing_mm: float, similarity: Similarity) -> float:
+    """Of a linear transform on a level."""
+    fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
+    assert isinstance(found, Affine)
+    matrix = moving.grid.index_from_world @ found.matrix @ fixed.grid.world_from_index
+    return float(Dissimilarity(fixed, moving, similarity, 2.0)(matrix))
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_looks_from_aside_never_lose_and_sometimes_win(ndim: int) -> None:
+    """A histogram's loss of noisy images has hollows; the spacing is that of the only level."""
+    known = linear_pair(ndim, "rigid", 20)
+    pair = known.pair
+    generator = torch.Generator().manual_seed(3)
+    noise = [
+        0.15 * torch.randn(s.image.shape, generator=generator) for s in (pair.fixed, pair.moving)
+    ]
+    noisy = Pair(
+        Scan(pair.fixed.image + noise[0], known.fixed_grid),
+        Scan(pair.moving.image + noise[1], known.moving_grid),
+    )
+    won = []
+    for k in range(4):
+        aside = linear_truth("rigid", zeros(ndim), zeros(ndim) + 0.5 * k, 5.0 * k)
+        start = aside.then(known.truth)
+        losses = [
+            loss_at(noisy, run(noisy, start, LinearStage("rigid", "nmi", (3,), looks=n)), 3, "nmi")
+            for n in (0, 2, 6)
+        ]
+        assert losses[2] <= losses[1] + 1e-9 <= losses[0] + 2e-9
+        won.append(losses[2] < losses[0] - 1e-6)
+    if ndim == 3:  # in the plane the steps from here find the best by themselves
+        assert any(won)
+
+
+def test_looks_are_not_told_and_change_no_number_of_levels() -> None:
+    known = linear_pair(2, "rigid")
+    seen: dict[int, list[tuple[str, float, int, float]]] = {0: [], 4: []}
+    for looks, steps in seen.items():
+        stage = LinearStage("rigid", "nmi", (4, 2), looks=looks)
+        stage(known.pair, known.truth, lambda *step, steps=steps: steps.append(step))
+    first = [[s for s in steps if s[1] == 4] for steps in seen.values()]
+    assert first[0] == first[1]  # the looks come after the level's own steps
+    assert [{s[1] for s in steps} for steps in seen.values()] == [{4.0, 2.0}] * 2
+
+
+@pytest.mark.parametrize(
+    ("finest_mm", "factors", "reach_mm", "levels"),
+    [
+        (1.0, (8, 4), float("inf"), [8, 4]),
+        (1.0, (8, 4), 2.0, [8, 4, 2]),
+        (1.0, (8, 4), 1.0, [8, 4, 2, 1]),
+        (1.0, (8, 4), 0.1, [8, 4, 2, 1]),  # as far as the images go
+        (1.0, (8, 4, 2, 1), 2.0, [8, 4, 2, 1]),
+        (1.5, (8, 4), 2.0, [12, 6, 3, 1.5]),
+        (4.0, (2, 1), 2.0, [8, 4]),
+        (3.0, (4, 2), 2.0, [12, 6, 3]),
+    ],
+)
+def test_finer_levels_follow_within_reach(
+    finest_mm: float, factors: tuple[float, ...], reach_mm: float, levels: list[float]
+) -> None:
+    grid = Grid.of_spacing((120, 110), finest_mm)
+    image = torch.zeros(1, 1, *grid.shape)
+    pair = Pair(Scan(image, grid), Scan(image, grid))
+    stage = LinearStage("rigid", factors=factors, reach_mm=reach_mm)
+    assert stage.spacings_mm(pair) == pytest.approx(levels)
+
+
+def test_levels_within_reach_are_worked_on_and_help() -> None:
+    known = linear_pair(3, "rigid")
+    start = initial_candidates(known.pair, "mass")[0].transform
+    coarse, fine = (
+        run(known.pair, start, LinearStage("rigid", "ncc", (8,), reach_mm=reach))
+        for reach in (float("inf"), 1.0)
+    )
+    assert known.error_mm(fine) < min(0.05, known.error_mm(coarse))

@@ -26,7 +26,8 @@ def matrix_of(known: Known, transform: Affine) -> Tensor:
 
 def test_scaled_does_not_depend_on_units() -> None:
     image = uniform(0, 1, 1, 1, 20, 20).float()
-    assert torch.allclose(scaled(image), scaled(1700 * image - 1024), atol=1e-4)
+    for scale, offset in ((1700, -5000), (1700, 0), (0.01, 3)):  # in none of which it looks like CT
+        assert torch.allclose(scaled(image), scaled(scale * image + offset), atol=1e-4)
 
 
 def test_scaled_reaches_from_0_to_1_and_cuts_off_at_a_quarter_more() -> None:

@@ -17,7 +17,9 @@ import torch
 import stn3d
 import stn3d.registration
 from stn3d.errors import InputError
-from stn3d.grid import homogeneous
+from stn3d.evaluate import excluded_figures
+from stn3d.grid import apply_matrix, homogeneous
+from stn3d.io import read_mask
 from stn3d.registration import Registration
 from stn3d.transforms import Affine, Chain, DisplacementField
 from tests.conventions import sitk_judge
@@ -218,13 +220,161 @@ def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
     sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
     grid = sources[side][1]
     sources[side] = (spoilt, grid)
-    options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1}
+    # The coarse levels tell most: there a spoilt part spoils much around it.
+    coarse = {"linear": {"reach_mm": 100}}
+    options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
     errors = []
     for masks in ({f"{side}_mask": (mask, grid)}, {}):
         result = stn3d.register(**sources, **masks, **options)
         errors.append(known.error_mm(result.transform))
     assert errors[0] < 0.6
     assert errors[1] > errors[0] + 0.2
+
+
+# -- what is decided from the images --------------------------------------------------------------
+
+
+def bent_brightness(values: torch.Tensor) -> torch.Tensor:
+    """Another contrast: the middle is brightest."""
+    return torch.where(values < 0.5, 2 * values, 1.6 - 1.2 * values)
+
+
+def test_what_is_decided_is_told_with_its_reason(registered: tuple[Known, Registration]) -> None:
+    decided = registered[1].metrics["decided"]
+    assert {key: choice["value"] for key, choice in decided.items()} == {
+        "metric": "lncc",
+        "kind": "deformable",
+    }
+    assert all("one contrast" in choice["reason"] for choice in decided.values())
+    settings = registered[1].metrics["settings"]  # what was used, so that it can be asked for
+    assert (settings["metric"], settings["kind"]) == ("lncc", "deformable")
+    assert registered[1].metrics["excluded"] == {}
+
+
+def test_what_was_decided_can_be_asked_for_and_is_the_same(
+    registered: tuple[Known, Registration],
+) -> None:
+    known, auto = registered
+    asked = run(known, metric="lncc", kind="deformable")
+    assert asked.metrics["decided"] == {}
+    assert torch.equal(asked.moved.values, auto.moved.values)
+    half = run(known, metric="lncc", config={**QUICK, "kind": "auto"})
+    assert set(half.metrics["decided"]) == {"kind"}
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
+    known = a_pair(ndim)
+    fixed = (bent_brightness(known.fixed), known.fixed_grid)
+    result = stn3d.register(fixed, known.sources[1], kind="affine", threads=1, init="mass")
+    assert result.metrics["decided"]["metric"]["value"] == "nmi"
+    assert set(result.metrics["decided"]) == {"metric"}
+    assert result.metrics["settings"]["metric"] == "nmi"
+    assert result.metrics["settings"]["linear"]["looks"] == 4  # as nmi needs it
+    assert known.error_mm(result.transform) < 1.2
+
+
+def test_a_start_that_is_given_is_where_the_images_are_asked() -> None:
+    known = a_pair(2, "rigid")
+    fixed = (bent_brightness(known.fixed), known.fixed_grid)
+    for source, expected in ((known.sources[0], "lncc"), (fixed, "nmi")):
+        options: dict[str, Any] = {"kind": "rigid", "init": known.truth, "config": QUICK}
+        result = stn3d.register(source, known.sources[1], threads=1, **options)
+        assert result.metrics["decided"]["metric"]["value"] == expected
+
+
+# -- what does not count, and windows -------------------------------------------------------------
+
+
+def with_lesion(known: Known, side: str) -> tuple[dict[str, Any], torch.Tensor]:
+    """The sources with a dark ball in one image; where it is, a little wider."""
+    sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
+    image, grid = sources[side]
+    d = grid.ndim
+    middle = known.truth(known.fixed_grid.centre_mm[None]) if side == "moving" else grid.centre_mm
+    far = torch.linalg.vector_norm(
+        grid.points_mm() - middle - torch.tensor([2.0, -3, 1])[:d], dim=-1
+    )
+    sources[side] = (image.masked_fill((far < 5)[None, None], 0.02), grid)
+    return sources, (far < 6.5)[None, None]
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> None:
+    """A dark ball shrinks away in a registration that sees it; one that does not look treats it
+    as the registration without a ball treats the place."""
+    known = a_pair(ndim)
+    sources, where = with_lesion(known, side)
+    mask = read_mask((where, sources[side][1]))
+    whole = stn3d.register(*known.sources, threads=1)
+    bare = stn3d.register(**sources, threads=1)
+    told = stn3d.register(**sources, **{f"{side}_exclude": mask}, threads=1)
+    assert set(told.metrics["excluded"]) == {side}
+    shown, kept, lost = (
+        excluded_figures(mask, one.transform if side == "fixed" else one.inverse)
+        for one in (told, whole, bare)
+    )
+    assert told.metrics["excluded"][side] == shown
+    assert abs(shown["change_pct"] - shown["surroundings_change_pct"]) < 12
+    assert abs(shown["change_pct"] - kept["change_pct"]) < 6
+    assert lost["change_pct"] < kept["change_pct"] - 20
+    points = known.fixed_grid.points_mm()[known.foreground]
+    own = points if side == "fixed" else known.truth(points)
+    grid = sources[side][1]
+    index = apply_matrix(grid.index_from_world, own).round().long()
+    index = torch.minimum(index.clamp(min=0), torch.tensor(grid.shape) - 1)
+    outside = ~where[0, 0][tuple(index.T)]
+
+    def apart_mm(a: Registration) -> float:
+        gap = a.transform(points) - whole.transform(points)
+        return float(gap[outside].norm(dim=-1).mean())
+
+    assert apart_mm(told) < 0.25  # a quarter of a voxel
+    assert apart_mm(told) < 0.6 * apart_mm(bare)
+    assert known.error_mm(told.transform) < 0.4
+
+
+def test_exclude_and_mask_work_together() -> None:
+    """A mask keeps half; the exclude mask takes a spoilt part out of it."""
+    known = a_pair(2, "rigid")
+    sources, where = with_lesion(known, "fixed")
+    keep = torch.ones_like(known.fixed)
+    keep[..., :6] = 0
+    grid = known.fixed_grid
+    options: dict[str, Any] = {"kind": "rigid", "metric": "mse", "threads": 1}
+    masked = stn3d.register(**sources, fixed_mask=(keep * ~where, grid), **options)
+    both = stn3d.register(
+        **sources, fixed_mask=(keep, grid), fixed_exclude=(where, grid), **options
+    )
+    assert torch.equal(both.transform(zeros(2)), masked.transform(zeros(2)))
+    with pytest.raises(InputError, match="covers all that the fixed mask marks"):
+        stn3d.register(**sources, fixed_mask=(where, grid), fixed_exclude=(where, grid), **options)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_window_is_what_the_metric_sees(ndim: int) -> None:
+    """Beyond it the moving image is spoilt, and with it a registration that sees everything."""
+    known = a_pair(ndim, "rigid")
+    spoilt = 100 * known.moving
+    spoilt[(..., *[slice(3, 8)] * ndim)] = 5000.0
+    moving = (spoilt, known.moving_grid)
+    options: dict[str, Any] = {"kind": "rigid", "metric": "ncc", "threads": 1}
+    seen = stn3d.register(known.sources[0], moving, moving_window="0,120", **options)
+    assert seen.metrics["settings"]["moving_window"] == "0,120"
+    assert seen.metrics["settings"]["fixed_window"] is None
+    assert known.error_mm(seen.transform) < 0.6
+    assert float(seen.moved.values.max()) > 500  # the images themselves stay as they are
+
+
+def test_a_window_that_does_not_fit_names_its_image() -> None:
+    known = a_pair(2)
+    for options, words in (
+        ({"fixed_window": "lung"}, r"fixed.*the window lung is for CT in HU"),
+        ({"moving_window": "9,5"}, r"moving.*the window '9,5' is unknown; give LOW,HIGH"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run(known, **options)
 
 
 def test_progress_tells_stage_level_iteration_and_loss() -> None:

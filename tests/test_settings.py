@@ -17,7 +17,9 @@ from stn3d.settings import BY_METRIC, PRESETS, Settings, settings_from
 
 def test_nothing_given_is_the_default_preset() -> None:
     settings = settings_from({})
-    assert (settings.kind, settings.metric, settings.preset) == ("deformable", "lncc", "default")
+    assert (settings.kind, settings.metric, settings.preset) == ("auto", "auto", "default")
+    assert settings.is_dense  # whatever is decided later, there may be a dense stage
+    assert settings.similarity == settings.dense.similarity == "lncc"
     assert settings == settings_from({"kind": None, "preset": None}, {})
     assert settings.dense.iterations == DenseStage().iterations
 
@@ -32,14 +34,18 @@ def test_a_preset_sets_what_it_says(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_metric_has_dense_settings_of_its_own_that_a_config_may_change(preset: str) -> None:
+def test_a_metric_has_settings_of_its_own_that_a_config_may_change(preset: str) -> None:
     settings = settings_from({"preset": preset, "metric": "nmi"})
-    own = BY_METRIC["nmi"][preset]["dense"]  # type: ignore[index]
-    assert all(getattr(settings.dense, key) == value for key, value in own.items())
-    assert settings.linear == settings_from({"preset": preset}).linear
+    for part in ("linear", "dense"):
+        own = BY_METRIC["nmi"][preset][part]  # type: ignore[index]
+        assert all(getattr(getattr(settings, part), key) == value for key, value in own.items())
+    plain = settings_from({"preset": preset}).linear
+    assert dataclasses.replace(settings.linear, looks=plain.looks) == plain
     assert len(settings.dense.factors) <= len(settings.dense.iterations)
     changed = settings_from({"preset": preset}, {"metric": "nmi", "dense": {"margin_mm": 5.0}})
     assert changed.dense == dataclasses.replace(settings.dense, margin_mm=5.0)
+    fewer = settings_from({"preset": preset}, {"metric": "nmi", "linear": {"looks": 0}})
+    assert fewer.linear == plain
 
 
 def test_options_win_over_the_config_and_the_config_over_the_preset() -> None:
@@ -80,6 +86,7 @@ def test_null_in_a_config_counts_as_not_given() -> None:
         ("similarity", ["rigid", "similarity"]),
         ("affine", ["rigid", "affine"]),
         ("deformable", ["rigid", "affine", "dense"]),
+        ("auto", ["rigid", "affine", "dense"]),
     ],
 )
 def test_the_cascade_goes_as_far_as_the_kind(kind: str, stages: list[str]) -> None:
@@ -90,10 +97,22 @@ def test_the_cascade_goes_as_far_as_the_kind(kind: str, stages: list[str]) -> No
         assert isinstance(stage, LinearStage | DenseStage)
         assert stage.similarity == "ncc"
     last = made[-1]
-    expected = settings.dense if kind == "deformable" else settings.linear
+    expected = settings.dense if settings.is_dense else settings.linear
     levels = expected.factors if isinstance(expected, DenseStage) else expected.final_factors
     assert isinstance(last, LinearStage | DenseStage)
     assert last.factors == levels
+
+
+@pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
+def test_looks_and_reach_are_for_the_answer_alone(kind: str) -> None:
+    config = {"linear": {"looks": 3, "reach_mm": 1.5}}
+    *before, last = settings_from({"kind": kind}, config).stages()
+    assert isinstance(last, LinearStage)
+    assert (last.looks, last.reach_mm) == (3, 1.5)
+    dense = settings_from({"kind": "deformable"}, config).stages()[:-1]
+    for stage in (*before, *dense):
+        assert isinstance(stage, LinearStage)
+        assert (stage.looks, stage.reach_mm) == (0, float("inf"))
 
 
 def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
@@ -128,6 +147,8 @@ def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
         ({"linear": {"iterations": 2.5}}, ["linear.iterations", "2.5", "whole number"]),
         ({"linear": {"iterations": 0}}, ["linear.iterations", "at least 1"]),
         ({"linear": {"iterations": True}}, ["linear.iterations", "True"]),
+        ({"linear": {"looks": -1}}, ["linear.looks", "-1"]),
+        ({"linear": {"reach_mm": "fine"}}, ["linear.reach_mm", "'fine'"]),
         ({"threads": 0}, ["threads", "at least 1"]),
         ({"threads": "two"}, ["threads", "'two'"]),
         ({"max_memory": -1}, ["max_memory", "-1", "a number"]),

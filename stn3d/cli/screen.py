@@ -146,8 +146,9 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
     for role, part in metrics["excluded"].items():
         print(
             f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "
-            f"{part['volume_after_ml']:.2f} ml in the other ({part['change_pct']:+.1f} %; "
-            f"its surroundings {part['surroundings_change_pct']:+.1f} %)"
+            f"{part['volume_after_ml']:.2f} ml in the other "
+            f"({_cell(part['change_pct'], '+.1f')} %; "
+            f"its surroundings {_cell(part['surroundings_change_pct'], '+.1f')} %)"
         )
     verdict = metrics["verdict"]
     remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""

@@ -33,7 +33,7 @@ def resample(
         ``(1, C, *shape)``; differentiable once in image, matrix and the field's vectors.
     """
     shift = reference.whole_shift(matrix, shape) if moves is None else None
-    if shift is not None:
+    if shift is not None and all(map(_meets, shift, shape, image.shape[2:])):
         ends = [(-a, a + n - m) for a, n, m in zip(shift, shape, image.shape[2:], strict=True)]
         return F.pad(image, [p for pair in reversed(ends) for p in pair], value=outside_value)
     inputs = [image, matrix] if moves is None else [image, matrix, *moves]
@@ -43,3 +43,8 @@ def resample(
 
         return cpu.resample(image, matrix, shape, moves, outside_value)
     return reference.resample(image, matrix, shape, moves, outside_value, sample_linear)
+
+
+def _meets(shift: int, count: int, own: int) -> bool:
+    """Whether a run of voxels shares any with an image's own."""
+    return -count < shift < own
