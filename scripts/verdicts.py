@@ -262,8 +262,8 @@ def report(work: Path, out: Path) -> None:
 
 def read_rows(work: Path) -> list[dict[str, Any]]:
     """All rows below a folder."""
-    lines = [line for path in sorted(work.rglob("rows.jsonl")) for line in path.open()]
-    return [json.loads(line) for line in lines]
+    texts = [path.read_text(encoding="utf8") for path in sorted(work.rglob("rows.jsonl"))]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 def main(arguments: list[str] | None = None) -> None:

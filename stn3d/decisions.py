@@ -172,7 +172,9 @@ def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Ch
         return Choice("deformable", "the start is", {})
     stretches = _stretches(found)
     figures = {"stretches": stretches}
-    if head is None or not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _stretches(head)):
+    if head is None:
+        return Choice("deformable", "no network saw a head in both images", figures)
+    if not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _stretches(head)):
         return Choice("deformable", "the images do not both show a head", figures)
     if max(abs(s - 1) for s in stretches) > _SAME_SIZE:
         told = f"the heads differ in size (by {max(abs(s - 1) for s in stretches):.0%})"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # networks take time to import, and most registrations ask no
     from stn3d.nets.weights import Trained
 
 # Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
-_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.3, "ncc": 0.3, "mse": 0.0, "nmi": 0.0}
+_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
 _NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
 _LANDED_VOX = 1.0  # improved guesses this near have landed at one place
 _CHOSEN_FROM = 8  # of what a search found, with all other guesses, so many are improved

@@ -231,7 +231,7 @@ _SIGNS = (
     _Sign(
         lambda s: s.disagreement,
         0.02,
-        0.06,
+        0.04,
         lambda s: f"other starts land {s.disagreement_mm:.0f} mm away",
         _START,
     ),

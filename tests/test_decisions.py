@@ -183,8 +183,8 @@ def test_one_contrast_may_bend(metric: str) -> None:
 @pytest.mark.parametrize(
     ("found", "head", "reason"),
     [
-        (stretched(3, 1, 1, 1), None, "do not both show a head"),
-        (stretched(2, 1, 1), None, "do not both show a head"),
+        (stretched(3, 1, 1, 1), None, "no network saw a head"),
+        (stretched(2, 1, 1), None, "no network saw a head"),
         (stretched(3, 1, 1, 1), stretched(3, 1, 1, 1.6), "do not both show a head"),
         (stretched(3, 1, 1, 1), stretched(3, 0.6, 1, 1), "do not both show a head"),
         (stretched(3, 1, 1.07, 1), stretched(3, 1, 1, 1), r"differ in size \(by 7%\)"),
