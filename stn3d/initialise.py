@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,11 @@ from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
-_CONVINCING: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
+_CONVINCING: dict[Similarity, float] = {
+    **dict.fromkeys(get_args(Similarity), 0.0),
+    "lncc": 0.15,
+    "ncc": 0.15,
+}
 _TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
 _APART_RAD = math.radians(30)
 _LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size

@@ -30,8 +30,9 @@ _SHARE_OF_FREE = 0.8
 # Arrays of a level, each a float32 for every voxel of its grid.
 _LINEAR_ARRAYS = 5  # a field of zeros; what is read and its coverage
 _DENSE_ARRAYS = 22  # image, mask; 3 fields, velocity, force; what is read, weight; coarser field
-# Products and derivatives of a loss; twice where the weight has a derivative too.
-_LOSS_ARRAYS: dict[Similarity, int] = {"lncc": 2, "mse": 3, "ncc": 5, "nmi": 5}
+# Products and derivatives of a loss; twice where the weight has a derivative too. A
+# descriptor has 12 channels.
+_LOSS_ARRAYS: dict[Similarity, int] = {"lncc": 2, "mse": 3, "ncc": 5, "nmi": 5, "mind": 60}
 _FIGURE_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
 _DENSE_FIGURE_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
 

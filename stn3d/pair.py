@@ -14,9 +14,14 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.losses.similarity import SIMILARITIES, Similarity, variance, window_radii
-from stn3d.transforms import Transform
+from stn3d.losses.modality import mind_descriptor, mind_weight
+from stn3d.losses.similarity import SIMILARITIES, Similarity, mse, variance, window_radii
+from stn3d.transforms import Affine, Transform
 from stn3d.warp import resample_image, warp_image
+
+_MIND = {"radius": 1, "dilation": 1}  # of the patches and of the neighbours, in voxels of a level
+_BEYOND_VOX = 3  # a descriptor is read up to a voxel beyond the faces, and reaches 2 further
+_AROUND_VOX = 12  # of a level: so far a linear residual may move what lies in its frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,28 @@ class Scan:
     _windows: dict[tuple[int, ...], tuple[kernels.Region, kernels.Region]] = field(
         default_factory=dict, repr=False
     )
+
+    @cached_property
+    def described(self) -> Scan:
+        """Its `stn3d.losses.modality.mind_descriptor` in place of the image; found once."""
+        mask = None if self.mask is None else mind_weight(self.mask, **_MIND)
+        return Scan(mind_descriptor(self.image, self.mask, **_MIND), self.grid, mask)
+
+    def described_on(self, grid: Grid, transform: Transform) -> Scan:
+        """The descriptors of the scan as seen through a transform on a grid.
+
+        Descriptors know directions and distances, so two scans' can be compared only where they
+        were found along the same axes. What the scan does not reach is masked.
+        """
+        step_mm = _BEYOND_VOX * max(grid.spacing_mm)
+        sides = [math.ceil(step_mm / s) for s in self.grid.spacing_mm for _ in range(2)][::-1]
+        wider = F.pad(self.image, sides, mode="replicate"), self.grid.padded(step_mm)
+        known = torch.ones_like(self.image[:, :1])
+        if self.mask is not None:
+            known = mind_weight(self.mask, **_MIND)
+        image = warp_image(*wider, transform, grid)
+        seen = warp_image(known, self.grid, transform, grid)
+        return Scan(mind_descriptor(image, seen, **_MIND), grid, seen)
 
     @cached_property
     def variance(self) -> float:
@@ -130,15 +157,35 @@ class Dissimilarity:
         moving: the moving scan, on a grid of its own.
         similarity: which loss.
         radius_vox: half the window of the local correlation, in voxels.
+        frame: ``(d + 1, d + 1)`` indices of the moving scan given here from those of the one that
+            matrices lead to, where they differ; see `near`.
     """
 
     fixed: Scan
     moving: Scan
     similarity: Similarity
     radius_vox: float = 2.0
+    frame: Tensor | None = None
+
+    def near(self, moving_from_fixed_index: Tensor) -> Dissimilarity:
+        """The same for matrices near one: descriptors are found as that lays the scans."""
+        if self.similarity != "mind" or self.frame is not None:
+            return self
+        matrix = moving_from_fixed_index.detach()
+        grid = self.fixed.grid.padded(_AROUND_VOX * min(self.fixed.grid.spacing_mm))
+        moving_from_fixed = (
+            self.moving.grid.world_from_index @ matrix @ self.fixed.grid.index_from_world
+        )
+        moving = self.moving.described_on(grid, Affine.from_matrix(moving_from_fixed))
+        frame = grid.index_from_world @ self.fixed.grid.world_from_index @ torch.linalg.inv(matrix)
+        return Dissimilarity(self.fixed.described, moving, "mind", self.radius_vox, frame)
 
     def __call__(self, moving_from_fixed_index: Tensor) -> Tensor:
         """A scalar, differentiable once in the matrix ``(d + 1, d + 1)``: homogeneous, float64."""
+        if self.similarity == "mind" and self.frame is None:
+            return self.near(moving_from_fixed_index)(moving_from_fixed_index)
+        if self.frame is not None:
+            moving_from_fixed_index = self.frame @ moving_from_fixed_index
         matrix, wanted = moving_from_fixed_index.detach(), moving_from_fixed_index.requires_grad
         read = kernels.warp(self._layers, matrix, self._still, self._windows[1], self._scratch)
         inputs = [
@@ -198,10 +245,13 @@ def unlikeness(
     """The loss between the fixed scan and the moving scan's moved image.
 
     Args:
+        fixed, moving: the scans, `described` for ``mind``.
         moved: ``(1, C, *fixed.shape)``.
         weight: ``(1, 1, *fixed.shape)``, or None where all counts.
         windows: see `stn3d.losses.similarity.lncc`.
     """
+    if similarity == "mind":
+        return mse(fixed.image, moved, weight)
     options: dict[str, Any] = {}
     if similarity == "lncc":
         spacing = fixed.grid.spacing_mm

@@ -79,8 +79,8 @@ def register(
         moving: the image that is moved; it need share neither shape, spacing nor orientation.
         kind: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto`` (the default):
             rigid for one person's head in two contrasts, else deformable.
-        metric: ``lncc``, ``ncc``, ``mse``, ``nmi``, or ``auto`` (the default): ``nmi`` for images
-            of two contrasts, else ``lncc``.
+        metric: ``lncc``, ``ncc``, ``mse``, ``nmi``, ``mind``, or ``auto`` (the default): ``nmi`` for
+            images of two contrasts, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.

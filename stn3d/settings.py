@@ -166,6 +166,11 @@ BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
             "dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
         },
     },
+    "mind": {
+        "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
+        "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **_SMOOTHER}},
+        "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+    },
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import torch
 
@@ -22,7 +23,11 @@ from stn3d.settings import Settings
 from stn3d.transforms import Affine, LinearKind, Transform
 
 # Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
-_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.3, "ncc": 0.3, "mse": 0.0, "nmi": 0.0}
+_DOUBTFUL: dict[Similarity, float] = {
+    **dict.fromkeys(get_args(Similarity), 0.0),
+    "lncc": 0.3,
+    "ncc": 0.3,
+}
 _NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
 _LANDED_VOX = 1.0  # improved guesses this near have landed at one place
 _CHOSEN_FROM = 8  # of what a search found, with all other guesses, so many are improved

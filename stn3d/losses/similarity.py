@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn3d import kernels
 
-Similarity = Literal["mse", "ncc", "lncc", "nmi"]
+Similarity = Literal["mse", "ncc", "lncc", "nmi", "mind"]
 
 
 def mse(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -115,6 +115,7 @@ def window_radii(radius_mm: float, spacing_mm: Sequence[float]) -> list[int]:
 
 
 SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc, "nmi": nmi}
+"""Those of images as they are; ``mind`` compares descriptors, see `stn3d.losses.modality`."""
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
