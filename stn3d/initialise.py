@@ -204,7 +204,8 @@ def _widened(scan: Scan, margin_mm: float) -> Scan:
     margin = [math.ceil(margin_mm / s) for s in scan.grid.spacing_mm]
     sides = [m for m in reversed(margin) for _ in range(2)]
     mask = None if scan.mask is None else F.pad(scan.mask, sides, value=1.0)
-    return Scan(F.pad(scan.image, sides), scan.grid.padded(margin_mm), mask)
+    wide = F.pad(scan.image, sides)
+    return replace(scan, image=wide, grid=scan.grid.padded(margin_mm), mask=mask)
 
 
 def _volume(grid: Grid) -> float:

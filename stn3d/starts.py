@@ -62,11 +62,12 @@ class Starts:
         from stn3d.nets.weights import load_weights, shipped
 
         trained = load_weights(self.settings.affine_weights or shipped("affine"))
-        fits = trained.fits(self.pair)
-        guess = NetworkStart(trained.on(self.pair.fixed.image.device)) if fits else None
-        found = guess(self.pair, self.kind) if guess is not None else None
+        pair = self.pair.first
+        fits = trained.fits(pair)
+        guess = NetworkStart(trained.on(pair.fixed.image.device)) if fits else None
+        found = guess(pair, self.kind) if guess is not None else None
         if found is None and self.settings.localiser == "network":
-            reason = "sees no head in one of the images" if fits else trained.misfit(self.pair)
+            reason = "sees no head in one of the images" if fits else trained.misfit(pair)
             raise InputError(
                 f"the affine network {reason}; use --localiser auto, or another --init."
             )
