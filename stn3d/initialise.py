@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,11 @@ from stn3d.warp import overlap
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
-_CONVINCING: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
+_CONVINCING: dict[Similarity, float] = {
+    **dict.fromkeys(get_args(Similarity), 0.0),
+    "lncc": 0.15,
+    "ncc": 0.15,
+}
 _TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
 _SHIFTS = 400  # of a search, at most
 _PART = 0.6  # of the fixed field of view: a smaller moving one is looked for in it
@@ -243,7 +247,8 @@ def _widened(scan: Scan, margin_mm: float) -> Scan:
     margin = [math.ceil(margin_mm / s) for s in scan.grid.spacing_mm]
     sides = [m for m in reversed(margin) for _ in range(2)]
     mask = None if scan.mask is None else F.pad(scan.mask, sides, value=1.0)
-    return Scan(F.pad(scan.image, sides), scan.grid.padded(margin_mm), mask)
+    wide = F.pad(scan.image, sides)
+    return replace(scan, image=wide, grid=scan.grid.padded(margin_mm), mask=mask)
 
 
 def _volume(grid: Grid) -> float:

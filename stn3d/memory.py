@@ -31,8 +31,17 @@ _SHARE_OF_FREE = 0.8
 # Arrays of a level, each a float32 for every voxel of its grid.
 _LINEAR_ARRAYS = 5  # a field of zeros; what is read and its coverage
 _DENSE_ARRAYS = 22  # image, mask; 3 fields, velocity, force; what is read, weight; coarser field
-# Products and derivatives of a loss; twice where the weight has a derivative too.
-_LOSS_ARRAYS: dict[Similarity, int] = {"lncc": 2, "mse": 3, "ncc": 5, "nmi": 5}
+# Products and derivatives of a loss; twice where the weight has a derivative too. A
+# descriptor has 12 channels.
+_LOSS_ARRAYS: dict[Similarity, int] = {
+    "lncc": 2,
+    "mse": 3,
+    "ncc": 5,
+    "nmi": 5,
+    "mind": 60,
+    "gradient": 24,
+}
+_CHANNEL_ARRAYS = 3  # of each further contrast: image, what is read, derivative
 _FIGURE_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
 _DENSE_FIGURE_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
 
@@ -58,13 +67,14 @@ class Budget:
     note: str | None = None
 
 
-def budget(fixed: Grid, moving: Grid, settings: Settings) -> Budget:
+def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> Budget:
     """Settings that fit into the memory allowed: the finest level grows coarser by steps of sqrt 2.
 
     Args:
         fixed: the fixed image's grid.
         moving: the moving image's grid.
         settings: as asked for; without ``max_memory`` four fifths of the free memory are allowed.
+        channels: contrasts of either image.
 
     Raises:
         InputError: even the coarsest level does not fit.
@@ -74,12 +84,12 @@ def budget(fixed: Grid, moving: Grid, settings: Settings) -> Budget:
         free = free_gb()
         allowed_gb = None if free is None else _SHARE_OF_FREE * free
         whose = f"{_SHARE_OF_FREE:.0%} of what is free"
-    needed_gb = estimated_gb(fixed, moving, settings)
+    needed_gb = estimated_gb(fixed, moving, settings, channels)
     if allowed_gb is None or needed_gb <= allowed_gb:
         return Budget(settings, needed_gb, allowed_gb)
     least_gb = needed_gb
     for coarser in _coarser(settings):
-        less_gb = estimated_gb(fixed, moving, coarser)
+        less_gb = estimated_gb(fixed, moving, coarser, channels)
         if less_gb <= allowed_gb:
             before, after = (_finest_mm(fixed, moving, s) for s in (settings, coarser))
             note = (
@@ -96,21 +106,22 @@ def budget(fixed: Grid, moving: Grid, settings: Settings) -> Budget:
     )
 
 
-def estimated_gb(fixed: Grid, moving: Grid, settings: Settings) -> float:
+def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> float:
     """The peak memory of a process that registers a pair and saves the outcome, in GB.
 
     Args:
         fixed: the fixed image's grid.
         moving: the moving image's grid.
         settings: of the registration.
+        channels: contrasts of either image.
     """
     n, m = fixed.num_voxels, moving.num_voxels
     pair = _geometry(fixed, moving)
     stages = settings.stages()
     dense = settings.is_dense
     field = fixed.ndim * _dense_voxels(stages[-1], pair) if dense else 0
-    held = 2 * (n + m)  # both images, as they were read and scaled
-    working = max(2 * max(n, m), *(_stage_floats(stage, pair) for stage in stages))
+    held = 2 * channels * (n + m)  # both images, as they were read and scaled
+    working = max(2 * max(n, m), *(_stage_floats(stage, pair, channels) for stage in stages))
     figures = _DENSE_FIGURE_ARRAYS if dense else _FIGURE_ARRAYS
     judging = (2 + figures) * n + m + 2 * field  # with the moved image, field and inverse
     constant_gb = _PROCESS_GB + _HEAP_GB * min(1, n / (1 << 18))
@@ -122,7 +133,7 @@ def _geometry(fixed: Grid, moving: Grid) -> Pair:
     return Pair(Scan(torch.empty(0), fixed), Scan(torch.empty(0), moving))
 
 
-def _stage_floats(stage: Stage, pair: Pair) -> int:
+def _stage_floats(stage: Stage, pair: Pair, channels: int) -> int:
     """The most numbers that a stage holds, besides both scans."""
     assert isinstance(stage, LinearStage | DenseStage)
     spacings = _spacings_mm(stage, pair)
@@ -132,7 +143,8 @@ def _stage_floats(stage: Stage, pair: Pair) -> int:
         for scan in (pair.fixed, pair.moving)
         if scan.grid.coarsened(spacing).shape != scan.grid.shape
     )
-    loss = _LOSS_ARRAYS[stage.similarity]
+    levels *= channels
+    loss = channels * _LOSS_ARRAYS[stage.similarity] + _CHANNEL_ARRAYS * (channels - 1)
     if isinstance(stage, DenseStage):
         return levels + (_DENSE_ARRAYS + loss) * _dense_voxels(stage, pair)
     voxels = pair.fixed.grid.coarsened(spacings[-1]).num_voxels

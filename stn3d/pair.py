@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,21 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.losses.similarity import SIMILARITIES, Similarity, variance, window_radii
-from stn3d.transforms import Transform
+from stn3d.losses.modality import mind_descriptor, mind_weight
+from stn3d.losses.similarity import (
+    SIMILARITIES,
+    Similarity,
+    edge_strength,
+    mse,
+    variance,
+    window_radii,
+)
+from stn3d.transforms import Affine, Transform
 from stn3d.warp import resample_image, warp_image
+
+_MIND = {"radius": 1, "dilation": 1}  # of the patches and of the neighbours, in voxels of a level
+_BEYOND_VOX = 3  # a descriptor is read up to a voxel beyond the faces, and reaches 2 further
+_AROUND_VOX = 12  # of a level: so far a linear residual may move what lies in its frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +39,63 @@ class Scan:
         image: ``(1, C, *grid.shape)`` float32, intensities scaled to about 0 to 1.
         grid: where its voxels lie.
         mask: ``(1, 1, *grid.shape)`` weights of voxels from 0 to 1, or None for all.
+        weights: how much each contrast counts, from 0 upward, for equally many channels each; None
+            where the channels are one image.
     """
 
     image: Tensor
     grid: Grid
     mask: Tensor | None = None
-    _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, repr=False)
+    weights: tuple[float, ...] | None = None
+    _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, init=False, repr=False)
     _windows: dict[tuple[int, ...], tuple[kernels.Region, kernels.Region]] = field(
-        default_factory=dict, repr=False
+        default_factory=dict, init=False, repr=False
     )
+
+    @cached_property
+    def contrasts(self) -> list[Scan]:
+        """Each contrast by itself."""
+        if self.weights is None:
+            return [self]
+        parts = self.image.chunk(len(self.weights), dim=1)
+        return [replace(self, image=part, weights=None) for part in parts]
+
+    @cached_property
+    def described(self) -> Scan:
+        """Its `stn3d.losses.modality.mind_descriptor` in place of the image; found once."""
+        mask = None if self.mask is None else mind_weight(self.mask, **_MIND)
+        return replace(self, image=self._descriptors(self.image, self.mask), mask=mask)
+
+    def described_on(self, grid: Grid, transform: Transform) -> Scan:
+        """The descriptors of the scan as seen through a transform on a grid.
+
+        Descriptors know directions and distances, so two scans' can be compared only where they
+        were found along the same axes. What the scan does not reach is masked.
+        """
+        step_mm = _BEYOND_VOX * max(grid.spacing_mm)
+        sides = [math.ceil(step_mm / s) for s in self.grid.spacing_mm for _ in range(2)][::-1]
+        wider = F.pad(self.image, sides, mode="replicate"), self.grid.padded(step_mm)
+        known = torch.ones_like(self.image[:, :1])
+        if self.mask is not None:
+            known = mind_weight(self.mask, **_MIND)
+        image = warp_image(*wider, transform, grid)
+        seen = warp_image(known, self.grid, transform, grid)
+        return replace(self, image=self._descriptors(image, seen), grid=grid, mask=seen)
+
+    def _descriptors(self, image: Tensor, mask: Tensor | None) -> Tensor:
+        """Of an image of the scan's contrasts, each by its own variance."""
+        parts = image.chunk(len(self.contrasts), dim=1)
+        return torch.cat([mind_descriptor(part, mask, **_MIND) for part in parts], dim=1)
 
     @cached_property
     def variance(self) -> float:
         """The variance of the image within the mask."""
         return variance(self.image, self.mask)
+
+    @cached_property
+    def edge(self) -> float:
+        """What counts as an edge of the image within the mask, per mm."""
+        return edge_strength(self.image, self.mask, self.grid.spacing_mm)
 
     def windows(self, radius_vox: float) -> tuple[kernels.Region, kernels.Region]:
         """The centres of all windows that are not flat, and the voxels in them; found once."""
@@ -63,30 +118,34 @@ class Scan:
     def _resampled(self, grid: Grid) -> Scan:
         """On a coarser grid; what the mask leaves out does not leak over its edge."""
         if self.mask is None:
-            return Scan(resample_image(self.image, self.grid, grid), grid)
+            return replace(self, image=resample_image(self.image, self.grid, grid), grid=grid)
         mask = resample_image(self.mask, self.grid, grid)
         image = resample_image(self.image * self.mask, self.grid, grid)
-        return Scan(image / mask.clamp(min=1e-6), grid, mask)
+        return replace(self, image=image / mask.clamp(min=1e-6), grid=grid, mask=mask)
 
     def framed(self, start: Sequence[int], stop: Sequence[int]) -> Scan:
         """The part from voxel ``start`` up to but without ``stop``; beyond the image 0."""
         limits = list(zip(start, stop, self.grid.shape, strict=True))
         sides = [side for a, b, n in reversed(limits) for side in (-a, b - n)]
         mask = None if self.mask is None else F.pad(self.mask, sides).contiguous()
-        part = Scan(F.pad(self.image, sides).contiguous(), self.grid.cropped(start, stop), mask)
-        part.__dict__["variance"] = self.variance  # of the whole: what is cut away was background
+        image, grid = F.pad(self.image, sides).contiguous(), self.grid.cropped(start, stop)
+        part = replace(self, image=image, grid=grid, mask=mask)
+        for one, whole in zip(part.contrasts, self.contrasts, strict=True):
+            # Of the whole: what is cut away was background.
+            one.__dict__.update(variance=whole.variance, edge=whole.edge)
+        part.__dict__["variance"] = self.variance
         return part
 
     def through(self, transform: Transform, grid: Grid) -> Scan:
         """The scan as seen through a transform, on a grid; what it does not reach is masked."""
         mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
         image, seen = (warp_image(v, self.grid, transform, grid) for v in (self.image, mask))
-        return Scan(image, grid, seen)
+        return replace(self, image=image, grid=grid, mask=seen)
 
     def masked(self) -> Scan:
         """The scan with a mask, of ones where it had none."""
         mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
-        return Scan(self.image, self.grid, mask)
+        return replace(self, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +154,13 @@ class Pair:
 
     fixed: Scan
     moving: Scan
+
+    @property
+    def first(self) -> Pair:
+        """Of several contrasts the first."""
+        if self.fixed.weights is None:
+            return self
+        return Pair(self.fixed.contrasts[0], self.moving.contrasts[0])
 
     @property
     def finest_mm(self) -> float:
@@ -130,15 +196,35 @@ class Dissimilarity:
         moving: the moving scan, on a grid of its own.
         similarity: which loss.
         radius_vox: half the window of the local correlation, in voxels.
+        frame: ``(d + 1, d + 1)`` indices of the moving scan given here from those of the one that
+            matrices lead to, where they differ; see `near`.
     """
 
     fixed: Scan
     moving: Scan
     similarity: Similarity
     radius_vox: float = 2.0
+    frame: Tensor | None = None
+
+    def near(self, moving_from_fixed_index: Tensor) -> Dissimilarity:
+        """The same for matrices near one: descriptors are found as that lays the scans."""
+        if self.similarity != "mind" or self.frame is not None:
+            return self
+        matrix = moving_from_fixed_index.detach()
+        grid = self.fixed.grid.padded(_AROUND_VOX * min(self.fixed.grid.spacing_mm))
+        moving_from_fixed = (
+            self.moving.grid.world_from_index @ matrix @ self.fixed.grid.index_from_world
+        )
+        moving = self.moving.described_on(grid, Affine.from_matrix(moving_from_fixed))
+        frame = grid.index_from_world @ self.fixed.grid.world_from_index @ torch.linalg.inv(matrix)
+        return Dissimilarity(self.fixed.described, moving, "mind", self.radius_vox, frame)
 
     def __call__(self, moving_from_fixed_index: Tensor) -> Tensor:
         """A scalar, differentiable once in the matrix ``(d + 1, d + 1)``: homogeneous, float64."""
+        if self.similarity == "mind" and self.frame is None:
+            return self.near(moving_from_fixed_index)(moving_from_fixed_index)
+        if self.frame is not None:
+            moving_from_fixed_index = self.frame @ moving_from_fixed_index
         matrix, wanted = moving_from_fixed_index.detach(), moving_from_fixed_index.requires_grad
         read = kernels.warp(self._layers, matrix, self._still, self._windows[1], self._scratch)
         inputs = [
@@ -198,15 +284,32 @@ def unlikeness(
     """The loss between the fixed scan and the moving scan's moved image.
 
     Args:
+        fixed, moving: the scans, `described` for ``mind``.
         moved: ``(1, C, *fixed.shape)``.
         weight: ``(1, 1, *fixed.shape)``, or None where all counts.
         windows: see `stn3d.losses.similarity.lncc`.
+
+    Returns:
+        A scalar, of several contrasts the mean by their weights.
     """
+    if fixed.weights is not None:
+        both = zip(fixed.contrasts, moving.contrasts, strict=True)
+        each = zip(fixed.weights, both, moved.chunk(len(fixed.weights), dim=1), strict=True)
+        parts = [
+            w * unlikeness(*scans, part, weight, similarity, radius_vox, windows)
+            for w, scans, part in each
+            if w > 0
+        ]
+        return torch.stack(parts).sum() / sum(fixed.weights)
+    if similarity == "mind":
+        return mse(fixed.image, moved, weight)
     options: dict[str, Any] = {}
     if similarity == "lncc":
         spacing = fixed.grid.spacing_mm
         options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
         options |= {"variances": (fixed.variance, moving.variance), "windows": windows}
+    if similarity == "gradient":
+        options = {"edges": (fixed.edge, moving.edge), "spacing_mm": fixed.grid.spacing_mm}
     loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
     return loss
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stn3d.channels import Channels, Sources, read_channels
 from stn3d.decisions import Choice, choose_kind
 from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
@@ -59,6 +60,9 @@ def register(
     moving_mask: ImageSource | None = None,
     fixed_exclude: ImageSource | None = None,
     moving_exclude: ImageSource | None = None,
+    fixed_channels: Sources | None = None,
+    moving_channels: Sources | None = None,
+    channel_weights: Sequence[float] | None = None,
     fixed_labels: ImageSource | None = None,
     moving_labels: ImageSource | None = None,
     fixed_volume: int | None = None,
@@ -79,8 +83,8 @@ def register(
         moving: the image that is moved; it need share neither shape, spacing nor orientation.
         kind: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto`` (the default):
             rigid for one person's head in two contrasts, else deformable.
-        metric: ``lncc``, ``ncc``, ``mse``, ``nmi``, or ``auto`` (the default): ``nmi`` for images
-            of two contrasts, else ``lncc``.
+        metric: ``lncc``, ``ncc``, ``mse``, ``nmi``, ``mind``, ``gradient``, or ``auto`` (the
+            default): ``nmi`` for images of two contrasts, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
@@ -92,6 +96,10 @@ def register(
         fixed_window: of a CT, ``head``, ``lung``, ``abdomen`` or ``bone``, or of any image
             ``LOW,HIGH``: the intensities that are told apart. By default all that matter.
         moving_window: see fixed_window.
+        fixed_channels: further contrasts of the fixed image, on its grid; the first one decides,
+            is moved and is measured, all steer.
+        moving_channels: as many of the moving image, in the same order, on its grid.
+        channel_weights: how much each contrast counts, the first too; by default all alike.
         fixed_labels: with moving_labels: figures of their overlap (they do not steer anything).
         moving_labels: see fixed_labels.
         fixed_volume: which volume of a 4D fixed image.
@@ -142,8 +150,10 @@ def register(
                 "moving", moving_mask_image, read_exclusion(moving_exclude, case.moving, "moving")
             ),
         )
+        further = fixed_channels, moving_channels
+        channels = read_channels((case.fixed, case.moving), further, channel_weights)
     with limited_threads(settings.threads):
-        return _run(case, masks, plan, start, clock, progress)
+        return _run(case, masks, channels, plan, start, clock, progress)
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,7 @@ class _Masks:
 def _run(
     case: Case,
     masks: _Masks,
+    channels: Channels,
     plan: _Plan,
     start: Transform | None,
     clock: Clock,
@@ -209,20 +220,23 @@ def _run(
 ) -> Registration:
     history, settings = _History(progress), plan.settings
     device = _device(settings.device)
-    budget(case.fixed.grid, case.moving.grid, settings)  # too little is told before any work
+    budget(
+        case.fixed.grid, case.moving.grid, settings, channels.count
+    )  # too little is told before any work
     with clock("prepare"):
         windows = settings.fixed_window, settings.moving_window
         images = case.fixed, case.moving
-        pair = Pair(
+        first = Pair(
             *(_scan(*parts, device) for parts in zip(images, masks.both(), windows, strict=True))
         )
+        pair = channels.joined(first, (masks.fixed.counted, masks.moving.counted))
     starts = Starts(
         pair, settings, (looks_like_ct(images[0].values), looks_like_ct(images[1].values))
     )
     with clock("initialise"):
         metric, choice, candidates = _found(starts, start, case)
         _require_overlap(candidates[0], case)
-    memory = budget(case.fixed.grid, case.moving.grid, plan.of(metric))
+    memory = budget(case.fixed.grid, case.moving.grid, plan.of(metric), channels.count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     run = _Cascade(pair, memory.settings, starts, clock, history)
@@ -263,6 +277,7 @@ def _run(
         "stages": history.levels,
         "memory": {"estimated_gb": round(memory.estimated_gb, 2), "note": memory.note},
         "settings": dataclasses.asdict(settings),
+        "channel_weights": channels.weights,
         "seed": settings.seed,
         "seconds": clock.seconds,
         "versions": versions(),

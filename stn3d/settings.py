@@ -151,6 +151,11 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 # What a metric needs instead. A histogram of the whole images tells little of each voxel, so the
 # field must be smoother, and the finest level adds nothing.
 _SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
+_BY_EDGES: dict[Preset, dict[str, Any]] = {
+    "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
+    "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **_SMOOTHER}},
+    "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+}
 BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
     "nmi": {
         "fast": {
@@ -166,6 +171,8 @@ BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
             "dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
         },
     },
+    "mind": _BY_EDGES,
+    "gradient": _BY_EDGES,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
@@ -26,7 +26,12 @@ if TYPE_CHECKING:  # networks take time to import, and most registrations ask no
     from stn3d.nets.weights import Trained
 
 # Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
-_DOUBTFUL: dict[Similarity, float] = {"lncc": 0.15, "ncc": 0.15, "mse": 0.0, "nmi": 0.0}
+_DOUBTFUL: dict[Similarity, float] = {
+    **dict.fromkeys(get_args(Similarity), 0.0),
+    "lncc": 0.15,
+    "ncc": 0.15,
+}
+_LIKELY = 0.3  # of lncc: the images lie so well that they tell whether they show one contrast
 _NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
 _LANDED_VOX = 1.0  # improved guesses this near have landed at one place
 _CHOSEN_FROM = 8  # of what a search found, with all other guesses, so many are improved
@@ -61,11 +66,13 @@ class Starts:
     @cached_property
     def head(self) -> Affine | None:
         """From head to head as the network sees them; None where it is not asked or sees none."""
-        if self.settings.localiser == "optimiser" or not self._trained.fits(self.pair):
+        if self.settings.localiser == "optimiser" or not self._trained.fits(self.pair.first):
             return None
         from stn3d.nets.stages import NetworkStart
 
-        return NetworkStart(self._trained.on(self.pair.fixed.image.device))(self.pair, self.kind)
+        return NetworkStart(self._trained.on(self.pair.fixed.image.device))(
+            self.pair.first, self.kind
+        )
 
     def _require_head(self) -> None:
         """Where the network alone may say where to start.
@@ -74,9 +81,11 @@ class Starts:
             InputError: it sees no head.
         """
         if self.settings.localiser == "network" and self.head is None:
-            fits = self._trained.fits(self.pair)
+            fits = self._trained.fits(self.pair.first)
             reason = (
-                "sees no head in one of the images" if fits else self._trained.misfit(self.pair)
+                "sees no head in one of the images"
+                if fits
+                else self._trained.misfit(self.pair.first)
             )
             raise InputError(
                 f"the affine network {reason}; use --localiser auto, or another --init."
@@ -92,10 +101,13 @@ class Starts:
             choice = self.metric_at(found[0].transform)
             return similarity_of(choice), choice, self.candidates(similarity_of(choice))
         plain = self._plain("lncc") if self.ct[0] == self.ct[1] else []
-        if plain and plain[0].loss < _DOUBTFUL["lncc"]:
+        if plain and plain[0].loss < _LIKELY:
             choice = self.metric_at(plain[0].transform)
-            near = [] if choice.value == "lncc" else self._plain(similarity_of(choice), plain[:1])
-            return similarity_of(choice), choice, near or plain
+            chosen, sure = similarity_of(choice), plain[0].loss < _DOUBTFUL["lncc"]
+            if chosen == "lncc":
+                return chosen, choice, plain if sure else self.candidates(chosen)
+            again = self._plain if sure else self.candidates
+            return chosen, choice, again(chosen, plain[:1])
         informed = self.candidates("nmi")
         choice = self.metric_at(informed[0].transform)
         if choice.value == "nmi":

@@ -80,6 +80,7 @@ ROOMS = (
     "apply",
     "evaluate",
     "pair",
+    "channels",
     "optimise.stage",
     "nets",
     "optimise.quasi_newton",

@@ -15,7 +15,7 @@ from stn3d.losses.similarity import SIMILARITIES, Similarity
 from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS, oblique, random, uniform
-from tests.synthetic import Known, grid_about, known_pair, plain_grid
+from tests.synthetic import Known, grid_about, known_pair, plain_grid, reoriented
 
 
 def matrix_of(known: Known, transform: Affine) -> Tensor:
@@ -193,3 +193,37 @@ def test_the_slope_by_the_matrix_is_that_of_central_differences(
         expected[cell] = (ends[0] - ends[1]) / (2 * h)
     assert float(expected.abs().max()) > 1e-3
     torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_descriptors_do_not_depend_on_how_the_moving_image_is_stored(ndim: int) -> None:
+    """They know directions, so they are found along the fixed image's axes."""
+    known = known_pair(Affine.identity(ndim), plain_grid(ndim, 32), plain_grid(ndim, 36))
+    values, grid = reoriented(known.moving, known.moving_grid, [*range(ndim)][::-1], [0])
+    other = Scan(scaled(values), grid)
+    losses = []
+    for moving in (known.pair.moving, other):
+        index = moving.grid.index_from_world @ known.fixed_grid.world_from_index
+        losses.append(float(Dissimilarity(known.pair.fixed, moving, "mind")(index)))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4, abs=1e-7)
+    assert losses[0] < 1e-3
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_what_a_mask_leaves_out_does_not_reach_descriptors_that_count(ndim: int) -> None:
+    known = known_pair(Affine.identity(ndim), plain_grid(ndim, 32), plain_grid(ndim, 32))
+    mask = torch.ones_like(known.fixed)
+    mask[..., :9] = 0
+    spoilt = known.pair.moving.image.clone()
+    spoilt[..., :9] = 7 * torch.rand(spoilt[..., :9].shape)
+    fixed, matrix = known.pair.fixed, torch.eye(ndim + 1).double()
+    values = [
+        float(Dissimilarity(fixed, Scan(image, known.moving_grid, own), "mind")(matrix))
+        for image, own in (
+            (known.pair.moving.image, mask),
+            (spoilt, mask),
+            (spoilt, None),
+        )
+    ]
+    assert values[1] == pytest.approx(values[0], abs=1e-4)
+    assert values[2] > 1e-2

@@ -30,6 +30,20 @@ FixedWindow = Annotated[str | None, typer.Option(metavar="WINDOW", help=f"{_WIND
 MovingWindow = Annotated[
     str | None, typer.Option(metavar="WINDOW", help=f"{_WINDOW} moving image.")
 ]
+FixedChannels = Annotated[
+    list[Path] | None,
+    typer.Option("--fixed-channel", help="A further contrast on FIXED's grid; may be repeated."),
+]
+MovingChannels = Annotated[
+    list[Path] | None,
+    typer.Option("--moving-channel", help="The same contrast on MOVING's grid; in that order."),
+]
+ChannelWeights = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--channel-weight", help="One for each contrast, FIXED's own first; all alike by default."
+    ),
+]
 FixedLabels = Annotated[Path | None, typer.Option(help="Label map of the fixed image, to score.")]
 MovingLabels = Annotated[Path | None, typer.Option(help="Label map of the moving image, to score.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")]

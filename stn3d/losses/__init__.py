@@ -9,7 +9,7 @@ from stn3d.losses.regularity import (
     inverse_consistency,
     jacobian,
 )
-from stn3d.losses.similarity import SIMILARITIES, Similarity, lncc, mse, ncc, nmi
+from stn3d.losses.similarity import SIMILARITIES, Similarity, gradient, lncc, mse, ncc, nmi
 from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, truth_error
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "common_labels",
     "dice",
     "diffusion",
+    "gradient",
     "identity_deviation",
     "inverse_consistency",
     "jacobian",

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
 
-Similarity = Literal["mse", "ncc", "lncc", "nmi"]
+Similarity = Literal["mse", "ncc", "lncc", "nmi", "mind", "gradient"]
+_EDGE = 0.08  # of the usual length of a gradient: more is an edge, less may be noise
 
 
 def mse(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -109,12 +111,109 @@ def nmi(fixed: Tensor, moved: Tensor, mask: Tensor | None = None, *, bins: int =
     return (2 - ratio).mean().to(moved.dtype)
 
 
+def gradient(
+    fixed: Tensor,
+    moved: Tensor,
+    mask: Tensor | None = None,
+    *,
+    spacing_mm: float | Sequence[float] = 1.0,
+    edges: tuple[float, float] | None = None,
+) -> Tensor:
+    """How far the images' gradients are from parallel, where the fixed image has edges: 0 to 1.
+
+    Normalised gradient fields (Haber and Modersitzki 2006, doi:10.1007/11866763_89; Pluim et al.
+    2000, doi:10.1109/42.876307): ``1 - sum <f, m>^2 / ((|f|^2 + e^2) (|m|^2 + e^2))`` over
+    ``sum |f|^2 / (|f|^2 + e^2)``. It ignores contrast and its sign: only where edges lie counts.
+
+    Args:
+        fixed: ``(B, C, *shape)``.
+        moved: the same shape.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        spacing_mm: of the grid, one for all axes or one for each.
+        edges: the strength e of what counts as an edge in the fixed and in the moved image, if it
+            is known; else `edge_strength` of each. No gradient flows through it.
+
+    Returns:
+        A scalar; differentiable in both images.
+    """
+    d = fixed.ndim - 2
+    spacing = [spacing_mm] * d if isinstance(spacing_mm, int | float) else list(spacing_mm)
+    weight = None if mask is None else mask.to(fixed)
+    f, m = (slopes(image, weight, spacing) for image in (fixed, moved))
+    if edges is None:
+        edges = _strength(f, weight), _strength(m, weight)
+    low = [e**2 + torch.finfo(fixed.dtype).tiny ** 0.5 for e in edges]
+    f2, m2, fm = (f * f).sum(0), (m * m).sum(0), (f * m).sum(0)
+    counted = masked_mean(f2 / (f2 + low[0]), weight)
+    alike = masked_mean(fm**2 / ((f2 + low[0]) * (m2 + low[1])), weight)
+    # A fixed image without edges is unrelated to everything.
+    return 1 - alike / counted.clamp(min=1e-12)
+
+
+def slopes(image: Tensor, weight: Tensor | None, spacing_mm: Sequence[float]) -> Tensor:
+    """``(d, B, C, *shape)`` central differences per mm, of neighbours by their weight alone.
+
+    At the grid's faces, and beside voxels of no weight, they are one-sided; 0 along one voxel.
+
+    Args:
+        image: ``(B, C, *shape)``.
+        weight: ``(B or 1, 1, *shape)``, or None where all counts.
+        spacing_mm: along each axis.
+    """
+    weight = torch.ones_like(image[:1, :1]) if weight is None else weight
+    along = []
+    for axis, spacing in enumerate(spacing_mm, start=2):
+        n = image.shape[axis]
+        step = image.diff(dim=axis) / spacing
+        after, before = weight.narrow(axis, 1, n - 1), weight.narrow(axis, 0, n - 1)
+        total = _sides(after, before, axis)
+        along.append(_sides(after * step, before * step, axis) / total.clamp(min=1e-12))
+    return torch.stack(along)
+
+
+def _sides(after: Tensor, before: Tensor, axis: int) -> Tensor:
+    """What lies towards the next voxel plus what lies towards the one before, at every voxel."""
+    d = after.ndim - 2
+    ahead, behind = [0] * 2 * d, [0] * 2 * d
+    ahead[2 * (d + 1 - axis) + 1] = behind[2 * (d + 1 - axis)] = 1
+    return F.pad(after, ahead) + F.pad(before, behind)
+
+
+def edge_strength(
+    image: Tensor, mask: Tensor | None = None, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+) -> float:
+    """The usual length of the gradient per mm where there is any: between noise and edges.
+
+    Args:
+        image: ``(B, C, *shape)``.
+        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        spacing_mm: along each axis.
+    """
+    d = image.ndim - 2
+    return _strength(slopes(image, mask, spacing_mm[:d]), mask)
+
+
+@torch.no_grad()
+def _strength(slopes: Tensor, weight: Tensor | None) -> float:
+    """See `edge_strength`; the mean of squares over the mean, which flat voxels do not lower."""
+    squared = (slopes * slopes).sum(0)
+    mean = masked_mean(squared.sqrt(), weight).clamp(min=1e-12)
+    return _EDGE * float(masked_mean(squared, weight) / mean)
+
+
 def window_radii(radius_mm: float, spacing_mm: Sequence[float]) -> list[int]:
     """Half a window's edge in whole voxels along each axis, at least one."""
     return [max(1, round(radius_mm / s)) for s in spacing_mm]
 
 
-SIMILARITIES: dict[Similarity, Any] = {"mse": mse, "ncc": ncc, "lncc": lncc, "nmi": nmi}
+SIMILARITIES: dict[Similarity, Any] = {
+    "mse": mse,
+    "ncc": ncc,
+    "lncc": lncc,
+    "nmi": nmi,
+    "gradient": gradient,
+}
+"""Those of images as they are; ``mind`` compares descriptors, see `stn3d.losses.modality`."""
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -126,6 +126,8 @@ class _DenseLevel:
     @classmethod
     def of(cls, stage: DenseStage, pair: Pair, linear: Linear, spacing: float) -> _DenseLevel:
         fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
+        if stage.similarity == "mind":
+            fixed = fixed.described
         d, spacings = fixed.grid.ndim, fixed.grid.spacing_mm
         radii, seen = [0] * d, torch.ones(fixed.grid.shape, dtype=torch.bool)
         if stage.similarity == "lncc":
@@ -149,6 +151,8 @@ class _DenseLevel:
             tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         ]
         windows = kernels.Region.of(inner)
+        if stage.similarity == "mind":  # along the fixed scan's axes, as the fixed scan's are
+            moving, linear = moving.described_on(part.grid, linear), Affine.identity(d)
         matrix = moving.grid.index_from_world @ linear.matrix @ part.grid.world_from_index
         return cls(stage, part, moving, matrix, windows, windows.grown(radii))
 

@@ -74,8 +74,10 @@ class LinearStage:
 
         before = so_far.matrix if isinstance(so_far, Linear) else torch.eye(d + 1).to(start)
         steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
+        if self.similarity == "mind":  # each once more, with descriptors along the axes as found
+            spacings = [spacing for spacing in spacings for _ in range(2)]
         for number, spacing in enumerate(spacings):
-            by_matrix = self._loss_by_matrix(pair, so_far, spacing)
+            by_matrix = self._loss_by_matrix(pair, so_far, spacing, residual(steps).matrix)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
                 matrix = residual(steps).matrix
@@ -111,8 +113,10 @@ class LinearStage:
             spacings.append(max(pair.finest_mm, spacings[-1] / 2))
         return spacings
 
-    def _loss_by_matrix(self, pair: Pair, so_far: Transform, spacing_mm: float) -> Loss:
-        """The loss on a level as a function of the residual's matrix."""
+    def _loss_by_matrix(
+        self, pair: Pair, so_far: Transform, spacing_mm: float, near: Tensor
+    ) -> Loss:
+        """The loss on a level as a function of the residual's matrix, which is near a known one."""
         fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
         if isinstance(so_far, Linear):
             from_residual = moving.grid.index_from_world @ so_far.matrix
@@ -122,7 +126,8 @@ class LinearStage:
             moving = moving.through(so_far, fixed.grid.padded(margin_mm))
             from_residual = moving.grid.index_from_world
         to_residual = fixed.grid.world_from_index
-        dissimilarity = Dissimilarity(fixed, moving, self.similarity, self.radius_vox)
+        whole = Dissimilarity(fixed, moving, self.similarity, self.radius_vox)
+        dissimilarity = whole.near(from_residual @ near @ to_residual)
         return lambda matrix: dissimilarity(from_residual @ matrix @ to_residual)
 
     def _minimised(
