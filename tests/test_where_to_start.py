@@ -77,7 +77,9 @@ def angle_deg(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_the_search_keeps_the_best_of_every_side(ndim: int) -> None:
     coarse = Coarse.of(turned_pair(ndim, TURNS_DEG[ndim][0]).pair, "lncc", "rigid")
-    found = coarse.searched(keep=4)
+    every = coarse.searched(keep=4)
+    assert {one.name for one in every} == {"search"}
+    found = every[:4]  # shifts follow, where one field of view can slide within the other
     assert [one.name for one in found] == ["search"] * 4
     turns = [one.transform.linear_part() for one in found]  # type: ignore[attr-defined]
     for turn in turns:
@@ -85,7 +87,7 @@ def test_the_search_keeps_the_best_of_every_side(ndim: int) -> None:
     assert all(angle_deg(a, b) > 30 for a, b in combinations(turns, 2))
     losses = [one.loss for one in found]
     assert losses == sorted(losses)
-    again = coarse.searched(keep=4)
+    again = coarse.searched(keep=4)[:4]
     assert [one.loss for one in again] == losses
 
 
@@ -125,7 +127,7 @@ def test_two_contrasts_go_on_by_information(ndim: int) -> None:
     assert (metric, choice.value) == ("nmi", "nmi")
     assert "two contrasts" in choice.reason
     assert known.error_mm(found[0].transform) < 2
-    assert found[0].loss == min(one.loss for one in found)
+    assert found[0].loss <= 1.01 * min(one.loss for one in found)  # alike: the plainest
 
 
 @pytest.mark.parametrize("metric", ["lncc", "ncc", "mse"])
