@@ -182,7 +182,7 @@ def judge(signs: Signs) -> Verdict:
     """A statement from signs: the first that is out of all bounds decides, or else the first that
     is out of the ordinary.
 
-    The limits were chosen on the even cases of scripts/verdicts.py and checked on its odd ones.
+    The limits come from some of the cases of scripts/verdicts.py and were checked on the others.
     """
     against: list[tuple[Word, _Sign]] = [
         *(("failed", sign) for sign in _SIGNS if sign.of(signs) > sign.failed),
