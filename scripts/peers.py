@@ -87,12 +87,16 @@ def main(arguments: list[str] | None = None) -> None:
     peer.register(args.fixed, args.moving, args.out, args.threads)
 
 
+def greedy_pair(metric: str, fixed: Path, moving: Path, threads: int) -> str:
+    """What all stages of greedy are told."""
+    return f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
+
+
 def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
     """Affine, then greedy diffeomorphic registration, both by a metric such as ``NCC 2x2x2``."""
     from picsl_greedy import Greedy3D
 
-    tool = Greedy3D()
-    pair = f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
+    tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
     affine, warp = out / "affine.mat", out / "warp.nii.gz"
     tool.execute(f'{pair} -a -dof 12 -ia-image-centers -o "{affine}"')
     tool.execute(f'{pair} -it "{affine}" -o "{warp}"')
@@ -105,8 +109,7 @@ def greedy_rigid(metric: str, fixed: Path, moving: Path, out: Path, threads: int
     """The first stage alone, with 6 parameters."""
     from picsl_greedy import Greedy3D
 
-    tool = Greedy3D()
-    pair = f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
+    tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
     matrix, moved = out / "affine.mat", out / "moved.nii.gz"
     tool.execute(f'{pair} -a -dof 6 -ia-image-centers -o "{matrix}"')
     tool.execute(f'-threads {threads} -rf "{fixed}" -rm "{moving}" "{moved}" -r "{matrix}"')

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid
 from stn3d.losses.similarity import Similarity
 from stn3d.pair import Pair
 from stn3d.transforms import Affine, Linear, Transform
@@ -97,19 +96,15 @@ def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
         spacing_mm: of the grid that they are compared on.
     """
     fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
-    a, seen = fixed.image[:, :1], _reached(moving.grid, transform, fixed.grid)
+    a, all_of_it = fixed.image[:, :1], torch.ones_like(moving.image[:, :1])
     b = warp_image(moving.image[:, :1], moving.grid, transform, fixed.grid)
+    seen = warp_image(all_of_it, moving.grid, transform, fixed.grid) > 0.999
     if fixed.mask is not None:
         seen = seen & (fixed.mask > 0.5)
     if moving.mask is not None:
         seen = seen & (warp_image(moving.mask, moving.grid, transform, fixed.grid) > 0.5)
     bright = seen & ((a > _DARK) | (b > _DARK))
     return Relation(_positive(a, b, bright), _curved(a[bright].double(), b[bright].double()))
-
-
-def _reached(moving: Grid, transform: Transform, fixed: Grid) -> Tensor:
-    ones = torch.ones(1, 1, *moving.shape)
-    return warp_image(ones, moving, transform, fixed) > 0.999
 
 
 def _positive(a: Tensor, b: Tensor, bright: Tensor) -> float | None:
@@ -150,8 +145,7 @@ def _correlation_ratio(a: Tensor, b: Tensor) -> float:
     """The share of b's variance that its mean for each bin of a explains."""
     bins = (a.clamp(0, 1) * _BINS).long().clamp(max=_BINS - 1)
     count, total, squares = (
-        torch.zeros(_BINS, dtype=a.dtype).index_add_(0, bins, x)
-        for x in (torch.ones_like(b), b, b**2)
+        a.new_zeros(_BINS).index_add_(0, bins, x) for x in (torch.ones_like(b), b, b**2)
     )
     within = float((squares - total**2 / count.clamp(min=1)).sum())
     whole = float(((b - b.mean()) ** 2).sum())

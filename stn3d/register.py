@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stn3d.channels import Channels, Sources, read_channels
 from stn3d.decisions import Choice, choose_kind
@@ -23,13 +20,15 @@ from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.finish import final, inverted
 from stn3d.initialise import Candidate, InitialMethod
-from stn3d.intensity import covered, looks_like_ct, scaled
+from stn3d.intensity import looks_like_ct
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
 from stn3d.memory import MemoryWarning, budget
 from stn3d.optimise import LinearStage, Progress, Stage
-from stn3d.pair import Pair, Scan
+from stn3d.pair import Pair
 from stn3d.registration import Registration, versions
+from stn3d.running import Clock, History, device_of, limited_threads
+from stn3d.scans import Mask, scan_of
 from stn3d.settings import (
     INITIAL_METHODS,
     Device,
@@ -41,7 +40,7 @@ from stn3d.settings import (
     read_config,
     settings_from,
 )
-from stn3d.starts import Starts, similarity_of
+from stn3d.starts import Starts, linear_kind, similarity_of
 from stn3d.transforms import Affine, Transform
 from stn3d.verdict import judge, measure
 from stn3d.warp import overlap, warp_image
@@ -144,11 +143,11 @@ def register(
             (fixed_labels, moving_labels),
             (fixed_volume, moving_volume),
         )
-        masks = _Masks(
-            _Mask("fixed", case.fixed_mask, read_exclusion(fixed_exclude, case.fixed, "fixed")),
-            _Mask(
-                "moving", moving_mask_image, read_exclusion(moving_exclude, case.moving, "moving")
-            ),
+        outside = read_exclusion(fixed_exclude, case.fixed, "fixed")
+        beyond = read_exclusion(moving_exclude, case.moving, "moving")
+        masks = (
+            Mask("fixed", case.fixed_mask, outside),
+            Mask("moving", moving_mask_image, beyond),
         )
         further = fixed_channels, moving_channels
         channels = read_channels((case.fixed, case.moving), further, channel_weights)
@@ -171,72 +170,29 @@ class _Plan:
         return settings_from({**self.options, "metric": metric}, self.config)
 
 
-@dataclass(frozen=True, eq=False)
-class _Mask:
-    """What counts of an image, and what does not."""
-
-    role: str
-    include: Image | None
-    exclude: Image | None
-
-    @property
-    def counted(self) -> Tensor | None:
-        """``(1, 1, *shape)`` bool; None where all counts.
-
-        Raises:
-            InputError: nothing does.
-        """
-        parts = [] if self.include is None else [self.include.values > 0]
-        parts += [] if self.exclude is None else [self.exclude.values == 0]
-        counted = torch.stack(parts).all(dim=0) if parts else None
-        if counted is not None and not bool(counted.any()):
-            raise InputError(
-                f"the {self.role} exclude mask covers all that the {self.role} mask marks; "
-                "nothing would count."
-            )
-        return counted
-
-
-@dataclass(frozen=True)
-class _Masks:
-    """Of the fixed and of the moving image."""
-
-    fixed: _Mask
-    moving: _Mask
-
-    def both(self) -> tuple[_Mask, _Mask]:
-        """In the order of the images."""
-        return self.fixed, self.moving
-
-
 def _run(
     case: Case,
-    masks: _Masks,
+    masks: tuple[Mask, Mask],
     channels: Channels,
     plan: _Plan,
     start: Transform | None,
     clock: Clock,
     progress: Progress | None,
 ) -> Registration:
-    history, settings = _History(progress), plan.settings
-    device = _device(settings.device)
-    budget(
-        case.fixed.grid, case.moving.grid, settings, channels.count
-    )  # too little is told before any work
+    history, settings = History(progress), plan.settings
+    device = device_of(settings.device)
+    grids, images = (case.fixed.grid, case.moving.grid), (case.fixed, case.moving)
+    budget(*grids, settings, channels.count)  # too little is told before any work
     with clock("prepare"):
         windows = settings.fixed_window, settings.moving_window
-        images = case.fixed, case.moving
-        first = Pair(
-            *(_scan(*parts, device) for parts in zip(images, masks.both(), windows, strict=True))
-        )
-        pair = channels.joined(first, (masks.fixed.counted, masks.moving.counted))
-    starts = Starts(
-        pair, settings, (looks_like_ct(images[0].values), looks_like_ct(images[1].values))
-    )
+        parts = zip(images, masks, windows, strict=True)
+        first = Pair(*(scan_of(*part, device) for part in parts))
+        pair = channels.joined(first, (masks[0].counted, masks[1].counted))
+    starts = Starts(pair, settings, tuple(looks_like_ct(image.values) for image in images))
     with clock("initialise"):
         metric, choice, candidates = _found(starts, start, case)
         _require_overlap(candidates[0], case)
-    memory = budget(case.fixed.grid, case.moving.grid, plan.of(metric), channels.count)
+    memory = budget(*grids, plan.of(metric), channels.count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     run = _Cascade(pair, memory.settings, starts, clock, history)
@@ -253,7 +209,7 @@ def _run(
         after = evaluate(case, transform, inverse, moved)
         after["inverse_residual_mm"] = residual_mm
     with clock("judge"):
-        verdict = judge(measure(pair, transform, starts.kind, metric, after))
+        verdict = judge(measure(pair, transform, linear_kind(settings.kind), metric, after))
     decided = {"metric": choice, "kind": run.choice}
     metrics = {
         "verdict": verdict.as_dict(),
@@ -263,12 +219,9 @@ def _run(
         "before": before,
         "after": after,
         "excluded": {
-            role: excluded_figures(mask, way)
-            for role, mask, way in (
-                ("fixed", masks.fixed.exclude, transform),
-                ("moving", masks.moving.exclude, inverse),
-            )
-            if mask is not None
+            mask.role: excluded_figures(mask.exclude, way)
+            for mask, way in zip(masks, (transform, inverse), strict=True)
+            if mask.exclude is not None
         },
         "initial": [
             {"name": c.name, "loss": None if math.isnan(c.loss) else c.loss, "overlap": c.overlap}
@@ -307,7 +260,7 @@ class _Cascade:
     """Runs the stages, and decides on the way how far to go where no kind is given."""
 
     def __init__(
-        self, pair: Pair, settings: Settings, starts: Starts, clock: Clock, history: _History
+        self, pair: Pair, settings: Settings, starts: Starts, clock: Clock, history: History
     ) -> None:
         self.pair, self.starts, self.clock, self.history = pair, starts, clock, history
         self.settings = settings
@@ -355,49 +308,6 @@ def _stages(pair: Pair, settings: Settings) -> list[Stage]:
     return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
 
 
-class Clock:
-    """Seconds by step, in the order of the steps; those of one name add up."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        seconds = self.seconds.get(step, 0.0) + time.perf_counter() - begin
-        self.seconds[step] = round(seconds, 3)
-
-
-class _History:
-    """Passes progress on and keeps the first and last loss of every level."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.levels: list[dict[str, Any]] = []
-
-    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
-        last = self.levels[-1] if self.levels else {}
-        if (last.get("stage"), last.get("spacing_mm")) != (stage, spacing_mm):
-            last = {"stage": stage, "spacing_mm": spacing_mm, "first_loss": loss}
-            self.levels.append(last)
-        last |= {"last_loss": loss, "evaluations": iteration + 1}
-        if self.progress is not None:
-            self.progress(stage, spacing_mm, iteration, loss)
-
-
-def _scan(image: Image, mask: _Mask, window: str | None, device: torch.device) -> Scan:
-    counted = mask.counted
-    try:
-        values = scaled(image.values, counted, window)
-    except InputError as error:
-        raise InputError(f"{image.name}: {error}") from None
-    if mask.exclude is not None:
-        values = covered(values, mask.exclude.values != 0)
-    weight = None if counted is None else counted.float().to(device)
-    return Scan(values.to(device), image.grid, weight)
-
-
 def _initial_from(init: str) -> Transform | None:
     """None for a method's name, else the transform in the file."""
     if init in INITIAL_METHODS:
@@ -422,28 +332,6 @@ def _require_overlap(best: Candidate, case: Case) -> None:
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "
             f"({best.name}); use --init auto, or mend the headers."
         )
-
-
-def _device(name: Device) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda is asked for and torch sees no CUDA device; use cpu or auto."
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """So many CPU threads, for a while; None changes nothing."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _about(image: Image) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from stn3d.losses.similarity import Similarity, ncc
 from stn3d.motion import Motion, SeriesInterpolation, SeriesRegistration
 from stn3d.optimise import LinearStage
 from stn3d.pair import Pair, Scan
-from stn3d.register import Clock, limited_threads
 from stn3d.registration import versions
+from stn3d.running import Clock, limited_threads
 from stn3d.settings import check_choice, settings_from
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image

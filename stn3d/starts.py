@@ -19,7 +19,7 @@ from stn3d.errors import InputError
 from stn3d.initialise import Candidate, Coarse, InitialMethod, coarse_mm, initial_candidates
 from stn3d.losses.similarity import Similarity
 from stn3d.pair import Pair
-from stn3d.settings import Settings
+from stn3d.settings import Kind, Settings
 from stn3d.transforms import Affine, LinearKind, Transform
 
 if TYPE_CHECKING:  # networks take time to import, and most registrations ask none
@@ -54,8 +54,7 @@ class Starts:
     @property
     def kind(self) -> LinearKind:
         """Of the linear transform that is looked for."""
-        kind = self.settings.kind
-        return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
+        return linear_kind(self.settings.kind)
 
     @cached_property
     def _trained(self) -> Trained:
@@ -136,7 +135,7 @@ class Starts:
                 self.pair, "auto" if not known else None, metric, self.kind, known
             )
         coarse = Coarse.of(self.pair, metric, self.kind)
-        guesses = [coarse.scored(*guess) for guess in coarse.guesses("auto")] + list(others)
+        guesses = _guesses(coarse, others)
         found = coarse.chosen(guesses)
         if self._sure(found, metric):
             return found
@@ -149,8 +148,7 @@ class Starts:
 
     def _plain(self, metric: Similarity, others: Sequence[Candidate] = ()) -> list[Candidate]:
         coarse = Coarse.of(self.pair, metric, self.kind)
-        near = [coarse.scored(one.name, one.transform) for one in others]
-        return coarse.chosen([*near, *(coarse.scored(*g) for g in coarse.guesses("auto"))])
+        return coarse.chosen(_guesses(coarse, others))
 
     def _sure(
         self, found: Sequence[Candidate], metric: Similarity, head: Affine | None = None
@@ -176,6 +174,17 @@ class Starts:
         index = torch.cartesian_prod(*ends)
         points = index @ grid.world_from_index[:-1, :-1].T + grid.world_from_index[:-1, -1]
         return float(torch.linalg.vector_norm(a(points) - b(points), dim=-1).mean())
+
+
+def _guesses(coarse: Coarse, others: Sequence[Candidate]) -> list[Candidate]:
+    """All plain ones, after others, which another metric may have scored."""
+    near = [coarse.scored(one.name, one.transform) for one in others]
+    return [*near, *(coarse.scored(*guess) for guess in coarse.guesses("auto"))]
+
+
+def linear_kind(kind: Kind) -> LinearKind:
+    """Of the linear transform that a kind of registration looks for."""
+    return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
 
 
 def similarity_of(choice: Choice) -> Similarity:

@@ -23,7 +23,8 @@ from stn3d.initialise import coarse_mm
 from stn3d.losses.similarity import Similarity
 from stn3d.optimise import LinearStage
 from stn3d.pair import Dissimilarity, Pair, Scan
-from stn3d.transforms import Affine, Linear, LinearKind, Rigid, Transform
+from stn3d.transforms import Linear, LinearKind, Rigid, Transform
+from stn3d.transforms.fit import fit_linear
 from stn3d.warp import overlap
 
 Word = Literal["good", "check", "failed"]
@@ -98,7 +99,7 @@ def measure(
     spacing = coarse_mm(pair)
     ours, other = pair.fixed.at(spacing), pair.moving.at(spacing)
     ndim, size_mm = ours.grid.ndim, min(max(ours.grid.size_mm), max(other.grid.size_mm))
-    linear = _linear_part(transform, ndim)
+    linear = _linear_part(transform, ours)
     there: Transform = linear
     back: Transform = linear.inverse()
     if math.prod(other.grid.size_mm) < math.prod(ours.grid.size_mm):
@@ -125,9 +126,13 @@ def measure(
     )
 
 
-def _linear_part(transform: Transform, ndim: int) -> Linear:
+def _linear_part(transform: Transform, fixed: Scan) -> Linear:
+    """What comes after the fields; where that is a field too, the best fit of an affine one."""
     last = parts(transform)[-1]
-    return last if isinstance(last, Linear) else Affine.identity(ndim)
+    if isinstance(last, Linear):
+        return last
+    points = fixed.grid.points_mm().flatten(0, -2)
+    return fit_linear("affine", points, transform(points))
 
 
 def _foreground_mm(ours: Scan, other: Scan, there: Transform) -> tuple[Tensor, float]:

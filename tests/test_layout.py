@@ -90,6 +90,8 @@ ROOMS = (
     "search",
     "initialise",
     "settings",
+    "running",
+    "scans",
     "finish",
     "decisions",
     "starts",

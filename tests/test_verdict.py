@@ -12,7 +12,7 @@ import torch
 
 import stn3d
 from stn3d.pair import Pair, Scan
-from stn3d.transforms import Affine, Rigid
+from stn3d.transforms import Affine, DisplacementField, Rigid
 from stn3d.verdict import Signs, judge, measure
 from tests.geometry_cases import DIMS
 from tests.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
@@ -113,6 +113,16 @@ def test_changes_of_volume_come_from_the_figures() -> None:
     assert signs.largest_log_jac == pytest.approx(6.9, abs=0.1)
     unmeasured = {"folding_pct": None, "min_jac": None, "max_jac": None}
     assert measure(pair, Affine.identity(2), "rigid", "lncc", unmeasured).largest_log_jac == 0
+
+
+def test_a_start_that_ends_in_a_field_is_judged_as_a_whole() -> None:
+    known = a_pair(3)
+    pair = Pair(Scan(known.fixed, known.fixed_grid), Scan(known.moving, known.moving_grid))
+    zero = torch.zeros(1, 3, *known.moving_grid.shape)
+    whole = known.truth.then(DisplacementField(zero, known.moving_grid))
+    signs = measure(pair, whole, "rigid", "lncc", {})
+    assert signs.disagreement_mm < 1
+    assert signs.stretch == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("ndim", DIMS)

@@ -192,3 +192,12 @@ def test_a_network_that_agrees_removes_the_doubt(monkeypatch: pytest.MonkeyPatch
     found = starts(known.pair, localiser="auto").candidates("lncc")
     assert found[0].name == "network"
     assert known.error_mm(found[0].transform) < 0.5
+
+
+def test_guesses_of_another_metric_are_scored_anew() -> None:
+    pair = near_pair(3).pair
+    by_information = replace(starts(pair).candidates("nmi")[0], name="elsewhere")
+    found = starts(pair).candidates("lncc", [by_information])
+    again = next(one for one in found if one.name == "elsewhere")
+    assert by_information.loss > 0.5
+    assert again.loss < 0.15  # as local correlation has it
