@@ -125,7 +125,7 @@ def train_rows(args: argparse.Namespace) -> None:
             "learning_rate": args.learning_rate,
             "localiser_share": args.localiser_share,
             "threads": args.threads,
-            "device": args.device,
+            "device": device_name(args.device),
             "seconds": round(seconds),
             "held_out_pct": error_pct(network, row, held_out, SEEN_SEED),
             "test_pct": error_pct(network, row, test, TEST_SEED),
@@ -134,6 +134,11 @@ def train_rows(args: argparse.Namespace) -> None:
         with whole(folder / RESULT) as part:
             part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(result), flush=True)
+
+
+def device_name(device: str) -> str:
+    """What a device is called: a GPU by its product."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def trained(row: Row, folder: Path, digits: Digits, args: argparse.Namespace) -> nn.Module:

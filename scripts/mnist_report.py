@@ -74,7 +74,8 @@ def report(out: Path, work: Path | None, data: Path) -> None:
 def page(told: dict[str, Any], pictures: Sequence[Path]) -> list[str]:
     """The lines of the page."""
     lines = [
-        f"Machine: {told['machine']}.",
+        f"Machine: {told['machine']}; rows on a GPU say which. Rows were trained side by side: "
+        "the seconds tell how long they took, not how fast a machine is.",
         "",
         "Test errors in percent on MNIST's 10,000 test digits, each under one distortion; what was "
         "held out are the last 5,000 of the training part. Weights are those at the end.",
@@ -92,7 +93,7 @@ def page(told: dict[str, Any], pictures: Sequence[Path]) -> list[str]:
 
 def table_rows(results: dict[str, Result]) -> list[list[str]]:
     """A head and a line for each result."""
-    head = ["network", "parameters", "of localisations", "steps", "seconds", "held out, %"]
+    head = ["network", "parameters", "of localisations", "steps", "on", "seconds", "held out, %"]
     lines = [[*head, "**test, %**", "paper, %"]]
     for name, found in results.items():
         row = ROWS[name]
@@ -103,6 +104,7 @@ def table_rows(results: dict[str, Result]) -> list[list[str]]:
                 f"{found['parameters']:,}",
                 f"{found['localisation']:,}" if found["localisation"] else "",
                 f"{found['steps']:,} x {found['batch_size']}",
+                found["device"],
                 f"{found['seconds']:,}",
                 f"{found['held_out_pct']:.2f}",
                 f"**{found['test_pct']:.2f}**",
