@@ -12,7 +12,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.intensity import scaled
 from stn3d.io import Image, ImageSource, read_image, require_same_grid
-from stn3d.pair import Pair, Scan
+from stn3d.pair import Layer, Pair, Scan
 
 Sources = Sequence[ImageSource]
 
@@ -49,8 +49,9 @@ class Channels:
         return Pair(fixed, self._joined(pair.moving, self.moving, masks[1]))
 
     def _joined(self, scan: Scan, images: Sequence[Image], mask: Tensor | None) -> Scan:
+        layers = tuple(Layer(weight) for weight in self.weights)
         others = [scaled(image.values, mask).to(scan.image) for image in images]
-        return replace(scan, image=torch.cat([scan.image, *others], dim=1), weights=self.weights)
+        return replace(scan, image=torch.cat([scan.image, *others], dim=1), layers=layers)
 
 
 def read_channels(

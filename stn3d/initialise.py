@@ -3,7 +3,8 @@
 header: the images lie in one world, as their affines say. centres: the middles of the fields of
 view. mass: the centres of brightness. moments: mass and the principal axes of brightness, in every
 pairing that is a rotation (a mirrored image is never mended), and the size of what is bright where
-the transform may scale. More guesses, a network's say, may be given.
+the transform may scale. landmarks: those that steer, where they are enough. More guesses, a
+network's say, may be given.
 """
 
 from __future__ import annotations
@@ -117,12 +118,9 @@ class Coarse:
     @classmethod
     def of(cls, pair: Pair, similarity: Similarity, kind: LinearKind) -> Coarse:
         """Of a pair of any resolution."""
-        spacing = coarse_mm(pair)
-        fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-        swapped = _volume(moving.grid) < _PART * _volume(fixed.grid)
-        return cls(
-            Pair(*((moving, fixed) if swapped else (fixed, moving))), swapped, similarity, kind
-        )
+        coarse = pair.at(coarse_mm(pair))
+        swapped = _volume(coarse.moving.grid) < _PART * _volume(coarse.fixed.grid)
+        return cls(coarse.swapped if swapped else coarse, swapped, similarity, kind)
 
     @cached_property
     def _dissimilarity(self) -> Dissimilarity:
@@ -148,6 +146,8 @@ class Coarse:
         wide = self._dissimilarity.moving.grid
         loss = self._dissimilarity(wide.index_from_world @ own @ fixed.world_from_index)
         loss = loss + stretch_penalty(own)
+        if self.pair.landmarks is not None:
+            loss = loss + self.pair.landmarks(self._own(transform))
         first, second = (moving, fixed) if self.swapped else (fixed, moving)
         return Candidate(name, transform, float(loss), overlap(second, transform, first))
 
@@ -162,6 +162,9 @@ class Coarse:
             found.append(("centres", shift))
         if method in ("auto", "mass"):
             found.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
+        if method == "auto" and self.pair.landmarks is not None:
+            landmarks = self.pair.landmarks.fitted(self.kind)
+            found += [] if landmarks is None else [("landmarks", landmarks)]
         if method in ("auto", "moments"):
             for scaled in (False,) if self.kind == "rigid" else (False, True):
                 found += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]

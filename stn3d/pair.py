@@ -15,6 +15,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.losses.modality import mind_descriptor, mind_weight
+from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.similarity import (
     SIMILARITIES,
     Similarity,
@@ -23,12 +24,29 @@ from stn3d.losses.similarity import (
     variance,
     window_radii,
 )
+from stn3d.losses.supervised import dice
 from stn3d.transforms import Affine, Transform
 from stn3d.warp import resample_image, warp_image
 
 _MIND = {"radius": 1, "dilation": 1}  # of the patches and of the neighbours, in voxels of a level
 _BEYOND_VOX = 3  # a descriptor is read up to a voxel beyond the faces, and reaches 2 further
 _AROUND_VOX = 12  # of a level: so far a linear residual may move what lies in its frame
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Channels of a scan that are compared by themselves.
+
+    Args:
+        weight: how much they count, from 0 upward.
+        channels: how many they are.
+        labels: whether they are shares of labels, which are compared by their overlap, and not a
+            contrast.
+    """
+
+    weight: float
+    channels: int = 1
+    labels: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,32 +57,42 @@ class Scan:
         image: ``(1, C, *grid.shape)`` float32, intensities scaled to about 0 to 1.
         grid: where its voxels lie.
         mask: ``(1, 1, *grid.shape)`` weights of voxels from 0 to 1, or None for all.
-        weights: how much each contrast counts, from 0 upward, for equally many channels each; None
-            where the channels are one image.
+        layers: what the channels are, in turn, the image's first contrast before all; None where
+            they are that one image.
     """
 
     image: Tensor
     grid: Grid
     mask: Tensor | None = None
-    weights: tuple[float, ...] | None = None
+    layers: tuple[Layer, ...] | None = None
     _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, init=False, repr=False)
     _windows: dict[tuple[int, ...], tuple[kernels.Region, kernels.Region]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     @cached_property
-    def contrasts(self) -> list[Scan]:
-        """Each contrast by itself."""
-        if self.weights is None:
+    def parts(self) -> list[Scan]:
+        """Each layer by itself."""
+        if self.layers is None:
             return [self]
-        parts = self.image.chunk(len(self.weights), dim=1)
-        return [replace(self, image=part, weights=None) for part in parts]
+        return [replace(self, image=part, layers=None) for part in self.split(self.image)]
+
+    def split(self, channels: Tensor) -> tuple[Tensor, ...]:
+        """The layers of ``(1, C, *shape)``."""
+        assert self.layers is not None
+        parts: tuple[Tensor, ...] = channels.split([layer.channels for layer in self.layers], dim=1)
+        return parts
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are among the layers."""
+        return any(layer.labels for layer in self.layers or ())
 
     @cached_property
     def described(self) -> Scan:
         """Its `stn3d.losses.modality.mind_descriptor` in place of the image; found once."""
         mask = None if self.mask is None else mind_weight(self.mask, **_MIND)
-        return replace(self, image=self._descriptors(self.image, self.mask), mask=mask)
+        return self._described(self.image, self.mask, grid=self.grid, mask=mask)
 
     def described_on(self, grid: Grid, transform: Transform) -> Scan:
         """The descriptors of the scan as seen through a transform on a grid.
@@ -80,12 +108,22 @@ class Scan:
             known = mind_weight(self.mask, **_MIND)
         image = warp_image(*wider, transform, grid)
         seen = warp_image(known, self.grid, transform, grid)
-        return replace(self, image=self._descriptors(image, seen), grid=grid, mask=seen)
+        return self._described(image, seen, grid=grid, mask=seen)
 
-    def _descriptors(self, image: Tensor, mask: Tensor | None) -> Tensor:
-        """Of an image of the scan's contrasts, each by its own variance."""
-        parts = image.chunk(len(self.contrasts), dim=1)
-        return torch.cat([mind_descriptor(part, mask, **_MIND) for part in parts], dim=1)
+    def _described(self, image: Tensor, seen: Tensor | None, **changes: Any) -> Scan:
+        """With the descriptors of an image of the scan's layers, each contrast by its own variance;
+        labels stay as they are."""
+        if self.layers is None:
+            return replace(self, image=mind_descriptor(image, seen, **_MIND), **changes)
+        parts = [
+            part if layer.labels else mind_descriptor(part, seen, **_MIND)
+            for part, layer in zip(self.split(image), self.layers, strict=True)
+        ]
+        layers = tuple(
+            replace(layer, channels=part.shape[1])
+            for part, layer in zip(parts, self.layers, strict=True)
+        )
+        return replace(self, image=torch.cat(parts, dim=1), layers=layers, **changes)
 
     @cached_property
     def variance(self) -> float:
@@ -130,7 +168,7 @@ class Scan:
         mask = None if self.mask is None else F.pad(self.mask, sides).contiguous()
         image, grid = F.pad(self.image, sides).contiguous(), self.grid.cropped(start, stop)
         part = replace(self, image=image, grid=grid, mask=mask)
-        for one, whole in zip(part.contrasts, self.contrasts, strict=True):
+        for one, whole in zip(part.parts, self.parts, strict=True):
             # Of the whole: what is cut away was background.
             one.__dict__.update(variance=whole.variance, edge=whole.edge)
         part.__dict__["variance"] = self.variance
@@ -150,17 +188,28 @@ class Scan:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The fixed and the moving scan."""
+    """The fixed and the moving scan, and landmarks that steer beside them, if there are any."""
 
     fixed: Scan
     moving: Scan
+    landmarks: LandmarkTerm | None = None
 
     @property
     def first(self) -> Pair:
-        """Of several contrasts the first."""
-        if self.fixed.weights is None:
+        """Of several layers the first: the images alone."""
+        if self.fixed.layers is None:
             return self
-        return Pair(self.fixed.contrasts[0], self.moving.contrasts[0])
+        return Pair(self.fixed.parts[0], self.moving.parts[0], self.landmarks)
+
+    @property
+    def swapped(self) -> Pair:
+        """With the roles changed."""
+        landmarks = None if self.landmarks is None else self.landmarks.swapped
+        return Pair(self.moving, self.fixed, landmarks)
+
+    def at(self, spacing_mm: float) -> Pair:
+        """Both scans coarsened."""
+        return Pair(self.fixed.at(spacing_mm), self.moving.at(spacing_mm), self.landmarks)
 
     @property
     def finest_mm(self) -> float:
@@ -260,7 +309,9 @@ class Dissimilarity:
     @cached_property
     def _windows(self) -> tuple[kernels.Region | None, kernels.Region | None]:
         """The centres of the windows that count, and the voxels in them; None for all."""
-        return self.fixed.windows(self.radius_vox) if self.similarity == "lncc" else (None, None)
+        if self.similarity != "lncc" or self.fixed.labelled:
+            return None, None
+        return self.fixed.windows(self.radius_vox)
 
     @cached_property
     def _still(self) -> Tensor:
@@ -290,17 +341,18 @@ def unlikeness(
         windows: see `stn3d.losses.similarity.lncc`.
 
     Returns:
-        A scalar, of several contrasts the mean by their weights.
+        A scalar, of several layers the mean by their weights.
     """
-    if fixed.weights is not None:
-        both = zip(fixed.contrasts, moving.contrasts, strict=True)
-        each = zip(fixed.weights, both, moved.chunk(len(fixed.weights), dim=1), strict=True)
-        parts = [
-            w * unlikeness(*scans, part, weight, similarity, radius_vox, windows)
-            for w, scans, part in each
-            if w > 0
-        ]
-        return torch.stack(parts).sum() / sum(fixed.weights)
+    if fixed.layers is not None:
+        each = zip(fixed.layers, fixed.parts, moving.parts, fixed.split(moved), strict=True)
+        terms = []
+        for layer, a, b, part in each:
+            if layer.labels:
+                loss = dice(a.image, part, weight)
+            else:
+                loss = unlikeness(a, b, part, weight, similarity, radius_vox, windows)
+            terms.append(layer.weight * loss)
+        return torch.stack(terms).sum() / sum(layer.weight for layer in fixed.layers)
     if similarity == "mind":
         return mse(fixed.image, moved, weight)
     options: dict[str, Any] = {}
@@ -310,7 +362,7 @@ def unlikeness(
         options |= {"variances": (fixed.variance, moving.variance), "windows": windows}
     if similarity == "gradient":
         options = {"edges": (fixed.edge, moving.edge), "spacing_mm": fixed.grid.spacing_mm}
-    loss: Tensor = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
+    loss = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
     return loss
 
 

@@ -41,6 +41,7 @@ from stn3d.settings import (
     settings_from,
 )
 from stn3d.starts import Starts, linear_kind, similarity_of
+from stn3d.steering import PointSource, read_points_of, steered, steering_channels
 from stn3d.transforms import Affine, Transform
 from stn3d.verdict import judge, measure
 from stn3d.warp import overlap, warp_image
@@ -64,6 +65,10 @@ def register(
     channel_weights: Sequence[float] | None = None,
     fixed_labels: ImageSource | None = None,
     moving_labels: ImageSource | None = None,
+    label_weight: float | None = None,
+    fixed_points: PointSource | None = None,
+    moving_points: PointSource | None = None,
+    landmark_weight: float | None = None,
     fixed_volume: int | None = None,
     moving_volume: int | None = None,
     fixed_window: str | None = None,
@@ -99,8 +104,15 @@ def register(
             is moved and is measured, all steer.
         moving_channels: as many of the moving image, in the same order, on its grid.
         channel_weights: how much each contrast counts, the first too; by default all alike.
-        fixed_labels: with moving_labels: figures of their overlap (they do not steer anything).
+        fixed_labels: with moving_labels: figures of their overlap.
         moving_labels: see fixed_labels.
+        label_weight: how much the labels also steer, beside the images' 1; by default not at all.
+            What steered is no judge of the outcome any more.
+        fixed_points: landmarks of the fixed image, a file or ``(N, d)`` world RAS+ mm: they steer,
+            with moving_points, and a start is found from them where they are enough.
+        moving_points: the same landmarks in the moving image.
+        landmark_weight: what their mean squared distance counts, in units of 10 mm, beside the
+            images' loss from 0 to 1; by default 1. At 0 they do not steer and are measured only.
         fixed_volume: which volume of a 4D fixed image.
         moving_volume: which volume of a 4D moving image.
         device: ``auto`` (the default), ``cpu`` or ``cuda``.
@@ -129,6 +141,8 @@ def register(
         "max_memory": max_memory,
         "fixed_window": fixed_window,
         "moving_window": moving_window,
+        "label_weight": label_weight,
+        "landmark_weight": landmark_weight,
         "seed": seed,
     }
     plan = _Plan(options, read_config(config))
@@ -143,6 +157,7 @@ def register(
             (fixed_labels, moving_labels),
             (fixed_volume, moving_volume),
         )
+        case = read_points_of(case, fixed_points, moving_points)
         outside = read_exclusion(fixed_exclude, case.fixed, "fixed")
         beyond = read_exclusion(moving_exclude, case.moving, "moving")
         masks = (
@@ -182,17 +197,19 @@ def _run(
     history, settings = History(progress), plan.settings
     device = device_of(settings.device)
     grids, images = (case.fixed.grid, case.moving.grid), (case.fixed, case.moving)
-    budget(*grids, settings, channels.count)  # too little is told before any work
+    count = channels.count + steering_channels(case, settings)
+    budget(*grids, settings, count)  # too little is told before any work
     with clock("prepare"):
         windows = settings.fixed_window, settings.moving_window
         parts = zip(images, masks, windows, strict=True)
-        first = Pair(*(scan_of(*part, device) for part in parts))
-        pair = channels.joined(first, (masks[0].counted, masks[1].counted))
+        first, second = (scan_of(*part, device) for part in parts)
+        pair = channels.joined(Pair(first, second), (masks[0].counted, masks[1].counted))
+        pair = steered(pair, case, settings)
     starts = Starts(pair, settings, tuple(looks_like_ct(image.values) for image in images))
     with clock("initialise"):
         metric, choice, candidates = _found(starts, start, case)
         _require_overlap(candidates[0], case)
-    memory = budget(*grids, plan.of(metric), channels.count)
+    memory = budget(*grids, plan.of(metric), count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     run = _Cascade(pair, memory.settings, starts, clock, history)
@@ -231,6 +248,7 @@ def _run(
         "memory": {"estimated_gb": round(memory.estimated_gb, 2), "note": memory.note},
         "settings": dataclasses.asdict(settings),
         "channel_weights": channels.weights,
+        "steered_by": _steering(pair),
         "seed": settings.seed,
         "seconds": clock.seconds,
         "versions": versions(),
@@ -332,6 +350,12 @@ def _require_overlap(best: Candidate, case: Case) -> None:
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "
             f"({best.name}); use --init auto, or mend the headers."
         )
+
+
+def _steering(pair: Pair) -> list[str]:
+    """What steered beside the images, of which figures are no judge."""
+    labels = ["labels"] if pair.fixed.labelled else []
+    return labels + (["landmarks"] if pair.landmarks is not None else [])
 
 
 def _about(image: Image) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Settings:
             take more. None is 80 % of what is free.
         fixed_window: see `stn3d.intensity.scaled`; None for what the image itself tells.
         moving_window: the same for the moving image.
+        label_weight: how much the labels that are given steer, beside the images' 1; 0 for figures
+            of their overlap alone.
+        landmark_weight: how much the landmarks that are given steer: what their mean squared
+            distance counts, in units of 10 mm; 0 for figures alone.
         seed: for whatever is drawn; the stages of today draw nothing.
         linear: steps of the rigid, similarity and affine stages.
         dense: the dense stage.
@@ -66,6 +70,8 @@ class Settings:
     max_memory: float | None = None
     fixed_window: str | None = None
     moving_window: str | None = None
+    label_weight: float = 0.0
+    landmark_weight: float = 1.0
     seed: int = 0
     linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
     dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())

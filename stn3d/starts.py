@@ -153,10 +153,10 @@ class Starts:
     def _sure(
         self, found: Sequence[Candidate], metric: Similarity, head: Affine | None = None
     ) -> bool:
-        """Whether the best is beyond doubt: by its loss, by the network, or since another guess
-        that began elsewhere landed at the same place."""
+        """Whether the best is beyond doubt: by its loss, by landmarks, by the network, or since
+        another guess that began elsewhere landed at the same place."""
         best, voxel = found[0], coarse_mm(self.pair)
-        if best.loss < _DOUBTFUL[metric]:
+        if best.loss < _DOUBTFUL[metric] or best.name == "landmarks":
             return True
         if head is not None and self.apart_mm(best.transform, head) < _NEAR_VOX * voxel:
             return True

@@ -97,19 +97,21 @@ def measure(
         figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
     """
     spacing = coarse_mm(pair)
-    ours, other = pair.fixed.at(spacing), pair.moving.at(spacing)
+    coarse = pair.at(spacing)
+    ours, other = coarse.fixed, coarse.moving
     ndim, size_mm = ours.grid.ndim, min(max(ours.grid.size_mm), max(other.grid.size_mm))
     linear = _linear_part(transform, ours)
     there: Transform = linear
     back: Transform = linear.inverse()
     if math.prod(other.grid.size_mm) < math.prod(ours.grid.size_mm):
         # What little there is must be found in the other.
+        coarse = coarse.swapped
         ours, other, there, back = other, ours, linear.inverse(), linear
     points, held = _foreground_mm(ours, other, there)
     stage = LinearStage(kind, similarity, factors=(1,), iterations=25)
     apart = []
     for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
-        landed = stage(Pair(other, ours), back.then(kick), lambda *_: None)
+        landed = stage(coarse.swapped, back.then(kick), lambda *_: None)
         apart.append(_distance_mm(landed(there(points)), points))
     disagreement_mm = float(torch.tensor(apart).median())
     stretches = torch.linalg.svdvals(linear.matrix[:-1, :-1])
@@ -118,7 +120,7 @@ def measure(
     return Signs(
         disagreement=disagreement_mm / size_mm,
         disagreement_mm=disagreement_mm,
-        margin=_margin(Pair(ours, other), there, similarity, size_mm),
+        margin=_margin(coarse, there, similarity, size_mm),
         overlap=held,
         stretch=float(max(stretches.max(), 1 / stretches.min())),
         folding_pct=figures.get("folding_pct") or 0.0,

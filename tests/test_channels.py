@@ -16,7 +16,7 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
 from stn3d.losses.similarity import Similarity
-from stn3d.pair import Pair, Scan, unlikeness
+from stn3d.pair import Layer, Pair, Scan, unlikeness
 from stn3d.transforms import Affine
 from tests.geometry_cases import DIMS
 from tests.synthetic import Known, dense_truth, known_pair, plain_grid
@@ -40,7 +40,7 @@ def test_the_loss_is_the_mean_by_weights(ndim: int, similarity: Similarity) -> N
     known = a_pair(ndim)
     fixed, moving = halves(known.fixed), halves(known.moving)
     scans = [
-        Scan(torch.cat(both, dim=1), known.fixed_grid, weights=(3.0, 1.0))
+        Scan(torch.cat(both, dim=1), known.fixed_grid, layers=(Layer(3.0), Layer(1.0)))
         for both in (fixed, moving)
     ]
     single = [Scan(one, known.fixed_grid) for one in (fixed[0], fixed[1], moving[0], moving[1])]
@@ -128,5 +128,5 @@ def test_what_is_refused() -> None:
 
 def test_a_pair_of_contrasts_knows_its_first() -> None:
     both = torch.rand(1, 2, 8, 8)
-    scan = Scan(both, plain_grid(2, 8), weights=(1.0, 1.0))
+    scan = Scan(both, plain_grid(2, 8), layers=(Layer(1.0), Layer(1.0)))
     assert torch.equal(Pair(scan, scan).first.fixed.image, both[:, :1])

@@ -315,7 +315,7 @@ def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> No
         excluded_figures(mask, one.transform if side == "fixed" else one.inverse)
         for one in (told, whole, bare)
     )
-    assert told.metrics["excluded"][side] == shown
+    assert told.metrics["excluded"][side] == pytest.approx(shown)  # threads change rounding
     assert abs(shown["change_pct"] - shown["surroundings_change_pct"]) < 12
     assert abs(shown["change_pct"] - kept["change_pct"]) < 6
     assert lost["change_pct"] < kept["change_pct"] - 20

@@ -129,6 +129,19 @@ def register(
     channel_weight: options.ChannelWeights = None,
     fixed_labels: options.FixedLabels = None,
     moving_labels: options.MovingLabels = None,
+    label_weight: Annotated[
+        float | None,
+        typer.Option(help="How much the labels also steer, beside the images' 1; 0 by default."),
+    ] = None,
+    fixed_points: Annotated[
+        Path | None, typer.Option(help="Landmarks of FIXED that steer: CSV, .mrk.json or .fcsv.")
+    ] = None,
+    moving_points: Annotated[
+        Path | None, typer.Option(help="The same landmarks of MOVING.")
+    ] = None,
+    landmark_weight: Annotated[
+        float | None, typer.Option(help="How much they steer, by default 1; 0 only measures them.")
+    ] = None,
     fixed_volume: options.FixedVolume = None,
     moving_volume: options.MovingVolume = None,
     init: Annotated[
@@ -177,6 +190,10 @@ def register(
         "channel_weights": channel_weight,
         "fixed_labels": fixed_labels,
         "moving_labels": moving_labels,
+        "label_weight": label_weight,
+        "fixed_points": fixed_points,
+        "moving_points": moving_points,
+        "landmark_weight": landmark_weight,
         "fixed_volume": fixed_volume,
         "moving_volume": moving_volume,
     }

@@ -143,6 +143,9 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
     """What a registration decided by itself and why, what was left out, and its verdict."""
     for what, choice in metrics["decided"].items():
         print(f"{what}: {choice['value']}, since {choice['reason']}")
+    if metrics["steered_by"]:
+        what = " and ".join(metrics["steered_by"])
+        print(f"steered by {what} too: their figures are no test of the outcome")
     for role, part in metrics["excluded"].items():
         print(
             f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "

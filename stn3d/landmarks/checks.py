@@ -13,11 +13,10 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.io import Landmarks
 from stn3d.metrics import Array
-from stn3d.transforms.fit import extents_mm, fit_linear
+from stn3d.transforms.fit import fit_linear, spans
 
 LandmarkKind = Literal["rigid", "similarity", "affine", "tps"]
 
-_THIN = 1e-3  # of the longest extent: points that reach less far along an axis do not span it
 _DOUBLED = 1e-6  # of the largest distance: nearer points are one
 
 
@@ -28,6 +27,21 @@ def checked(
 
     Raises:
         InputError: they are not; the message names the landmark.
+    """
+    pairs = paired(fixed_mm, moving_mm, names)
+    needed = rank_needed(kind, pairs.fixed_mm.shape[1]) + 1
+    if len(pairs.names) < needed:
+        raise InputError(f"{_too_few(len(pairs.names))}; --kind {kind} needs {needed} or more.")
+    for points, side in ((pairs.fixed_mm, "fixed"), (pairs.moving_mm, "moving")):
+        _require_distinct(points, side, pairs.names)
+    return pairs
+
+
+def paired(fixed_mm: Array, moving_mm: Array, names: Sequence[str] | None = None) -> Landmarks:
+    """Two sets of landmarks, however few, as float64 on the CPU.
+
+    Raises:
+        InputError: they are not points of one dimension, in pairs.
     """
     fixed, moving = _points(fixed_mm, "fixed"), _points(moving_mm, "moving")
     if fixed.shape[1] != moving.shape[1]:
@@ -43,11 +57,6 @@ def checked(
         names = [str(row) for row in range(1, len(fixed) + 1)]
     if len(names) != len(fixed):
         raise InputError(f"{len(names)} names do not fit {len(fixed)} landmarks; name each.")
-    needed = rank_needed(kind, fixed.shape[1]) + 1
-    if len(fixed) < needed:
-        raise InputError(f"{_too_few(len(fixed))}; --kind {kind} needs {needed} or more.")
-    for points, side in ((fixed, "fixed"), (moving, "moving")):
-        _require_distinct(points, side, names)
     return Landmarks(tuple(names), fixed, moving)
 
 
@@ -151,9 +160,3 @@ def require_no_mirror(pairs: Landmarks, weight: Tensor, kind: LandmarkKind) -> N
 def rank_needed(kind: LandmarkKind, ndim: int) -> int:
     """How many dimensions landmarks must span; a turn of a line (3D: a plane) tells that of all."""
     return ndim - 1 if kind in ("rigid", "similarity") else ndim
-
-
-def spans(points_mm: Tensor, weight: Tensor, rank: int) -> Tensor:
-    """``(...)`` bool: whether points ``(..., N, d)`` of a weight above 0 span so many axes."""
-    extents = extents_mm(points_mm, (weight > 0).double())
-    return extents[..., rank - 1] > _THIN * extents[..., 0]

@@ -15,7 +15,6 @@ from stn3d.landmarks.checks import (
     checked_weights,
     rank_needed,
     require_no_mirror,
-    spans,
 )
 from stn3d.landmarks.outcome import LandmarkRegistration
 from stn3d.metrics import Array
@@ -27,6 +26,7 @@ from stn3d.transforms.fit import (
     fit_spline,
     left_out_weights,
     linear_left_out,
+    spans,
     spline_left_out,
 )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.losses.similarity import Similarity, window_radii
+from stn3d.optimise.pull import Pull
 from stn3d.optimise.stage import Progress
 from stn3d.pair import Pair, Scan, bounds, textured, unlikeness
 from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Transform
@@ -75,6 +76,16 @@ class DenseStage:
         before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n
         return before - now < self.tolerance * abs(before)
 
+    def taper(self, grid: Grid) -> list[Tensor]:
+        """Weights of moves along each axis: 0 on the outermost voxels, 1 from the margin's inner
+        end on."""
+        weights = []
+        for n, spacing_mm in zip(grid.shape, grid.spacing_mm, strict=True):
+            i = torch.arange(n)
+            inner = torch.minimum(i, n - 1 - i) / (self.margin_mm / spacing_mm)
+            weights.append(inner.clamp(max=1) if n > 1 else torch.ones(1))
+        return weights
+
     def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
         spacings = pair.level_spacings_mm(self.factors)
         counts = self.iterations[-len(spacings) :]
@@ -122,6 +133,8 @@ class _DenseLevel:
     """The centres of the windows that count."""
     reached: kernels.Region
     """The voxels in these windows: elsewhere there is no force."""
+    pull: Pull | None = None
+    """Of landmarks."""
 
     @classmethod
     def of(cls, stage: DenseStage, pair: Pair, linear: Linear, spacing: float) -> _DenseLevel:
@@ -132,7 +145,8 @@ class _DenseLevel:
         radii, seen = [0] * d, torch.ones(fixed.grid.shape, dtype=torch.bool)
         if stage.similarity == "lncc":
             radii = window_radii(stage.radius_vox * min(spacings), spacings)
-            seen = textured(fixed, radii).cpu()
+            if not fixed.labelled and pair.landmarks is None:  # they may lie where all is flat
+                seen = textured(fixed, radii).cpu()
         start, stop = bounds(seen)
         reach = [r + math.ceil(stage.margin_mm / s) for r, s in zip(radii, spacings, strict=True)]
         low = [a - r for a, r in zip(start, reach, strict=True)]
@@ -151,10 +165,13 @@ class _DenseLevel:
             tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         ]
         windows = kernels.Region.of(inner)
+        pull = None
+        if pair.landmarks is not None:
+            pull = Pull.of(pair.landmarks, part.grid, linear, stage.taper(part.grid))
         if stage.similarity == "mind":  # along the fixed scan's axes, as the fixed scan's are
             moving, linear = moving.described_on(part.grid, linear), Affine.identity(d)
         matrix = moving.grid.index_from_world @ linear.matrix @ part.grid.world_from_index
-        return cls(stage, part, moving, matrix, windows, windows.grown(radii))
+        return cls(stage, part, moving, matrix, windows, windows.grown(radii), pull)
 
     def run(
         self,
@@ -171,13 +188,14 @@ class _DenseLevel:
         update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
         reach = math.ceil(3 * stage.update_sigma_vox)
         moving = self.reached.grown([reach] * d).without_faces()
-        taper = [self._taper(n, s) for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
+        taper = stage.taper(grid)
         # Outside of what moves all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
         out = kernels.buffers(self.moving.image, u), torch.zeros_like(u)
         losses: list[float] = []
         for iteration in range(iterations):
             loss, force = self._force(u, *out)
+            loss += 0.0 if self.pull is None else self.pull.loss(u)
             best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
@@ -187,9 +205,12 @@ class _DenseLevel:
             other = others[0] if others else u
             step = kernels.gaussian_smooth(force, update, moving, one)
             size = kernels.taper(step, taper, moving, stage.step_quantile)
-            if size == 0:
+            if size == 0 and self.pull is None:
                 break
-            options = stage.step_vox / size, stage.longest_vox, moving, one
+            scale = stage.step_vox / (size or 1.0)
+            if self.pull is not None:
+                self.pull.add_to(step, u, 1 / scale)
+            options = scale, stage.longest_vox, moving, one
             kernels.take_step(step, u, *options, velocity, stage.momentum)
             kernels.diffuse_divergence(one, self._stiffness(), moving, other)
             u = kernels.gaussian_smooth(other, smooth, moving, one)
@@ -214,13 +235,6 @@ class _DenseLevel:
                 u.select(axis, 0).zero_()
                 u.select(axis, -1).zero_()
         return u
-
-    def _taper(self, n: int, spacing_mm: float) -> Tensor:
-        """Weights along an axis: 0 on the outermost voxels, 1 from the margin's inner end on."""
-        if n == 1:
-            return torch.ones(1)
-        i = torch.arange(n)
-        return (torch.minimum(i, n - 1 - i) / (self.stage.margin_mm / spacing_mm)).clamp(max=1)
 
     def _force(self, u: Tensor, out: kernels.Buffers, force: Tensor) -> tuple[float, Tensor]:
         """The loss and the direction of its steepest descent in mm, in voxels; 0 out of reach.

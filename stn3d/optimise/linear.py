@@ -73,6 +73,7 @@ class LinearStage:
             )
 
         before = so_far.matrix if isinstance(so_far, Linear) else torch.eye(d + 1).to(start)
+        landmarks = pair.landmarks
         steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
         if self.similarity == "mind":  # each once more, with descriptors along the axes as found
             spacings = [spacing for spacing in spacings for _ in range(2)]
@@ -80,8 +81,9 @@ class LinearStage:
             by_matrix = self._loss_by_matrix(pair, so_far, spacing, residual(steps).matrix)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
-                matrix = residual(steps).matrix
-                return by_matrix(matrix) + bent(matrix)
+                found = residual(steps)
+                loss = by_matrix(found.matrix) + bent(found.matrix)
+                return loss if landmarks is None else loss + landmarks(found.then(so_far))
 
             note = partial(progress, self.name, spacing)
             found = self._minimised(loss_of, steps, 0.5 * spacing, note)

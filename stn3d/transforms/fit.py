@@ -11,6 +11,8 @@ from stn3d.grid import homogeneous
 from stn3d.transforms.linear import Affine, LinearKind
 from stn3d.transforms.spline import ThinPlateSpline
 
+_THIN = 1e-3  # of the longest extent: points that reach less far along an axis do not span it
+
 
 def fit_linear(
     kind: LinearKind, points_mm: Tensor, targets_mm: Tensor, weight: Tensor | None = None
@@ -131,3 +133,9 @@ def extents_mm(points_mm: Tensor, weight: Tensor) -> Tensor:
     w = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-300)).double()[..., None]
     x = points_mm.double() - (w * points_mm).sum(-2, keepdim=True)
     return torch.linalg.eigvalsh(x.mT @ (w * x)).clamp(min=0).sqrt().flip(-1)
+
+
+def spans(points_mm: Tensor, weight: Tensor, rank: int) -> Tensor:
+    """``(...)`` bool: whether points ``(..., N, d)`` of a weight above 0 span so many axes."""
+    extents = extents_mm(points_mm, (weight > 0).double())
+    return extents[..., rank - 1] > _THIN * extents[..., 0]
