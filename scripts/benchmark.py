@@ -20,9 +20,11 @@ peers may live in an environment of their own (--peer-python; see scripts/peers.
 
 The tools "stn3d fast", "default" and "accurate" are the optimiser's presets; "stn3d network" finds
 the transform by networks alone, "stn3d both" (or "both fast") lets the optimiser go on from there;
-"stn3d nmi" (or "nmi fast") is the optimiser by mutual information. A name such as "stn3d --kind
-rigid --metric nmi" asks for just these options of `stn3d register`, and "before" scores the
-identity: the pair as its headers have it.
+"stn3d nmi" (or "nmi fast") is the optimiser by mutual information; "stn3d by labels" is steered by
+the labels too, so its Dice is no test. A name such as "stn3d --kind
+rigid --metric nmi" asks for just these options of `stn3d register`, where {fixed_labels} and its
+like stand for the pair's files, and "before" scores the identity: the pair as its headers have it.
+A registration that stn3d itself calls failed (exit code 3) is scored like any other.
 --config gives every run of stn3d further settings, such as the files of the networks' weights.
 
 After every run OUT.json is rewritten; a run that was cut off goes on where it stood, and rows that
@@ -43,7 +45,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,10 @@ STN3D |= {
     "stn3d network": ["--localiser", "network"],
     "stn3d both": ["--localiser", "both"],
     "stn3d both fast": ["--localiser", "both", "--preset", "fast"],
+    "stn3d by labels": [
+        *("--fixed-labels", "{fixed_labels}", "--moving-labels", "{moving_labels}"),
+        *("--label-weight", "1"),
+    ],
 }
 BEFORE = "before"
 IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
@@ -219,10 +225,12 @@ def run(
         try:
             if tool == BEFORE:
                 return scored(pair, None)
-            cost = registered(tool, images, out, threads, peer_python, further)
-            return scored(pair, out / "transform.h5") | cost
+            cost = registered(tool, images, out, threads, peer_python, further, pair)
+            return scored(pair, out / "transform.h5") | cost | verdict(out)
         except subprocess.CalledProcessError as error:
             return {"failed": reason(error)}
+        except KeyError as error:
+            return {"failed": f"the pair has no {error.args[0]}"}
 
 
 def registered(
@@ -232,6 +240,7 @@ def registered(
     threads: int,
     peer_python: str = sys.executable,
     further: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Run a tool on a pair; its cost. Its transform is then ``out / "transform.h5"``.
 
@@ -242,8 +251,10 @@ def registered(
         threads: of the tool.
         peer_python: the Python that has the peers.
         further: options of `stn3d register`.
+        files: of the pair, that names in braces stand for.
 
     Raises:
+        KeyError: the pair has no such file.
         subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
     """
     if tool in PEERS:
@@ -252,8 +263,9 @@ def registered(
         timed([*peer, "--convert"])
         return cost
     command = [sys.executable, "-m", "stn3d", "register", *images, "--out", str(out)]
-    options = STN3D.get(tool) or shlex.split(tool)[1:]
-    return timed([*command, "--threads", str(threads), *options, *further])
+    asked = STN3D.get(tool) or shlex.split(tool)[1:]
+    options = [option.format_map(files or {}) for option in asked]
+    return timed([*command, "--threads", str(threads), *options, *further], allowed=(0, 3))
 
 
 def scored(pair: dict[str, str], transform: Path | None) -> dict[str, Any]:
@@ -274,8 +286,18 @@ def scored(pair: dict[str, str], transform: Path | None) -> dict[str, Any]:
     return {key: figures[key] for key in FIGURES if key in figures}
 
 
-def timed(command: list[str]) -> dict[str, float]:
+def verdict(out: Path) -> dict[str, str]:
+    """What stn3d itself says of its outcome; nothing of a peer's."""
+    path = out / "metrics.json"
+    return {"verdict": json.loads(path.read_text())["verdict"]["word"]} if path.exists() else {}
+
+
+def timed(command: list[str], allowed: Sequence[int] = (0,)) -> dict[str, float]:
     """Run a command to its end; its wall and CPU seconds and peak memory in GB (2**30 bytes).
+
+    Args:
+        command: with its arguments.
+        allowed: exit codes that are no failure.
 
     Raises:
         subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
@@ -286,7 +308,7 @@ def timed(command: list[str]) -> dict[str, float]:
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if process.returncode not in allowed:
             log.seek(0)
             text = log.read().decode(errors="replace")
             raise subprocess.CalledProcessError(process.returncode, command, stderr=text)

@@ -156,11 +156,21 @@ def average(values: Iterable[float | None]) -> float | None:
 
 def _means(rows: list[Row]) -> list[list[str]]:
     shown = _shown(rows)
+    judged = any("verdict" in row for row in rows)
     lines = [["tool", "pairs", *(LABEL[key] for key in shown)]]
+    lines[0] += ["good / check / failed"] if judged else []
     for tool, runs in by_tool(rows).items():
         cells = [_cell(average(row.get(key) for row in runs.values())) for key in shown]
+        cells += [_verdicts(list(runs.values()))] if judged else []
         lines.append([tool, str(len(runs)), *cells])
     return lines
+
+
+def _verdicts(runs: list[Row]) -> str:
+    """How often stn3d itself said what of its outcome."""
+    words = [row["verdict"] for row in runs if "verdict" in row]
+    counts = [str(words.count(word)) for word in ("good", "check", "failed")]
+    return " / ".join(counts) if words else ""
 
 
 def _gains(rows: list[Row]) -> list[list[str]]:
@@ -200,7 +210,12 @@ def _ratios(rows: list[Row]) -> list[list[str]]:
 def _runs(rows: list[Row]) -> list[list[str]]:
     shown = _shown(rows)
     head = ["pair", "tool", *(LABEL[key] for key in shown)]
-    return [head] + [[r["pair"], r["tool"], *(_cell(r.get(key)) for key in shown)] for r in rows]
+    lines = [[r["pair"], r["tool"], *(_cell(r.get(key)) for key in shown)] for r in rows]
+    if any("verdict" in row for row in rows):
+        head.append("verdict")
+        for line, row in zip(lines, rows, strict=True):
+            line.append(row.get("verdict", ""))
+    return [head, *lines]
 
 
 def _shown(rows: list[Row]) -> list[str]:

@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-TOOLS = "before,stn3d --metric auto,ants-syn,elastix,greedy-nmi"
+TOOLS = "before,stn3d --metric auto,stn3d by labels,ants-syn,elastix,greedy-nmi"
 LUNGS = ("0004", "0006", "0007")
 CASES = range(8)
 Names = dict[int, str]

@@ -31,6 +31,7 @@ Word = Literal["good", "check", "failed"]
 
 _TURN_RAD, _SHIFT = 0.2, 0.1  # of a kick; the shift as a share of the fixed image's size
 _FAR_RAD, _FAR_SHIFT = 0.6, 0.25  # of a place that a right answer must beat by far
+_ROUGH = 1e-4  # of the loss: where others land need be told to a part of a voxel only
 _DARK = 0.05  # of the range of intensities: less is background
 _POINTS = 2_000
 
@@ -108,7 +109,7 @@ def measure(
         coarse = coarse.swapped
         ours, other, there, back = other, ours, linear.inverse(), linear
     points, held = _foreground_mm(ours, other, there)
-    stage = LinearStage(kind, similarity, factors=(1,), iterations=25)
+    stage = LinearStage(kind, similarity, factors=(1,), iterations=25, tolerance=_ROUGH)
     apart = []
     for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
         landed = stage(coarse.swapped, back.then(kick), lambda *_: None)

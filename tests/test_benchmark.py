@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_a_tool_of_stn3d_asks_for_its_localiser(
 ) -> None:
     commands: list[list[str]] = []
 
-    def stop(command: list[str]) -> dict[str, float]:
+    def stop(command: list[str], allowed: Sequence[int] = (0,)) -> dict[str, float]:
         commands.append(command)
         raise subprocess.CalledProcessError(1, command, stderr="enough")
 
@@ -403,8 +404,9 @@ def test_any_options_of_stn3d_are_a_tool_and_before_is_one(
     assert found == {tool: f"stn3d {benchmark.version('stn3d')}", "before": "before"}
     commands: list[list[str]] = []
 
-    def timed(command: list[str]) -> dict[str, float]:
+    def timed(command: list[str], allowed: Sequence[int] = (0,)) -> dict[str, float]:
         commands.append(command)
+        assert allowed == (0, 3)  # stn3d says itself that an outcome is of no use
         return dict(COST)
 
     monkeypatch.setattr(benchmark, "timed", timed)
@@ -415,6 +417,32 @@ def test_any_options_of_stn3d_are_a_tool_and_before_is_one(
     row = benchmark.run("before", {"fixed": "f", "moving": "m"}, 1, sys.executable)
     assert row == {"dice": 0.5, "path": None}
     assert len(commands) == 1
+
+
+def test_a_tool_may_ask_for_files_of_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(benchmark, "timed", lambda command, allowed: commands.append(command) or {})
+    monkeypatch.setattr(benchmark, "scored", lambda pair, path: {"dice": 0.5})
+    monkeypatch.setattr(benchmark, "verdict", lambda out: {"verdict": "check"})
+    pair = {"fixed": "f", "moving": "m", "fixed_labels": "fl", "moving_labels": "ml"}
+    row = benchmark.run("stn3d by labels", pair, 1, sys.executable)
+    assert row == {"dice": 0.5, "verdict": "check"}
+    assert commands[0][commands[0].index("--moving-labels") + 1] == "ml"
+    row = benchmark.run("stn3d by labels", {"fixed": "f", "moving": "m"}, 1, sys.executable)
+    assert row == {"failed": "the pair has no fixed_labels"}
+
+
+def test_verdicts_are_counted_and_told() -> None:
+    rows = [
+        {"pair": p, "tool": "stn3d default", "version": "1", **COST, "verdict": word}
+        for p, word in (("a", "good"), ("b", "failed"), ("c", "good"))
+    ]
+    result = {"machine": "m", "threads": 1, "rows": rows, "splits": dict.fromkeys("abc", "")}
+    text = benchmark_report.markdown(result)
+    assert "| 2 / 0 / 1 |" in text
+    assert text.count("| good |") == 2
 
 
 def test_landmarks_of_a_pair_are_scored(tmp_path: Path) -> None:

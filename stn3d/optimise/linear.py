@@ -18,6 +18,7 @@ from stn3d.pair import Dissimilarity, Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
+_ROUGH = 1e-4  # the tolerance of a look aside, which finds a hollow and not its bottom
 _FREE_STRETCH = math.log(1.25)
 
 Loss = Callable[[Tensor], Tensor]
@@ -102,7 +103,7 @@ class LinearStage:
             # Rows of a Hadamard matrix: no two looks go the same way.
             signs = [(-1.0) ** (number + (number & k).bit_count()) for k in range(len(found))]
             aside = found + half * torch.tensor(signs, dtype=found.dtype)
-            other = self._minimised(loss_of, aside, half, lambda *_: None)
+            other = self._minimised(loss_of, aside, half, lambda *_: None, _ROUGH)
             loss = float(loss_of(other))
             if loss < least:
                 best, least = other, loss
@@ -138,6 +139,7 @@ class LinearStage:
         start: Tensor,
         first_step_mm: float,
         note: Callable[[int, float], None],
+        tolerance: float | None = None,
     ) -> Tensor:
         """The steps of least loss; the first trial moves about ``first_step_mm``."""
         count = itertools.count()
@@ -150,7 +152,7 @@ class LinearStage:
             note(next(count), value)
             return value, slope.numpy()
 
-        limits = first_step_mm, self.iterations, self.tolerance
+        limits = first_step_mm, self.iterations, tolerance or self.tolerance
         return torch.from_numpy(minimise(objective, start.numpy(), *limits))
 
 

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,7 +129,8 @@ class Linear(Homography):
 
     def jacobian(self, points_mm: Tensor) -> Tensor:
         linear = _over(self.linear_part().to(points_mm), points_mm)
-        shape = torch.broadcast_shapes(linear.shape[:-2], points_mm.shape[:-1])
+        # numpy's: torch's own imports sympy, half a second, on its first call
+        shape = np.broadcast_shapes(linear.shape[:-2], points_mm.shape[:-1])
         return linear.expand(*shape, self.ndim, self.ndim)
 
 
