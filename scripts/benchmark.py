@@ -327,12 +327,15 @@ def reason(error: subprocess.CalledProcessError) -> str:
 
 def machine() -> str:
     """What this is measured on."""
-    cpu = platform.processor() or platform.machine()
+    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """What the CPU calls itself."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

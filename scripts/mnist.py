@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from benchmark import processor
 from mnist_cases import ROWS, Row, parts
 from torch import Tensor, nn
 
@@ -137,8 +138,8 @@ def train_rows(args: argparse.Namespace) -> None:
 
 
 def device_name(device: str) -> str:
-    """What a device is called: a GPU by its product."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    """What a device is called by its maker."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
 
 
 def trained(row: Row, folder: Path, digits: Digits, args: argparse.Namespace) -> nn.Module:

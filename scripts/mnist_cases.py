@@ -176,6 +176,11 @@ def inverse_compositional(steps: int) -> nn.Module:
     return behind("P", Series([localiser("P", "projective")], [steps]))
 
 
+def twice() -> nn.Module:
+    """One transformer that looks a second time, at what its first look showed, and mends it."""
+    return behind("TC", Series([localiser("TC", "affine")], [2]))
+
+
 def in_depth(steps: int) -> nn.Module:
     """As many transformers of their own, each moving what the one before it gave."""
     return behind("P", nn.Sequential(*[localiser("P", "projective") for _ in range(steps)]))
@@ -278,6 +283,7 @@ def _rows() -> dict[str, Row]:
     rows = [
         _of_paper(task, name) for task in get_args(Task) for name in PAPER.get(task, {})
     ] + [
+        Row("TC", "ST-CNN affine twice", "TC", twice),
         Row("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),
         Row("addition", "CNN", "addition", lambda: plain_cnn("addition"), 14.7),
         Row("addition", "2x ST-FCN tps", "addition", lambda: parallel("tps", dense=True), 5.8),

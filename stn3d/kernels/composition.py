@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from stn3d.kernels import dispatch, reference
 from stn3d.kernels.region import Region, placed
+from stn3d.kernels.sampling import sample_linear
+
+_MANY = 16  # so many fields are faster by one call for all, at the price of a copy
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
@@ -20,29 +20,16 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     """
     first_vox, second_vox = torch.broadcast_tensors(first_vox, second_vox)
     if dispatch.fused(first_vox, second_vox) and first_vox.dtype == second_vox.dtype:
-        result: Tensor = _Compose.apply(first_vox, second_vox)
-        return result
+        wanted = torch.is_grad_enabled() and (first_vox.requires_grad or second_vox.requires_grad)
+        if not wanted and len(first_vox) < _MANY:
+            from stn3d.kernels import cpu
+
+            return cpu.compose(first_vox, second_vox)
+        shape = first_vox.shape[2:]
+        points = reference.points_of(shape, first_vox) + first_vox.movedim(1, -1)
+        values = sample_linear(second_vox, points.reshape(len(points), -1, len(shape)))
+        return first_vox + values.reshape(first_vox.shape)
     return reference.compose(first_vox, second_vox)
-
-
-class _Compose(torch.autograd.Function):
-    """Composition by the CPU's loops."""
-
-    @staticmethod
-    def forward(ctx: Any, first_vox: Tensor, second_vox: Tensor) -> Tensor:
-        from stn3d.kernels import cpu
-
-        ctx.save_for_backward(first_vox, second_vox)
-        return cpu.compose(first_vox, second_vox)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        from stn3d.kernels import cpu
-
-        first_vox, second_vox = ctx.saved_tensors
-        by_first, by_second = ctx.needs_input_grad
-        return cpu.compose_adjoint(first_vox, second_vox, gradient, by_first, by_second)
 
 
 def take_step(

@@ -7,7 +7,7 @@ volume of one plane.
 from __future__ import annotations
 
 from stn3d.kernels.cpu.affine import affine_back, sample_affine
-from stn3d.kernels.cpu.composition import compose, compose_adjoint, take_step
+from stn3d.kernels.cpu.composition import compose, take_step
 from stn3d.kernels.cpu.correlation import lncc
 from stn3d.kernels.cpu.histogram import histogram_slopes, joint_histogram
 from stn3d.kernels.cpu.inversion import invert
@@ -24,7 +24,6 @@ __all__ = [
     "affine_back",
     "box_sum",
     "compose",
-    "compose_adjoint",
     "diffuse_divergence",
     "force",
     "gaussian_smooth",

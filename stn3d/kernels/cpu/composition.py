@@ -1,4 +1,4 @@
-"""One displacement field ``(3, I, J, K)`` in voxels after another, and the adjoint."""
+"""One displacement field ``(3, I, J, K)`` in voxels after another."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 
 from stn3d.kernels.cpu.interpolation import locate, read, steps
 from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.sampling import Points, one_of, scatter, slope_blocks
-from stn3d.kernels.cpu.tensors import as_field, runs_of, volumes
+from stn3d.kernels.cpu.tensors import as_field, runs_of
 from stn3d.kernels.region import Region
 
 
@@ -127,27 +126,3 @@ def take_step(
         if velocity_vox is not None and velocity is not None:
             velocity_vox[0].copy_(torch.from_numpy(velocity[1:, 0]))
     return out
-
-
-def compose_adjoint(
-    first_vox: Tensor, second_vox: Tensor, gradient: Tensor, by_first: bool, by_second: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Derivatives by both fields ``(B, d, *shape)`` from those by their composition."""
-    d = first_vox.shape[1]
-    to_first = gradient.clone(memory_format=torch.contiguous_format) if by_first else None
-    to_second = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
-    for b, (first, slope) in enumerate(zip(first_vox, gradient.contiguous(), strict=True)):
-        at, by_value = _moved(first), slope.flatten(1).numpy()
-        if to_first is not None:
-            out, second = np.empty_like(at.array), volumes(one_of(second_vox, b))
-            run(slope_blocks, at.blocks, second, *at, by_value, out)
-            to_first[b] += torch.from_numpy(out[3 - d :]).reshape(first.shape)
-        if by_second:
-            scatter(by_value, at, to_second[b : b + 1])
-    return to_first, to_second if by_second else None
-
-
-def _moved(displacement_vox: Tensor) -> Points:
-    """The voxels of a field ``(d, *shape)``, moved by it."""
-    field = as_field(displacement_vox)
-    return Points(field.reshape(3, -1), field.shape[2], field.shape[3])
