@@ -120,6 +120,32 @@ def distances(run: Path, free: Path, fixed: Path, side: str, ball: Ball) -> dict
     return {key: round(float(value), 4) for key, value in told.items()}
 
 
+def errors(
+    run: Path, free: Path, truth: Path, fixed: Path, side: str, ball: Ball
+) -> dict[str, float]:
+    """Mean distances from the truth over the fixed foreground outside the sphere, in mm.
+
+    Returns:
+        ``error_mm`` of the run, ``error_free_mm`` of the free one.
+    """
+    image = sitk.ReadImage(str(fixed), sitk.sitkFloat32)
+    true = _mapped(truth, image)
+    beyond = ball.beyond_mm((_points(image) if side == "fixed" else true) * LPS)
+    outside = (sitk.GetArrayViewFromImage(image) > 0) & (beyond > 0)
+    told = {}
+    for name, folder in (("error_mm", run), ("error_free_mm", free)):
+        apart = np.linalg.norm(_mapped(folder / "transform.h5", image) - true, axis=-1)
+        told[name] = round(float(apart[outside].mean()), 4)
+    return told
+
+
+def carried_mm(path: Path, point_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Where a transform takes a point, RAS+ mm."""
+    there = sitk.ReadTransform(str(path)).TransformPoint((LPS * point_mm).tolist())
+    x, y, z = (LPS * there).tolist()
+    return x, y, z
+
+
 def _points(image: sitk.Image) -> Floats:
     """``(z, y, x, 3)`` voxels in LPS mm."""
     x, y, z = (np.arange(n, dtype=np.float64) for n in image.GetSize())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 import lesion  # noqa: E402
 import lesion_report  # noqa: E402
 import starts_cases  # noqa: E402
-from lesion_figures import Ball, distances, linear_ratio, volumes  # noqa: E402
+from lesion_figures import Ball, distances, errors, linear_ratio, volumes  # noqa: E402
 
 SIZE, SPACING = 60, 2.0
 
@@ -40,14 +41,14 @@ def brains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("side", lesion.SIDES)
 def test_a_sphere_is_dark_deep_and_masked(side: str, brains: Path) -> None:
     case = lesion.Case("1", "2", side, 0)
-    files, ball = lesion.write_lesion(case, 6, brains)
-    assert lesion.write_lesion(case, 6, brains)[1] == ball
+    files, ball = lesion.write_lesion(case, 6, brains, brains)
+    assert lesion.write_lesion(case, 6, brains, brains)[1] == ball
     (brains / "other").mkdir()
-    assert lesion.write_lesion(case, 7, brains / "other")[1] != ball
+    assert lesion.write_lesion(case, 7, brains / "other", brains)[1] != ball
     other = "moving" if side == "fixed" else "fixed"
-    assert files[other] == str(lesion.brain(case.people[other]))
+    assert files[other] == str(lesion.brain(case.people[other], brains))
     image: Any = nib.load(files[side])
-    before: Any = nib.load(lesion.brain("1"))
+    before: Any = nib.load(lesion.brain("1", brains))
     values, was = np.asanyarray(image.dataobj), np.asanyarray(before.dataobj)
     dark = values != was
     assert set(np.unique(values[dark])) == {40.0}
@@ -60,6 +61,31 @@ def test_a_sphere_is_dark_deep_and_masked(side: str, brains: Path) -> None:
     assert (exclude + mask == 1).all()
     depth = 50 - np.linalg.norm(np.array(ball.centre_mm) - (70 - 59, -50 + 59, -40 + 59))
     assert depth > lesion.DEPTH_MM - 2
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_pair_with_a_known_truth_is_judged_by_it(brains: Path) -> None:
+    case = lesion.Case("1", "1~3", "moving", 0)
+    lesion.make_known(case, brains)
+    truth = lesion.known_folder(case, brains) / "truth.h5"
+    _files, ball = lesion.write_lesion(case, 6, brains, brains)
+    values, affine = lesion.brain_of("1~3", brains)
+    inside = ball.distance_mm(values.shape, affine) <= 0
+    assert inside.sum() * SPACING**3 / 1000 == pytest.approx(ball.volume_ml, rel=0.15)
+    assert values[inside].min() > 200  # deep in the brain as it was carried
+    for name in ("run", "free"):
+        (brains / name).mkdir()
+    shutil.copy(truth, brains / "run" / "transform.h5")
+    shift = sitk.TranslationTransform(3, (3.0, 0.0, 4.0))
+    true: Any = sitk.ReadTransform(str(truth))
+    count = true.GetNumberOfTransforms()
+    both = sitk.CompositeTransform([shift, *map(true.GetNthTransform, range(count))])
+    sitk.WriteTransform(both, str(brains / "free" / "transform.h5"))
+    fixed = lesion.brain("1", brains)
+    told = errors(brains / "run", brains / "free", truth, fixed, "moving", ball)
+    assert told == {"error_mm": 0, "error_free_mm": pytest.approx(5, abs=1e-3)}
+    with pytest.raises(SystemExit, match="2~1 is not made of 1"):
+        lesion.make_known(lesion.Case("1", "2~1", "fixed", 0), brains)
 
 
 def test_a_brain_without_depth_is_told() -> None:
@@ -121,7 +147,7 @@ def test_distances_are_taken_outside_near_and_within(
             sitk.CompositeTransform([moved]), str(tmp_path / folder / "transform.h5")
         )
     ball = Ball((11.0, 9.0, 19.0), 7.5)
-    told = distances(tmp_path / "run", tmp_path / "free", lesion.brain("1"), side, ball)
+    told = distances(tmp_path / "run", tmp_path / "free", lesion.brain("1", brains), side, ball)
     assert told == {"apart_mm": 3.0, "apart_near_mm": 3.0, "apart_within_mm": 3.0}
 
 
@@ -140,6 +166,7 @@ def test_the_page_has_means_runs_and_failures() -> None:
         "version": "stn3d 1",
         "tool": "stn3d",
         "by": "mask",
+        "command": "scripts/lesion.py --out x",
     }
     rows = [row("fixed", "plain", 0.9), row("fixed", "plain", 3.6, 1), row("fixed", "masked", 1.8)]
     failed = {"fixed": "1", "moving": "2", "side": "moving", "number": 0, "how": "masked"}
