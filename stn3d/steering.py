@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.evaluate import Case
 from stn3d.io import Image, Landmarks, read_landmarks
 from stn3d.landmarks.checks import paired
 from stn3d.losses.points import LandmarkTerm
-from stn3d.losses.supervised import common_labels, one_hot
+from stn3d.losses.supervised import common_labels
 from stn3d.metrics import Array
 from stn3d.pair import Layer, Pair, Scan
 from stn3d.settings import Settings
 
 PointSource: TypeAlias = "str | os.PathLike[str] | Array"
 """A file of points, see `stn3d.io.read_points`, or ``(N, d)`` of them, world RAS+ millimetres."""
+
+MOST_CHANNELS = 16
+"""Of labels that steer: more of them share channels."""
 
 _ALL = 1 << 30
 
@@ -92,7 +97,7 @@ def steered(pair: Pair, case: Case, settings: Settings) -> Pair:
 
 def _with_labels(pair: Pair, fixed: Image, moving: Image, weight: float) -> Pair:
     """The pair with the labels that both images have for a further layer."""
-    ids = common_labels(fixed.values.long(), moving.values.long(), _ALL)
+    ids = _shared(fixed, moving)
     if not ids:
         raise InputError(
             f"{fixed.name} and {moving.name} share no label above 0, so none can steer; leave "
@@ -100,19 +105,46 @@ def _with_labels(pair: Pair, fixed: Image, moving: Image, weight: float) -> Pair
         )
 
     def labelled(scan: Scan, labels: Image) -> Scan:
-        shares = one_hot(labels.values, ids).to(scan.image)
+        shares = label_channels(labels.values, ids).to(scan.image)
         layers = scan.layers or (Layer(1.0, scan.image.shape[1]),)
-        layer = Layer(weight, len(ids), labels=True)
+        layer = Layer(weight, shares.shape[1], labels=True)
         image = torch.cat([scan.image, shares], dim=1)
         return dataclasses.replace(scan, image=image, layers=(*layers, layer))
 
     return Pair(labelled(pair.fixed, fixed), labelled(pair.moving, moving), pair.landmarks)
 
 
+def label_channels(labels: Tensor, ids: Sequence[int]) -> Tensor:
+    """Labels as channels: one each, as far as `MOST_CHANNELS` go; of more, every so many share one.
+
+    Labels that share a channel count alike, whatever their sizes: a voxel of one is the inverse
+    square root of its volume, in units of the channel's mean.
+
+    Args:
+        labels: ``(1, 1, *shape)`` whole numbers from 0 upward.
+        ids: the labels that count.
+
+    Returns:
+        ``(1, C, *shape)`` float32, 0 where no label is.
+    """
+    counted, n = labels.long(), min(len(ids), MOST_CHANNELS)
+    volumes = torch.bincount(counted.flatten(), minlength=max(ids) + 1).float()
+    value, channel = torch.zeros(len(volumes)), torch.zeros(len(volumes), dtype=torch.long)
+    for first in range(n):
+        together = torch.tensor(ids[first::n])
+        mean = volumes[together].mean()
+        value[together] = (mean / volumes[together].clamp(min=1)).sqrt()
+        channel[together] = first
+    out = torch.zeros(1, n, *labels.shape[2:])
+    return out.scatter_(1, channel[counted], value[counted])
+
+
 def steering_channels(case: Case, settings: Settings) -> int:
     """How many channels labels will add to either scan."""
     if not settings.label_weight or case.fixed_labels is None or case.moving_labels is None:
         return 0
-    return len(
-        common_labels(case.fixed_labels.values.long(), case.moving_labels.values.long(), _ALL)
-    )
+    return min(MOST_CHANNELS, len(_shared(case.fixed_labels, case.moving_labels)))
+
+
+def _shared(fixed: Image, moving: Image) -> tuple[int, ...]:
+    return common_labels(fixed.values.long(), moving.values.long(), _ALL)

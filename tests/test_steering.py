@@ -22,6 +22,7 @@ from stn3d.losses.points import LandmarkTerm
 from stn3d.optimise.pull import Pull
 from stn3d.pair import Layer, Pair, Scan
 from stn3d.registration import Registration
+from stn3d.steering import MOST_CHANNELS, label_channels
 from stn3d.transforms import Affine, Rigid
 from tests.geometry_cases import DIMS, uniform
 from tests.synthetic import Known, dense_truth, grid_about, known_pair, linear_truth, plain_grid
@@ -216,6 +217,36 @@ def test_layers_of_a_scan_know_their_channels() -> None:
     first = Pair(scan, scan).first
     assert torch.equal(first.fixed.image, image[:, :1])
     assert not first.fixed.labelled
+
+
+def test_few_labels_have_a_channel_each_and_many_share() -> None:
+    labels = torch.arange(40).reshape(1, 1, 5, 8) % 5
+    few = label_channels(labels, (1, 2, 4))
+    assert few.shape == (1, 3, 5, 8)
+    for channel, label in zip(few[0], (1, 2, 4), strict=True):
+        assert torch.equal(channel, (labels[0, 0] == label).float())
+    sizes = torch.arange(1, 41)
+    many = torch.repeat_interleave(sizes, sizes).reshape(1, 1, 20, 41)
+    made = label_channels(many, sizes.tolist())
+    assert made.shape == (1, MOST_CHANNELS, 20, 41)
+    assert ((made > 0).sum(dim=1) == 1).all()
+    power = torch.stack([(made**2)[(many == i).expand_as(made)].sum() for i in (1, 17, 33)])
+    assert torch.allclose(power, power[:1].expand(3))  # of one channel, and count alike
+
+
+def test_a_hundred_labels_steer_as_a_few_do() -> None:
+    own = Bodies(a_pair(2))
+    pieces = {}
+    for name, role in (("fixed_labels", 0), ("moving_labels", 1)):
+        grid = own.sources[role][1]
+        points = grid.points_mm()
+        there = own.known.truth(points) if role == 0 else points
+        cells = ((there - there.new_tensor([5.0, -4.0]) + 40) / 5).floor().long()
+        ids = 1 + cells[..., 0] + 16 * cells[..., 1]
+        pieces[name] = ((ids * (own.bodies[role] < 1))[None, None], grid)
+    found = own.run(kind="affine", label_weight=1.0, **pieces)
+    assert len(pieces["fixed_labels"][0].unique()) > MOST_CHANNELS + 4
+    assert own.known.error_mm(found.transform) < 0.3
 
 
 # -- what is refused, and the command line ---------------------------------------------------------
