@@ -81,7 +81,7 @@ class Pull:
 
     def _left(self, u: Tensor) -> Tensor:
         """``(N, d)`` voxels from where a field leads the landmarks to where they belong."""
-        led = sample(u.double(), self.at[None].to(u.device))[0].mT
+        led = sample(u, self.at[None].to(u))[0].mT
         return self.goal.to(u.device) - self.at.to(u.device) - led
 
     def loss(self, u: Tensor) -> float:
