@@ -150,11 +150,12 @@ def parallel(kind: str, dense: bool, number: int = 2) -> nn.Module:
     return behind("addition", front, number * SHAPES["addition"][0], dense)
 
 
-def two_images() -> nn.Module:
+def two_images(looks: int = 1) -> nn.Module:
     """One transform from both images, applied to both, and a classifier of both."""
-    network = behind("same", localiser("same", "affine"))
-    front, *rest = network
-    return TwoImages(front, nn.Sequential(*rest))
+    front = localiser("same", "affine")
+    network = behind("same", front if looks == 1 else Series([front], [looks]))
+    transformer, *rest = network
+    return TwoImages(transformer, nn.Sequential(*rest))
 
 
 def hierarchical() -> nn.Module:
@@ -293,6 +294,7 @@ def _rows() -> dict[str, Row]:
         Row("sequence", "recurrent ST-CNN affine", "sequence", sequence_recurrent, 1.5),
         Row("two images", "CNN", "same", lambda: plain_cnn("same")),
         Row("two images", "two-image ST-CNN affine", "same", two_images),
+        Row("two images", "two-image ST-CNN affine twice", "same", lambda: two_images(2)),
         Row("cascade", "CNN", "RTSE", lambda: plain_cnn("RTSE")),
         Row("cascade", "ST-CNN affine", "RTSE", lambda: st("RTSE", "affine")),
         Row("cascade", "affine + regional + flow", "RTSE", hierarchical),

@@ -706,3 +706,17 @@ def test_demo_prints_what_it_did(
     told = json.loads((tmp_path / "out" / "demo.json").read_text())
     assert all(any(row[0] in line and row[1] in line for line in out) for row in told["rows"])
     assert out[0] == told["title"]
+
+
+@pytest.mark.parametrize("kind", ["rigid", "deformable"])
+def test_nothing_slow_is_imported(kind: str, files: Files, tmp_path: Path) -> None:
+    """Each of these takes 0.3 to 1.2 seconds, and torch brings them along on some paths only."""
+    words = ["register", *files.pair, "--out", str(tmp_path / "out"), "--kind", kind, *QUICK]
+    slow = ["sympy", "torch._dynamo", "monai", "scipy.optimize", "matplotlib", "pandas"]
+    program = (
+        "import sys; from stn3d.cli import main\n"
+        f"code = main({words!r})\n"
+        f"print(code, [name for name in {slow!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "0 []", ran.stderr

@@ -125,7 +125,8 @@ class TwoImages(nn.Module):
             raise ValueError("this network looks at a support image; give one.")
         seen = {"first": first, "both": images, "support": support}[self.looks]
         if self.turns == "both":
-            return self.transformer(images, seen)
+            # What is looked at is what is turned; a `Series` looks again at what it turned.
+            return self.transformer(images, None if self.looks == "both" else seen)
         return torch.cat([self.transformer(first, seen), second], dim=1)
 
     def forward(self, images: Tensor, support: Tensor | None = None) -> Tensor:
