@@ -18,7 +18,7 @@ from stn3d.pair import Dissimilarity, Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
 from stn3d.warp import overlap
 
-_ROUGH = 1e-4  # the tolerance of a look aside, which finds a hollow and not its bottom
+_ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
 _FREE_STRETCH = math.log(1.25)
 
 Loss = Callable[[Tensor], Tensor]
