@@ -19,17 +19,14 @@ def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
     Differentiable once in both.
     """
     first_vox, second_vox = torch.broadcast_tensors(first_vox, second_vox)
-    if dispatch.fused(first_vox, second_vox) and first_vox.dtype == second_vox.dtype:
-        wanted = torch.is_grad_enabled() and (first_vox.requires_grad or second_vox.requires_grad)
-        if not wanted and len(first_vox) < _MANY:
-            from stn3d.kernels import cpu
+    if not dispatch.fused(first_vox, second_vox) or first_vox.dtype != second_vox.dtype:
+        return reference.compose(first_vox, second_vox)
+    wanted = torch.is_grad_enabled() and (first_vox.requires_grad or second_vox.requires_grad)
+    if wanted or len(first_vox) >= _MANY:
+        return reference.compose(first_vox, second_vox, sample_linear)
+    from stn3d.kernels import cpu
 
-            return cpu.compose(first_vox, second_vox)
-        shape = first_vox.shape[2:]
-        points = reference.points_of(shape, first_vox) + first_vox.movedim(1, -1)
-        values = sample_linear(second_vox, points.reshape(len(points), -1, len(shape)))
-        return first_vox + values.reshape(first_vox.shape)
-    return reference.compose(first_vox, second_vox)
+    return cpu.compose(first_vox, second_vox)
 
 
 def take_step(
