@@ -20,14 +20,17 @@ from stn3d.nets import (
     ParameterHead,
     PyramidLocalisation,
     RecurrentLocalisation,
+    RecurrentPoints,
     RecurrentTransformer,
     Series,
+    SpatialSoftmax,
     SpatialTransformer,
     TwoImages,
     cnn,
     cnn_encoder,
     fcn,
     fcn_encoder,
+    map_encoder,
 )
 from stn3d.nets.classifiers import convolutions
 from stn3d.nets.heads import ParameterKind
@@ -117,6 +120,18 @@ def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTr
     return SpatialTransformer(Localisation(encoder, head), factor=2)
 
 
+POINTS = 20  # that a localisation finds which points
+
+
+def pointing(task: Task) -> SpatialTransformer:
+    """A transformer whose localisation finds places, and a map that fits them."""
+    encoder = nn.Sequential(
+        map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
+    )
+    head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pooled=0)
+    return SpatialTransformer(Localisation(encoder, head), factor=2)
+
+
 def behind(
     task: Task, front: nn.Module, in_channels: int | None = None, dense: bool = False
 ) -> nn.Module:
@@ -150,10 +165,9 @@ def parallel(kind: str, dense: bool, number: int = 2) -> nn.Module:
     return behind("addition", front, number * SHAPES["addition"][0], dense)
 
 
-def two_images(looks: int = 1) -> nn.Module:
+def two_images(front: SpatialTransformer | Series) -> nn.Module:
     """One transform from both images, applied to both, and a classifier of both."""
-    front = localiser("same", "affine")
-    network = behind("same", front if looks == 1 else Series([front], [looks]))
+    network = behind("same", front)
     transformer, *rest = network
     return TwoImages(transformer, nn.Sequential(*rest))
 
@@ -177,9 +191,9 @@ def inverse_compositional(steps: int) -> nn.Module:
     return behind("P", Series([localiser("P", "projective")], [steps]))
 
 
-def twice() -> nn.Module:
-    """One transformer that looks a second time, at what its first look showed, and mends it."""
-    return behind("TC", Series([localiser("TC", "affine")], [2]))
+def twice(front: SpatialTransformer) -> Series:
+    """A transformer that looks a second time, at what its first look showed, and mends it."""
+    return Series([front], [2])
 
 
 def in_depth(steps: int) -> nn.Module:
@@ -236,7 +250,18 @@ def sequence_st() -> nn.Module:
 def sequence_recurrent() -> nn.Module:
     """A recurrent transformer finds one digit after another; one CNN reads each."""
     encoder, features = small_images()
-    front = RecurrentTransformer(RecurrentLocalisation(encoder, features, 3), (28, 28))
+    return read_one_by_one(RecurrentLocalisation(encoder, features, 3))
+
+
+def sequence_by_points() -> nn.Module:
+    """The same with a recurrent transformer that points."""
+    encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
+    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
+
+
+def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
+    """One CNN reads what each step shows."""
+    front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
     return nn.Sequential(front, EachStep(reader))
@@ -284,7 +309,11 @@ def _rows() -> dict[str, Row]:
     rows = [
         _of_paper(task, name) for task in get_args(Task) for name in PAPER.get(task, {})
     ] + [
-        Row("TC", "ST-CNN affine twice", "TC", twice),
+        Row("TC", "ST-CNN affine twice", "TC",
+            lambda: behind("TC", twice(localiser("TC", "affine")))),
+        Row("TC", "ST-CNN affine by points", "TC", lambda: behind("TC", pointing("TC"))),
+        Row("TC", "ST-CNN affine by points twice", "TC",
+            lambda: behind("TC", twice(pointing("TC")))),
         Row("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),
         Row("addition", "CNN", "addition", lambda: plain_cnn("addition"), 14.7),
         Row("addition", "2x ST-FCN tps", "addition", lambda: parallel("tps", dense=True), 5.8),
@@ -292,9 +321,14 @@ def _rows() -> dict[str, Row]:
         Row("sequence", "CNN", "sequence", sequence_cnn, 2.9),
         Row("sequence", "ST-CNN affine", "sequence", sequence_st, 2.0),
         Row("sequence", "recurrent ST-CNN affine", "sequence", sequence_recurrent, 1.5),
+        Row("sequence", "recurrent ST-CNN affine by points", "sequence", sequence_by_points),
         Row("two images", "CNN", "same", lambda: plain_cnn("same")),
-        Row("two images", "two-image ST-CNN affine", "same", two_images),
-        Row("two images", "two-image ST-CNN affine twice", "same", lambda: two_images(2)),
+        Row("two images", "two-image ST-CNN affine", "same",
+            lambda: two_images(localiser("same", "affine"))),
+        Row("two images", "two-image ST-CNN affine twice", "same",
+            lambda: two_images(twice(localiser("same", "affine")))),
+        Row("two images", "two-image ST-CNN affine by points", "same",
+            lambda: two_images(pointing("same"))),
         Row("cascade", "CNN", "RTSE", lambda: plain_cnn("RTSE")),
         Row("cascade", "ST-CNN affine", "RTSE", lambda: st("RTSE", "affine")),
         Row("cascade", "affine + regional + flow", "RTSE", hierarchical),

@@ -84,6 +84,28 @@ def cnn_encoder(
     return nn.Sequential(features, nn.Flatten(), *_dense([size, units]))
 
 
+def map_encoder(
+    in_channels: int,
+    maps: int = 20,
+    filters: Sequence[int] = (20, 20),
+    widths: Sequence[int] = (5, 5),
+) -> nn.Module:
+    """A localisation's convolutions with padding; ``(B, maps, *shape)``, for `SpatialSoftmax`.
+
+    Args:
+        in_channels: of the images, which may have any shape.
+        maps: that are given.
+        filters: of each convolution; a 2x2 maximum stands between one and the next.
+        widths: of each convolution, odd.
+    """
+    layers: list[nn.Module] = []
+    before = [in_channels, *filters[:-1]]
+    for index, (a, b, width) in enumerate(zip(before, filters, widths, strict=True)):
+        layers += [nn.MaxPool2d(2)] if index else []
+        layers += [nn.Conv2d(a, b, width, padding=width // 2), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(filters[-1], maps, 1))
+
+
 def _dense(sizes: Sequence[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(sizes):

@@ -54,13 +54,11 @@ class RecurrentTransformer(nn.Module):
     """Shows what is seen through each of a sequence of transforms.
 
     Args:
-        localisation: of the transforms.
+        localisation: images -> a list of transforms, such as `RecurrentLocalisation`.
         shape: of what is seen at each step; the image's own by default.
     """
 
-    def __init__(
-        self, localisation: RecurrentLocalisation, shape: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, localisation: nn.Module, shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.localisation = localisation
         self.shape = None if shape is None else tuple(shape)
