@@ -82,9 +82,24 @@ def choose_metric(
         return Choice("lncc", f"the images show one contrast: {share}", figures)
     if found.curved >= _CURVED:
         told = "what is brighter in one is not always brighter in the other"
+        dense = dense_metric("nmi", ct)
+        told += f"; a dense stage goes by {dense}" if dense else ""
         return Choice("nmi", f"the images show two contrasts: {told}", figures)
     told = "nothing tells of two contrasts"
     return Choice("lncc", told, figures)
+
+
+def dense_metric(metric: Similarity, ct: tuple[bool, ...]) -> Similarity | None:
+    """What a dense stage goes by, if not by the metric of the linear stages.
+
+    One histogram of the whole image tells less of each voxel than where the edges lie; but edges
+    of MR and of CT are not the same.
+
+    Args:
+        metric: that was chosen for the images.
+        ct: whether either image is known to be CT.
+    """
+    return "gradient" if metric == "nmi" and not any(ct) else None
 
 
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:

@@ -35,6 +35,8 @@ class Settings:
             two contrasts, else ``deformable``, see `stn3d.decisions`.
         metric: the similarity of the images, for all stages; ``auto`` is ``nmi`` for two contrasts,
             else ``lncc``, see `stn3d.decisions`.
+        dense_metric: the dense stage's own; None for ``metric``, but where that is ``auto`` and the
+            images are of two contrasts of which none is CT: ``gradient`` then.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
         localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
@@ -60,6 +62,7 @@ class Settings:
 
     kind: Kind = "auto"
     metric: Metric = "auto"
+    dense_metric: Similarity | None = None
     preset: Preset = "default"
     init: str = "auto"
     localiser: Localiser = "auto"
@@ -113,7 +116,8 @@ class Settings:
                 )
             )
         if self.is_dense:
-            stages.append(dataclasses.replace(self.dense, similarity=self.similarity))
+            similarity = self.dense_metric or self.similarity
+            stages.append(dataclasses.replace(self.dense, similarity=similarity))
         return stages
 
 
@@ -200,8 +204,12 @@ def settings_from(
     merged = {**read, **given}
     preset = merged.get("preset", "default")
     check_choice("preset", preset, Preset)
-    by_metric = BY_METRIC.get(merged.get("metric", Settings.metric), {}).get(preset, {})
-    base = {**PRESETS[preset], **by_metric}
+    metric = merged.get("metric", Settings.metric)
+    linear, dense = (
+        {**PRESETS[preset], **BY_METRIC.get(name, {}).get(preset, {})}
+        for name in (metric, merged.get("dense_metric") or metric)
+    )
+    base = {**linear, "dense": dense.get("dense", {})}
     return _build(Settings, {**merged, "preset": preset}, base, where="")
 
 
@@ -259,13 +267,15 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
         }
         for key, choice in choices.items():
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
+        if chosen.get("dense_metric") is not None:
+            check_choice("dense_metric", chosen["dense_metric"], Similarity)
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
         if chosen.get("max_memory") is not None:
             chosen["max_memory"] = _fitting("max_memory", chosen["max_memory"], 1.0)
     made = cls(**chosen)
     if isinstance(made, Settings):
-        dense = dataclasses.replace(made.dense, similarity=made.similarity)
+        dense = dataclasses.replace(made.dense, similarity=made.dense_metric or made.similarity)
         made = dataclasses.replace(made, dense=dense)
     if isinstance(made, DenseStage) and len(made.iterations) < len(made.factors):
         raise InputError(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn3d.decisions import choose_kind, choose_metric, relation
+from stn3d.decisions import choose_kind, choose_metric, dense_metric, relation
 from stn3d.grid import homogeneous
 from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine, Transform
@@ -198,3 +198,9 @@ def test_other_pairs_of_two_contrasts_may_bend(
     choice = choose_kind("nmi", found, head)
     assert choice.value == "deformable"
     assert re.search(reason, choice.reason)
+
+
+def test_a_dense_stage_goes_by_edges_where_two_contrasts_are_not_ct() -> None:
+    assert dense_metric("nmi", (False, False)) == "gradient"
+    assert dense_metric("nmi", (True, False)) is None
+    assert dense_metric("lncc", (False, False)) is None

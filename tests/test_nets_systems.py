@@ -19,15 +19,18 @@ from stn3d.nets import (
     ParameterHead,
     PyramidLocalisation,
     RecurrentLocalisation,
+    RecurrentPoints,
     RecurrentTransformer,
     Returning,
     Series,
+    SpatialSoftmax,
     SpatialTransformer,
     TwoImages,
     cnn,
     cnn_encoder,
     fcn,
     fcn_encoder,
+    map_encoder,
     moved,
     voxels,
 )
@@ -323,3 +326,40 @@ def test_half_precision_does_not_move_points(head: Head) -> None:
         rough = network(image)
     assert rough.dtype == torch.float32
     assert torch.equal(rough, exact)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_spatial_softmax_tells_where_a_map_is_large(d: int) -> None:
+    shape = (9, 12, 7)[:d]
+    maps = torch.zeros(2, 3, *shape)
+    index = tuple(n // 3 for n in shape)
+    maps[(1, 2, *index)] = 100.0
+    points = SpatialSoftmax(3, d)(maps).unflatten(1, (3, d))
+    expected = torch.tensor([(2 * i + 1) / n - 1 for i, n in zip(index, shape, strict=True)])
+    torch.testing.assert_close(points[1, 2], expected)
+    torch.testing.assert_close(points[0], torch.zeros(3, d), rtol=0, atol=1e-6)
+
+
+def test_a_spatial_softmax_may_lean_to_the_first_of_two_places() -> None:
+    maps = torch.zeros(1, 1, 4, 11)
+    maps[0, 0, 1, [2, 8]] = 50.0
+    softmax = SpatialSoftmax(1, 2)
+    assert abs(float(softmax(maps)[0, 1].detach())) < 1e-6  # between both
+    first = softmax(maps, torch.tensor([[[0.0, -30.0]]]))
+    torch.testing.assert_close(first, torch.tensor([[-0.25, 5 / 11 - 1]]))
+
+
+def test_recurrent_points_are_identities_at_birth_and_differ_when_taught() -> None:
+    torch.manual_seed(0)
+    encoder = map_encoder(1, 4, (3, 3), (3, 3))
+    localisation = RecurrentPoints(encoder, 4, steps=3, hidden=8)
+    image = torch.rand(2, 1, 14, 18)
+    points = voxels(image)
+    for transform in localisation(image):
+        torch.testing.assert_close(transform(points), points.expand(2, -1, -1, -1))
+    for parameter in localisation.head.parameters():
+        nn.init.normal_(parameter)
+    first, second, third = (transform(points) for transform in localisation(image))
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(second, third)
+    assert encoder(image).shape == (2, 4, 7, 9)

@@ -199,3 +199,13 @@ def test_the_example_config_lists_every_setting_with_its_default() -> None:
     assert written.keys() == known.keys()
     for part in ("linear", "dense"):
         assert written[part].keys() == known[part].keys()
+
+
+def test_the_dense_stage_may_go_by_a_metric_of_its_own() -> None:
+    both = settings_from({"metric": "nmi", "dense_metric": "gradient"})
+    *linear, dense = both.stages()
+    assert {stage.similarity for stage in linear} == {"nmi"}  # type: ignore[attr-defined]
+    assert dense == settings_from({"metric": "gradient"}).dense
+    assert both.linear == settings_from({"metric": "nmi"}).linear
+    with pytest.raises(InputError, match="dense_metric 'gradent' is unknown"):
+        settings_from({"dense_metric": "gradent"})
