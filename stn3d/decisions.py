@@ -7,6 +7,7 @@ each other. Of two contrasts some tissues keep their order and others change it.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from stn3d.warp import warp_image
 
 _ALIKE = 0.8  # of the local correlation is positive: one contrast
 _CURVED = 0.12  # of what a line leaves is told by a curve: two contrasts
+_BENT = 0.055  # of what a line leaves is told by a curve: one contrast, but some tissues changed
+_ONE_PERSON = 0.66  # of the variance in small windows is told by a line: one person's scans
 _DARK = 0.05  # of the range of intensities: less is background
 _FLAT = 1e-3  # of the image's variance: a window that varies less tells nothing
 _WINDOWS = 50  # fewer tell nothing of an image
@@ -45,6 +48,20 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class MetricChoice(Choice):
+    """Which metric was chosen.
+
+    Args:
+        dense: what a dense stage goes by, if not by ``value`` as the linear stages do. One
+            histogram of the whole image tells less of each voxel than where the edges lie, and
+            local correlation pulls at tissues that an agent made brighter; but edges of MR and of
+            CT are not the same.
+    """
+
+    dense: Similarity | None = None
+
+
+@dataclass(frozen=True)
 class Relation:
     """How the intensities of two images go together.
 
@@ -52,19 +69,24 @@ class Relation:
         positive: the sum of ``r |r|`` over small windows within both foregrounds, as a share of
             that of ``r^2``, for the correlation r: 1 where brighter is brighter everywhere, -1
             where it is darker; None where too few windows tell.
+        explained: the mean of ``r^2`` over these windows; None where too few tell.
         curved: of the variance that the best line leaves, the share that the best curve explains
             (the correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, against Pearson's
             correlation), in the better direction of the two.
     """
 
     positive: float | None
+    explained: float | None
     curved: float
 
 
 def choose_metric(
     pair: Pair, transform: Transform, spacing_mm: float, ct: tuple[bool, ...]
-) -> Choice:
+) -> MetricChoice:
     """``lncc`` for two images of one contrast, ``nmi`` for two contrasts.
+
+    A dense stage of MR goes by ``gradient`` for two contrasts, and where two images of one contrast
+    fit each other window by window as one person's do, while some tissues changed.
 
     Args:
         pair: the scans.
@@ -74,32 +96,23 @@ def choose_metric(
     """
     if ct[0] != ct[1]:
         one = "fixed" if ct[0] else "moving"
-        return Choice("nmi", f"the {one} image is CT in HU and the other is not", {"ct": list(ct)})
+        told = f"the {one} image is CT in HU and the other is not"
+        return MetricChoice("nmi", told, {"ct": list(ct)})
     found = relation(pair, transform, spacing_mm)
-    figures = {"positive": found.positive, "curved": found.curved}
+    figures = dataclasses.asdict(found)
+    edges: Similarity | None = None if any(ct) else "gradient"
+    then = f"; a dense stage, if any, goes by {edges}" if edges else ""
     if found.positive is not None and found.positive >= _ALIKE:
-        share = f"{found.positive:.0%} of the local correlation is positive"
-        return Choice("lncc", f"the images show one contrast: {share}", figures)
+        told = f"the images show one contrast: {found.positive:.0%} of the local correlation is "
+        told += "positive"
+        if edges and found.curved >= _BENT and (found.explained or 0) >= _ONE_PERSON:
+            told += ", but some tissues of what seems one person changed, as by an agent" + then
+            return MetricChoice("lncc", told, figures, edges)
+        return MetricChoice("lncc", told, figures)
     if found.curved >= _CURVED:
-        told = "what is brighter in one is not always brighter in the other"
-        dense = dense_metric("nmi", ct)
-        told += f"; a dense stage goes by {dense}" if dense else ""
-        return Choice("nmi", f"the images show two contrasts: {told}", figures)
-    told = "nothing tells of two contrasts"
-    return Choice("lncc", told, figures)
-
-
-def dense_metric(metric: Similarity, ct: tuple[bool, ...]) -> Similarity | None:
-    """What a dense stage goes by, if not by the metric of the linear stages.
-
-    One histogram of the whole image tells less of each voxel than where the edges lie; but edges
-    of MR and of CT are not the same.
-
-    Args:
-        metric: that was chosen for the images.
-        ct: whether either image is known to be CT.
-    """
-    return "gradient" if metric == "nmi" and not any(ct) else None
+        told = "the images show two contrasts: what is brighter in one is not always brighter in "
+        return MetricChoice("nmi", told + "the other" + then, figures, edges)
+    return MetricChoice("lncc", "nothing tells of two contrasts", figures)
 
 
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
@@ -119,11 +132,11 @@ def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
     if moving.mask is not None:
         seen = seen & (warp_image(moving.mask, moving.grid, transform, fixed.grid) > 0.5)
     bright = seen & ((a > _DARK) | (b > _DARK))
-    return Relation(_positive(a, b, bright), _curved(a[bright].double(), b[bright].double()))
+    return Relation(*_local(a, b, bright), _curved(a[bright].double(), b[bright].double()))
 
 
-def _positive(a: Tensor, b: Tensor, bright: Tensor) -> float | None:
-    """See `Relation.positive`; windows of 3 voxels along each axis."""
+def _local(a: Tensor, b: Tensor, bright: Tensor) -> tuple[float | None, float | None]:
+    """See `Relation.positive` and `Relation.explained`; windows of 3 voxels along each axis."""
     weight, radii = bright.to(a), [1] * (a.ndim - 2)
 
     def mean(values: Tensor) -> Tensor:
@@ -137,10 +150,12 @@ def _positive(a: Tensor, b: Tensor, bright: Tensor) -> float | None:
     told = (held > full) & (var_a > _FLAT * _variance(a, bright))
     told &= var_b > _FLAT * _variance(b, bright)
     if int(told.sum()) < _WINDOWS:
-        return None
+        return None, None
     covariance = (mean(a * b) - mean_a * mean_b)[told]
     r = covariance / (var_a[told] * var_b[told]).sqrt()
-    return float((r * r.abs()).sum() / (r * r).sum().clamp(min=1e-12))
+    squared = r * r
+    positive = (r * r.abs()).sum() / squared.sum().clamp(min=1e-12)
+    return float(positive), float(squared.mean())
 
 
 def _variance(image: Tensor, where: Tensor) -> float:

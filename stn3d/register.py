@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stn3d.channels import Channels, Sources, read_channels
-from stn3d.decisions import Choice, choose_kind, dense_metric
+from stn3d.decisions import Choice, MetricChoice, choose_kind
 from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.finish import final, inverted
@@ -181,10 +181,10 @@ class _Plan:
     def settings(self) -> Settings:
         return settings_from(self.options, self.config)
 
-    def of(self, metric: Similarity, ct: tuple[bool, ...]) -> Settings:
+    def of(self, metric: Similarity, choice: MetricChoice | None) -> Settings:
         decided: dict[str, Any] = {"metric": metric}
-        if self.settings.metric == "auto" and self.settings.dense_metric is None:
-            decided["dense_metric"] = dense_metric(metric, ct)
+        if choice is not None and self.settings.dense_metric is None:
+            decided["dense_metric"] = choice.dense
         return settings_from({**self.options, **decided}, self.config)
 
 
@@ -212,7 +212,7 @@ def _run(
     with clock("initialise"):
         metric, choice, candidates = _found(starts, start, case)
         _require_overlap(candidates[0], case)
-    memory = budget(*grids, plan.of(metric, starts.ct), count)
+    memory = budget(*grids, plan.of(metric, choice), count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     run = _Cascade(pair, memory.settings, starts, clock, history)
@@ -264,7 +264,7 @@ def _run(
 
 def _found(
     starts: Starts, given: Transform | None, case: Case
-) -> tuple[Similarity, Choice | None, list[Candidate]]:
+) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
     """See `Starts.find`; where the start is given the images may still tell the metric."""
     if given is None:
         return starts.find()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from stn3d.decisions import Choice, choose_metric
+from stn3d.decisions import MetricChoice, choose_metric
 from stn3d.errors import InputError
 from stn3d.initialise import Candidate, Coarse, InitialMethod, coarse_mm, initial_candidates
 from stn3d.losses.similarity import Similarity
@@ -90,7 +90,7 @@ class Starts:
                 f"the affine network {reason}; use --localiser auto, or another --init."
             )
 
-    def find(self) -> tuple[Similarity, Choice | None, list[Candidate]]:
+    def find(self) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
         """The metric, why it was chosen if it was not given, and where to start, best first."""
         metric, method = self.settings.metric, self.settings.init
         if metric != "auto":
@@ -113,7 +113,7 @@ class Starts:
             return "nmi", choice, informed
         return "lncc", choice, self.candidates("lncc", informed[:1])
 
-    def metric_at(self, transform: Transform) -> Choice:
+    def metric_at(self, transform: Transform) -> MetricChoice:
         """What the images tell where a transform lays them on each other."""
         spacing = max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
         return choose_metric(self.pair, transform, spacing, self.ct)
@@ -187,6 +187,6 @@ def linear_kind(kind: Kind) -> LinearKind:
     return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
 
 
-def similarity_of(choice: Choice) -> Similarity:
+def similarity_of(choice: MetricChoice) -> Similarity:
     """The metric that was chosen."""
     return "nmi" if choice.value == "nmi" else "lncc"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn3d.decisions import choose_kind, choose_metric, dense_metric, relation
+from stn3d.decisions import choose_kind, choose_metric, relation
 from stn3d.grid import homogeneous
 from stn3d.pair import Pair, Scan
 from stn3d.transforms import Affine, Transform
@@ -97,6 +97,42 @@ def test_relation_runs_from_the_same_to_the_opposite(ndim: int) -> None:
     assert relation(recoloured(known, torch.sqrt), known.truth, 1.0).curved > 0.5
 
 
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_dense_stage_of_two_contrasts_goes_by_edges_unless_of_ct(ndim: int) -> None:
+    known = a_pair(ndim)
+    pair = recoloured(known, TWO_CONTRASTS["the middle brightest"])
+    choice = choose_metric(pair, known.truth, 1.0, NO_CT)
+    assert (choice.value, choice.dense) == ("nmi", "gradient")
+    assert "a dense stage, if any, goes by gradient" in choice.reason
+    for ct in ((True, True), (True, False)):
+        choice = choose_metric(pair, known.truth, 1.0, ct)
+        assert (choice.value, choice.dense) == ("nmi", None)
+        assert "dense stage" not in choice.reason
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_dense_stage_goes_by_edges_where_one_persons_tissues_changed(ndim: int) -> None:
+    known = a_pair(ndim)
+    pair = recoloured(known, torch.sqrt)
+    choice = choose_metric(pair, known.truth, 1.0, NO_CT)
+    assert (choice.value, choice.dense) == ("lncc", "gradient")
+    assert "one person" in choice.reason
+    same = choose_metric(known.pair, known.truth, 1.0, NO_CT)  # no tissue changed
+    assert (same.value, same.dense) == ("lncc", None)
+    assert choose_metric(pair, known.truth, 1.0, (True, True)).dense is None
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_what_fits_less_well_in_small_windows_is_not_taken_for_one_person(ndim: int) -> None:
+    known = a_pair(ndim)
+    noise = 0.25 * uniform(-1, 1, *known.pair.fixed.image.shape, seed=7)
+    pair = recoloured(known, lambda x: (x.sqrt() + noise.to(x)).clamp(min=0))
+    choice = choose_metric(pair, known.truth, 1.0, NO_CT)
+    assert (choice.value, choice.dense) == ("lncc", None)
+    assert choice.figures["explained"] < 0.66
+    assert choice.figures["curved"] > 0.055
+
+
 @pytest.mark.parametrize("ct", [(True, False), (False, True)])
 def test_ct_beside_anything_else_is_nmi_whatever_the_images_tell(ct: tuple[bool, bool]) -> None:
     known = a_pair(2)
@@ -124,7 +160,11 @@ def test_too_little_in_common_tells_of_no_second_contrast(ndim: int) -> None:
     for case, transform in ((pair, far), (peephole, known.truth), (flat, known.truth)):
         choice = choose_metric(case, transform, 1.0, NO_CT)
         assert (choice.value, choice.reason) == ("lncc", "nothing tells of two contrasts")
-        assert choice.figures == {"positive": None, "curved": pytest.approx(0, abs=1e-9)}
+        assert choice.figures == {
+            "positive": None,
+            "explained": None,
+            "curved": pytest.approx(0, abs=1e-9),
+        }
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -198,9 +238,3 @@ def test_other_pairs_of_two_contrasts_may_bend(
     choice = choose_kind("nmi", found, head)
     assert choice.value == "deformable"
     assert re.search(reason, choice.reason)
-
-
-def test_a_dense_stage_goes_by_edges_where_two_contrasts_are_not_ct() -> None:
-    assert dense_metric("nmi", (False, False)) == "gradient"
-    assert dense_metric("nmi", (True, False)) is None
-    assert dense_metric("lncc", (False, False)) is None
