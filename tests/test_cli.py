@@ -611,7 +611,7 @@ def test_evaluate_through_the_script(
         runpy.run_path(script, run_name="__main__")
     assert done.value.code == 0
     printed = json.loads("\n".join(said(capfd)[0]))
-    assert main(["evaluate", *pair, "--out", str(tmp_path / "direct.json")]) == 0
+    assert main(["evaluate", *pair, "-o", str(tmp_path / "direct.json")]) == 0
     assert printed == json.loads((tmp_path / "direct.json").read_text())
 
 
@@ -634,7 +634,7 @@ def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture
     assert main([command, "--help"]) == 0
     text = "\n".join(said(capfd)[0])
     assert f"stn3d {command}" in text
-    assert "--out" in text
+    assert re.search(r"--out +-o\b", text)
     assert main([]) == 0
     assert command in "\n".join(said(capfd)[0])
 

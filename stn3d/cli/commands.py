@@ -112,7 +112,7 @@ def _root(
 def register(
     fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="The image that stays.")],
     moving: Annotated[Path, typer.Argument(metavar="MOVING", help="The image that is moved.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: options.OutFolder,
     kind: options.OfKind = None,
     metric: options.OfMetric = None,
     preset: options.OfPreset = None,
@@ -216,7 +216,7 @@ def apply(
         Path, typer.Argument(metavar="IMAGE", help="An image or label map of the moving side.")
     ],
     like: Annotated[Path, typer.Option(help="The fixed image: gives the grid.")],
-    out: Annotated[Path, typer.Option(help="The image to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The image to write.")],
     interpolation: Annotated[
         str, typer.Option(help=options.one_of(get_args(Interpolations), "auto"))
     ] = "auto",
@@ -246,7 +246,7 @@ def points(
     table: Annotated[
         Path, typer.Argument(metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D), RAS+ mm.")
     ],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write.")],
 ) -> None:
     """Bring points of the fixed image to the moving image (by inverse.h5 the other way)."""
     check_output(out)
@@ -285,7 +285,9 @@ def evaluate(
     true_transform: Annotated[
         Path | None, typer.Option(help="The known truth, fixed points to moving points.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="JSON file for the figures.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
 ) -> None:
     """Measure how well a transform aligns a pair: labels, points, images, folding."""
@@ -315,7 +317,7 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("stn3d-demo"),
+    out: options.OutFolder = Path("stn3d-demo"),
     threads: options.Threads = None,
 ) -> None:
     """Register two real heads that installed packages carry, and draw a picture of it."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from stn3d.cli import screen
-from stn3d.cli.options import one_of
+from stn3d.cli.options import OutFolder, one_of
 from stn3d.errors import InputError
 from stn3d.io import read_landmarks
 from stn3d.landmarks import LandmarkKind, register_landmarks
@@ -38,7 +38,7 @@ def landmarks(
     moving: Annotated[
         Path, typer.Argument(metavar="MOVING.csv", help="The same landmarks in the moving image.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: OutFolder,
     kind: Annotated[str, typer.Option(help=one_of(get_args(LandmarkKind), "rigid"))] = "rigid",
     like: Annotated[
         Path | None, typer.Option(help="The fixed image: gives the grid of a tps' field.")

@@ -16,6 +16,7 @@ def one_of(known: Sequence[str], default: str) -> str:
     return f"{', '.join(known[:-1])} or {known[-1]}; {default} if not given."
 
 
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 FixedVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D FIXED, from 0.")]
 MovingVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D MOVING, from 0.")]
 FixedMask = Annotated[Path | None, typer.Option(help="Voxels of the fixed image that count.")]

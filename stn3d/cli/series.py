@@ -16,7 +16,7 @@ from stn3d.registration import results_folder
 
 def series(
     series: Annotated[Path, typer.Argument(metavar="SERIES", help="A 4D image.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: options.OutFolder,
     reference: Annotated[
         Path | None, typer.Option(help="An image of any grid to bring the volumes onto.")
     ] = None,
