@@ -73,13 +73,18 @@ def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None
     ct = looks_like_ct(values)
     if window is not None:
         low, high = _window(window, ct)
-        return ((values - low) / (high - low)).clamp(0, 1)
+        return _stretched(values, low, high - low, 1.0)
     if ct:
         inner = np.interp(_body(values[0, 0].cpu().numpy()), _KNOTS_HU, _KNOTS)
         return torch.from_numpy(inner.astype(np.float32)).to(values)[None, None]
     low, high = limits(values, mask)
     span = max(high - low, torch.finfo(values.dtype).tiny)
-    return ((values - low) / span).clamp(0, 1.25)
+    return _stretched(values, low, span, 1.25)
+
+
+def _stretched(values: Tensor, low: float, span: float, end: float) -> Tensor:
+    """``(values - low) / span``, from 0 to the end; in place, since new memory costs most here."""
+    return (values - low).div_(span).clamp_(0, end)
 
 
 def covered(values: Tensor, part: Tensor) -> Tensor:
