@@ -123,13 +123,13 @@ def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTr
 POINTS = 20  # that a localisation finds which points
 
 
-def pointing(task: Task) -> SpatialTransformer:
+def pointing(task: Task, share: float = 1.0) -> SpatialTransformer:
     """A transformer whose localisation finds places, and a map that fits them."""
     encoder = nn.Sequential(
         map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
     )
     head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pooled=0)
-    return SpatialTransformer(Localisation(encoder, head), factor=2)
+    return SpatialTransformer(Localisation(encoder, head), factor=2, share=share)
 
 
 def behind(
@@ -253,15 +253,17 @@ def sequence_recurrent() -> nn.Module:
     return read_one_by_one(RecurrentLocalisation(encoder, features, 3))
 
 
-def sequence_by_points() -> nn.Module:
+def sequence_by_points(share: float = 1.0) -> nn.Module:
     """The same with a recurrent transformer that points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
-    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
+    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3), share)
 
 
-def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
+def read_one_by_one(
+    localisation: RecurrentLocalisation | RecurrentPoints, share: float = 1.0
+) -> nn.Module:
     """One CNN reads what each step shows."""
-    front = RecurrentTransformer(localisation, (28, 28))
+    front = RecurrentTransformer(localisation, (28, 28), share)
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
     return nn.Sequential(front, EachStep(reader))
@@ -312,6 +314,8 @@ def _rows() -> dict[str, Row]:
         Row("TC", "ST-CNN affine twice", "TC",
             lambda: behind("TC", twice(localiser("TC", "affine")))),
         Row("TC", "ST-CNN affine by points", "TC", lambda: behind("TC", pointing("TC"))),
+        Row("TC", "ST-CNN affine by points zoomed", "TC",
+            lambda: behind("TC", pointing("TC", share=0.6))),
         Row("TC", "ST-CNN affine by points twice", "TC",
             lambda: behind("TC", twice(pointing("TC")))),
         Row("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),
@@ -322,6 +326,8 @@ def _rows() -> dict[str, Row]:
         Row("sequence", "ST-CNN affine", "sequence", sequence_st, 2.0),
         Row("sequence", "recurrent ST-CNN affine", "sequence", sequence_recurrent, 1.5),
         Row("sequence", "recurrent ST-CNN affine by points", "sequence", sequence_by_points),
+        Row("sequence", "recurrent ST-CNN affine by points zoomed", "sequence",
+            lambda: sequence_by_points(share=0.6)),
         Row("two images", "CNN", "same", lambda: plain_cnn("same")),
         Row("two images", "two-image ST-CNN affine", "same",
             lambda: two_images(localiser("same", "affine"))),

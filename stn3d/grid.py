@@ -168,6 +168,14 @@ class Grid:
         unit_from_index = homogeneous(torch.diag(1 / size), 0.5 / size)
         return Grid(tuple(shape), self.world_from_unit @ unit_from_index)
 
+    def zoomed(self, share: float) -> Grid:
+        """The grid of the same shape over a share of its edges, about its middle."""
+        if share == 1:
+            return self
+        middle = self.centre_mm
+        about = homogeneous(share * torch.eye(self.ndim).double(), (1 - share) * middle)
+        return Grid(self.shape, about @ self.world_from_index)
+
     def resampled(self, spacing_mm: float | Sequence[float]) -> Grid:
         """The grid over the same physical domain with the spacing nearest to the one asked for.
 

@@ -35,6 +35,16 @@ def test_with_shape_keeps_the_physical_domain(grid: Grid, shape: list[int]) -> N
 
 
 @QUICK
+@given(grids(), st.floats(0.1, 3))
+def test_zoomed_is_a_share_of_the_domain_about_its_middle(grid: Grid, share: float) -> None:
+    other = grid.zoomed(share)
+    assert other.shape == grid.shape
+    wanted = grid.centre_mm + share * (faces_mm(grid) - grid.centre_mm)
+    torch.testing.assert_close(faces_mm(other), wanted, rtol=0, atol=1e-9)
+    assert grid.zoomed(1) is grid
+
+
+@QUICK
 @given(grids(), st.floats(0.3, 9))
 def test_resampled_keeps_the_domain_with_the_nearest_spacing(grid: Grid, spacing: float) -> None:
     other = grid.resampled(spacing)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stn3d.grid import Grid
 from stn3d.losses import identity_deviation, inverse_consistency
 from stn3d.nets import (
     HEADS,
@@ -125,6 +126,21 @@ def test_an_output_of_another_shape_shows_the_same_domain(head: Head, d: int) ->
     assert float((large - image)[inner].detach().abs().mean()) < 0.2
     flat = torch.ones_like(image)
     assert torch.equal(transformer(head, d, shape=shape)(flat), torch.ones(2, 1, *shape))
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("head", ["affine", "projective", "velocity"])
+def test_a_transformer_may_be_born_zoomed_on_the_middle(head: Head, d: int) -> None:
+    image, shape = image_of(d), tuple(n // 2 for n in SHAPES[d])
+    network = transformer(head, d, shape=shape, share=0.5)
+    middle = Grid.of_spacing(SHAPES[d]).with_shape(shape).zoomed(0.5)
+    points = middle.points_mm(dtype=torch.float32)[None].expand(2, *shape, d)
+    seen = sample(image, points)
+    torch.testing.assert_close(network(image), seen, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Series([network], [2])(image), seen, rtol=0, atol=1e-5)
+    found = shaken(network).transform(image)
+    assert float((network(image) - seen).detach().abs().max()) > 0.1
+    torch.testing.assert_close(network(image), sample(image, found(points)), rtol=0, atol=1e-4)
 
 
 def test_a_localisation_sees_coarse_images_and_speaks_of_fine_voxels() -> None:
@@ -278,6 +294,9 @@ def test_a_recurrent_transformer_looks_several_times(d: int) -> None:
     at_birth = network(image)
     assert at_birth.shape == (2, 3, 1, *(8,) * d)
     assert torch.equal(at_birth[:, 0], at_birth[:, 2])
+    zoomed = RecurrentTransformer(localisation, (8,) * d, share=0.5)(image)[:, 0]
+    assert torch.equal(zoomed, moved(image, Affine.identity(d), (8,) * d, 0.5))
+    assert not torch.equal(zoomed, at_birth[:, 0])
     seen = shaken(network)(image)
     assert not torch.equal(seen[:, 0], seen[:, 1])
     reader = EachStep(nn.Sequential(nn.Flatten(), nn.Linear(8**d, 10)))

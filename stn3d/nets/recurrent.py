@@ -56,17 +56,23 @@ class RecurrentTransformer(nn.Module):
     Args:
         localisation: images -> a list of transforms, such as `RecurrentLocalisation`.
         shape: of what is seen at each step; the image's own by default.
+        share: of the image's edges, about its middle, that the identity shows.
     """
 
-    def __init__(self, localisation: nn.Module, shape: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        localisation: nn.Module,
+        shape: Sequence[int] | None = None,
+        share: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.localisation = localisation
+        self.localisation, self.share = localisation, share
         self.shape = None if shape is None else tuple(shape)
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *shape)`` -> ``(B, steps, C, *shape)``."""
-        seen = [moved(image, transform, self.shape) for transform in self.localisation(image)]
-        return torch.stack(seen, dim=1)
+        found = self.localisation(image)
+        return torch.stack([moved(image, one, self.shape, self.share) for one in found], dim=1)
 
 
 class EachStep(nn.Module):

@@ -28,13 +28,19 @@ class SpatialTransformer(nn.Module):
         localisation: images -> `Transform` in voxels of their grid, such as `Localisation`.
         factor: the localisation sees images averaged over blocks of so many voxels an edge.
         shape: of the output, which shows the same domain; the image's own by default.
+        share: of the domain's edges, about its middle, that the output shows through the identity:
+            below 1 a transformer is born zoomed, for digits and organs much smaller than the image.
     """
 
     def __init__(
-        self, localisation: nn.Module, factor: int = 1, shape: Sequence[int] | None = None
+        self,
+        localisation: nn.Module,
+        factor: int = 1,
+        shape: Sequence[int] | None = None,
+        share: float = 1.0,
     ) -> None:
         super().__init__()
-        self.localisation, self.factor = localisation, factor
+        self.localisation, self.factor, self.share = localisation, factor, share
         self.shape = None if shape is None else tuple(shape)
 
     def transform(self, seen: Tensor) -> Transform:
@@ -64,7 +70,8 @@ class SpatialTransformer(nn.Module):
         Returns:
             ``(B, C, *shape)``, or of the transformer's own ``shape``.
         """
-        return moved(image, self.transform(image if seen is None else seen), self.shape)
+        found = self.transform(image if seen is None else seen)
+        return moved(image, found, self.shape, self.share)
 
 
 class Series(nn.Module):
@@ -113,7 +120,7 @@ class Series(nn.Module):
         """The image, moved by what all found together."""
         last = self.transformers[-1]
         assert isinstance(last, SpatialTransformer)
-        return moved(image, self.transform(image, beside), last.shape)
+        return moved(image, self.transform(image, beside), last.shape, last.share)
 
 
 class Parallel(nn.Module):
@@ -147,17 +154,20 @@ class Returning(nn.Module):
         return moved(answer, transform.inverse())
 
 
-def moved(image: Tensor, transform: Transform, shape: Sequence[int] | None = None) -> Tensor:
+def moved(
+    image: Tensor, transform: Transform, shape: Sequence[int] | None = None, share: float = 1.0
+) -> Tensor:
     """Images ``(B, C, *shape)`` read at a transform of their own grid's voxels.
 
     Args:
         image: the images.
         transform: output's to input's points, in voxels of the images.
         shape: of the output, over the same domain; the images' own by default.
+        share: of the domain's edges that the output's grid takes, about its middle.
     """
     grid = Grid.of_spacing(image.shape[2:])
     with exact(image.device):
-        wanted = grid.with_shape(shape) if shape else grid
+        wanted = (grid.with_shape(shape) if shape else grid).zoomed(share)
         return warp_batch(image.to(_kept(image)), grid, transform, wanted)
 
 
