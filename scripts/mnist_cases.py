@@ -253,17 +253,15 @@ def sequence_recurrent() -> nn.Module:
     return read_one_by_one(RecurrentLocalisation(encoder, features, 3))
 
 
-def sequence_by_points(share: float = 1.0) -> nn.Module:
+def sequence_by_points() -> nn.Module:
     """The same with a recurrent transformer that points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
-    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3), share)
+    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
 
 
-def read_one_by_one(
-    localisation: RecurrentLocalisation | RecurrentPoints, share: float = 1.0
-) -> nn.Module:
+def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
     """One CNN reads what each step shows."""
-    front = RecurrentTransformer(localisation, (28, 28), share)
+    front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
     return nn.Sequential(front, EachStep(reader))
@@ -326,8 +324,6 @@ def _rows() -> dict[str, Row]:
         Row("sequence", "ST-CNN affine", "sequence", sequence_st, 2.0),
         Row("sequence", "recurrent ST-CNN affine", "sequence", sequence_recurrent, 1.5),
         Row("sequence", "recurrent ST-CNN affine by points", "sequence", sequence_by_points),
-        Row("sequence", "recurrent ST-CNN affine by points zoomed", "sequence",
-            lambda: sequence_by_points(share=0.6)),
         Row("two images", "CNN", "same", lambda: plain_cnn("same")),
         Row("two images", "two-image ST-CNN affine", "same",
             lambda: two_images(localiser("same", "affine"))),
