@@ -22,6 +22,7 @@ from stn3d.warp import warp_image
 
 _ALIKE = 0.8  # of the local correlation is positive: one contrast
 _CURVED = 0.12  # of what a line leaves is told by a curve: two contrasts
+_MIXED, _CURVED_IF_MIXED = 0.4, 0.08  # less of the local correlation is positive: so little is told
 _BENT = 0.055  # of what a line leaves is told by a curve: one contrast, but some tissues changed
 _ONE_PERSON = 0.66  # of the variance in small windows is told by a line: one person's scans
 _DARK = 0.05  # of the range of intensities: less is background
@@ -109,7 +110,8 @@ def choose_metric(
             told += ", but some tissues of what seems one person changed, as by an agent" + then
             return MetricChoice("lncc", told, figures, edges)
         return MetricChoice("lncc", told, figures)
-    if found.curved >= _CURVED:
+    mixed = found.positive is not None and found.positive < _MIXED
+    if found.curved >= (_CURVED_IF_MIXED if mixed else _CURVED):
         told = "the images show two contrasts: what is brighter in one is not always brighter in "
         return MetricChoice("nmi", told + "the other" + then, figures, edges)
     return MetricChoice("lncc", "nothing tells of two contrasts", figures)

@@ -87,6 +87,22 @@ def test_two_contrasts_are_nmi(
 
 
 @pytest.mark.parametrize("ndim", DIMS)
+def test_under_noise_less_need_be_told_where_the_local_correlation_is_mixed(ndim: int) -> None:
+    known = a_pair(ndim)
+    noise = 1.5 * uniform(-1, 1, *known.pair.fixed.image.shape, seed=7)
+
+    def noisy(colours: Callable[[Tensor], Tensor]) -> Pair:
+        return recoloured(known, lambda x: (colours(x) + noise.to(x)).clamp(min=0))
+
+    two = choose_metric(noisy(TWO_CONTRASTS["the middle brightest"]), known.truth, 1.0, NO_CT)
+    assert two.figures["positive"] < 0.4
+    assert 0.08 < two.figures["curved"] < 0.12
+    assert two.value == "nmi"
+    noise = noise / 3
+    assert choose_metric(noisy(lambda x: x), known.truth, 1.0, NO_CT).value == "lncc"
+
+
+@pytest.mark.parametrize("ndim", DIMS)
 def test_relation_runs_from_the_same_to_the_opposite(ndim: int) -> None:
     known = a_pair(ndim)
     same = relation(recoloured(known, lambda x: x), known.truth, 1.0)
