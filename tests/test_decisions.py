@@ -98,7 +98,7 @@ def test_under_noise_less_need_be_told_where_the_local_correlation_is_mixed(ndim
     assert two.figures["positive"] < 0.4
     assert 0.08 < two.figures["curved"] < 0.12
     assert two.value == "nmi"
-    noise = noise / 3
+    noise = noise / 6
     assert choose_metric(noisy(lambda x: x), known.truth, 1.0, NO_CT).value == "lncc"
 
 
