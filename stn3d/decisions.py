@@ -23,7 +23,7 @@ from stn3d.warp import warp_image
 _ALIKE = 0.8  # of the local correlation is positive: one contrast
 _CURVED = 0.12  # of what a line leaves is told by a curve: two contrasts
 _MIXED, _CURVED_IF_MIXED = 0.4, 0.08  # less of the local correlation is positive: so little is told
-_BENT = 0.055  # of what a line leaves is told by a curve: one contrast, but some tissues changed
+_BENT = 0.055  # of what a line leaves is told by a curve: one contrast, but changed
 _ONE_PERSON = 0.66  # of the variance in small windows is told by a line: one person's scans
 _DARK = 0.05  # of the range of intensities: less is background
 _FLAT = 1e-3  # of the image's variance: a window that varies less tells nothing
@@ -55,8 +55,8 @@ class MetricChoice(Choice):
     Args:
         dense: what a dense stage goes by, if not by ``value`` as the linear stages do. One
             histogram of the whole image tells less of each voxel than where the edges lie, and
-            local correlation pulls at tissues that an agent made brighter; but edges of MR and of
-            CT are not the same.
+            local correlation pulls at tissues that an agent made brighter, and at noise; but edges
+            of MR and of CT are not the same.
     """
 
     dense: Similarity | None = None
@@ -87,7 +87,7 @@ def choose_metric(
     """``lncc`` for two images of one contrast, ``nmi`` for two contrasts.
 
     A dense stage of MR goes by ``gradient`` for two contrasts, and where two images of one contrast
-    fit each other window by window as one person's do, while some tissues changed.
+    fit each other window by window as one person's do, while no one line tells all of it.
 
     Args:
         pair: the scans.
@@ -107,7 +107,7 @@ def choose_metric(
         told = f"the images show one contrast: {found.positive:.0%} of the local correlation is "
         told += "positive"
         if edges and found.curved >= _BENT and (found.explained or 0) >= _ONE_PERSON:
-            told += ", but some tissues of what seems one person changed, as by an agent" + then
+            told += ", but by no one line, as with an agent or noise in one person's scans" + then
             return MetricChoice("lncc", told, figures, edges)
         return MetricChoice("lncc", told, figures)
     mixed = found.positive is not None and found.positive < _MIXED
