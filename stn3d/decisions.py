@@ -174,14 +174,16 @@ def _curved(a: Tensor, b: Tensor) -> float:
 
 
 def _correlation_ratio(a: Tensor, b: Tensor) -> float:
-    """The share of b's variance that its mean for each bin of a explains."""
+    """The share of b's variance that its mean for each bin of a explains, beyond what as many bins
+    would explain by chance."""
     bins = (a.clamp(0, 1) * _BINS).long().clamp(max=_BINS - 1)
     count, total, squares = (
         a.new_zeros(_BINS).index_add_(0, bins, x) for x in (torch.ones_like(b), b, b**2)
     )
     within = float((squares - total**2 / count.clamp(min=1)).sum())
     whole = float(((b - b.mean()) ** 2).sum())
-    return 1 - within / whole if whole > 0 else 0.0
+    free = len(b) - int((count > 0).sum())
+    return 1 - within / free * (len(b) - 1) / whole if whole > 0 and free > 0 else 0.0
 
 
 def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Choice:
