@@ -53,12 +53,14 @@ class MetricChoice(Choice):
     """Which metric was chosen.
 
     Args:
+        value: of the linear stages.
         dense: what a dense stage goes by, if not by ``value`` as the linear stages do. One
             histogram of the whole image tells less of each voxel than where the edges lie, and
             local correlation pulls at tissues that an agent made brighter, and at noise; but edges
             of MR and of CT are not the same.
     """
 
+    value: Similarity
     dense: Similarity | None = None
 
 

@@ -40,7 +40,7 @@ from stn3d.settings import (
     read_config,
     settings_from,
 )
-from stn3d.starts import Starts, linear_kind, similarity_of
+from stn3d.starts import Starts, linear_kind
 from stn3d.steering import PointSource, read_points_of, steered, steering_channels
 from stn3d.transforms import Affine, Transform
 from stn3d.verdict import judge, measure
@@ -274,7 +274,7 @@ def _found(
     if starts.settings.metric != "auto":
         return starts.settings.similarity, None, candidates
     choice = starts.metric_at(given)
-    return similarity_of(choice), choice, candidates
+    return choice.value, choice, candidates
 
 
 class _Cascade:

@@ -36,8 +36,8 @@ class Settings:
         metric: the similarity of the images, for all stages; ``auto`` is ``nmi`` for two contrasts,
             else ``lncc``, see `stn3d.decisions`.
         dense_metric: the dense stage's own; None for ``metric``, but where that is ``auto`` and the
-            images are no CT and of two contrasts, or of one person with some tissues changed:
-            ``gradient`` then.
+            images are no CT and of two contrasts, or one person's but changed by an agent or
+            noise: ``gradient`` then.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
         localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``

@@ -98,11 +98,11 @@ class Starts:
         if method != "auto" or self.settings.localiser in ("network", "both"):
             found = self.candidates("lncc")
             choice = self.metric_at(found[0].transform)
-            return similarity_of(choice), choice, self.candidates(similarity_of(choice))
+            return choice.value, choice, self.candidates(choice.value)
         plain = self._plain("lncc") if self.ct[0] == self.ct[1] else []
         if plain and plain[0].loss < _LIKELY:
             choice = self.metric_at(plain[0].transform)
-            chosen, sure = similarity_of(choice), plain[0].loss < _DOUBTFUL["lncc"]
+            chosen, sure = choice.value, plain[0].loss < _DOUBTFUL["lncc"]
             if chosen == "lncc":
                 return chosen, choice, plain if sure else self.candidates(chosen)
             again = self._plain if sure else self.candidates
@@ -185,8 +185,3 @@ def _guesses(coarse: Coarse, others: Sequence[Candidate]) -> list[Candidate]:
 def linear_kind(kind: Kind) -> LinearKind:
     """Of the linear transform that a kind of registration looks for."""
     return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
-
-
-def similarity_of(choice: MetricChoice) -> Similarity:
-    """The metric that was chosen."""
-    return "nmi" if choice.value == "nmi" else "lncc"
