@@ -16,7 +16,7 @@ from stn3d.preprocessing.pair import Dissimilarity, Pair
 from stn3d.registration.stages.base import Progress
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 _ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
 _FREE_STRETCH = math.log(1.25)
@@ -179,4 +179,6 @@ def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform
     tempt a stage that may scale.
     """
     grid = pair.fixed.at(spacing_mm).grid
-    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
+    return fov_overlap_fraction(pair.moving.grid, after, grid) >= 0.75 * fov_overlap_fraction(
+        pair.moving.grid, before, grid
+    )
