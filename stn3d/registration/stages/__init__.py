@@ -5,8 +5,16 @@ transform so far becomes ``residual.then(so_far)``. A stage is a function of (pa
 a network can stand in the same place.
 """
 
-from stn3d.registration.stages.base import Progress, Stage
+from stn3d.registration.stages.base import Level, Progress, ProgressEvent, Stage
 from stn3d.registration.stages.deformable import DenseStage
 from stn3d.registration.stages.linear import LinearStage, stretch_penalty
 
-__all__ = ["DenseStage", "LinearStage", "Progress", "Stage", "stretch_penalty"]
+__all__ = [
+    "DenseStage",
+    "Level",
+    "LinearStage",
+    "Progress",
+    "ProgressEvent",
+    "Stage",
+    "stretch_penalty",
+]
