@@ -17,10 +17,10 @@ import torch
 from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.io import Image, ImageSource, read_transform
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import looks_like_ct
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import MetricChoice
+from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.channels import Channels, Sources, read_channels
 from stn3d.registration.guidance import PointSource, read_points_of, steered, steering_channels
@@ -35,15 +35,15 @@ from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
     INITIAL_METHODS,
     Device,
+    Estimator,
     Kind,
-    Localiser,
-    Metric,
+    MetricChoice,
     Preset,
     Settings,
     read_config,
     settings_from,
 )
-from stn3d.registration.stages import Progress
+from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Affine, Transform
 from stn3d.warp import overlap, warp_image
 
@@ -53,10 +53,10 @@ def register(
     moving: ImageSource,
     *,
     kind: Kind | None = None,
-    metric: Metric | None = None,
+    metric: MetricChoice | None = None,
     preset: Preset | None = None,
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
-    localiser: Localiser | None = None,
+    estimator: Estimator | None = None,
     fixed_mask: ImageSource | None = None,
     moving_mask: ImageSource | None = None,
     fixed_exclude: ImageSource | None = None,
@@ -93,7 +93,7 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
-        localiser: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
+        estimator: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
         fixed_mask: voxels of the fixed image that count.
         moving_mask: voxels of the moving image that count.
         fixed_exclude: voxels of the fixed image that do not, a lesion or a resection.
@@ -136,7 +136,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
-        "localiser": localiser,
+        "estimator": estimator,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -182,10 +182,10 @@ class _Plan:
     def settings(self) -> Settings:
         return settings_from(self.options, self.config)
 
-    def of(self, metric: Similarity, choice: MetricChoice | None) -> Settings:
+    def of(self, metric: MetricName, choice: SelectedMetric | None) -> Settings:
         decided: dict[str, Any] = {"metric": metric}
-        if choice is not None and self.settings.dense_metric is None:
-            decided["dense_metric"] = choice.dense
+        if choice is not None and self.settings.deformable_metric is None:
+            decided["deformable_metric"] = choice.deformable_metric
         return settings_from({**self.options, **decided}, self.config)
 
 
@@ -230,6 +230,7 @@ def _run(
         after["inverse_residual_mm"] = residual_mm
     with tracker.step("quality_check"):
         verdict = judge(measure(pair, transform, linear_kind(settings.kind), metric, after))
+    tracker(ProgressEvent("quality_check", 1.0))
     decided = {"metric": choice, "kind": run.kind}
     metrics = {
         "verdict": verdict.as_dict(),
@@ -264,7 +265,7 @@ def _run(
 
 def _found(
     starts: Starts, given: Transform | None, case: Case
-) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
+) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
     """See `Starts.find`; where the start is given the images may still tell the metric."""
     if given is None:
         return starts.find()
@@ -272,7 +273,7 @@ def _found(
     share = overlap(case.moving.grid, given, case.fixed.grid)
     candidates = [Candidate("given", given, math.nan, share)]
     if starts.settings.metric != "auto":
-        return starts.settings.similarity, None, candidates
+        return starts.settings.metric_name, None, candidates
     choice = starts.metric_at(given)
     return choice.value, choice, candidates
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stn3d.errors import InputError
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import Choice, choose_kind
+from stn3d.registration.automatic import Selection, choose_kind
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -31,7 +31,7 @@ class CascadeResult:
 
     transform: Transform
     settings: Settings
-    kind: Choice | None
+    kind: Selection | None
 
 
 def run_cascade(
@@ -60,7 +60,7 @@ def run_cascade(
     if settings.kind != "auto":
         transform = _through(stages[len(linear) :], pair, transform, tracker)
         return CascadeResult(transform, settings, None)
-    metric = settings.similarity
+    metric = settings.metric_name
     choice = choose_kind(metric, transform, head() if metric == "nmi" else None)
     kind: Kind = "rigid" if choice.value == "rigid" else "deformable"
     settings = dataclasses.replace(settings, kind=kind)
@@ -87,18 +87,18 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
         InputError: the network is for other images.
     """
     stages = settings.stages()
-    if not settings.is_dense or settings.localiser in ("auto", "optimiser"):
+    if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
         return stages
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import load_weights, shipped
 
-    trained = load_weights(settings.dense_weights or shipped("dense"))
+    trained = load_weights(settings.deformable_weights or shipped("dense"))
     if not trained.fits(pair):
         reason = trained.misfit(pair)
-        raise InputError(f"the dense network {reason}; use --localiser optimiser.")
-    *linear, dense = stages
+        raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
+    *linear, deformable = stages
     network = NetworkStage(trained.on(pair.fixed.image.device))
-    return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
+    return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
 
 
 def expected_steps(stages: Sequence[Stage], pair: Pair) -> list[Step]:

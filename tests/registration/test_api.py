@@ -34,7 +34,7 @@ from tests.helpers.synthetic import (
     plain_grid,
 )
 
-QUICK = {"linear": {"iterations": 25}, "dense": {"factors": [4, 2], "iterations": [20, 10]}}
+QUICK = {"linear": {"iterations": 25}, "deformable": {"factors": [4, 2], "iterations": [20, 10]}}
 
 
 def zeros(ndim: int) -> torch.Tensor:
@@ -83,16 +83,16 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
     json.loads(json.dumps(metrics, allow_nan=False))
     for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
         assert key in metrics
-    assert {"initialise", "rigid", "affine", "dense", "inverse", "warp", "metrics"} <= set(
+    assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp", "metrics"} <= set(
         metrics["seconds"]
     )
     assert metrics["versions"]["torch"] == torch.__version__
     assert metrics["versions"]["stn3d"] == stn3d.__version__
-    assert metrics["settings"]["dense"]["iterations"] == (20, 10)
-    assert [s["stage"] for s in metrics["stages"]][-1] == "dense"
+    assert metrics["settings"]["deformable"]["iterations"] == (20, 10)
+    assert [s["stage"] for s in metrics["stages"]][-1] == "deformable"
     for stage in metrics["stages"]:
         assert stage["evaluations"] >= 1
-        if stage["stage"] != "dense":  # its steps have a fixed length
+        if stage["stage"] != "deformable":  # its steps have a fixed length
             assert stage["last_loss"] <= stage["first_loss"] + 1e-6
     losses = [c["loss"] for c in metrics["initial"]]
     assert losses[0] <= 1.01 * min(losses)
@@ -231,7 +231,7 @@ def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
     grid = sources[side][1]
     sources[side] = (spoilt, grid)
     # The coarse levels tell most: there a spoilt part spoils much around it.
-    coarse = {"linear": {"reach_mm": 100}}
+    coarse = {"linear": {"finest_spacing_mm": 100}}
     options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
     errors = []
     for masks in ({f"{side}_mask": (mask, grid)}, {}):
@@ -280,7 +280,7 @@ def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
     assert result.metrics["decided"]["metric"]["value"] == "nmi"
     assert set(result.metrics["decided"]) == {"metric"}
     assert result.metrics["settings"]["metric"] == "nmi"
-    assert result.metrics["settings"]["linear"]["looks"] == 4  # as nmi needs it
+    assert result.metrics["settings"]["linear"]["restarts"] == 4  # as nmi needs it
     assert known.error_mm(result.transform) < 1.2
 
 
@@ -391,14 +391,14 @@ def test_progress_tells_step_level_iteration_loss_and_how_far_it_is() -> None:
     seen: list[ProgressEvent] = []
     result = run(a_pair(2), progress=seen.append)
     steps = [name for name, _ in itertools.groupby(event.step for event in seen)]
-    before, stages = ["read", "prepare", "initialise"], ["rigid", "affine", "dense"]
+    before, stages = ["read", "prepare", "initialise"], ["rigid", "affine", "deformable"]
     assert steps == [*before, *stages, "inverse", "metrics", "warp", "metrics", "quality_check"]
     levels = {(e.step, e.spacing_mm) for e in seen if e.loss is not None}
     assert levels == {(s["stage"], s["spacing_mm"]) for s in result.metrics["stages"]}
     fractions = [event.fraction for event in seen]
     assert fractions == sorted(fractions)
-    assert fractions[0] == 0
-    assert 0.5 < fractions[-1] <= 1
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert len(set(fractions)) > 20
     cascade = {(e.step, e.stage, e.stages) for e in seen if e.stage}
     assert cascade == {(name, number, 3) for number, name in enumerate(stages, start=1)}
 

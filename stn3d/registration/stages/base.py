@@ -117,5 +117,5 @@ class Stage(Protocol):
     def levels(self, pair: Pair) -> Sequence[Level]:
         """The resolution levels for this pair, coarse to fine."""
 
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         """The current transform preceded by this stage's residual."""
