@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-Show = Callable[[str, float, int, float], None]
-"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+from stn3d.registration.stages import ProgressEvent
 
 ShowVolume = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
@@ -64,7 +63,7 @@ def notes(*kinds: type[Warning]) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Show]:
+def progress() -> Iterator[Callable[[ProgressEvent], None]]:
     """The progress of a registration on stderr: a bar on a terminal, else one line a level."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -73,11 +72,14 @@ def progress() -> Iterator[Show]:
         lines.finish()
         return
     with Progress(*_columns(), console=console, transient=True) as bar:
-        task = bar.add_task("reading the images", total=None)
+        task = bar.add_task("reading the images", total=1.0)
 
-        def show(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
-            text = f"{stage}, {spacing_mm:.3g} mm, iteration {iteration + 1}, loss {loss:.5f}"
-            bar.update(task, description=text)
+        def show(event: ProgressEvent) -> None:
+            text = event.step
+            if event.loss is not None:
+                text += f", {event.spacing_mm:.3g} mm, iteration {event.iteration}"
+                text += f", loss {event.loss:.5f}"
+            bar.update(task, description=text, completed=event.fraction)
 
         yield show
 
@@ -115,11 +117,13 @@ class _Lines:
         self.first = self.last = 0.0
         self.count = 0
 
-    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
-        if self.level != (stage, spacing_mm):
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.loss is None or event.spacing_mm is None:
+            return
+        if self.level != (event.step, event.spacing_mm):
             self.finish()
-            self.level, self.first = (stage, spacing_mm), loss
-        self.last, self.count = loss, iteration + 1
+            self.level, self.first = (event.step, event.spacing_mm), event.loss
+        self.last, self.count = event.loss, event.iteration
 
     def finish(self) -> None:
         """Write the line of the level that has ended."""

@@ -13,7 +13,7 @@ from stn3d.losses.similarity import ncc
 from stn3d.metrics import dice, true_error_mm
 from stn3d.registration.result import Registration
 from stn3d.report.planes import otsu_thresholds
-from stn3d.transforms import Affine, Chain, Transform
+from stn3d.transforms import Affine, Transform
 from stn3d.warp import warp_image, warp_labels
 
 
@@ -44,10 +44,9 @@ class Outcome:
 def _steps(registration: Registration) -> dict[str, Transform]:
     """The transform before, after the affine stage and after the dense stage."""
     whole_way = registration.transform
-    affine = whole_way.transforms[-1] if isinstance(whole_way, Chain) else whole_way
     return {
         "before (headers alone)": Affine.identity(whole_way.ndim),
-        "after the affine stage": affine,
+        "after the affine stage": whole_way.parts[-1],
         "after the deformable stage": whole_way,
     }
 

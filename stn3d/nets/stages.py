@@ -14,10 +14,11 @@ from stn3d.nets.pose import Pose, find_pose, transform_between
 from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.nets.weights import Trained
 from stn3d.preprocessing.pair import Pair, PreparedImage
-from stn3d.registration.stages.base import Progress
+from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
+_VISITS = 25  # one pass of a network takes as long as so many iterations of an optimiser
 _FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
 
 
@@ -63,8 +64,14 @@ class NetworkStage:
     def name(self) -> str:
         return "network"
 
+    def levels(self, pair: Pair) -> list[Level]:
+        """One level: the grid that the network works on."""
+        spacing_mm = self.trained.preparation["spacing_mm"]
+        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _VISITS)]
+
     @torch.no_grad()
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        progress(ProgressEvent(self.name, 0.0))
         spacing_mm = self.trained.preparation["spacing_mm"]
         fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
         moving, _ = on_grid(pair.moving, current, fixed.grid)

@@ -21,9 +21,8 @@ from stn3d.grid import apply_matrix
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.postprocessing import parts
 from stn3d.registration.stages import LinearStage
-from stn3d.transforms import Linear, LinearKind, Rigid, Transform
+from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
 from stn3d.warp import fov_overlap_fraction
 
@@ -131,9 +130,9 @@ def measure(
 
 def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
     """What comes after the fields; where that is a field too, the best fit of an affine one."""
-    last = parts(transform)[-1]
-    if isinstance(last, Linear):
-        return last
+    _, linear = split_linear(transform)
+    if linear is not None:
+        return linear
     points = fixed.grid.points_mm().flatten(0, -2)
     return fit_linear("affine", points, transform(points))
 

@@ -29,6 +29,7 @@ from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels, write_image, write_transform
 from stn3d.registration.memory import estimated_gb
 from stn3d.registration.settings import settings_from
+from stn3d.registration.stages import ProgressEvent
 from tests.helpers import sitk_reference as judge
 from tests.helpers.paths import ROOT
 from tests.helpers.synthetic import Known, dense_truth, grid_about, known_pair, linear_truth
@@ -694,11 +695,11 @@ def test_the_bar_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     with screen.progress() as show:
-        show("rigid", 8.0, 0, 0.75)
-        show("deformable", 2.0, 11, 0.25)
+        show(ProgressEvent("rigid", 0.1, spacing_mm=8.0, iteration=1, loss=0.75))
+        show(ProgressEvent("deformable", 0.9, spacing_mm=2.0, iteration=12, loss=0.25))
     out, err = capfd.readouterr()
     assert out == ""
-    assert "dense, 2 mm, iteration 12, loss 0.25000" in err
+    assert "deformable, 2 mm, iteration 12, loss 0.25000" in err
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from stn3d.evaluation import excluded_region_metrics
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.io import read_mask
 from stn3d.registration.result import Registration
+from stn3d.registration.stages import ProgressEvent
 from stn3d.transforms import Affine, Chain, DisplacementField
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
@@ -82,7 +83,7 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
     json.loads(json.dumps(metrics, allow_nan=False))
     for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
         assert key in metrics
-    assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp"} <= set(
+    assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp", "metrics"} <= set(
         metrics["seconds"]
     )
     assert metrics["versions"]["torch"] == torch.__version__
@@ -386,13 +387,20 @@ def test_a_window_that_does_not_fit_names_its_image() -> None:
             run(known, **options)
 
 
-def test_progress_tells_stage_level_iteration_and_loss() -> None:
-    seen: list[tuple[str, float, int, float]] = []
-    result = run(a_pair(2), progress=lambda *step: seen.append(step))
-    stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
-    assert stages == ["rigid", "affine", "deformable"]
-    levels = {(stage, spacing) for stage, spacing, _, _ in seen}
+def test_progress_tells_step_level_iteration_loss_and_how_far_it_is() -> None:
+    seen: list[ProgressEvent] = []
+    result = run(a_pair(2), progress=seen.append)
+    steps = [name for name, _ in itertools.groupby(event.step for event in seen)]
+    before, stages = ["read", "prepare", "initialise"], ["rigid", "affine", "deformable"]
+    assert steps == [*before, *stages, "inverse", "metrics", "warp", "metrics", "quality_check"]
+    levels = {(e.step, e.spacing_mm) for e in seen if e.loss is not None}
     assert levels == {(s["stage"], s["spacing_mm"]) for s in result.metrics["stages"]}
+    fractions = [event.fraction for event in seen]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert len(set(fractions)) > 20
+    cascade = {(e.step, e.stage, e.stages) for e in seen if e.stage}
+    assert cascade == {(name, number, 3) for number, name in enumerate(stages, start=1)}
 
 
 def test_an_initial_transform_is_where_it_starts(tmp_path: Path) -> None:
