@@ -1,34 +1,22 @@
-"""Sums over windows."""
+"""Sums over windows (box filter)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from stn3d.kernels import dispatch, reference
+from stn3d.kernels.common.dispatch import implementation
 
 
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
-    """Sums over windows of ``2 r + 1`` voxels along each axis; nothing lies beyond the faces."""
-    if dispatch.fused(image):
-        result: Tensor = _BoxSum.apply(image, tuple(radii))
-        return result
-    return reference.box_sum(image, radii)
+    """Sums over windows of ``2 r + 1`` voxels along each axis, zero beyond the image.
 
+    Args:
+        image: ``(B, C, *shape)``.
+        radii: half the window's width along each axis, in voxels.
 
-class _BoxSum(torch.autograd.Function):
-    """Box sums by the CPU's loops; its own adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, radii: tuple[int, ...]) -> Tensor:
-        from stn3d.kernels import cpu
-
-        ctx.radii = radii
-        return cpu.box_sum(image, radii)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return box_sum(gradients[0], ctx.radii), None
+    Returns:
+        ``(B, C, *shape)``; differentiable.
+    """
+    return implementation(__name__, image).box_sum(image, tuple(radii))

@@ -1,7 +1,7 @@
-"""Sums over windows.
+"""Sums over windows, plane by plane; also the building blocks of LNCC.
 
-Rows are worked on from ``a`` up to ``b``, unsigned: so no index needs a check for being negative,
-and loops fill vector registers. Slices of rows would cost as much as the work on them.
+Rows are processed from ``a`` up to ``b``, both unsigned: indices need no check for negative values,
+so the loops are vectorised. Slices of rows would take as long as the sums.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import three, volumes
-from stn3d.kernels.region import Region
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.region import Region
+from stn3d.kernels.common.tensors import three_axes, volumes
 
 
 @kernel
 def bounds(runs: Any, j: Any) -> Any:
-    """Row j's first voxel and end, unsigned."""
+    """First voxel and end of row j, unsigned."""
     first = max(runs[j, 0], 0)
     return np.uint64(first), np.uint64(max(runs[j, 1], first))
 
@@ -28,7 +28,7 @@ def bounds(runs: Any, j: Any) -> Any:
 @kernel
 def _sum_along(line: Any, radius: Any, a: Any, b: Any, out: Any) -> None:
     """``out[k]`` becomes the sum of ``line[k] ... line[k + 2 radius]``."""
-    if radius == 2:  # the usual window in one go
+    if radius == 2:  # the default window, in one pass
         one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
         for k in range(a, b):
             pairs = (line[k] + line[k + one]) + (line[k + two] + line[k + three])
@@ -59,13 +59,11 @@ def _sum_of_rows(rows: Any, j: Any, radius: Any, a: Any, b: Any, out: Any) -> No
 
 @kernel
 def sum_plane(rj: Any, rk: Any, runs: Any, line: Any, rows: Any, out: Any) -> None:
-    """Sums over ``2 rj + 1`` by ``2 rk + 1`` voxels of a plane, at its runs ``(J, 2)``.
-
-    Nothing lies beyond the plane's edges.
+    """Sums over ``2 rj + 1`` by ``2 rk + 1`` voxels of a plane, for its runs ``(J, 2)``.
 
     Args:
-        line: ``(J, K + 2 rk)`` the plane, with ``rk`` zeros at both ends of its rows.
-        rows: ``(J + 2 rj, K)`` scratch, with ``rj`` rows of zeros at both ends.
+        line: ``(J, K + 2 rk)`` the plane, padded by ``rk`` zeros at both ends of its rows.
+        rows: ``(J + 2 rj, K)`` scratch memory, with ``rj`` rows of zeros at both ends.
         out: ``(J, K)``.
     """
     for j in range(out.shape[0]):
@@ -80,7 +78,7 @@ def sum_plane(rj: Any, rk: Any, runs: Any, line: Any, rows: Any, out: Any) -> No
 
 @kernel
 def sum_of_ring(ring: Any, slots: Any, j: Any, a: Any, b: Any, out: Any) -> None:
-    """A row's sum over the ring's planes that are in use."""
+    """Sum of row j over the given slots of a ring buffer of planes."""
     if len(slots) == 5:
         s0, s1, s2, s3, s4 = slots[0], slots[1], slots[2], slots[3], slots[4]
         for k in range(a, b):
@@ -98,7 +96,7 @@ def sum_of_ring(ring: Any, slots: Any, j: Any, a: Any, b: Any, out: Any) -> None
 
 @kernel
 def slots_around(centre: Any, radius: Any, planes: Any, slots: Any) -> Any:
-    """The ring's planes in the window around a plane, as far as they lie in the volume."""
+    """The ring buffer's slots of the planes in the window around a plane, within the volume."""
     low, high = max(centre - radius, 0), min(centre + radius, planes - 1)
     for t in range(low, high + 1):
         slots[t - low] = t % (2 * radius + 1)
@@ -123,11 +121,25 @@ def box_sum_planes(first: int, last: int, volumes: Any, radii: Any, runs: Any, o
             sum_plane(rj, rk, runs[i], line, rows, out[c, i])
 
 
-# -- on tensors ------------------------------------------------------------------------------------
-
-
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
-    """Sums over windows. See `stn3d.kernels`."""
+    """Sums of all planes; differentiable."""
+    return _BoxSum.apply(image, tuple(radii))
+
+
+class _BoxSum(torch.autograd.Function):
+    """A sum over windows is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, radii: tuple[int, ...]) -> Tensor:
+        ctx.radii = radii
+        return _sums(image, radii)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return box_sum(gradients[0], ctx.radii), None
+
+
+def _sums(image: Tensor, radii: Sequence[int]) -> Tensor:
     source, result = volumes(image), torch.empty_like(image, memory_format=torch.contiguous_format)
     runs = Region.full(source.shape[1:]).runs
     shape = source.shape[1:]
@@ -136,4 +148,5 @@ def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
 
 
 def radii_within(radii: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(min(r, n - 1) for r, n in zip(three(radii, 0), shape, strict=True))
+    """Radii along three_axes axes, each at most the largest distance of two voxels."""
+    return tuple(min(r, n - 1) for r, n in zip(three_axes(radii, 0), shape, strict=True))

@@ -1,4 +1,4 @@
-"""Sums over windows."""
+"""Sums over windows by shifted additions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from torch import Tensor
 
 
 def box_sum(image: Tensor, radii: Sequence[int]) -> Tensor:
-    """Sums over windows of ``2 r + 1`` voxels along each axis; nothing lies beyond the faces."""
-    result: Tensor = _BoxSum.apply(image, tuple(radii))
-    return result
+    """Separable sums by shifted additions."""
+    return _BoxSum.apply(image, tuple(radii))
 
 
 class _BoxSum(torch.autograd.Function):
-    """Separable box sums by shifted additions; its own adjoint."""
+    """A sum over windows is its own adjoint."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, radii: tuple[int, ...]) -> Tensor:
@@ -36,6 +35,6 @@ class _BoxSum(torch.autograd.Function):
 
 
 def window_sizes(n: int, radius: int, like: Tensor) -> Tensor:
-    """How many voxels each window holds along an axis of n; fewer at the faces."""
+    """Number of voxels in each window along an axis of n voxels; fewer near the faces."""
     i = torch.arange(n, device=like.device)
     return ((i + radius).clamp(max=n - 1) - (i - radius).clamp(min=0) + 1).to(like)

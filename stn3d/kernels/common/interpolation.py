@@ -1,10 +1,10 @@
-"""Reading between voxels: where points lie, the values there, and how these change.
+"""Linear interpolation in a volume: cells of points, values and their gradients.
 
-Volumes are ``(I, J, K)``; a 2D image has I = 1. Between voxel centres values are linear, in the
-outer half voxel constant, beyond the outer faces 0.
+Volumes are ``(I, J, K)``; a 2D image has I = 1. Values are linear between voxel centres, constant
+in the outer half voxel, and 0 beyond the domain.
 
-A row of points is worked on at a time: where they lie (`locate`, which fills vector registers),
-then the reads, one voxel after the other.
+Points are processed in rows: first the cells of a whole row (`locate`, which is vectorised), then
+the interpolation point by point.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from stn3d.kernels.cpu.jit import kernel
+from stn3d.kernels.common.jit import kernel
 
 
 @kernel
 def steps(shape: Any) -> Any:
-    """Flat strides to the next voxel along each axis; 0 along an axis of one voxel."""
+    """Flat index steps to the next voxel along each axis; 0 along an axis of one voxel."""
     ni, nj, nk = shape
     return (
         np.uint32(nj * nk if ni > 1 else 0),
@@ -29,45 +29,49 @@ def steps(shape: Any) -> Any:
 
 @kernel
 def _locate_axis(
-    x: Any, n: Any, stride: Any, index: Any, share: Any, within: Any, real: Any
+    x: Any, n: Any, stride: Any, index: Any, fraction: Any, within: Any, real: Any
 ) -> None:
     """One axis of `locate`."""
-    # The lower voxel is at most the last but one, so that the far face needs no care. A coordinate
-    # that is no number becomes 0, as max and min take the second only where it is truly beyond.
+    # The lower voxel is at most the last but one, so that its neighbour exists. NaN becomes 0,
+    # since max and min return the second argument only if the comparison is true.
     zero, one, half = real(0), real(1), real(0.5)
     top, low = real(n - 1), real(max(n - 2, 0))
     for k in range(len(index)):
         clamped = min(max(zero, x[k]), top)
         whole = np.floor(min(clamped, low))
-        share[k] = clamped - whole
+        fraction[k] = clamped - whole
         index[k] += np.int32(whole) * stride
         within[k] *= one if (x[k] >= -half and x[k] < top + half) else zero
 
 
 @kernel
-def locate(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
-    """The cells of points ``x`` ``(3, K)``: the flat index of the lower corner, how far along each
-    axis the point lies from there, ``(3, K)``, and 1 inside the image's outer faces, else 0. As
-    many points as ``index`` has room for; the others are left as they are."""
-    real = share.dtype.type
+def locate(x: Any, shape: Any, index: Any, fraction: Any, within: Any) -> None:
+    """The cells of as many points ``x`` ``(3, K)`` as ``index`` has elements.
+
+    Args:
+        index: becomes the flat index of each cell's lower corner.
+        fraction: ``(3, K)``, becomes the position within the cell along each axis, 0 to 1.
+        within: becomes 1 inside the image's domain, else 0.
+    """
+    real = fraction.dtype.type
     _, nj, nk = shape
     for k in range(len(index)):
         index[k] = 0
         within[k] = real(1)
-    _locate_axis(x[0], shape[0], np.int32(nj * nk), index, share[0], within, real)
-    _locate_axis(x[1], shape[1], np.int32(nk), index, share[1], within, real)
-    _locate_axis(x[2], shape[2], np.int32(1), index, share[2], within, real)
+    _locate_axis(x[0], shape[0], np.int32(nj * nk), index, fraction[0], within, real)
+    _locate_axis(x[1], shape[1], np.int32(nk), index, fraction[1], within, real)
+    _locate_axis(x[2], shape[2], np.int32(1), index, fraction[2], within, real)
 
 
 @kernel
-def locate_flat(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None:
-    """`locate` in an image of one plane, along both its axes at once."""
-    real = share.dtype.type
+def locate_2d(x: Any, shape: Any, index: Any, fraction: Any, within: Any) -> None:
+    """`locate` in a 2D image, along both axes at once."""
+    real = fraction.dtype.type
     zero, one, half = real(0), real(1), real(0.5)
     top_j, top_k = real(shape[1] - 1), real(shape[2] - 1)
     low_j, low_k = real(max(shape[1] - 2, 0)), real(max(shape[2] - 2, 0))
     stride = np.int32(shape[2])
-    xj, xk, fj, fk = x[1], x[2], share[1], share[2]
+    xj, xk, fj, fk = x[1], x[2], fraction[1], fraction[2]
     for k in range(len(index)):
         j, c = xj[k], xk[k]
         at_j, at_k = min(max(zero, j), top_j), min(max(zero, c), top_k)
@@ -80,54 +84,49 @@ def locate_flat(x: Any, shape: Any, index: Any, share: Any, within: Any) -> None
 
 
 @kernel
-def between(low: Any, high: Any, share: Any) -> Any:
-    return low + share * (high - low)
+def lerp(low: Any, high: Any, fraction: Any) -> Any:
+    """Linear interpolation of two values."""
+    return low + fraction * (high - low)
 
 
 @kernel
-def read(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
-    """The value between the eight voxels from flat index ``p`` on."""
+def interpolate(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
+    """The value in the cell of eight voxels at flat index ``p``."""
     si, sj, sk = step
     q, r, s = p + sj, p + si, p + si + sj
-    near = between(
-        between(values[p], values[p + sk], fk), between(values[q], values[q + sk], fk), fj
-    )
-    far = between(
-        between(values[r], values[r + sk], fk), between(values[s], values[s + sk], fk), fj
-    )
-    return between(near, far, fi)
+    near = lerp(lerp(values[p], values[p + sk], fk), lerp(values[q], values[q + sk], fk), fj)
+    far = lerp(lerp(values[r], values[r + sk], fk), lerp(values[s], values[s + sk], fk), fj)
+    return lerp(near, far, fi)
 
 
 @kernel
-def read_slopes(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
-    """The value between eight voxels and its derivatives along the three axes."""
+def interpolate_gradient(values: Any, p: Any, step: Any, fi: Any, fj: Any, fk: Any) -> Any:
+    """The value in a cell of eight voxels and its derivatives along the three axes."""
     si, sj, sk = step
     q, r, s = p + sj, p + si, p + si + sj
     d00, d01 = values[p + sk] - values[p], values[q + sk] - values[q]
     d10, d11 = values[r + sk] - values[r], values[s + sk] - values[s]
     c00, c01 = values[p] + fk * d00, values[q] + fk * d01
     c10, c11 = values[r] + fk * d10, values[s] + fk * d11
-    near, far = between(c00, c01, fj), between(c10, c11, fj)
-    along_j = between(c01 - c00, c11 - c10, fi)
-    along_k = between(between(d00, d01, fj), between(d10, d11, fj), fi)
-    return between(near, far, fi), far - near, along_j, along_k
+    near, far = lerp(c00, c01, fj), lerp(c10, c11, fj)
+    along_j = lerp(c01 - c00, c11 - c10, fi)
+    along_k = lerp(lerp(d00, d01, fj), lerp(d10, d11, fj), fi)
+    return lerp(near, far, fi), far - near, along_j, along_k
 
 
 @kernel
-def read_flat(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
-    """`read` in an image of one plane."""
+def interpolate_2d(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
+    """`interpolate` in a 2D image."""
     _, sj, sk = step
     q = p + sj
-    return between(
-        between(values[p], values[p + sk], fk), between(values[q], values[q + sk], fk), fj
-    )
+    return lerp(lerp(values[p], values[p + sk], fk), lerp(values[q], values[q + sk], fk), fj)
 
 
 @kernel
-def read_slopes_flat(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
-    """The derivatives of `read_flat` along the two axes."""
+def gradient_2d(values: Any, p: Any, step: Any, fj: Any, fk: Any) -> Any:
+    """The derivatives of `interpolate_2d` along the two axes."""
     _, sj, sk = step
     q = p + sj
     near, far = values[p + sk] - values[p], values[q + sk] - values[q]
     along_j = (values[q] + fk * far) - (values[p] + fk * near)
-    return along_j, between(near, far, fj)
+    return along_j, lerp(near, far, fj)

@@ -1,11 +1,10 @@
-"""Compiled loops and the threads that run them.
+"""Compilation of numba kernels, and the threads that run them.
 
-A kernel is a numba function ``kernel(first, last, ...)`` that does planes ``first`` up to ``last``
-of a volume without Python's lock; `run` shares the planes among threads. Each plane's work, and the
-sums it leaves, are the same however many threads there are, so results are too.
+A kernel ``kernel(first, last, ...)`` processes planes ``first`` up to ``last`` of a volume and
+releases the GIL; `run` distributes the planes over threads. The computation of each plane does not
+depend on the number of threads, so the results do not either.
 
-Compiled code is kept in the user's cache folder, under a name made from the sources, and is loaded
-from there by the next process.
+Compiled code is cached in the user's cache folder, under a digest of the kernels' sources.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ import torch
 from numba.core import config, event
 from numpy.typing import NDArray
 
-# No NaN or infinity is assumed away; sums may be reordered so that they fit vector registers.
+# Sums may be reordered for vectorisation; NaN and infinity are respected.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call with each set of types; its cached code is reused."""
-    settings: Any = config  # its names are made when it is imported
+    """Compile a function at its first call with each set of types, or load its cached code."""
+    settings: Any = config  # its attributes are created at import
     before = settings.CACHE_DIR
     try:
         if not before and _CACHE is not None:
@@ -46,34 +45,34 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def _cache_folder() -> Path | None:
-    """This version's folder in the user's cache; None where none can be written."""
+    """The cache folder of these sources; None if it cannot be written."""
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Caches"
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     folder = root / "stn3d" / f"kernels-{digest[:12]}"
     try:
         fresh = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)  # it is in use
+        os.utime(folder)  # marks it as used
     except OSError:
         return None
     if fresh:
-        _drop_unused(folder.parent)
+        _remove_unused(folder.parent)
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _drop_unused(root: Path, days: float = 60) -> None:
-    """Take away other versions' folders that nobody has used for long."""
+def _remove_unused(root: Path, days: float = 60) -> None:
+    """Remove the folders of other versions that have not been used for some time."""
     for other in root.glob("kernels-*"):
         try:
             unused_s = time.time() - other.stat().st_mtime
         except OSError:
-            continue  # another process was faster
+            continue  # another process has removed it
         if unused_s > days * 86_400:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -82,18 +81,18 @@ _CACHE = _cache_folder()
 
 
 class _Announcer(event.Listener):
-    """Says once that loops are being compiled: the first run on a machine takes longer."""
+    """Logs one message when kernels are compiled, because that run takes longer."""
 
     def __init__(self) -> None:
-        self.silent = False
+        self.announced = False
 
     def on_start(self, event: Any) -> None:
         module = event.data["dispatcher"].py_func.__module__
-        if not self.silent and module.startswith(__package__ or "stn3d"):
-            self.silent = True
-            kept = f"kept in {_CACHE}" if _CACHE is not None else "no cache folder can be written"
+        if not self.announced and module.startswith("stn3d.kernels."):
+            self.announced = True
+            cached = f"cached in {_CACHE}" if _CACHE is not None else "no writable cache folder"
             logging.getLogger("stn3d").warning(
-                "compiling stn3d's loops for this processor, about half a minute (%s)", kept
+                "compiling stn3d's numba kernels for this CPU, about half a minute (%s)", cached
             )
 
     def on_end(self, event: Any) -> None:
@@ -102,12 +101,12 @@ class _Announcer(event.Listener):
 
 event.register("numba:compile", _Announcer())
 
-_WORTH_A_THREAD = 5_000  # voxels: what is done while a thread wakes up
+_MIN_VOXELS_PER_THREAD = 5_000  # about what is processed while a thread wakes up
 _pool: ThreadPoolExecutor | None = None
 
 
 def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
+    """A forked child does not inherit its parent's threads."""
     global _pool
     _pool = None
 
@@ -119,19 +118,19 @@ if hasattr(os, "register_at_fork"):
 def run(
     kernel: Callable[..., Any], planes: int, *arguments: Any, work: NDArray[Any] | None = None
 ) -> None:
-    """Call ``kernel(first, last, *arguments)`` over slabs of planes, one for each torch thread.
+    """Call ``kernel(first, last, *arguments)`` for slabs of planes, one per torch thread.
 
     Args:
-        planes: how many there are.
-        work: ``(planes,)`` voxels in each of them; all the same, and many, by default.
+        planes: number of planes.
+        work: ``(planes,)`` number of voxels in each plane; by default equal and large.
     """
     global _pool
     slabs = max(1, min(torch.get_num_threads(), planes))
-    if work is not None and work.sum() < _WORTH_A_THREAD * slabs:
+    if work is not None and work.sum() < _MIN_VOXELS_PER_THREAD * slabs:
         slabs = 1
     done = np.arange(planes + 1) if work is None else np.concatenate([[0], np.cumsum(work)])
-    shares = done[-1] * np.arange(1, slabs) / slabs
-    cuts = [0, *np.searchsorted(done, shares).tolist(), planes]
+    targets = done[-1] * np.arange(1, slabs) / slabs
+    cuts = [0, *np.searchsorted(done, targets).tolist(), planes]
     if slabs > 1 and _pool is None:
         _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="stn3d")
     others = [

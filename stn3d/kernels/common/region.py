@@ -1,4 +1,4 @@
-"""Where work is to be done: a run of voxels in every row of a grid."""
+"""Regions of a grid: one run of voxels in each row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Runs of voxels along the last axis, one for each row of a grid.
+    """One run of voxels along the last axis in each row of a grid.
 
     Args:
-        runs: ``(I, J, 2)`` first voxel and end of each row's run, end <= first where it is empty;
+        runs: ``(I, J, 2)`` first voxel and end of each row's run, end <= first for an empty run;
             a 2D grid has I = 1.
-        row: the number of voxels in a row.
+        row: number of voxels in a row.
     """
 
     runs: NDArray[np.int32]
@@ -29,7 +29,7 @@ class Region:
 
     @classmethod
     def of(cls, mask: Tensor) -> Region:
-        """The shortest runs that hold all voxels of a mask ``(*shape)``, bool."""
+        """The shortest runs that contain all voxels of a mask ``(*shape)``, bool."""
         inside = mask.cpu().numpy()
         inside = inside if inside.ndim == 3 else inside[None]
         first = inside.argmax(axis=-1)
@@ -52,17 +52,16 @@ class Region:
 
     @property
     def num_voxels(self) -> int:
-        """How many voxels the runs hold."""
+        """Number of voxels in the runs."""
         return int(self.lengths.sum())
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """``(I, J)`` voxels in each run."""
+        """``(I, J)`` number of voxels in each run."""
         return (self.runs[..., 1] - self.runs[..., 0]).clip(min=0).astype(np.int64)
 
     def grown(self, radii: Sequence[int]) -> Region:
-        """The region with all voxels within a window of ``2 r + 1`` voxels along each axis;
-        found once."""
+        """The region dilated by a window of ``2 r + 1`` voxels along each axis; cached."""
         if tuple(radii) not in self._grown:
             self._grown[tuple(radii)] = self._grow(radii)
         return self._grown[tuple(radii)]
@@ -70,15 +69,15 @@ class Region:
     def _grow(self, radii: Sequence[int]) -> Region:
         ri, rj, rk = [0] * (3 - len(radii)) + list(radii)
         empty = self.lengths == 0
-        first = _least_around(np.where(empty, self.row, self.runs[..., 0]), (ri, rj))
-        end = -_least_around(np.where(empty, 0, -self.runs[..., 1]), (ri, rj))
+        first = _minimum_around(np.where(empty, self.row, self.runs[..., 0]), (ri, rj))
+        end = -_minimum_around(np.where(empty, 0, -self.runs[..., 1]), (ri, rj))
         some = end > first
         first = np.where(some, (first - rk).clip(min=0), 0)
         end = np.where(some, (end + rk).clip(max=self.row), 0)
         return Region(np.stack([first, end], axis=-1).astype(np.int32), self.row)
 
     def without_faces(self) -> Region:
-        """The region less the outermost voxels of every axis of more than one."""
+        """The region without the outermost voxels of every axis of more than one voxel."""
         runs = self.runs.copy()
         for axis in (0, 1):
             if runs.shape[axis] > 1:
@@ -90,8 +89,8 @@ class Region:
         return Region(runs, self.row)
 
 
-def _least_around(values: NDArray[Any], radii: Sequence[int]) -> NDArray[Any]:
-    """The least value within ``2 r + 1`` neighbours along each axis."""
+def _minimum_around(values: NDArray[Any], radii: Sequence[int]) -> NDArray[Any]:
+    """The minimum over ``2 r + 1`` neighbours along each axis."""
     for axis, radius in enumerate(radii):
         least, n = values.copy(), values.shape[axis]
         source, target = np.moveaxis(values, axis, 0), np.moveaxis(least, axis, 0)
@@ -102,9 +101,9 @@ def _least_around(values: NDArray[Any], radii: Sequence[int]) -> NDArray[Any]:
     return values
 
 
-def placed(found: Tensor, region: Region | None, out: Tensor) -> Tensor:
-    """What was found everywhere, put where it is wanted."""
+def store_region(values: Tensor, region: Region | None, out: Tensor) -> Tensor:
+    """Copy the values of a region into ``out``; all values if there is no region."""
     if region is None:
-        return out.copy_(found)
+        return out.copy_(values)
     where = region.mask(out.shape[2:]).to(out.device)
-    return out.copy_(torch.where(where, found, out))
+    return out.copy_(torch.where(where, values, out))

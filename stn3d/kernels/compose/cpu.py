@@ -1,4 +1,4 @@
-"""One displacement field ``(3, I, J, K)`` in voxels after another."""
+"""Composition of displacement fields ``(3, I, J, K)`` in voxels, row by row."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn3d.kernels.cpu.interpolation import locate, read, steps
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import as_field, runs_of
-from stn3d.kernels.region import Region
+from stn3d.kernels.common.dispatch import needs_gradient
+from stn3d.kernels.common.interpolation import interpolate, locate, steps
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.region import Region
+from stn3d.kernels.common.tensors import as_field, runs_of
+from stn3d.kernels.compose import reference
+from stn3d.kernels.sample_linear import sample_linear
+
+_MANY = 16  # this many fields are faster in one call of `sample_linear`, which needs a copy
 
 
 @kernel
-def _moves_row(step: Any, scale: Any, velocity: Any, keep: Any, most: Any, move: Any) -> None:
-    """``scale step``, and what is kept of a velocity if there is one, which becomes the sum.
+def _step_row(step: Any, scale: Any, velocity: Any, keep: Any, most: Any, vector: Any) -> None:
+    """``scale step + keep velocity`` for vectors ``(3, n)`` of a row; it becomes the velocity.
 
-    Vectors ``(3, n)`` of which the squared length is above ``most`` are cut.
+    Then vectors with a squared length above ``most`` are shortened. Velocity may be None.
     """
-    one = move.dtype.type(1)
+    one = vector.dtype.type(1)
     for axis in range(3):
-        s, m = step[axis], move[axis]
+        s, m = step[axis], vector[axis]
         for k in range(len(m)):
             m[k] = scale * s[k]
         if velocity is not None:
@@ -31,7 +36,7 @@ def _moves_row(step: Any, scale: Any, velocity: Any, keep: Any, most: Any, move:
                 m[k] += keep * v[k]
             for k in range(len(m)):
                 v[k] = m[k]
-    a, b, c = move[0], move[1], move[2]
+    a, b, c = vector[0], vector[1], vector[2]
     for k in range(len(a)):
         square = a[k] * a[k] + b[k] * b[k] + c[k] * c[k]
         cut = np.sqrt(most / square) if square > most else one
@@ -51,17 +56,17 @@ def compose_planes(
     runs: Any,
     out: Any,
 ) -> None:
-    """``out(x) = s(x) + field(x + s(x))`` at the voxels of runs, for s as `_moves_row` finds it.
+    """``out(x) = s(x) + field(x + s(x))`` at the voxels of runs, with s by `_step_row`.
 
-    ``out`` may be ``steps_vox``. Beyond its faces the field is 0.
+    ``out`` may be ``steps_vox``. Beyond the grid the field is 0.
     """
     real = field.dtype.type
     shape = field.shape[1:]
     nk = shape[2]
     step, most = steps(shape), limit * limit
     f0, f1, f2 = field[0].ravel(), field[1].ravel(), field[2].ravel()
-    points, shares = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
-    moves, insides = np.empty((3, nk), field.dtype), np.empty(nk, field.dtype)
+    points, fractions = np.empty((3, nk), field.dtype), np.empty((3, nk), field.dtype)
+    vectors, insides = np.empty((3, nk), field.dtype), np.empty(nk, field.dtype)
     indices = np.empty(nk, np.int32)
     for i in range(first, last):
         for j in range(shape[1]):
@@ -69,37 +74,36 @@ def compose_planes(
             n = end - start
             if n <= 0:
                 continue
-            x, share, move = points[:, :n], shares[:, :n], moves[:, :n]
+            x, fraction, vector = points[:, :n], fractions[:, :n], vectors[:, :n]
             within, index = insides[:n], indices[:n]
             corner = index.view(np.uint32)
             xi, xj, xk = x[0], x[1], x[2]
-            mi, mj, mk = move[0], move[1], move[2]
-            fi, fj, fk = share[0], share[1], share[2]
+            mi, mj, mk = vector[0], vector[1], vector[2]
+            fi, fj, fk = fraction[0], fraction[1], fraction[2]
             kept = None if velocity is None else velocity[:, i, j, start:end]
-            _moves_row(steps_vox[:, i, j, start:end], scale, kept, keep, most, move)
+            _step_row(steps_vox[:, i, j, start:end], scale, kept, keep, most, vector)
             for k in range(n):
                 xi[k] = real(i) + mi[k]
             for k in range(n):
                 xj[k] = real(j) + mj[k]
             for k in range(n):
                 xk[k] = real(start + k) + mk[k]
-            locate(x, shape, index, share, within)
+            locate(x, shape, index, fraction, within)
             o0, o1, o2 = out[0, i, j, start:end], out[1, i, j, start:end], out[2, i, j, start:end]
             for k in range(n):
                 p, w = corner[k], within[k]
-                o0[k] = mi[k] + w * read(f0, p, step, fi[k], fj[k], fk[k])
-                o1[k] = mj[k] + w * read(f1, p, step, fi[k], fj[k], fk[k])
-                o2[k] = mk[k] + w * read(f2, p, step, fi[k], fj[k], fk[k])
-
-
-# -- on tensors ------------------------------------------------------------------------------------
+                o0[k] = mi[k] + w * interpolate(f0, p, step, fi[k], fj[k], fk[k])
+                o1[k] = mj[k] + w * interpolate(f1, p, step, fi[k], fj[k], fk[k])
+                o2[k] = mk[k] + w * interpolate(f2, p, step, fi[k], fj[k], fk[k])
 
 
 def compose(first_vox: Tensor, second_vox: Tensor) -> Tensor:
-    """Displacements of ``x -> second(first(x))``. See `stn3d.kernels`."""
+    """Field by field; where gradients are needed, and for many fields, by `sample_linear`."""
+    if len(first_vox) >= _MANY or needs_gradient(first_vox, second_vox):
+        return reference.compose(first_vox, second_vox, sample_linear)
     out = torch.empty_like(first_vox, memory_format=torch.contiguous_format)
     for first, second, one in zip(first_vox, second_vox.expand_as(first_vox), out, strict=True):
-        take_step(first[None], second[None], 1.0, np.inf, None, one[None], None, 0.0)
+        take_step(first[None], second[None], 1.0, np.inf, None, one[None])
     return out
 
 
@@ -110,11 +114,10 @@ def take_step(
     limit: float,
     region: Region | None,
     out: Tensor,
-    velocity_vox: Tensor | None,
-    keep: float,
+    velocity_vox: Tensor | None = None,
+    keep: float = 0.0,
 ) -> Tensor:
-    """Displacements of ``x -> field(x + s(x))``, s the scaled and limited step. See
-    `stn3d.kernels`."""
+    """Compose at the voxels of the region."""
     step, field, result = as_field(step_vox[0]), as_field(field_vox[0]), as_field(out[0])
     velocity = None if velocity_vox is None else as_field(velocity_vox[0])
     runs, real = runs_of(region, field), field.dtype.type

@@ -1,4 +1,4 @@
-"""Products of features with those nearby."""
+"""Cost volume of two feature maps, offset by offset."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def local_products(fixed: Tensor, moved: Tensor, radius: int) -> Tensor:
-    """Mean over channels of ``fixed(x) moved(x + o)`` for all offsets o within a radius."""
+def cost_volume(fixed: Tensor, moved: Tensor, radius: int) -> Tensor:
+    """Products with shifted views of the padded moved features."""
     shape = fixed.shape[2:]
-    around = F.pad(moved, [radius] * 2 * len(shape))
+    padded = F.pad(moved, [radius] * 2 * len(shape))
     planes = []
     for offset in product(range(2 * radius + 1), repeat=len(shape)):
-        near = around
+        shifted = padded
         for axis, (start, n) in enumerate(zip(offset, shape, strict=True), start=2):
-            near = near.narrow(axis, start, n)
-        planes.append((fixed * near).mean(dim=1))
+            shifted = shifted.narrow(axis, start, n)
+        planes.append((fixed * shifted).mean(dim=1))
     return torch.stack(planes, dim=1)

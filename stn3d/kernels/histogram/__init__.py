@@ -1,71 +1,46 @@
-"""The joint histogram of two images, and what either tells of the other."""
+"""Joint histogram and mutual information of two images."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from stn3d.errors import InputError
-from stn3d.kernels import dispatch, reference
+from stn3d.kernels.common.dispatch import implementation
 
 
 def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins: int) -> Tensor:
-    """How much weight each pair of intensities has.
+    """Joint histogram of intensities by Parzen windows.
 
-    Mattes et al. 2003, doi:10.1109/TMI.2003.809072: a voxel counts in one bin of the fixed image
-    and, by a cubic B-spline window, in four of the moved one, so that the histogram changes
-    smoothly with that.
+    Mattes et al. 2003, doi:10.1109/TMI.2003.809072: a voxel contributes to one bin of the fixed
+    image and, by a cubic B-spline window, to four bins of the moved image, so that the histogram
+    is smooth in the moved intensities.
 
     Args:
-        fixed: ``(B, C, *shape)``, intensities from 0 to 1; others count as the nearest of these.
-        moved: the same.
-        weight: of voxels, ``(B or 1, 1, *shape)``; None counts all.
-        bins: for either image, at least 5.
+        fixed: ``(B, C, *shape)``, intensities from 0 to 1; others are clipped.
+        moved: ``(B, C, *shape)``, likewise.
+        weight: weight of each voxel, ``(B or 1, 1, *shape)``; None weights all voxels by 1.
+        bins: number of bins for either image, at least 5.
 
     Returns:
-        ``(B, C, bins, bins)``, fixed by moved, that sums to the weights' sum; differentiable once
-        in moved and weight, and in fixed it does not change.
+        ``(B, C, bins, bins)``, fixed by moved, with the sum of the weights; differentiable once in
+        moved and weight, constant in fixed.
 
     Raises:
-        InputError: there are fewer than 5 bins.
+        InputError: fewer than 5 bins.
     """
     if bins < 5:
-        raise InputError(f"a histogram needs 5 bins or more for each image; got {bins}.")
+        raise InputError(f"a histogram needs at least 5 bins for each image; got {bins}.")
     fixed = fixed.detach()
     weight = torch.ones_like(fixed[:, :1]) if weight is None else weight
     weight = weight.to(moved).expand(len(moved), *weight.shape[1:])
-    if dispatch.fused(fixed, moved):
-        result: Tensor = _JointHistogram.apply(fixed.to(moved), moved, weight, bins)
-        return result
-    return reference.joint_histogram(fixed, moved, weight, bins)
-
-
-class _JointHistogram(torch.autograd.Function):
-    """The histogram by the CPU's loops."""
-
-    @staticmethod
-    def forward(ctx: Any, fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> Tensor:
-        from stn3d.kernels import cpu
-
-        ctx.save_for_backward(fixed, moved, weight)
-        return cpu.joint_histogram(fixed, moved, weight, bins)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from stn3d.kernels import cpu
-
-        fixed, moved, weight = ctx.saved_tensors
-        return None, *cpu.histogram_slopes(fixed, moved, weight, gradient), None
+    return implementation(__name__, fixed, moved).joint_histogram(fixed, moved, weight, bins)
 
 
 def mutual_information(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins: int) -> Tensor:
-    """How many nats either image tells of the other; the mean over batch and channels.
+    """Mutual information in nats, the mean over batch and channels.
 
-    Arguments as in `joint_histogram`; 0 where the two are unrelated or nothing has weight.
+    Arguments as for `joint_histogram`; 0 where the images are independent or all weights are 0.
 
     Returns:
         A scalar; differentiable once in moved and weight.
@@ -76,6 +51,6 @@ def mutual_information(fixed: Tensor, moved: Tensor, weight: Tensor | None, bins
     return (entropies[0] + entropies[1] - entropies[2]).mean().to(moved.dtype)
 
 
-def entropy(share: Tensor) -> Tensor:
-    """``-sum p log p`` over the last axis; an empty bin adds nothing and has no slope."""
-    return torch.special.entr(torch.where(share > 0, share, 1.0)).sum(-1)
+def entropy(probability: Tensor) -> Tensor:
+    """``-sum p log p`` over the last axis; an empty bin adds nothing and has zero gradient."""
+    return torch.special.entr(torch.where(probability > 0, probability, 1.0)).sum(-1)

@@ -1,4 +1,4 @@
-"""The joint histogram of two images."""
+"""Joint histogram by ``scatter_add``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from torch import Tensor
 
 
 def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> Tensor:
-    """How much weight each pair of intensities has. See `stn3d.kernels`."""
+    """Add the weights of each of the four bins of the B-spline window in turn."""
     batch, channels = moved.shape[:2]
     fixed, moved = fixed.nan_to_num(), moved.nan_to_num()
     at = 1 + moved.clamp(0, 1) * (bins - 3)
     start = at.detach().floor().clamp(max=bins - 3)
     row = (fixed * bins).floor().clamp(0, bins - 1).long()
-    count = weight.expand_as(moved)
+    weight = weight.expand_as(moved)
     joint = moved.new_zeros(batch, channels, bins * bins)
-    for t, share in enumerate(_spline_window(at - start)):
+    for t, window in enumerate(_spline_window(at - start)):
         index = row * bins + start.long() - 1 + t
-        joint = joint.scatter_add(2, index.flatten(2), (count * share).flatten(2))
+        joint = joint.scatter_add(2, index.flatten(2), (weight * window).flatten(2))
     return joint.unflatten(2, (bins, bins))
 
 
 def _spline_window(t: Tensor) -> list[Tensor]:
-    """The cubic B-spline at the four bins around, ``t`` from 0 to 1 past the second."""
+    """The cubic B-spline at the four nearest bins, for a position ``t`` in 0 to 1 after the
+    second."""
     s = 1 - t
     return [s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6]

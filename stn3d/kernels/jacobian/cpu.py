@@ -1,4 +1,4 @@
-"""Jacobian determinants of displacement fields ``(3, I, J, K)`` in voxels."""
+"""Jacobian determinants of displacement fields ``(3, I, J, K)``, row by row."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import as_field
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.tensors import as_field
 
 
 @kernel
-def _difference(low: Any, high: Any, share: Any, out: Any) -> None:
+def _difference(low: Any, high: Any, factor: Any, out: Any) -> None:
     for k in range(len(out)):
-        out[k] = share * (high[k] - low[k])
+        out[k] = factor * (high[k] - low[k])
 
 
 @kernel
@@ -29,6 +29,7 @@ def _difference_along(line: Any, out: Any) -> None:
 
 @kernel
 def _add_minor(a: Any, e: Any, i: Any, f: Any, h: Any, out: Any) -> None:
+    """Add an element times its minor, ``a (e i - f h)``, for a row of matrices."""
     for k in range(len(out)):
         out[k] += a[k] * (e[k] * i[k] - f[k] * h[k])
 
@@ -41,13 +42,13 @@ def jacobian_planes(first: int, last: int, field: Any, out: Any) -> None:
     g = np.empty((3, 3, nk), field.dtype)
     for i in range(first, last):
         below, above = max(i - 1, 0), min(i + 1, ni - 1)
-        share_i = real(1) / real(max(above - below, 1))
+        factor_i = real(1) / real(max(above - below, 1))
         for j in range(nj):
             left, right = max(j - 1, 0), min(j + 1, nj - 1)
-            share_j = real(1) / real(max(right - left, 1))
+            factor_j = real(1) / real(max(right - left, 1))
             for a in range(3):
-                _difference(field[a, below, j], field[a, above, j], share_i, g[a, 0])
-                _difference(field[a, i, left], field[a, i, right], share_j, g[a, 1])
+                _difference(field[a, below, j], field[a, above, j], factor_i, g[a, 0])
+                _difference(field[a, i, left], field[a, i, right], factor_j, g[a, 1])
                 _difference_along(field[a, i, j], g[a, 2])
                 diagonal = g[a, a]
                 for k in range(nk):
@@ -60,11 +61,8 @@ def jacobian_planes(first: int, last: int, field: Any, out: Any) -> None:
             _add_minor(g[0, 2], g[1, 0], g[2, 1], g[1, 1], g[2, 0], row)
 
 
-# -- on tensors ------------------------------------------------------------------------------------
-
-
 def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
-    """Determinants of ``I + du/dx``. See `stn3d.kernels`."""
+    """Determinants of each field; not differentiable."""
     shape = displacement_vox.shape[2:]
     out = displacement_vox.new_empty(len(displacement_vox), *shape)
     for vectors, one in zip(displacement_vox, out, strict=True):

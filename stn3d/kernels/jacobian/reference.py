@@ -1,4 +1,4 @@
-"""How a field stretches the space around each voxel."""
+"""Jacobian determinants by ``torch.gradient``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
-    """Determinants of ``I + du/dx``. See `stn3d.kernels`."""
+    """Determinants of stacked derivatives."""
     moved = displacement_vox.movedim(1, -1)
     d = moved.shape[-1]
     columns = [

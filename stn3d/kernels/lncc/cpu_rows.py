@@ -1,11 +1,12 @@
-"""The formulas of the local correlation and of its exact gradient, for a row of windows.
+"""Formulas of LNCC and of its exact gradient, for a row of windows.
 
 With n = sum w, means a = sum w f / n, b = sum w m / n, variances A, B and covariance X of a
-window (fixed f, moved m, weights w; w = 1 where there are none), noise e_A, e_B:
-  likeness L = X^2 / ((A + e_A) (B + e_B)), texture T = A / (A + 10 e_A),
+window (fixed f, moved m, weights w; w = 1 without weights), noise variances e_A, e_B:
+  squared correlation L = X^2 / ((A + e_A) (B + e_B)), texture T = A / (A + 10 e_A),
   loss = 1 - sum w T L / sum w T = 1 - P / Q.
-The derivative of P (and of Q) by m(x) is a window sum of coefficients, since sums over windows
-around x gather all windows that contain x (Avants et al. 2008, without their approximation).
+The derivative of P (and of Q) by m(x) is a window sum of coefficients, since the window around x
+contains the centres of all windows that contain x (Avants et al. 2008, without their
+approximation).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from stn3d.kernels.cpu.jit import kernel
+from stn3d.kernels.common.jit import kernel
 
 
 @kernel
 def product_row(
     quantity: Any, f: Any, m: Any, weight: Any, a: Any, b: Any, shift: Any, row: Any
 ) -> None:
-    """What is summed over windows: f, f f, m, m m, f m, each times w; and w."""
+    """A quantity to be summed over windows: f, f f, m, m m, f m, each times w; or w."""
     if quantity == 0:
         for k in range(a, b):
             row[k + shift] = f[k]
@@ -59,24 +60,24 @@ def plain_row(
     by_m: Any,
     by_f: Any,
 ) -> Any:
-    """P and Q of a row of windows without weights, and P's coefficients: of 1, m and f."""
+    """P and Q of a row of windows without weights, and the coefficients of 1, m and f in P."""
     real = sums.dtype.type
     zero, one, two, ten = real(0), real(1), real(2), real(10)
     p, q = zero, zero
     for k in range(a, b):
-        share = one / (size * sizes_k[k])
-        mean_f, mean_m = sums[0, k] * share, sums[2, k] * share
-        var_f = max(sums[1, k] * share - mean_f * mean_f, zero)
-        var_m = sums[3, k] * share - mean_m * mean_m
-        cross = sums[4, k] * share - mean_f * mean_m
+        inverse_n = one / (size * sizes_k[k])
+        mean_f, mean_m = sums[0, k] * inverse_n, sums[2, k] * inverse_n
+        var_f = max(sums[1, k] * inverse_n - mean_f * mean_f, zero)
+        var_m = sums[3, k] * inverse_n - mean_m * mean_m
+        cross = sums[4, k] * inverse_n - mean_f * mean_m
         over_f, over_m = one / (var_f + noise_f), one / (max(var_m, zero) + noise_m)
         texture = var_f / (var_f + ten * noise_f)
         slope = cross * over_f * over_m
-        likeness = cross * slope
-        p += texture * likeness
+        squared = cross * slope
+        p += texture * squared
         q += texture
-        by_cross = two * texture * slope * share
-        by_var = -texture * likeness * over_m * share if var_m > zero else zero
+        by_cross = two * texture * slope * inverse_n
+        by_var = -texture * squared * over_m * inverse_n if var_m > zero else zero
         by_f[k + shift] = by_cross
         by_m[k + shift] = two * by_var
         by_one[k + shift] = -(two * mean_m * by_var + mean_f * by_cross)
@@ -96,39 +97,40 @@ def weighted_row(
     out: Any,
     full: Any,
 ) -> Any:
-    """P and Q of a row of windows with weights, and the coefficients of P - ratio Q.
+    """P and Q of a row of windows with weights, and the coefficients of P - ratio Q in ``out``.
 
-    Of 1, m and f in the derivative by m; if ``full`` also those of 1 and f in that by f (its
-    coefficient of m is the one of f by m), of the window's own weight, and of the centre's.
+    The coefficients of 1, m and f in the derivative by m. If ``full``, also those of 1 and f in
+    the derivative by f (its coefficient of m equals that of f by m), then those of the derivative
+    by the weights: of the window's voxels and of its centre.
     """
     real = sums.dtype.type
     zero, one, two, ten, least = real(0), real(1), real(2), real(10), real(1e-6)
     p, q = zero, zero
     for k in range(a, b):
-        share = one / max(sums[5, k], least)
-        mean_f, mean_m = sums[0, k] * share, sums[2, k] * share
-        var_f = max(sums[1, k] * share - mean_f * mean_f, zero)
-        var_m = sums[3, k] * share - mean_m * mean_m
-        cross = sums[4, k] * share - mean_f * mean_m
+        inverse_n = one / max(sums[5, k], least)
+        mean_f, mean_m = sums[0, k] * inverse_n, sums[2, k] * inverse_n
+        var_f = max(sums[1, k] * inverse_n - mean_f * mean_f, zero)
+        var_m = sums[3, k] * inverse_n - mean_m * mean_m
+        cross = sums[4, k] * inverse_n - mean_f * mean_m
         over_f, over_m = one / (var_f + noise_f), one / (max(var_m, zero) + noise_m)
         over_t = one / (var_f + ten * noise_f)
         texture = var_f * over_t
         slope = cross * over_f * over_m
-        likeness = cross * slope
+        squared = cross * slope
         w = weight[k]
-        p += w * texture * likeness
+        p += w * texture * squared
         q += w * texture
-        by_cross = two * w * texture * slope * share
-        by_var = -w * texture * likeness * over_m * share if var_m > zero else zero
+        by_cross = two * w * texture * slope * inverse_n
+        by_var = -w * texture * squared * over_m * inverse_n if var_m > zero else zero
         out[0, k + shift] = -(two * mean_m * by_var + mean_f * by_cross)
         out[1, k + shift] = two * by_var
         out[2, k + shift] = by_cross
         if full:
-            gain = likeness - ratio
+            gain = squared - ratio
             by_var_f = zero
             if var_f > zero:
                 by_texture = ten * noise_f * over_t * over_t
-                by_var_f = w * (gain * by_texture - texture * likeness * over_f) * share
+                by_var_f = w * (gain * by_texture - texture * squared * over_f) * inverse_n
             out[3, k + shift] = -(two * mean_f * by_var_f + mean_m * by_cross)
             out[4, k + shift] = two * by_var_f
             own = by_cross * (mean_f * mean_m - cross) + by_var_f * (mean_f * mean_f - var_f)
@@ -140,7 +142,7 @@ def weighted_row(
 
 @kernel
 def by_moved_row(sums: Any, f: Any, m: Any, weight: Any, a: Any, b: Any, out: Any) -> None:
-    """The derivative of P - ratio Q by the moved image, from window sums of the coefficients."""
+    """Derivative of P - ratio Q by the moved image, from window sums of the coefficients."""
     for k in range(a, b):
         out[k] = sums[0, k] + m[k] * sums[1, k] + f[k] * sums[2, k]
     if weight is not None:
@@ -152,7 +154,7 @@ def by_moved_row(sums: Any, f: Any, m: Any, weight: Any, a: Any, b: Any, out: An
 def by_others_row(
     sums: Any, centre: Any, f: Any, m: Any, w: Any, a: Any, b: Any, by_fixed: Any, by_weight: Any
 ) -> None:
-    """The derivatives by the fixed image and by the weight."""
+    """Derivatives of P - ratio Q by the fixed image and by the weights."""
     half, shift = sums.dtype.type(0.5), np.uint64((centre.shape[0] - f.shape[0]) // 2)
     for k in range(a, b):
         by_fixed[k] = w[k] * (sums[3, k] + f[k] * sums[4, k] + m[k] * sums[2, k])

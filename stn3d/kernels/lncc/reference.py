@@ -1,4 +1,4 @@
-"""The local correlation of two images."""
+"""Local normalised cross-correlation by sums over windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stn3d.kernels.reference.windows import box_sum, window_sizes
+from stn3d.kernels.box_sum.reference import box_sum, window_sizes
+from stn3d.kernels.common.region import Region
 
 
 def lncc(
@@ -17,8 +18,9 @@ def lncc(
     radii: Sequence[int],
     noise_fixed: float,
     noise_moved: float,
+    windows: Region | None = None,
 ) -> Tensor:
-    """One minus the mean squared local correlation. See `stn3d.kernels`."""
+    """The definition, over all windows: those outside ``windows`` have no texture, so weight 0."""
     if weight is None:
         a, b = fixed, moved
         count = torch.ones((), dtype=fixed.dtype, device=fixed.device)
@@ -31,7 +33,7 @@ def lncc(
     var_a = (box_sum(a * fixed, radii) / count - mean_a**2).clamp(min=0)
     var_b = (box_sum(b * moved, radii) / count - mean_b**2).clamp(min=0)
     cross = box_sum(a * moved, radii) / count - mean_a * mean_b
-    likeness = cross**2 / ((var_a + noise_fixed) * (var_b + noise_moved))
+    squared = cross**2 / ((var_a + noise_fixed) * (var_b + noise_moved))
     texture = var_a / (var_a + 10 * noise_fixed)
-    share = texture if weight is None else weight * texture
-    return 1 - (share * likeness).sum() / share.sum().clamp(min=1e-12)
+    texture = texture if weight is None else weight * texture
+    return 1 - (texture * squared).sum() / texture.sum().clamp(min=1e-12)

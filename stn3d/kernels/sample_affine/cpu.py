@@ -1,7 +1,7 @@
-"""Reading the images of a batch at lattices of points, each lattice told by a matrix of its own.
+"""Sampling of a batch of images on grids given by one matrix each, with exact gradients by both.
 
-What `stn3d.kernels.cpu.sampling` does at any points, without ever storing the points: for a batch
-of small images these would take more time than the reads.
+The points of the grids are never stored: for a batch of small images this would take longer than
+the interpolation.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from stn3d.kernels.cpu.interpolation import (
+from stn3d.kernels.common.interpolation import (
+    gradient_2d,
+    interpolate,
+    interpolate_2d,
+    interpolate_gradient,
     locate,
-    locate_flat,
-    read,
-    read_flat,
-    read_slopes,
-    read_slopes_flat,
+    locate_2d,
     steps,
 )
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import Array, batch_of
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.tensors import Array, batches
 
-_LANES = 16  # rows are worked on in whole vector registers; what is beyond their end is not used
+_LANES = 16  # rows are padded to whole vector registers; values beyond their end are not used
 
 
 @kernel
-def _row_of(matrix: Any, i: Any, j: Any, x: Any) -> None:
-    """``matrix x`` for the voxels of a row, ``(3, K)``, in the precision of ``x``."""
+def _points_of_row(matrix: Any, i: Any, j: Any, x: Any) -> None:
+    """``matrix x`` for the voxels of a row, ``(3, K)``, in the dtype of ``x``."""
     real = x.dtype.type
     for axis in range(3):
         origin = real(matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 3])
@@ -40,46 +41,46 @@ def _row_of(matrix: Any, i: Any, j: Any, x: Any) -> None:
 
 
 @kernel
-def _located(x: Any, shape: Any, flat: Any, index: Any, share: Any, within: Any) -> None:
+def _locate(x: Any, shape: Any, flat: Any, index: Any, fraction: Any, within: Any) -> None:
     if flat:
-        locate_flat(x, shape, index, share, within)
+        locate_2d(x, shape, index, fraction, within)
     else:
-        locate(x, shape, index, share, within)
+        locate(x, shape, index, fraction, within)
 
 
 @kernel
-def lattice_rows(
+def sample_rows(
     first: int, last: int, images: Any, matrices: Any, flat: Any, length: Any, out: Any
 ) -> None:
-    """``out`` ``(B, C, I, J, K)``: images ``(B or 1, C, ...)`` at lattices ``(B or 1, 3, 4)``.
+    """``out`` ``(B, C, I, J, K)``: images ``(B or 1, C, ...)`` by matrices ``(B or 1, 3, 4)``.
 
-    Row number is ``(b I + i) J + j``. Rows are ``length`` points long, K or more. 2D images are
-    ``flat``.
+    Tasks are rows, numbered ``(b I + i) J + j``; a row has ``length`` points, K or more. ``flat``
+    is true for 2D images.
     """
     shape, ni, nj, nk = images.shape[2:], out.shape[2], out.shape[3], out.shape[4]
     step, zero = steps(shape), images.dtype.type(0)
-    x, share = np.empty((3, length), images.dtype), np.empty((3, length), images.dtype)
+    x, fraction = np.empty((3, length), images.dtype), np.empty((3, length), images.dtype)
     within, index = np.empty(length, images.dtype), np.empty(length, np.int32)
     corner = index.view(np.uint32)
-    fi, fj, fk = share[0], share[1], share[2]
+    fi, fj, fk = fraction[0], fraction[1], fraction[2]
     for task in range(first, last):
         b, i, j = task // (ni * nj), task // nj % ni, task % nj
-        _row_of(matrices[b % len(matrices)], i, j, x)
-        _located(x, shape, flat, index, share, within)
+        _points_of_row(matrices[b % len(matrices)], i, j, x)
+        _locate(x, shape, flat, index, fraction, within)
         for c in range(out.shape[1]):
             values, row = images[b % len(images), c].ravel(), out[b, c, i, j]
             if flat:
                 for k in range(nk):
-                    value = read_flat(values, corner[k], step, fj[k], fk[k])
+                    value = interpolate_2d(values, corner[k], step, fj[k], fk[k])
                     row[k] = value if within[k] > zero else zero
             else:
                 for k in range(nk):
-                    value = read(values, corner[k], step, fi[k], fj[k], fk[k])
+                    value = interpolate(values, corner[k], step, fi[k], fj[k], fk[k])
                     row[k] = value if within[k] > zero else zero
 
 
 @kernel
-def lattice_back(
+def gradient_parts(
     first: int,
     last: int,
     images: Any,
@@ -90,31 +91,32 @@ def lattice_back(
     by_matrix: Any,
     by_image: Any,
 ) -> None:
-    """Derivatives by matrices and images from those by the values, ``(B, C, I, J, K)``.
+    """Gradients with respect to matrices and images, from the gradient ``(B, C, I, J, K)``.
 
-    Both are added to: ``by_matrix`` ``(B, S, 3, 4)``, ``by_image`` ``(B, S, C, I, J, K)``. Share s
-    of an item's rows goes to its own; task number is ``b S + s``. What has S = 0 is not wanted.
+    They are added to ``by_matrix`` ``(B, S, 3, 4)`` and ``by_image`` ``(B, S, C, I, J, K)``; S = 0
+    skips one of them. The rows of an item are divided into S parts with separate sums; part s of
+    item b is task ``b S + s``.
     """
     shape, ni, nj = images.shape[2:], gradient.shape[2], gradient.shape[3]
     step, top = steps(shape), (shape[0] - 1, shape[1] - 1, shape[2] - 1)
-    x, share = np.empty((3, length), images.dtype), np.empty((3, length), images.dtype)
+    x, fraction = np.empty((3, length), images.dtype), np.empty((3, length), images.dtype)
     within, index = np.empty(length, images.dtype), np.empty(length, np.int32)
     corner = index.view(np.uint32)
-    shares = max(by_matrix.shape[1], by_image.shape[1])
+    parts = max(by_matrix.shape[1], by_image.shape[1])
     for task in range(first, last):
-        b, s = task // shares, task % shares
-        for row in range(ni * nj * s // shares, ni * nj * (s + 1) // shares):
+        b, s = task // parts, task % parts
+        for row in range(ni * nj * s // parts, ni * nj * (s + 1) // parts):
             i, j = row // nj, row % nj
-            _row_of(matrices[b % len(matrices)], i, j, x)
-            _located(x, shape, flat, index, share, within)
+            _points_of_row(matrices[b % len(matrices)], i, j, x)
+            _locate(x, shape, flat, index, fraction, within)
             for c in range(gradient.shape[1]):
-                slope = gradient[b, c, i, j]
+                upstream = gradient[b, c, i, j]
                 if by_matrix.shape[1] > 0:
                     values, part = images[b % len(images), c].ravel(), by_matrix[b, s]
                     if flat:
-                        sums = _slopes_flat(values, corner, step, x, share, within, slope, top)
+                        sums = _sums_2d(values, corner, step, x, fraction, within, upstream, top)
                     else:
-                        sums = _slopes(values, corner, step, x, share, within, slope, top)
+                        sums = _sums_3d(values, corner, step, x, fraction, within, upstream, top)
                     for axis in range(3):
                         count, moment = sums[axis]
                         part[axis, 0] += count * i
@@ -122,24 +124,25 @@ def lattice_back(
                         part[axis, 2] += moment
                         part[axis, 3] += count
                 if by_image.shape[1] > 0:
-                    _give(by_image[b, s, c].ravel(), corner, step, share, within, slope, flat)
+                    target = by_image[b, s, c].ravel()
+                    _scatter_row(target, corner, step, fraction, within, upstream, flat)
 
 
 @kernel
-def _slopes_flat(
-    values: Any, corner: Any, step: Any, x: Any, share: Any, within: Any, slope: Any, top: Any
+def _sums_2d(
+    values: Any, corner: Any, step: Any, x: Any, fraction: Any, within: Any, upstream: Any, top: Any
 ) -> Any:
-    """For each axis a row's sum of slopes, and of slopes times k.
+    """For each axis the sums over a row of the gradient by the point, and of this gradient times k.
 
-    In the outer half voxel, and along an axis of one voxel, nothing changes.
+    The gradient is 0 in the outer half voxel and along an axis of one voxel.
     """
     real = x.dtype.type
     zero, top_j, top_k = real(0), real(top[1]), real(top[2])
     sj, mj, sk, mk = zero, zero, zero, zero
-    xj, xk, fj, fk = x[1], x[2], share[1], share[2]
-    for k in range(len(slope)):
-        dj, dk = read_slopes_flat(values, corner[k], step, fj[k], fk[k])
-        g, at, seen = slope[k], real(k), within[k] > zero
+    xj, xk, fj, fk = x[1], x[2], fraction[1], fraction[2]
+    for k in range(len(upstream)):
+        dj, dk = gradient_2d(values, corner[k], step, fj[k], fk[k])
+        g, at, seen = upstream[k], real(k), within[k] > zero
         dj = g * dj if seen and xj[k] > zero and xj[k] < top_j else zero
         dk = g * dk if seen and xk[k] > zero and xk[k] < top_k else zero
         sj += dj
@@ -150,18 +153,18 @@ def _slopes_flat(
 
 
 @kernel
-def _slopes(
-    values: Any, corner: Any, step: Any, x: Any, share: Any, within: Any, slope: Any, top: Any
+def _sums_3d(
+    values: Any, corner: Any, step: Any, x: Any, fraction: Any, within: Any, upstream: Any, top: Any
 ) -> Any:
-    """`_slopes_flat` in a volume."""
+    """`_sums_2d` for a volume."""
     real = x.dtype.type
     zero, top_i, top_j, top_k = real(0), real(top[0]), real(top[1]), real(top[2])
     si, mi, sj, mj, sk, mk = zero, zero, zero, zero, zero, zero
     xi, xj, xk = x[0], x[1], x[2]
-    fi, fj, fk = share[0], share[1], share[2]
-    for k in range(len(slope)):
-        _, di, dj, dk = read_slopes(values, corner[k], step, fi[k], fj[k], fk[k])
-        g, at, seen = slope[k], real(k), within[k] > zero
+    fi, fj, fk = fraction[0], fraction[1], fraction[2]
+    for k in range(len(upstream)):
+        _, di, dj, dk = interpolate_gradient(values, corner[k], step, fi[k], fj[k], fk[k])
+        g, at, seen = upstream[k], real(k), within[k] > zero
         di = g * di if seen and xi[k] > zero and xi[k] < top_i else zero
         dj = g * dj if seen and xj[k] > zero and xj[k] < top_j else zero
         dk = g * dk if seen and xk[k] > zero and xk[k] < top_k else zero
@@ -175,27 +178,28 @@ def _slopes(
 
 
 @kernel
-def _give(
-    values: Any, corner: Any, step: Any, share: Any, within: Any, slope: Any, flat: Any
+def _scatter_row(
+    values: Any, corner: Any, step: Any, fraction: Any, within: Any, upstream: Any, flat: Any
 ) -> None:
-    """Give the voxels around each point their shares of a row's slopes."""
+    """Add a row's gradient to the voxels around each point, weighted as in the interpolation."""
     si, sj, sk = step
     zero = values.dtype.type(0)
-    fi, fj, fk = share[0], share[1], share[2]
+    fi, fj, fk = fraction[0], fraction[1], fraction[2]
     if flat:
-        for k in range(len(slope)):
-            g = slope[k] if within[k] > zero else zero
-            _give_plane(values, corner[k], sj, sk, g, fj[k], fk[k])
+        for k in range(len(upstream)):
+            g = upstream[k] if within[k] > zero else zero
+            _scatter_2d(values, corner[k], sj, sk, g, fj[k], fk[k])
     else:
-        for k in range(len(slope)):
-            p, g = corner[k], slope[k] if within[k] > zero else zero
+        for k in range(len(upstream)):
+            p, g = corner[k], upstream[k] if within[k] > zero else zero
             far = g * fi[k]
-            _give_plane(values, p, sj, sk, g - far, fj[k], fk[k])
-            _give_plane(values, p + si, sj, sk, far, fj[k], fk[k])
+            _scatter_2d(values, p, sj, sk, g - far, fj[k], fk[k])
+            _scatter_2d(values, p + si, sj, sk, far, fj[k], fk[k])
 
 
 @kernel
-def _give_plane(values: Any, p: Any, sj: Any, sk: Any, g: Any, fj: Any, fk: Any) -> None:
+def _scatter_2d(values: Any, p: Any, sj: Any, sk: Any, g: Any, fj: Any, fk: Any) -> None:
+    """Add ``g`` to the four voxels of a cell in a plane; no branches, which would be slower."""
     q, far = p + sj, g * fj
     near = g - far
     near_k, far_k = near * fk, far * fk
@@ -205,33 +209,50 @@ def _give_plane(values: Any, p: Any, sj: Any, sk: Any, g: Any, fj: Any, fk: Any)
     values[q + sk] += far_k
 
 
-# -- on tensors ------------------------------------------------------------------------------------
-
-
 def sample_affine(image: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
-    """Images at the voxels of lattices. See `stn3d.kernels`."""
+    """Sample row by row; differentiable once."""
+    return _SampleAffine.apply(image, matrix, tuple(shape))
+
+
+class _SampleAffine(torch.autograd.Function):
+    """Sampling with its gradients with respect to images and matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(image, matrix)
+        return _sample(image, matrix, shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        image, matrix = ctx.saved_tensors
+        by_image, by_matrix, _ = ctx.needs_input_grad
+        return *_gradients(image, matrix, gradient, by_image, by_matrix), None
+
+
+def _sample(image: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
     batch = max(len(image), len(matrix))
     out = image.new_empty(batch, image.shape[1], *shape)
-    target = batch_of(out)
+    target = batches(out)
     rows = batch * target.shape[2] * target.shape[3]
-    run(lattice_rows, rows, batch_of(image), *_lattices(matrix, shape), target)
+    run(sample_rows, rows, batches(image), *_matrices(matrix, shape), target)
     return out
 
 
-def affine_back(
+def _gradients(
     image: Tensor, matrix: Tensor, gradient: Tensor, by_image: bool, by_matrix: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Derivatives by the images and by the matrices from those by the values, as wanted."""
-    slopes, images, d = batch_of(gradient), batch_of(image), image.ndim - 2
+    """Gradients with respect to images and matrices, each if requested."""
+    slopes, images, d = batches(gradient), batches(image), image.ndim - 2
     batch = len(slopes)
-    shares = -(-4 // batch)  # summed apart, then in order: threads do not change the sums
-    to_matrix = np.zeros((batch, shares if by_matrix else 0, 3, 4))
-    to_image = torch.zeros(batch, shares if by_image else 0, *images.shape[1:], dtype=image.dtype)
+    parts = -(-4 // batch)  # summed separately, then in order: independent of the threads
+    to_matrix = np.zeros((batch, parts if by_matrix else 0, 3, 4))
+    to_image = torch.zeros(batch, parts if by_image else 0, *images.shape[1:], dtype=image.dtype)
     targets = to_matrix, to_image.numpy()
-    run(lattice_back, batch * shares, images, *_lattices(matrix, gradient.shape), slopes, *targets)
+    run(gradient_parts, batch * parts, images, *_matrices(matrix, gradient.shape), slopes, *targets)
     back: list[Tensor | None] = [None, None]
     if by_image:
-        total = to_image.sum(dim=1) if shares > 1 else to_image[:, 0]
+        total = to_image.sum(dim=1) if parts > 1 else to_image[:, 0]
         back[0] = total.reshape(batch, *image.shape[1:]).sum_to_size(image.shape)
     if by_matrix:
         square = torch.zeros(batch, d + 1, d + 1, dtype=torch.float64)
@@ -240,10 +261,10 @@ def affine_back(
     return back[0], back[1]
 
 
-def _lattices(matrix: Tensor, shape: Sequence[int]) -> tuple[Array, bool, int]:
-    """``(B, 3, 4)`` matrices, whether they are of 2D images, and how long rows are.
+def _matrices(matrix: Tensor, shape: Sequence[int]) -> tuple[Array, bool, int]:
+    """``(B, 3, 4)`` matrices, whether the images are 2D, and the padded length of a row.
 
-    In 2D a matrix's first row and column are the identity's.
+    In 2D the first row and column are those of the identity.
     """
     d = matrix.shape[-1] - 1
     full = torch.eye(3, 4, dtype=torch.float64).repeat(len(matrix), 1, 1)

@@ -1,4 +1,4 @@
-"""Reading a batch of images through a matrix for each, by the points that it leads to."""
+"""Sampling of a batch of images on grids given by one matrix each, through explicit points."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import apply_matrix
-from stn3d.kernels.reference.sampling import points_of, sample_linear
+from stn3d.kernels.common.points import points_of
+from stn3d.kernels.sample_linear.reference import sample_linear
 
 
 def sample_affine(image: Tensor, matrix: Tensor, shape: Sequence[int]) -> Tensor:
-    """Images ``(B, C, *own)`` at ``matrix x``, ``(B, C, *shape)``. See `stn3d.kernels`."""
+    """`sample_linear` at all points of the grids."""
     exact = torch.promote_types(matrix.dtype, image.dtype)
     points = points_of(shape, image).to(exact).flatten(0, -2)
     at = apply_matrix(matrix.to(exact), points[None])

@@ -1,5 +1,8 @@
-"""MIND-SSC's exponents, row by row: squared differences of rows, summed over the patch's rows and
-then along the row, and all pairs' sums set against their least and their mean."""
+"""Exponents of MIND-SSC, row by row.
+
+Squared differences of rows are summed over the patch's rows, then along the row; the distances of
+all pairs are then normalised by their minimum and mean.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,28 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import three
-from stn3d.kernels.reference.self_similarity import neighbours
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.tensors import three_axes
+from stn3d.kernels.self_similarity.pairs import neighbour_pairs
 
 
 @kernel
 def exponent_planes(
     first: int, last: int, padded: Any, pairs: Any, radii: Any, reach: Any, noise: Any, out: Any
 ) -> None:
-    """``out`` ``(P, I, J, K)`` of an image with ``reach`` more voxels before each axis's first.
+    """``out`` ``(P, I, J, K)`` for an image padded by ``reach[axis]`` voxels at both ends.
 
     Args:
-        padded: ``(I + 2 reach, J + 2 reach, K + 2 reach)``, by the axis's own reach.
+        padded: ``(I + 2 reach[0], J + 2 reach[1], K + 2 reach[2])``.
         pairs: ``(P, 2, 3)`` offsets of two neighbours.
+        radii: half the patch's width along each axis.
+        noise: lower bound of the mean distance.
     """
     count, _, nj, nk = out.shape
     ri, rj, rk = radii
     line = np.zeros(nk + 2 * rk, out.dtype)
     low, total = np.zeros(nk, out.dtype), np.zeros(nk, out.dtype)
-    share = out.dtype.type(1 / count)
+    factor = out.dtype.type(1 / count)
     least = out.dtype.type(noise)
     zero, end, wide = np.uint64(0), np.uint64(nk), np.uint64(nk + 2 * rk)
     for i in range(first, last):
@@ -42,8 +47,8 @@ def exponent_planes(
                         near = padded[a + pairs[p, 0, 0], b + pairs[p, 0, 1]]
                         far = padded[a + pairs[p, 1, 0], b + pairs[p, 1, 1]]
                         for k in range(zero, wide):
-                            apart = near[k + one] - far[k + other]
-                            line[k] += apart * apart
+                            difference = near[k + one] - far[k + other]
+                            line[k] += difference * difference
                 row = out[p, i, j]
                 for k in range(zero, end):
                     row[k] = line[k]
@@ -60,23 +65,20 @@ def exponent_planes(
                         low[k] = min(low[k], row[k])
                         total[k] += row[k]
             for k in range(zero, end):
-                total[k] = -1 / max(share * total[k], least)
+                total[k] = -1 / max(factor * total[k], least)
             for p in range(count):
                 row = out[p, i, j]
                 for k in range(zero, end):
                     row[k] = (row[k] - low[k]) * total[k]
 
 
-# -- on tensors ------------------------------------------------------------------------------------
-
-
 def self_similarity(image: Tensor, noise: Tensor, radius: int, dilation: int) -> Tensor:
-    """MIND-SSC's exponents. See `stn3d.kernels`."""
+    """Exponents of each channel; not differentiable."""
     d, reach = image.ndim - 2, radius + dilation
     padded = F.pad(image.detach(), [reach] * 2 * d, mode="replicate").flatten(0, 1)
-    offsets = neighbours(d, dilation)
-    pairs = np.array([[three(offset, 0) for offset in pair] for pair in offsets])
-    radii, reaches = (tuple(three([n] * d, 0)) for n in (radius, reach))
+    offsets = neighbour_pairs(d, dilation)
+    pairs = np.array([[three_axes(offset, 0) for offset in pair] for pair in offsets])
+    radii, reaches = (tuple(three_axes([n] * d, 0)) for n in (radius, reach))
     out = image.new_empty(*image.shape[:2], len(offsets), *image.shape[2:])
     results = out.flatten(0, 1)
     if d == 2:

@@ -1,32 +1,36 @@
-"""Smoothing of images and of fields, and fading out towards the faces."""
+"""Gaussian smoothing and diffusion of a field's divergence, by shifted additions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.kernels.common.region import Region, store_region
 
-def gaussian_smooth(image: Tensor, sigma_vox: Sequence[float]) -> Tensor:
-    """Convolve with a Gaussian along each axis. See `stn3d.kernels`."""
+
+def gaussian_smooth(
+    image: Tensor,
+    sigma_vox: Sequence[float],
+    region: Region | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Smooth everywhere, axis by axis, then store the region."""
     with torch.no_grad():
         for axis, sigma in enumerate(sigma_vox, start=2):
             weights = gaussian_weights(sigma, image.shape[axis])
             if len(weights) > 1:
                 image = _smooth_axis(image, axis, weights)
-    return image
+    return image if out is None else store_region(image, region, out)
 
 
 def gaussian_weights(sigma: float, n: int) -> list[float]:
-    """Weights of the voxels at distances 0, 1, ..., cut off at three sigmas, that sum to 1.
+    """Weights of the voxels at distances 0, 1, ..., truncated at three sigmas, normalised to 1.
 
-    One alone, which changes nothing, below a sigma of 0.1 voxel or on an axis of one voxel.
+    The single weight 1 for a sigma below 0.1 voxel or an axis of one voxel.
     """
     if sigma < 0.1 or n == 1:
         return [1.0]
@@ -49,12 +53,14 @@ def _smooth_axis(image: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
     return result
 
 
-def diffuse_divergence(field_vox: Tensor, weights: Sequence[float]) -> Tensor:
-    """Add a weighed gradient of the divergence. See `stn3d.kernels`."""
+def diffuse_divergence(
+    field_vox: Tensor, weights: Sequence[float], region: Region, out: Tensor
+) -> Tensor:
+    """Second differences of the padded field everywhere, then store the region."""
     shape = field_vox.shape[2:]
     padded = F.pad(field_vox, [1, 1] * len(shape), mode="replicate")
 
-    def moved(component: int, shifts: dict[int, int]) -> Tensor:
+    def shifted(component: int, shifts: dict[int, int]) -> Tensor:
         view = padded[:, component]
         for axis, n in enumerate(shape):
             view = view.narrow(axis + 1, 1 + shifts.get(axis, 0), n)
@@ -62,35 +68,10 @@ def diffuse_divergence(field_vox: Tensor, weights: Sequence[float]) -> Tensor:
 
     components = []
     for a, weight in enumerate(weights):
-        total = moved(a, {a: 1}) - 2 * moved(a, {}) + moved(a, {a: -1})
+        total = shifted(a, {a: 1}) - 2 * shifted(a, {}) + shifted(a, {a: -1})
         for b in range(len(shape)):
             if b != a:
-                corners = [p * q * moved(b, {a: p, b: q}) for p in (1, -1) for q in (1, -1)]
+                corners = [p * q * shifted(b, {a: p, b: q}) for p in (1, -1) for q in (1, -1)]
                 total = total + sum(corners[1:], corners[0]) / 4
         components.append(field_vox[:, a] + weight * total)
-    return torch.stack(components, dim=1)
-
-
-def taper(vectors: Tensor, weights: Sequence[Tensor], quantile: float) -> float:
-    """Weigh a field's vectors in place; a quantile of their lengths. See `stn3d.kernels`."""
-    for axis, weight in enumerate(weights, start=2):
-        shape = [-1 if a == axis else 1 for a in range(vectors.ndim)]
-        vectors.mul_(weight.to(vectors).reshape(shape))
-    shape = [1] * (5 - vectors.ndim) + list(vectors.shape[2:])
-    stride = length_stride(shape)
-    few = vectors[0].reshape(-1, *shape)[:, ::stride, ::stride]
-    lengths = torch.linalg.vector_norm(few, dim=0).cpu().numpy()
-    return length_quantile(lengths[lengths > 0], quantile)
-
-
-def length_stride(shape: Sequence[int]) -> int:
-    """Every how many planes and rows of a volume vectors are measured: about a hundred thousand."""
-    return max(1, math.isqrt(math.prod(shape) // 100_000))
-
-
-def length_quantile(lengths: NDArray[Any], quantile: float) -> float:
-    """A quantile of some lengths; the longest where a thousandth of them is no number of voxels."""
-    if len(lengths) < 1000:
-        return float(lengths.max(initial=0))
-    rank = math.ceil(quantile * len(lengths)) - 1
-    return float(np.partition(lengths, rank)[rank])
+    return store_region(torch.stack(components, dim=1), region, out)
