@@ -143,8 +143,8 @@ def _solve_row(
                     ra, rb, rc = back * ra, back * rb, back * rc
                 elif iteration > 3 or (slow and not again):
                     for axis in range(3):
-                        inner_half = x[axis, t] > zero and x[axis, t] < real(shape[axis] - 1)
-                        free[axis] = inner if inner_half else zero
+                        inside = x[axis, t] > zero and x[axis, t] < real(shape[axis] - 1)
+                        free[axis] = inner if inside else zero
                     ra, rb, rc = _newton_step(u0, u1, u2, p, step, fraction, t, free, ra, rb, rc)
                 w[0, k] -= ra
                 w[1, k] -= rb

@@ -3,6 +3,17 @@
 The products of each plane (f, f f, m, ...) are summed over the window's last two axes and stored in
 a ring buffer of as many planes as the window has; the sum over the ring buffer completes a window.
 The coefficients of the gradient are summed over windows in a second ring buffer, one radius behind.
+
+The arguments of `lncc_planes` and its helpers:
+    fixed, moved, weight: ``(I, J, K)``; weight may be None.
+    radii: half the window's width along each axis.
+    noise: noise variances of fixed and moved.
+    ratio: P / Q, for the derivatives by fixed and weight.
+    sizes: numbers of voxels in a window along each axis, three arrays.
+    windows, reached: runs ``(I, J, 2)`` of the windows' centres, and of all their voxels.
+    totals: ``(I, 2)``, become P and Q of each plane.
+    by_moved: ``(I, J, K)``, or None for the value alone.
+    by_fixed, by_weight: ``(I, J, K)`` with a weight, or both None.
 """
 
 from __future__ import annotations
@@ -124,21 +135,9 @@ def lncc_planes(
     by_fixed: Any,
     by_weight: Any,
 ) -> None:
-    """``totals[i] = (P, Q)`` of each plane, and the derivatives of P - ratio Q.
-
-    Args:
-        fixed, moved, weight: ``(I, J, K)``; weight may be None.
-        noise: noise variances of fixed and moved.
-        ratio: P / Q, for the derivatives by fixed and weight.
-        sizes: numbers of voxels in a window along each axis, three arrays.
-        windows, reached: runs ``(I, J, 2)`` of the windows' centres, and of all their voxels.
-        by_moved: ``(I, J, K)``, or None for the value alone.
-        by_fixed, by_weight: ``(I, J, K)`` with a weight, or both None.
-    """
+    """P and Q of each plane, and the derivatives of P - ratio Q (formulas: `cpu_rows`)."""
     ni, nj, nk = fixed.shape
     ri, rj, rk = radii
-    noise_f, noise_m = noise
-    sizes_i, sizes_j, sizes_k = sizes
     dtype, depth = fixed.dtype, 2 * ri + 1
     second_depth, centres_depth = 0 if by_moved is None else depth, 0 if by_fixed is None else depth
     count = 3 if by_fixed is None else 6
@@ -165,18 +164,17 @@ def lncc_planes(
                 for n in range(len(ring)):
                     sum_of_ring(ring[n], used, j, a, b, sums[n])
                 if weight is None:
-                    size = sizes_i[centre] * sizes_j[j]
+                    size = sizes[0][centre] * sizes[1][j]
                     c0, c1, c2 = coefficients[0, j], coefficients[1, j], coefficients[2, j]
                     p_row, q_row = plain_row(
-                        sums, size, sizes_k, noise_f, noise_m, a, b, shift, c0, c1, c2
+                        sums, size, sizes[2], noise[0], noise[1], a, b, shift, c0, c1, c2
                     )
                 else:
                     w, c = weight[centre, j], coefficients[:, j]
                     p_row, q_row = weighted_row(
-                        sums, w, ratio, noise_f, noise_m, a, b, shift, c, by_fixed is not None
+                        sums, w, ratio, noise[0], noise[1], a, b, shift, c, by_fixed is not None
                     )
-                p += p_row
-                q += q_row
+                p, q = p + p_row, q + q_row
             if first <= centre < last:
                 totals[centre, 0], totals[centre, 1] = p, q
             if by_moved is not None:
