@@ -33,7 +33,7 @@ What the loops spend their time on instead of memory:
   known only then; processors do such reads one by one.
 * force reads 2 d neighbours for each value, all but two from other rows, most from the caches.
 * diffuse_divergence reads 4 d - 1 neighbours for each value, most of them from the caches.
-* apply_boundary_window reads and writes each number once: it is bound by memory where the level is large.
+* apply_boundary_window reads and writes each number once: large levels are bound by memory.
 * On the smallest levels a call's own cost counts, about 0.05 ms.
 """
 Row = dict[str, Any]
