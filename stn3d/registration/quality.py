@@ -147,7 +147,7 @@ CRITERIA = (
         check=1.35,
         failed=1.6,
         reason=lambda m: (
-            f"the affine part scales the image by a factor of {m.max_affine_scale:.2f} (or 1 over it)"
+            f"the affine part enlarges or shrinks the image by a factor of {m.max_affine_scale:.2f}"
         ),
         suggestion=(
             "Try --kind rigid or --kind similarity, or correct the voxel sizes in the headers."
