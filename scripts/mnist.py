@@ -29,20 +29,20 @@ from benchmark import processor
 from mnist_cases import ROWS, Row, parts
 from torch import Tensor, nn
 
-from stn3d.data import DigitBatches, fixed_batches
+from stn3d.data import DigitBatches, evaluation_batches
 from stn3d.errors import InputError
 from stn3d.io import whole
 from stn3d.synth.digits import Digits, read_digits
 from stn3d.train import (
     Checkpoints,
     ClipGradients,
-    History,
-    PlainErrors,
-    Seeds,
-    bfloat16_is_fast,
+    HistoryLogger,
+    ReraiseInputErrors,
+    SeedEachIteration,
+    has_native_bfloat16,
     load_state,
     parameter_groups,
-    prepared_folder,
+    prepare_output_dir,
     read_history,
     save_state,
     warmup_cosine,
@@ -111,7 +111,7 @@ def train_rows(args: argparse.Namespace) -> None:
     rows = chosen(args.rows)
     digits, test = read_digits(args.data, "train"), read_digits(args.data, "test")
     for name, row in rows.items():
-        folder = prepared_folder(folder_of(args.work, name))
+        folder = prepare_output_dir(folder_of(args.work, name))
         if (folder / RESULT).exists():
             continue
         print(f"{name}", flush=True)
@@ -161,11 +161,11 @@ def trained(row: Row, folder: Path, digits: Digits, args: argparse.Namespace) ->
         raise InputError(f"--steps {args.steps}: give a multiple of {epoch_length}.")
     objects = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     handlers: list[Any] = [
-        PlainErrors(),
-        Seeds(SEED),
+        ReraiseInputErrors(),
+        SeedEachIteration(SEED),
         ClipGradients(network, 5.0),
         LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
-        History(folder, logged, optimizer, interval=min(100, EPOCH), samples=args.batch_size),
+        HistoryLogger(folder, logged, optimizer, interval=min(100, EPOCH), samples=args.batch_size),
         Checkpoints(folder, objects, batches, interval=epoch_length),
     ]
     if sys.stderr.isatty():
@@ -205,7 +205,7 @@ class InBfloat16(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """The network's answer in 32 bits."""
         kind = image.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_is_fast(image.device)):
+        with torch.autocast(kind, torch.bfloat16, enabled=has_native_bfloat16(image.device)):
             return self.network(image.contiguous(memory_format=torch.channels_last)).float()
 
 
@@ -227,7 +227,7 @@ def error_pct(network: nn.Module, row: Row, digits: Digits, seed: int) -> float:
     device = next(network.parameters()).device
     wrong = [
         network(batch["image"].to(device)).argmax(-1).cpu() != batch["label"]
-        for batch in fixed_batches(digits, row.task, 250, seed)
+        for batch in evaluation_batches(digits, row.task, 250, seed)
     ]
     return round(100 * float(torch.cat(wrong).float().mean()), 3)
 

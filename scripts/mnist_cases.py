@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from stn3d.nets import (
-    EachStep,
+    TimeDistributed,
     Localisation,
-    Parallel,
+    ParallelTransformers,
     ParameterHead,
     PyramidLocalisation,
     RecurrentLocalisation,
-    RecurrentPoints,
+    RecurrentKeypointLocalisation,
     RecurrentTransformer,
-    Series,
+    ComposedTransformers,
     SpatialSoftmax,
     SpatialTransformer,
-    TwoImages,
+    PairClassifier,
     cnn,
     cnn_encoder,
     fcn,
@@ -123,13 +123,13 @@ def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTr
 POINTS = 20  # that a localisation finds which points
 
 
-def pointing(task: Task, share: float = 1.0) -> SpatialTransformer:
+def pointing(task: Task, crop_fraction: float = 1.0) -> SpatialTransformer:
     """A transformer whose localisation finds places, and a map that fits them."""
     encoder = nn.Sequential(
         map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
     )
     head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pooled=0)
-    return SpatialTransformer(Localisation(encoder, head), factor=2, share=share)
+    return SpatialTransformer(Localisation(encoder, head), factor=2, crop_fraction=share)
 
 
 def behind(
@@ -161,22 +161,22 @@ def st(task: Task, kind: str, dense: bool = False) -> nn.Module:
 
 def parallel(kind: str, dense: bool, number: int = 2) -> nn.Module:
     """Several transformers side by side: the classifier sees what each shows."""
-    front = Parallel([localiser("addition", KINDS[kind], dense) for _ in range(number)])
+    front = ParallelTransformers([localiser("addition", KINDS[kind], dense) for _ in range(number)])
     return behind("addition", front, number * SHAPES["addition"][0], dense)
 
 
-def two_images(front: SpatialTransformer | Series) -> nn.Module:
+def two_images(front: SpatialTransformer | ComposedTransformers) -> nn.Module:
     """One transform from both images, applied to both, and a classifier of both."""
     network = behind("same", front)
     transformer, *rest = network
-    return TwoImages(transformer, nn.Sequential(*rest))
+    return PairClassifier(transformer, nn.Sequential(*rest))
 
 
 def hierarchical() -> nn.Module:
     """Affine, then a few control points' velocity, then a dense one; the image is read once."""
     flow = PyramidLocalisation("velocity", 2, 1, channels=(8, 8, 16))
     region = PyramidLocalisation("regional", 2, 1, channels=(8, 8, 16), control_points=4)
-    series = Series(
+    series = ComposedTransformers(
         [
             localiser("RTSE", "affine"),
             SpatialTransformer(region, 2),
@@ -188,12 +188,12 @@ def hierarchical() -> nn.Module:
 
 def inverse_compositional(steps: int) -> nn.Module:
     """One transformer, applied again and again to the image itself."""
-    return behind("P", Series([localiser("P", "projective")], [steps]))
+    return behind("P", ComposedTransformers([localiser("P", "projective")], [steps]))
 
 
 def twice(front: SpatialTransformer) -> Series:
     """A transformer that looks a second time, at what its first look showed, and mends it."""
-    return Series([front], [2])
+    return ComposedTransformers([front], [2])
 
 
 def in_depth(steps: int) -> nn.Module:
@@ -256,15 +256,15 @@ def sequence_recurrent() -> nn.Module:
 def sequence_by_points() -> nn.Module:
     """The same with a recurrent transformer that points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
-    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
+    return read_one_by_one(RecurrentKeypointLocalisation(encoder, POINTS, 3))
 
 
-def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
+def read_one_by_one(localisation: RecurrentLocalisation | RecurrentKeypointLocalisation) -> nn.Module:
     """One CNN reads what each step shows."""
     front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
-    return nn.Sequential(front, EachStep(reader))
+    return nn.Sequential(front, TimeDistributed(reader))
 
 
 def of_features() -> nn.Module:
@@ -313,7 +313,7 @@ def _rows() -> dict[str, Row]:
             lambda: behind("TC", twice(localiser("TC", "affine")))),
         Row("TC", "ST-CNN affine by points", "TC", lambda: behind("TC", pointing("TC"))),
         Row("TC", "ST-CNN affine by points zoomed", "TC",
-            lambda: behind("TC", pointing("TC", share=0.6))),
+            lambda: behind("TC", pointing("TC", crop_fraction=0.6))),
         Row("TC", "ST-CNN affine by points twice", "TC",
             lambda: behind("TC", twice(pointing("TC")))),
         Row("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),

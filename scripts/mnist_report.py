@@ -12,11 +12,11 @@ from mnist_cases import BESIDE, ROWS, Row
 from pages import new_figure, table
 from torch import Tensor, nn
 
-from stn3d.data import fixed_batches
+from stn3d.data import evaluation_batches
 from stn3d.io import whole
-from stn3d.nets import RecurrentTransformer, Series, SpatialTransformer
+from stn3d.nets import RecurrentTransformer, ComposedTransformers, SpatialTransformer
 from stn3d.synth.digits import DISTORTIONS, Digits, read_digits
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import Transform
 
 TITLES = {
@@ -131,7 +131,7 @@ def draw(out: Path, work: Path, data: Path) -> None:
     for name in PICTURED:
         folder, row = folder_of(work, name), ROWS[name]
         if (folder / RESULT).exists():
-            batch = next(fixed_batches(digits, row.task, 250, TEST_SEED))["image"][:SHOWN]
+            batch = next(evaluation_batches(digits, row.task, 250, TEST_SEED))["image"][:SHOWN]
             looks_picture(paths[name], row, restored(row, folder), batch)
 
 
@@ -141,7 +141,7 @@ def tasks_picture(path: Path, digits: Digits) -> None:
     if figure is None:
         return
     for line, (name, distort) in enumerate(DISTORTIONS.items()):
-        images, _ = distort(digits, torch.arange(SHOWN), Draws(0))
+        images, _ = distort(digits, torch.arange(SHOWN), SeededGenerator(0))
         for column, image in enumerate(images):
             axes = figure.add_subplot(len(DISTORTIONS), SHOWN, line * SHOWN + column + 1)
             axes.imshow(torch.cat(list(image), dim=1).numpy(), cmap="gray", vmin=0, vmax=1)
@@ -182,7 +182,7 @@ def looks_picture(path: Path, row: Row, network: nn.Module, images: Tensor) -> N
 
 
 COLOURS = ("tab:orange", "tab:cyan", "tab:pink")
-LOOKS = (RecurrentTransformer, Series, SpatialTransformer)
+LOOKS = (RecurrentTransformer, ComposedTransformers, SpatialTransformer)
 
 
 def frame(n: int, m: int, cells: int = 1, points: int = 20) -> list[Tensor]:

@@ -56,8 +56,8 @@ from stn3d.pair import Pair, Scan
 
 import stn3d
 from stn3d.errors import InputError
-from stn3d.nets.stages import NetworkStart
-from stn3d.nets.weights import load_weights, shipped
+from stn3d.nets.stages import NetworkInitialiser
+from stn3d.nets.weights import load_weights, bundled_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 # What each method asks of `stn3d.register`.
@@ -168,7 +168,7 @@ def by_network(
     wall, cpu = time.perf_counter(), time.process_time()
     images = [stn3d.read_image(path) for path in (image_path(trial.start.fixed), moving)]
     pair = Pair(*[Scan(scaled(image.values), image.grid) for image in images])
-    transform = NetworkStart(load_weights(shipped("affine")))(pair, "affine")
+    transform = NetworkInitialiser(load_weights(bundled_weights("affine")))(pair, "affine")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if transform is None:
         raise InputError("the network sees no head in one of the images.")

@@ -25,14 +25,14 @@ from PIL import Image
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.data import find_subjects
+from stn3d.data import load_subjects
 from stn3d.grid import Grid
 from stn3d.io.files import whole
 from stn3d.synth import (
-    ChartSamples,
-    ChartSettings,
-    Draws,
-    PairSamples,
+    SyntheticCoordinates,
+    CoordinateSettings,
+    SeededGenerator,
+    SyntheticPairs,
     PairSettings,
     Subject,
     random_subject,
@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--columns", type=int, default=6)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    shapes = [random_subject(Draws(args.seed, i)) for i in range(2)]
-    heads = find_subjects(args.labels) if args.labels else shapes
+    shapes = [random_subject(SeededGenerator(args.seed, i)) for i in range(2)]
+    heads = load_subjects(args.labels) if args.labels else shapes
     samples = args.seed, args.columns
     rows = pair_rows(heads, *samples) | chart_rows(heads, *samples) | shape_rows(shapes, *samples)
     draw(rows, args.out)
@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Pairs of one person each, and the moving image through the truth."""
-    settings = PairSettings(other_share=0)
-    pairs = PairSamples(subjects, settings, seed)
+    settings = PairSettings(inter_subject_probability=0)
+    pairs = SyntheticPairs(subjects, settings, seed)
     rows: Rows = {}
     for sample in (pairs[index] for index in range(columns)):
         u = sample["displacement_vox"]
@@ -82,7 +82,7 @@ def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
 
 def chart_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Single images in any pose, and the canonical coordinates of their tissue."""
-    charts = ChartSamples(subjects, ChartSettings(), seed)
+    charts = SyntheticCoordinates(subjects, CoordinateSettings(), seed)
     rows: Rows = {"any pose": [], "canonical\ncoordinates": []}
     for sample in (charts[index] for index in range(columns)):
         rows["any pose"].append(grey(sample["image"]))
@@ -93,7 +93,7 @@ def chart_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
 
 def shape_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Pairs of random shapes."""
-    pairs = PairSamples(subjects, replace(PairSettings(), other_share=0), seed)
+    pairs = SyntheticPairs(subjects, replace(PairSettings(), inter_subject_probability=0), seed)
     rows: Rows = {"random shapes\nfixed": [], "random shapes\nmoving": []}
     for sample in (pairs[index] for index in range(columns)):
         for role in ("fixed", "moving"):

@@ -129,7 +129,7 @@ def measured(name: str, args: argparse.Namespace) -> Row:
     """Train a network for some steps: its size, pairs a second and peak memory in GB (2**30)."""
     import torch
 
-    from stn3d.train import pair_batch
+    from stn3d.train import prepare_pair_batch
     from stn3d.train.config import read_config
 
     torch.set_num_threads(args.threads)
@@ -138,7 +138,7 @@ def measured(name: str, args: argparse.Namespace) -> Row:
     config["shape"] = [int(n) for n in args.shape.split(",")]
     config["dataset_dir"], config["shapes"], config["held_out"] = "", 2, 1
     device = torch.device(args.device)
-    batches = [pair_batch(batch, device) for batch in synthetic(config, args.batch_size)]
+    batches = [prepare_pair_batch(batch, device) for batch in synthetic(config, args.batch_size)]
     contender = CONTENDERS[name](config)
     contender.network.to(device).train()
     low = args.precisions == "bfloat16"
@@ -174,7 +174,7 @@ def synthetic(config: Any, batch_size: int) -> list[Batch]:
     dataset = config.get_parsed_content("train::dataset")
     size = range(batch_size)
     batches = [collate([dataset[n * batch_size + i] for i in size]) for n in range(NUM_BATCHES)]
-    return [{key: value for key, value in batch.items() if key != "alike"} for batch in batches]
+    return [{key: value for key, value in batch.items() if key != "same_contrast"} for batch in batches]
 
 
 def best_seconds(

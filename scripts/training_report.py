@@ -23,7 +23,7 @@ from benchmark import machine
 from pages import new_figure, save_figure, table
 
 from stn3d.errors import InputError
-from stn3d.nets.weights import Trained, load_weights
+from stn3d.nets.weights import TrainedNetwork, load_weights
 from stn3d.train import read_history
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -46,7 +46,7 @@ class Run:
 
     steps: list[Line]
     epochs: list[Line]
-    trained: Trained
+    trained: TrainedNetwork
     size_mb: float
 
 
@@ -102,7 +102,7 @@ def facts(run: Run, where: str) -> list[list[str]]:
     """What the page's first table says."""
     trained, record, last = run.trained, run.trained.record, run.steps[-1]
     parameters = sum(p.numel() for p in trained.network.parameters())
-    grid = " x ".join(map(str, trained.preparation["shape"]))
+    grid = " x ".join(map(str, trained.preprocessing["shape"]))
     rates = [max(line["learning_rates"]) for line in run.steps]
     versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items())
     return [
@@ -110,7 +110,7 @@ def facts(run: Run, where: str) -> list[list[str]]:
         ["network", f"{type(trained.network).__name__}, {parameters} parameters"],
         ["its options", ", ".join(f"{key} {value}" for key, value in trained.options.items())],
         ["weights", f"{run.size_mb:.2f} MB, of iteration {record['iterations']}"],
-        ["working grid", f"{grid} voxels of {trained.preparation['spacing_mm']:g} mm"],
+        ["working grid", f"{grid} voxels of {trained.preprocessing['spacing_mm']:g} mm"],
         ["data", str(record["data"])],
         ["seed", str(record["seed"])],
         ["iterations", f"{last['iteration']}, of {record['batch_size']} samples each"],

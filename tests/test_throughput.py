@@ -18,7 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 import throughput  # noqa: E402
 from throughput_cases import CONTENDERS  # noqa: E402
 
-from stn3d.train import pair_batch  # noqa: E402
+from stn3d.train import prepare_pair_batch  # noqa: E402
 from stn3d.train.config import read_config  # noqa: E402
 
 HERE = {"machine": "a machine", "shape": [64, 64, 64], "batch_size": 1, "threads": 2}
@@ -37,7 +37,7 @@ def config_of(edge: int) -> Any:
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_network_learns_from_a_batch(name: str) -> None:
     config = config_of(64 if "Cascade affine" in name else 32)
-    pair, batch = pair_batch(throughput.synthetic(config, 1)[0], torch.device("cpu"))
+    pair, batch = prepare_pair_batch(throughput.synthetic(config, 1)[0], torch.device("cpu"))
     contender = CONTENDERS[name](config)
     loss = contender.loss(contender.answer(pair), batch)
     loss.backward()

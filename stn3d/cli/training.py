@@ -37,7 +37,7 @@ def train(
     """
     try:
         from stn3d.train import run_config
-        from stn3d.train.config import parse_change
+        from stn3d.train.config import parse_override
     except ImportError as error:
         raise InputError(
             f"training needs {error.name}, which is not installed; pip install 'stn3d[train]'."
@@ -45,7 +45,7 @@ def train(
     files = [text for text in config if "=" not in text]
     if not files:
         raise InputError("no config is given; name one, such as configs/train.yaml.")
-    changes: dict[str, Any] = dict(parse_change(text) for text in config if "=" in text)
+    changes: dict[str, Any] = dict(parse_override(text) for text in config if "=" in text)
     if fresh:
         changes["resume"] = False
     run_config([Path(file) for file in files], changes)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 Sample = dict[str, Any]
 
 
-class Batches(Sampler[list[int]]):
+class InfiniteBatchSampler(Sampler[list[int]]):
     """Running numbers of samples, batch after batch, without end.
 
     Iteration i of n processes with batches of b reads the samples from ``i n b`` on, b each: what n
@@ -49,7 +49,7 @@ class Sized(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
-class Endless(Dataset[Sample]):
+class InfiniteDataset(Dataset[Sample]):
     """A finite dataset read again and again, each time in another order.
 
     Args:

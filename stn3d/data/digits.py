@@ -1,4 +1,4 @@
-"""Batches of distorted digits: each a function of the iteration alone, so runs can be resumed."""
+"""InfiniteBatchSampler of distorted digits: each a function of the iteration alone, so runs can be resumed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from stn3d.synth.digits import DISTORTIONS, Digits, Task
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 
 
 class DigitBatches:
-    """Batches without end: every digit once in each turn, in another order and distorted anew.
+    """InfiniteBatchSampler without end: every digit once in each turn, in another order and distorted anew.
 
     Args:
         digits: to draw from.
@@ -40,14 +40,14 @@ class DigitBatches:
         numbers = np.arange(first, first + self.batch_size)
         orders = {turn: self._order(turn) for turn in np.unique(numbers // n)}
         index = torch.tensor([int(orders[number // n][number % n]) for number in numbers])
-        image, label = self.distort(self.digits, index, Draws(self.seed, iteration))
+        image, label = self.distort(self.digits, index, SeededGenerator(self.seed, iteration))
         return {"image": image, "label": label}
 
     def _order(self, turn: int) -> np.ndarray:
         return np.random.default_rng([self.seed, int(turn)]).permutation(len(self.digits))
 
 
-def fixed_batches(
+def evaluation_batches(
     digits: Digits, task: Task, batch_size: int, seed: int
 ) -> Iterator[dict[str, Tensor]]:
     """Every digit once, in order, each under one distortion that the seed tells.
@@ -59,5 +59,5 @@ def fixed_batches(
         seed: of the distortions.
     """
     for number, index in enumerate(torch.arange(len(digits)).split(batch_size)):
-        image, label = DISTORTIONS[task](digits, index, Draws(seed, number))
+        image, label = DISTORTIONS[task](digits, index, SeededGenerator(seed, number))
         yield {"image": image, "label": label}

@@ -28,7 +28,7 @@ from stn3d.io import (
     read_transform,
     require_same_grid,
 )
-from stn3d.nets.frame import on_grid, working_scan
+from stn3d.nets.working_grid import resample_through, working_image
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair, Scan
 from stn3d.registration.initialisation.candidates import initial_candidates
@@ -75,7 +75,7 @@ class LoadPair(DictionaryTransform):
         grid = working_grid(scans["fixed"], self.shape, self.spacing_mm)
         sample: Sample = {}
         for role, view in zip(ROLES, (Affine.identity(grid.ndim), begin), strict=True):
-            image, weight = on_grid(scans[role], view, grid)
+            image, weight = resample_through(scans[role], view, grid)
             sample[role], sample[f"{role}_weight"] = image[0], weight[0]
             if f"{role}_labels" in pair:
                 labels = _labels(pair, role, images[role])
@@ -107,7 +107,7 @@ def _silent(*_: Any) -> None:
 
 def working_grid(fixed: Scan, shape: Sequence[int], spacing_mm: float) -> Grid:
     """The upright isotropic grid of a shape whose centre is that of what a scan shows."""
-    around = working_scan(fixed, spacing_mm, 0.0).grid
+    around = working_image(fixed, spacing_mm, 0.0).grid
     start = [(n - m) // 2 for n, m in zip(around.shape, shape, strict=True)]
     return around.cropped(start, [a + m for a, m in zip(start, shape, strict=True)])
 

@@ -10,8 +10,8 @@ from stn3d.data.datalist import read_pairs
 from stn3d.data.pairs import LoadPair, pair_dataset
 from stn3d.errors import InputError
 from stn3d.synth import (
-    Draws,
-    PairSamples,
+    SeededGenerator,
+    SyntheticPairs,
     PairSettings,
     Subject,
     common_space,
@@ -20,7 +20,7 @@ from stn3d.synth import (
 )
 
 
-def find_subjects(
+def load_subjects(
     folder: str | os.PathLike[str] | None,
     spatial_dims: int = 3,
     shapes: int = 8,
@@ -40,7 +40,7 @@ def find_subjects(
         InputError: the folder holds no label map, or one is of no use.
     """
     if not folder:
-        return [random_subject(Draws(seed, i), spatial_dims) for i in range(shapes)]
+        return [random_subject(SeededGenerator(seed, i), spatial_dims) for i in range(shapes)]
     files = sorted(Path(folder).glob("*.nii*"))
     if not files:
         raise InputError(
@@ -51,7 +51,7 @@ def find_subjects(
     return subjects if part is None else subjects[part]
 
 
-def pairs_or_samples(
+def evaluation_dataset(
     datalist: str | os.PathLike[str] | None,
     transform: LoadPair,
     label_maps: str | os.PathLike[str] | None = None,
@@ -63,7 +63,7 @@ def pairs_or_samples(
     Args:
         datalist: see `stn3d.data.read_pairs`, key ``validation``; None or empty for synthetic.
         transform: brings pairs to the working grid; its shape and spacing hold for both.
-        label_maps: see `find_subjects`.
+        label_maps: see `load_subjects`.
         samples: how many synthetic pairs.
         seed: of the synthetic pairs.
     """
@@ -73,8 +73,8 @@ def pairs_or_samples(
     settings = PairSettings(
         shape=shape,
         spacing_mm=transform.spacing_mm,
-        other_share=0.3 if label_maps else 0.0,
+        inter_subject_probability=0.3 if label_maps else 0.0,
         length=samples,
     )
-    subjects = find_subjects(label_maps, len(shape), shapes=min(samples, 8), seed=seed)
-    return PairSamples(subjects, settings, seed)
+    subjects = load_subjects(label_maps, len(shape), shapes=min(samples, 8), seed=seed)
+    return SyntheticPairs(subjects, settings, seed)

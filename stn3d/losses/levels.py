@@ -163,9 +163,9 @@ class Comparison:
         return self.fixed_weight * self._moved_weight.detach()
 
     @property
-    def overlap_alike(self) -> Tensor:
+    def overlap_same_contrast(self) -> Tensor:
         """``(B, 1, *level shape)``: the overlap, of pairs whose images are of one contrast."""
-        alike = self.pyramid.optional("alike")
+        alike = self.pyramid.optional("same_contrast")
         if alike is None:
             return self.overlap
         return self.overlap * alike.to(self.overlap).reshape(-1, *[1] * (self.overlap.ndim - 1))

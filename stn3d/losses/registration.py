@@ -174,7 +174,7 @@ def _dice(loss: RegistrationLoss, seen: Comparison) -> Tensor:
 
 
 def _lncc(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    return lncc(seen.fixed, seen.moved, seen.overlap_alike, radius_mm=loss.window_vox)
+    return lncc(seen.fixed, seen.moved, seen.overlap_same_contrast, radius_mm=loss.window_vox)
 
 
 def _nmi(loss: RegistrationLoss, seen: Comparison) -> Tensor:

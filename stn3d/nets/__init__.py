@@ -2,44 +2,44 @@
 
 from stn3d.nets.aligned_pyramid import AlignedPyramid
 from stn3d.nets.cascade import Cascade, pair_transformer
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.classifiers import TwoImages, cnn, cnn_encoder, fcn, fcn_encoder, map_encoder
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.classifiers import PairClassifier, cnn, cnn_encoder, fcn, fcn_encoder, map_encoder
 from stn3d.nets.heads import HEADS, Head, ParameterHead, VelocityHead
 from stn3d.nets.localisation import Localisation, PyramidLocalisation
-from stn3d.nets.points import RecurrentPoints, SpatialSoftmax
+from stn3d.nets.keypoints import RecurrentKeypointLocalisation, SpatialSoftmax
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.recurrent import EachStep, RecurrentLocalisation, RecurrentTransformer
+from stn3d.nets.recurrent import TimeDistributed, RecurrentLocalisation, RecurrentTransformer
 from stn3d.nets.spatial_transformer import (
-    Parallel,
-    Returning,
-    Series,
+    ParallelTransformers,
+    CanonicalisingWrapper,
+    ComposedTransformers,
     SpatialTransformer,
     moved,
-    voxels,
+    voxel_points,
 )
-from stn3d.nets.weights import Trained, load_weights, save_weights
+from stn3d.nets.weights import TrainedNetwork, load_weights, save_weights
 
 __all__ = [
     "HEADS",
     "AlignedPyramid",
     "Cascade",
-    "ChartNetwork",
-    "EachStep",
+    "CoordinateRegressor",
+    "TimeDistributed",
     "Head",
     "Localisation",
-    "Parallel",
+    "ParallelTransformers",
     "ParameterHead",
     "PyramidCascade",
     "PyramidLocalisation",
     "RecurrentLocalisation",
-    "RecurrentPoints",
+    "RecurrentKeypointLocalisation",
     "RecurrentTransformer",
-    "Returning",
+    "CanonicalisingWrapper",
     "Series",
     "SpatialSoftmax",
     "SpatialTransformer",
-    "Trained",
-    "TwoImages",
+    "TrainedNetwork",
+    "PairClassifier",
     "VelocityHead",
     "cnn",
     "cnn_encoder",
@@ -50,5 +50,5 @@ __all__ = [
     "moved",
     "pair_transformer",
     "save_weights",
-    "voxels",
+    "voxel_points",
 ]

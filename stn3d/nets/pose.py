@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.losses.chart import COORDINATE_UNIT_MM
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import working_scan
-from stn3d.nets.precision import bfloat16_is_fast
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.working_grid import working_image
+from stn3d.nets.precision import has_native_bfloat16
 from stn3d.preprocessing.pair import Scan
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
@@ -39,8 +39,8 @@ class Pose:
     weight: Tensor
 
 
-def find_pose(
-    network: ChartNetwork, scan: Scan, spacing_mm: float, margin_mm: float = 8.0
+def estimate_pose(
+    network: CoordinateRegressor, scan: Scan, spacing_mm: float, margin_mm: float = 8.0
 ) -> Pose | None:
     """The pose of the head in a scan; None where the network sees no tissue that it knows.
 
@@ -57,7 +57,7 @@ def find_pose(
     turned = Affine.identity(scan.grid.ndim)
     for _ in range(_PASSES):
         grid = Grid(coarse.grid.shape, turned.matrix @ coarse.grid.world_from_index)
-        upright = working_scan(Scan(coarse.image, grid, coarse.mask), spacing_mm, margin_mm)
+        upright = working_image(Scan(coarse.image, grid, coarse.mask), spacing_mm, margin_mm)
         found = _charted(network, upright)
         if found is None:
             return pose
@@ -75,10 +75,10 @@ def find_pose(
 
 
 @torch.no_grad()
-def _charted(network: ChartNetwork, working: Scan) -> Pose | None:
+def _charted(network: CoordinateRegressor, working: Scan) -> Pose | None:
     """One pass of the network over a scan on its working grid."""
     device = working.image.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_native_bfloat16(device)):
         chart = network(working.image)[0].cpu()
     grid = _coarse(working.grid)
     points = grid.points_mm()[tuple(slice(n) for n in chart.shape[1:])].flatten(0, -2)

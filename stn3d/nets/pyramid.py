@@ -25,15 +25,15 @@ from stn3d.errors import InputError
 from stn3d.losses.modality import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
     Encoder,
-    averaged,
+    average_pool,
     convolution,
-    dense_memory,
-    doubled,
-    full_size,
-    magnified,
-    options_of,
-    padded_to_multiple,
-    silent_convolution,
+    to_channels_last,
+    upsample_displacement,
+    resize_displacement,
+    upsample,
+    json_options,
+    pad_to_multiple,
+    zero_initialised_convolution,
 )
 from stn3d.nets.forces import correlation_force
 from stn3d.sampler import sample_displaced
@@ -75,9 +75,9 @@ class Residual(nn.Module):
             convolution(spatial_dims, inputs, hidden, 1, dropout),
             convolution(spatial_dims, hidden, hidden, 1, dropout),
         )
-        self.velocity = silent_convolution(spatial_dims, hidden, spatial_dims, bias)
+        self.velocity = zero_initialised_convolution(spatial_dims, hidden, spatial_dims, bias)
         self.gains = nn.ModuleDict(
-            {str(level): silent_convolution(spatial_dims, hidden, 1, width=1) for level in served}
+            {str(level): zero_initialised_convolution(spatial_dims, hidden, 1, width=1) for level in served}
         )
 
     def forward(self, fixed: Tensor, moved: Tensor, both: bool) -> tuple[Tensor, Gains]:
@@ -91,7 +91,7 @@ class Residual(nn.Module):
         near = kernels.local_products(*_orders(_unit(fixed), _unit(moved), both), self.radius)
         near, fixed, moved = (_as_convolved(t) for t in (near, fixed, moved))
         seen = torch.cat([near, *_orders(fixed, moved, both)], dim=1)
-        hidden = self.layers(dense_memory(seen))
+        hidden = self.layers(to_channels_last(seen))
         gains = {int(level): gain(hidden).float() for level, gain in self.gains.items()}
         return self.velocity(hidden).float(), gains
 
@@ -122,7 +122,7 @@ class PyramidCascade(nn.Module):
         steps: how many steps follow the images' local correlation, each voxel's scaled by a
             gain that a head predicts, from the finest level on.
         squarings: of each residual's exponential.
-        smoothings: how often each velocity is averaged over 3 voxels along each axis.
+        smoothings: how often each velocity is average_pool over 3 voxels along each axis.
         symmetric: residuals that are inverted when the images are swapped.
         descriptors: the encoder also sees the images' MIND-SSC descriptors, which hardly know what
             kind of image they are of: training is far faster.
@@ -155,7 +155,7 @@ class PyramidCascade(nn.Module):
                     f"channels has {len(channels)} levels and {name} has {len(values)}; give "
                     "channels, hidden, radii, repeats and steps one number a level each."
                 )
-        self.options: dict[str, Any] = options_of(
+        self.options: dict[str, Any] = json_options(
             spatial_dims=spatial_dims,
             in_channels=in_channels,
             channels=channels,
@@ -205,26 +205,26 @@ class PyramidCascade(nn.Module):
         Returns:
             ``(B, d, *shape)`` in voxels: ``moved(x) = moving(x + u(x))``.
         """
-        return full_size(self.stages(pair)[-1], pair.shape[2:])
+        return resize_displacement(self.stages(pair)[-1], pair.shape[2:])
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The displacement after each level that has a head or steps, coarse to fine, ``(B, d,
         *level shape)`` in voxels of the level; sizes are those of the pair, padded at the end to a
         multiple of the coarsest."""
-        pair = padded_to_multiple(pair, 2 ** (len(self.repeats) - 1))
+        pair = pad_to_multiple(pair, 2 ** (len(self.repeats) - 1))
         images = torch.cat(pair.chunk(2, dim=1))
         if self.descriptors:
             with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
                 parts = [images, mind_descriptor(images.float())]
             images = torch.cat([_as_convolved(part) for part in parts], dim=1)
-        features = self.encoder(dense_memory(images))
+        features = self.encoder(to_channels_last(images))
         found: list[Tensor] = []
         gains: Gains = {}
         so_far = pair.new_zeros(len(pair), pair.ndim - 2, *features[-1].shape[2:]).float()
         for level in reversed(range(len(features))):
             if level < len(features) - 1:
-                so_far = doubled(so_far)
-                gains = {i: magnified(gain) for i, gain in gains.items() if i <= level}
+                so_far = upsample_displacement(so_far)
+                gains = {i: upsample(gain) for i, gain in gains.items() if i <= level}
             head = str(level) in self.residuals
             if head:
                 fixed, moving = features[level].float().contiguous().chunk(2)
@@ -251,7 +251,7 @@ class PyramidCascade(nn.Module):
         """The displacement so far with steps along the images' force before it."""
         if level not in gains:
             return so_far
-        fixed, moving = averaged(pair.float(), 2**level).chunk(2, dim=1)
+        fixed, moving = average_pool(pair.float(), 2**level).chunk(2, dim=1)
         for _ in range(self.steps[level]):
             with torch.no_grad():
                 moved = sample_displaced(moving, so_far)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import on_grid, working_scan
-from stn3d.nets.pose import Pose, find_pose, transform_between
-from stn3d.nets.precision import bfloat16_is_fast
-from stn3d.nets.weights import Trained
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.working_grid import resample_through, working_image
+from stn3d.nets.pose import Pose, estimate_pose, transform_between
+from stn3d.nets.precision import has_native_bfloat16
+from stn3d.nets.weights import TrainedNetwork
 from stn3d.preprocessing.pair import Pair, Scan
 from stn3d.registration.stages.base import Progress
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
@@ -22,15 +22,15 @@ _FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkStart:
+class NetworkInitialiser:
     """Finds where to start from the heads' poses: no start is needed, at any angle trained.
 
     Args:
-        trained: a `ChartNetwork` and the spacing that it was trained at.
+        trained: a `CoordinateRegressor` and the spacing that it was trained at.
         credible_mm: a fit whose mean distance from the charts is more is not believed.
     """
 
-    trained: Trained
+    trained: TrainedNetwork
     credible_mm: float = 15.0
 
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
@@ -42,8 +42,8 @@ class NetworkStart:
 
     def _pose(self, scan: Scan) -> Pose | None:
         network = self.trained.network
-        assert isinstance(network, ChartNetwork)
-        pose = find_pose(network, scan, self.trained.preparation["spacing_mm"])
+        assert isinstance(network, CoordinateRegressor)
+        pose = estimate_pose(network, scan, self.trained.preprocessing["spacing_mm"])
         return pose if pose is not None and pose.residual_mm <= self.credible_mm else None
 
 
@@ -56,7 +56,7 @@ class NetworkStage:
         margin_mm: how far the field reaches around what the fixed image shows.
     """
 
-    trained: Trained
+    trained: TrainedNetwork
     margin_mm: float = 8.0
 
     @property
@@ -65,11 +65,11 @@ class NetworkStage:
 
     @torch.no_grad()
     def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        spacing_mm = self.trained.preparation["spacing_mm"]
-        fixed = working_scan(pair.fixed, spacing_mm, self.margin_mm)
-        moving, _ = on_grid(pair.moving, so_far, fixed.grid)
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
+        fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
+        moving, _ = resample_through(pair.moving, so_far, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
-        fast = bfloat16_is_fast(images.device)
+        fast = has_native_bfloat16(images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
             found = self.trained.network(images)
         u = found.float().contiguous()

@@ -20,32 +20,32 @@ from torch import nn
 from stn3d.errors import InputError
 from stn3d.io import whole
 from stn3d.nets.cascade import Cascade
-from stn3d.nets.chart import ChartNetwork
+from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.preprocessing.pair import Pair
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "Cascade": Cascade,
-    "ChartNetwork": ChartNetwork,
+    "CoordinateRegressor": CoordinateRegressor,
     "PyramidCascade": PyramidCascade,
 }
 _FORMAT = "stn3d weights 1"
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedNetwork:
     """A network with its weights and what is known of them.
 
     Args:
         network: ready to use, in evaluation mode.
         options: that rebuild it: ``spatial_dims``, ``in_channels`` and the like.
-        preparation: how images come onto its grid: ``spacing_mm`` and the like.
+        preprocessing: how images come onto its grid: ``spacing_mm`` and the like.
         record: how it was trained: data, steps, seconds, seed, versions.
     """
 
     network: nn.Module
     options: dict[str, Any]
-    preparation: dict[str, Any]
+    preprocessing: dict[str, Any]
     record: dict[str, Any]
 
     @property
@@ -58,18 +58,18 @@ class Trained:
         """Whether the network is for images like a pair's."""
         return self.images == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
 
-    def misfit(self, pair: Pair) -> str:
+    def mismatch(self, pair: Pair) -> str:
         """Why the network is not for a pair that it does not fit."""
         d, channels = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
         wanted, of = self.images
         return f"is for {wanted}D images of {of} channel(s), and these are {d}D of {channels}"
 
-    def on(self, device: torch.device) -> Trained:
+    def to(self, device: torch.device) -> TrainedNetwork:
         """The same with its network on a device."""
-        return Trained(self.network.to(device), self.options, self.preparation, self.record)
+        return TrainedNetwork(self.network.to(device), self.options, self.preprocessing, self.record)
 
 
-def shipped(name: Literal["affine", "dense"]) -> Path:
+def bundled_weights(name: Literal["affine", "dense"]) -> Path:
     """The file of weights that comes with the package.
 
     ``affine`` charts heads and gives starts, ``dense`` gives displacements.
@@ -80,7 +80,7 @@ def shipped(name: Literal["affine", "dense"]) -> Path:
 def save_weights(
     path: str | os.PathLike[str],
     network: nn.Module,
-    preparation: dict[str, Any],
+    preprocessing: dict[str, Any],
     record: dict[str, Any],
 ) -> None:
     """Write a network's weights and what they are; the file appears whole or not at all.
@@ -88,7 +88,7 @@ def save_weights(
     Args:
         path: where to.
         network: one of `ARCHITECTURES`; its ``options`` rebuild it.
-        preparation: how images come onto its grid, plain JSON values.
+        preprocessing: how images come onto its grid, plain JSON values.
         record: how it was trained, plain JSON values.
 
     Raises:
@@ -101,7 +101,7 @@ def save_weights(
     told = {
         "architecture": name,
         "options": network.options,
-        "preparation": preparation,
+        "preprocessing": preprocessing,
         "record": record,
     }
     header = {"format": _FORMAT, "stn3d": json.dumps(told)}
@@ -113,7 +113,7 @@ def save_weights(
         part.chmod(0o644)  # safetensors lets nobody else read it
 
 
-def load_weights(path: str | os.PathLike[str]) -> Trained:
+def load_weights(path: str | os.PathLike[str]) -> TrainedNetwork:
     """Read a network from a file that `save_weights` wrote.
 
     Raises:
@@ -141,4 +141,4 @@ def load_weights(path: str | os.PathLike[str]) -> Trained:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit their network: {error}.") from None
-    return Trained(network.eval(), told["options"], told["preparation"], told["record"])
+    return TrainedNetwork(network.eval(), told["options"], told["preprocessing"], told["record"])

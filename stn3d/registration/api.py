@@ -318,14 +318,14 @@ def _stages(pair: Pair, settings: Settings) -> list[Stage]:
     if not settings.is_dense or settings.localiser in ("auto", "optimiser"):
         return stages
     from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import load_weights, shipped
+    from stn3d.nets.weights import load_weights, bundled_weights
 
-    trained = load_weights(settings.dense_weights or shipped("dense"))
-    if not trained.fits(pair):
-        reason = trained.misfit(pair)
+    trained = load_weights(settings.dense_weights or bundled_weights("dense"))
+    if not trained.accepts(pair):
+        reason = trained.mismatch(pair)
         raise InputError(f"the dense network {reason}; use --localiser optimiser.")
     *linear, dense = stages
-    network = NetworkStage(trained.on(pair.fixed.image.device))
+    network = NetworkStage(trained.to(pair.fixed.image.device))
     return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
 
 

@@ -197,7 +197,7 @@ def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Ch
         head: from head to head, as the network sees them; None where it sees none.
     """
     if metric in ("mind", "gradient"):
-        return Choice("deformable", f"the metric {metric} fits one contrast and two alike", {})
+        return Choice("deformable", f"the metric {metric} fits one contrast and two same_contrast", {})
     if metric != "nmi":
         return Choice("deformable", "the images show one contrast", {})
     if not isinstance(found, Linear):

@@ -44,8 +44,8 @@ class Settings:
             (the network, then the optimiser from there), or ``auto`` (the optimiser; where no plain
             guess of the start is good, the network makes one too). The linear stages in between
             are the optimiser's in any case.
-        affine_weights: file of the network that finds starts; None for the one that is shipped.
-        dense_weights: file of the dense network; None for the one that is shipped.
+        affine_weights: file of the network that finds starts; None for the one that is bundled_weights.
+        dense_weights: file of the dense network; None for the one that is bundled_weights.
         device: ``auto`` takes CUDA where there is one.
         threads: CPU threads; None leaves torch's choice.
         max_memory: GB that the process may take; a coarser finest level is chosen where it would

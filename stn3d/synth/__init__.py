@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from stn3d.synth.contrast import KINDS, Kind
-from stn3d.synth.draws import Draws
-from stn3d.synth.geometry import Deformation, Pose, working_grid
+from stn3d.synth.appearance import MODALITIES, Modality
+from stn3d.synth.generator import SeededGenerator
+from stn3d.synth.geometry import RandomDeformation, RandomAffine, working_grid
 from stn3d.synth.samples import (
-    ChartSamples,
-    ChartSettings,
-    PairSamples,
+    SyntheticCoordinates,
+    CoordinateSettings,
+    SyntheticPairs,
     PairSettings,
 )
-from stn3d.synth.scanner import Contrast
+from stn3d.synth.acquisition import AcquisitionSettings
 from stn3d.synth.subjects import (
     Subject,
     common_space,
@@ -21,16 +21,16 @@ from stn3d.synth.subjects import (
 )
 
 __all__ = [
-    "KINDS",
-    "ChartSamples",
-    "ChartSettings",
-    "Contrast",
-    "Deformation",
-    "Draws",
-    "Kind",
-    "PairSamples",
+    "MODALITIES",
+    "SyntheticCoordinates",
+    "CoordinateSettings",
+    "AcquisitionSettings",
+    "RandomDeformation",
+    "SeededGenerator",
+    "Modality",
+    "SyntheticPairs",
     "PairSettings",
-    "Pose",
+    "RandomAffine",
     "Subject",
     "common_space",
     "make_subject",

@@ -1,7 +1,7 @@
 """MNIST's digits, distorted on the fly: the tasks that spatial transformers were first tried on.
 
 Jaderberg et al. 2015 (arXiv:1506.02025), section 4.1 and appendix A; what they leave open is said
-with each distortion. All is a function of the draws alone.
+with each distortion. All is a function of the rng alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, homogeneous
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import (
     Affine,
     Chain,
@@ -100,11 +100,11 @@ def _read_idx(path: Path) -> Tensor:
 
 # -- one digit on a canvas -------------------------------------------------------------------------
 
-Distortion = Callable[[Digits, Tensor, Draws], tuple[Tensor, Tensor]]
+Distortion = Callable[[Digits, Tensor, SeededGenerator], tuple[Tensor, Tensor]]
 
 
-def _between(draws: Draws, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * draws.uniforms(*shape)
+def _between(rng: SeededGenerator, low: float, high: float, *shape: int) -> Tensor:
+    return low + (high - low) * rng.uniforms(*shape)
 
 
 def _drawn(images: Tensor, digit_from_canvas: Transform, side: int) -> Tensor:
@@ -124,37 +124,37 @@ def _similar(angle: Tensor, scale: Tensor, shift: Tensor) -> Affine:
     return Affine.from_matrix(homogeneous(linear, back).double())
 
 
-def rotated(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def rotated(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """R: turned by up to 90 degrees; 28x28."""
     n = len(index)
-    angle = _between(draws, -math.pi / 2, math.pi / 2, n)
+    angle = _between(rng, -math.pi / 2, math.pi / 2, n)
     turn = _similar(angle, torch.ones(n), torch.zeros(n, 2))
     return _drawn(digits.take(index), turn, _SIDE), digits.labels[index]
 
 
-def _rts(images: Tensor, draws: Draws, side: int = 42) -> Affine:
+def _rts(images: Tensor, rng: SeededGenerator, side: int = 42) -> Affine:
     n = len(images)
-    angle = _between(draws, -math.pi / 4, math.pi / 4, n)
-    scale = _between(draws, 0.7, 1.2, n)
+    angle = _between(rng, -math.pi / 4, math.pi / 4, n)
+    scale = _between(rng, 0.7, 1.2, n)
     room = (side - _SIDE * scale).clamp(min=0) / 2
-    return _similar(angle, scale, room[:, None] * _between(draws, -1, 1, n, 2))
+    return _similar(angle, scale, room[:, None] * _between(rng, -1, 1, n, 2))
 
 
-def rotated_scaled_translated(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def rotated_scaled_translated(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """RTS: turned by up to 45 degrees, scaled by 0.7 to 1.2, anywhere in 42x42 pixels."""
     images = digits.take(index)
-    return _drawn(images, _rts(images, draws), 42), digits.labels[index]
+    return _drawn(images, _rts(images, rng), 42), digits.labels[index]
 
 
-def projected(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def projected(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """P: scaled by 0.75 to 1, then each corner moved by normal noise of 5 pixels; 42x42.
 
     The noise is cut at 5.5 pixels, so that no corner passes another. The canvas is ours.
     """
     n = len(index)
     corners = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]]).double() * (_SIDE / 2)
-    moved = corners * _between(draws, 0.75, 1.0, n, 1, 1).double()
-    moved = moved + (5 * draws.normals(n, 4, 2).double()).clamp(-5.5, 5.5)
+    moved = corners * _between(rng, 0.75, 1.0, n, 1, 1).double()
+    moved = moved + (5 * rng.normals(n, 4, 2).double()).clamp(-5.5, 5.5)
     matrix = _homography(moved, corners.expand(n, 4, 2))
     images = _drawn(digits.take(index), Projective.from_matrix(matrix), 42)
     return images, digits.labels[index]
@@ -174,49 +174,49 @@ def _homography(points: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([answer, torch.ones_like(answer[:, :1])], dim=1).unflatten(1, (3, 3))
 
 
-def elastic(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def elastic(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """E: a thin-plate spline of 16 control points moved by normal noise of 1.5 pixels; 28x28."""
     images = digits.take(index)
-    return _drawn(images, _elastic(len(index), draws, _SIDE), _SIDE), digits.labels[index]
+    return _drawn(images, _elastic(len(index), rng, _SIDE), _SIDE), digits.labels[index]
 
 
-def _elastic(n: int, draws: Draws, side: int) -> ThinPlateSpline:
+def _elastic(n: int, rng: SeededGenerator, side: int) -> ThinPlateSpline:
     controls = control_grid(_about_centre(side), 4).points_mm().reshape(-1, 2)
-    return ThinPlateSpline(controls, controls + 1.5 * draws.normals(n, 16, 2).double())
+    return ThinPlateSpline(controls, controls + 1.5 * rng.normals(n, 16, 2).double())
 
 
-def rotated_scaled_elastic(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def rotated_scaled_elastic(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """RTSE: RTS, and before it E on the digit's own grid; 42x42. Ours, for cascades."""
     images = digits.take(index)
-    rts = _rts(images, draws)
-    both = Chain((rts, _elastic(len(index), draws, _SIDE)))
+    rts = _rts(images, rng)
+    both = Chain((rts, _elastic(len(index), rng, _SIDE)))
     return _drawn(images, both, 42), digits.labels[index]
 
 
 # -- canvases with more than a digit ---------------------------------------------------------------
 
 
-def cluttered(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def cluttered(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """TC: anywhere in 60x60 pixels, among 6 pieces of 8x8 pixels of other digits."""
-    canvas = _clutter(digits, draws, len(index), 60, 6)
-    corner = _places(draws, len(index), 1, 60 - _SIDE)
+    canvas = _clutter(digits, rng, len(index), 60, 6)
+    corner = _places(rng, len(index), 1, 60 - _SIDE)
     return _pasted(canvas, digits.take(index), corner), digits.labels[index]
 
 
-def _places(draws: Draws, n: int, count: int, top: int) -> Tensor:
+def _places(rng: SeededGenerator, n: int, count: int, top: int) -> Tensor:
     """``(n, count, 2)`` whole numbers from 0 to ``top``."""
-    return (draws.uniforms(n, count, 2) * (top + 1)).long().clamp(max=top)
+    return (rng.uniforms(n, count, 2) * (top + 1)).long().clamp(max=top)
 
 
-def _clutter(digits: Digits, draws: Draws, n: int, side: int, count: int) -> Tensor:
+def _clutter(digits: Digits, rng: SeededGenerator, n: int, side: int, count: int) -> Tensor:
     """Canvases ``(n, 1, side, side)`` with pieces of random digits, cut from where ink may be."""
-    whole = digits.take((draws.uniforms(n * count) * len(digits)).long().clamp(max=len(digits) - 1))
-    cut = 4 + _places(draws, n * count, 1, 12)[:, 0]
+    whole = digits.take((rng.uniforms(n * count) * len(digits)).long().clamp(max=len(digits) - 1))
+    cut = 4 + _places(rng, n * count, 1, 12)[:, 0]
     offsets = torch.arange(8)
     rows, columns = cut[:, :1] + offsets, cut[:, 1:] + offsets
     each = torch.arange(n * count)[:, None, None]
     pieces = whole[:, 0][each, rows[:, :, None], columns[:, None]].reshape(n, count, 8, 8)
-    return _pasted(torch.zeros(n, 1, side, side), pieces, _places(draws, n, count, side - 8))
+    return _pasted(torch.zeros(n, 1, side, side), pieces, _places(rng, n, count, side - 8))
 
 
 def _pasted(canvas: Tensor, pieces: Tensor, corner: Tensor) -> Tensor:
@@ -230,43 +230,43 @@ def _pasted(canvas: Tensor, pieces: Tensor, corner: Tensor) -> Tensor:
     return flat.reshape(canvas.shape)
 
 
-def addition(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def addition(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """Two digits, each on a channel of its own under an RTS of its own; the label is their sum."""
-    other = (draws.uniforms(len(index)) * len(digits)).long().clamp(max=len(digits) - 1)
-    first, a = rotated_scaled_translated(digits, index, draws)
-    second, b = rotated_scaled_translated(digits, other, draws)
+    other = (rng.uniforms(len(index)) * len(digits)).long().clamp(max=len(digits) - 1)
+    first, a = rotated_scaled_translated(digits, index, rng)
+    second, b = rotated_scaled_translated(digits, other, rng)
     return torch.cat([first, second], dim=1), a + b
 
 
-def same_or_not(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def same_or_not(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """Two digits on two channels under one RTS; 1 where they are the same number. Ours."""
     n = len(index)
-    wanted = draws.uniforms(n) < 0.5
-    offset = (draws.uniforms(n) * 9).long().clamp(max=8) + 1
+    wanted = rng.uniforms(n) < 0.5
+    offset = (rng.uniforms(n) * 9).long().clamp(max=8) + 1
     number = torch.where(wanted, digits.labels[index], (digits.labels[index] + offset) % 10)
     order = digits.labels.argsort(stable=True)
     counts = torch.bincount(digits.labels, minlength=10)
     first = counts.cumsum(0) - counts
-    place = (draws.uniforms(n) * counts[number]).long().minimum(counts[number] - 1)
+    place = (rng.uniforms(n) * counts[number]).long().minimum(counts[number] - 1)
     other = order[first[number] + place]
     images = torch.cat([digits.take(index), digits.take(other)], dim=1)
-    return _drawn(images, _rts(images, draws), 42), wanted.long()
+    return _drawn(images, _rts(images, rng), 42), wanted.long()
 
 
-def sequence(digits: Digits, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def sequence(digits: Digits, index: Tensor, rng: SeededGenerator) -> tuple[Tensor, Tensor]:
     """Three digits along a slanted line in 100x100 pixels, among 8 pieces; labels ``(B, 3)``.
 
     As in Sønderby et al. 2015 (arXiv:1509.05329); the numbers of the line are ours.
     """
     n, side = len(index), 100
-    others = (draws.uniforms(n, 2) * len(digits)).long().clamp(max=len(digits) - 1)
+    others = (rng.uniforms(n, 2) * len(digits)).long().clamp(max=len(digits) - 1)
     index = torch.cat([index[:, None], others], dim=1)
-    step = torch.stack([_between(draws, -18, 18, n), _between(draws, 24, 34, n)], dim=-1)
+    step = torch.stack([_between(rng, -18, 18, n), _between(rng, 24, 34, n)], dim=-1)
     line = torch.arange(3)[:, None] * step[:, None]
     line = line - line.amin(1, keepdim=True)
     room = (side - _SIDE - line.amax(1)).clamp(min=0)
-    corner = (line + room[:, None] * draws.uniforms(n, 1, 2)).long().clamp(0, side - _SIDE)
-    canvas = _clutter(digits, draws, n, side, 8)
+    corner = (line + room[:, None] * rng.uniforms(n, 1, 2)).long().clamp(0, side - _SIDE)
+    canvas = _clutter(digits, rng, n, side, 8)
     images = digits.take(index.reshape(-1)).reshape(n, 3, _SIDE, _SIDE)
     return _pasted(canvas, images, corner), digits.labels[index]
 

@@ -14,48 +14,48 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid, apply_matrix, homogeneous
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms.linear import rotation_matrix
 
 
 @dataclass(frozen=True)
-class Pose:
+class RandomAffine:
     """How far a random affine goes from the identity; each part is drawn evenly.
 
     Args:
         rotation_deg: the largest angle, about any axis.
-        far_rotation_deg: the largest angle in a few of the draws (`far_share`).
-        far_share: the share of draws with the larger angle.
-        shift_mm: the largest length of the shift, in any direction.
+        large_rotation_deg: the largest angle in a few of the rng (`large_rotation_probability`).
+        large_rotation_probability: the share of rng with the larger angle.
+        translation_mm: the largest length of the shift, in any direction.
         scale: the largest scale; its inverse is the smallest.
         stretch: the largest logarithm of an axis's own scale, on top.
         shear: the largest shear, as a ratio.
     """
 
     rotation_deg: float = 0.0
-    shift_mm: float = 0.0
+    translation_mm: float = 0.0
     scale: float = 1.0
     stretch: float = 0.0
     shear: float = 0.0
-    far_rotation_deg: float = 0.0
-    far_share: float = 0.0
+    large_rotation_deg: float = 0.0
+    large_rotation_probability: float = 0.0
 
-    def draw(self, draws: Draws, ndim: int) -> Tensor:
+    def draw(self, rng: SeededGenerator, ndim: int) -> Tensor:
         """``(d + 1, d + 1)`` homogeneous, about the origin, float64."""
-        far = draws.chance(self.far_share)
-        angle = math.radians(draws.uniform(0, self.far_rotation_deg if far else self.rotation_deg))
-        turn = rotation_matrix(draws.direction(1 if ndim == 2 else 3) * angle)
-        log_scale = math.log(self.scale) * draws.uniform(-1, 1)
-        own = self.stretch * (2 * draws.uniforms(ndim).double() - 1)
-        shear = self.shear * (2 * draws.uniforms(ndim, ndim).double() - 1).triu(1)
+        far = rng.chance(self.large_rotation_probability)
+        angle = math.radians(rng.uniform(0, self.large_rotation_deg if far else self.rotation_deg))
+        turn = rotation_matrix(rng.direction(1 if ndim == 2 else 3) * angle)
+        log_scale = math.log(self.scale) * rng.uniform(-1, 1)
+        own = self.stretch * (2 * rng.uniforms(ndim).double() - 1)
+        shear = self.shear * (2 * rng.uniforms(ndim, ndim).double() - 1).triu(1)
         eye = torch.eye(ndim, dtype=torch.float64)
         linear = turn @ torch.diag((log_scale + own).exp()) @ (eye + shear)
-        shift = draws.direction(ndim) * draws.uniform(0, self.shift_mm)
+        shift = rng.direction(ndim) * rng.uniform(0, self.translation_mm)
         return homogeneous(linear, shift)
 
 
 @dataclass(frozen=True)
-class Deformation:
+class RandomDeformation:
     """A random diffeomorphism ``exp(v)``, v a sum of smooth noises of a few widths.
 
     Args:
@@ -63,33 +63,33 @@ class Deformation:
         min_sigma_mm: the narrowest width of the noise.
         max_sigma_mm: the widest; each is drawn between these.
         scales: how many noises are summed.
-        share: the share of draws that are deformed at all.
+        share: the share of rng that are deformed at all.
     """
 
     amplitude_mm: float = 8.0
     min_sigma_mm: float = 8.0
     max_sigma_mm: float = 40.0
     scales: int = 3
-    share: float = 1.0
+    crop_fraction: float = 1.0
 
-    def draw(self, draws: Draws, shape: Sequence[int], spacing_mm: float) -> Tensor:
+    def draw(self, rng: SeededGenerator, shape: Sequence[int], spacing_mm: float) -> Tensor:
         """``(1, d, *shape)`` displacements of a lattice in its own voxels; 0 at its faces.
 
         A noise of width s gets at most ``0.8 s`` of the amplitude, so that nothing folds.
         """
         d = len(shape)
-        velocity = torch.zeros(1, d, *shape, device=draws.device)
-        if not draws.chance(self.share) or self.amplitude_mm <= 0:
+        velocity = torch.zeros(1, d, *shape, device=rng.device)
+        if not rng.chance(self.share) or self.amplitude_mm <= 0:
             return velocity
-        total_mm = draws.uniform(0, self.amplitude_mm)
-        parts = [draws.uniform(0.1, 1) for _ in range(self.scales)]
+        total_mm = rng.uniform(0, self.amplitude_mm)
+        parts = [rng.uniform(0.1, 1) for _ in range(self.scales)]
         for part in parts:
-            sigma_mm = draws.log_uniform(self.min_sigma_mm, self.max_sigma_mm)
+            sigma_mm = rng.log_uniform(self.min_sigma_mm, self.max_sigma_mm)
             own_mm = min(total_mm * part / math.hypot(*parts), 0.8 * sigma_mm)
-            noise = draws.smooth_noise(d, shape, sigma_mm / spacing_mm)
-            # The length of d standard normal numbers is below this in 99 of 100 draws.
+            noise = rng.smooth_noise(d, shape, sigma_mm / spacing_mm)
+            # The length of d standard normal numbers is below this in 99 of 100 rng.
             velocity += noise * (own_mm / spacing_mm / (3.03 if d == 2 else 3.37))
-        fade = [_fading(n).to(draws.device) for n in shape]
+        fade = [_fading(n).to(rng.device) for n in shape]
         kernels.taper(velocity, fade)
         return kernels.exponential(velocity, squarings=5)
 

@@ -16,36 +16,36 @@ from torch.utils.data import Dataset
 from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
-from stn3d.losses.chart import COORDINATE_UNIT_MM
-from stn3d.synth.contrast import Appearance, draw_appearance, jittered
-from stn3d.synth.draws import Draws
-from stn3d.synth.geometry import Deformation, Lattice, Pose, working_grid
-from stn3d.synth.scanner import Contrast, Picture, Stripping, View, take_picture
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
+from stn3d.synth.appearance import Appearance, sample_appearance, jitter_appearance
+from stn3d.synth.generator import SeededGenerator
+from stn3d.synth.geometry import RandomDeformation, Lattice, RandomAffine, working_grid
+from stn3d.synth.acquisition import AcquisitionSettings, SimulatedImage, SkullStripping, LabelSampling, simulate_image
 from stn3d.synth.subjects import Subject
 
 Sample = dict[str, Tensor]
 
-_ANY_POSE = Pose(
+_ANY_POSE = RandomAffine(
     rotation_deg=60,
-    shift_mm=30,
+    translation_mm=30,
     scale=1.3,
     stretch=0.08,
     shear=0.08,
-    far_rotation_deg=75,
-    far_share=0.1,
+    large_rotation_deg=75,
+    large_rotation_probability=0.1,
 )
-_NEAR_POSE = Pose(rotation_deg=15, shift_mm=8, scale=1.15, stretch=0.05, shear=0.04)
-_JITTER = Pose(rotation_deg=6, shift_mm=6, scale=1.06, stretch=0.02, shear=0.02)
-_OTHER_ANATOMY = Deformation(amplitude_mm=10, min_sigma_mm=16, max_sigma_mm=50)
-_DIFFERENCE = Deformation(amplitude_mm=12, min_sigma_mm=8, max_sigma_mm=40)
-_USUAL = Contrast()
-_COARSE = Contrast(
-    max_blur_mm=3, max_slice_mm=8, thick_share=0.2, cropped_share=0.35, max_noise=0.05
+_NEAR_POSE = RandomAffine(rotation_deg=15, translation_mm=8, scale=1.15, stretch=0.05, shear=0.04)
+_JITTER = RandomAffine(rotation_deg=6, translation_mm=6, scale=1.06, stretch=0.02, shear=0.02)
+_OTHER_ANATOMY = RandomDeformation(amplitude_mm=10, min_sigma_mm=16, max_sigma_mm=50)
+_DIFFERENCE = RandomDeformation(amplitude_mm=12, min_sigma_mm=8, max_sigma_mm=40)
+_USUAL = AcquisitionSettings()
+_COARSE = AcquisitionSettings(
+    max_blur_mm=3, max_slice_mm=8, thick_slice_probability=0.2, cropped_fov_probability=0.35, max_noise=0.05
 )
 
 
 @dataclass(frozen=True)
-class ChartSettings:
+class CoordinateSettings:
     """What single images are like.
 
     Args:
@@ -60,9 +60,9 @@ class ChartSettings:
 
     shape: tuple[int, ...] = (64, 64, 64)
     spacing_mm: float = 4.0
-    pose: Pose = _ANY_POSE
-    anatomy: Deformation = _OTHER_ANATOMY
-    contrast: Contrast = _COARSE
+    pose: RandomAffine = _ANY_POSE
+    anatomy: RandomDeformation = _OTHER_ANATOMY
+    contrast: AcquisitionSettings = _COARSE
     samples_per_voxel: int = 4
     length: int = 10_000
 
@@ -78,7 +78,7 @@ class PairSettings:
         jitter: how the fixed head lies to the moving one, about the grid's centre.
         anatomy: how both heads differ from the label map.
         difference: how the fixed head is bent against the moving one.
-        other_share: of the pairs: the fixed head is another person's, and no truth is known. Of
+        inter_subject_probability: of the pairs: the fixed head is another person's, and no truth is known. Of
             use only where people have the same labels: for random shapes give 0.
         contrast: how they look.
         background_weight: of the truth where nothing can be seen.
@@ -88,18 +88,18 @@ class PairSettings:
 
     shape: tuple[int, ...] = (80, 96, 80)
     spacing_mm: float = 2.0
-    pose: Pose = _NEAR_POSE
-    jitter: Pose = _JITTER
-    anatomy: Deformation = _OTHER_ANATOMY
-    difference: Deformation = _DIFFERENCE
-    other_share: float = 0.3
-    contrast: Contrast = _USUAL
+    pose: RandomAffine = _NEAR_POSE
+    jitter: RandomAffine = _JITTER
+    anatomy: RandomDeformation = _OTHER_ANATOMY
+    difference: RandomDeformation = _DIFFERENCE
+    inter_subject_probability: float = 0.3
+    contrast: AcquisitionSettings = _USUAL
     background_weight: float = 0.1
     samples_per_voxel: int = 2
     length: int = 10_000
 
 
-Settings = TypeVar("Settings", ChartSettings, PairSettings)
+Settings = TypeVar("Settings", CoordinateSettings, PairSettings)
 
 
 class _Samples(Dataset[Sample], Generic[Settings]):
@@ -129,46 +129,46 @@ class _Samples(Dataset[Sample], Generic[Settings]):
     def __len__(self) -> int:
         return self.settings.length
 
-    def _draws(self, index: int) -> Draws:
+    def _draws(self, index: int) -> SeededGenerator:
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} samples; {index} is not one of them.")
-        return Draws(self.seed, index, device=self.subjects[0].codes.device)
+        return SeededGenerator(self.seed, index, device=self.subjects[0].codes.device)
 
-    def _look(self, draws: Draws) -> Appearance:
+    def _look(self, rng: SeededGenerator) -> Appearance:
         c = self.settings.contrast
-        return draw_appearance(draws, self._num_ids, c.real_share, c.max_spread, c.kinds)
+        return sample_appearance(rng, self._num_ids, c.modality_probability, c.max_spread, c.kinds)
 
     def _picture(
-        self, draws: Draws, subject: Subject, points_mm: Tensor, look: Appearance, keep: Stripping
-    ) -> Picture:
+        self, rng: SeededGenerator, subject: Subject, points_mm: Tensor, look: Appearance, keep: SkullStripping
+    ) -> SimulatedImage:
         """What lies at canonical points ``(*nodes, d)``, as an image."""
         s = self.settings
         index = apply_matrix(subject.canonical_index, points_mm).movedim(-1, 0).contiguous()
-        view = View(subject, index, s.shape, s.spacing_mm, s.samples_per_voxel)
-        return take_picture(draws, view, look, keep, s.contrast)
+        view = LabelSampling(subject, index, s.shape, s.spacing_mm, s.samples_per_voxel)
+        return simulate_image(rng, view, look, keep, s.contrast)
 
 
-class ChartSamples(_Samples[ChartSettings]):
+class SyntheticCoordinates(_Samples[CoordinateSettings]):
     """Single images, each with the canonical coordinates of its voxels."""
 
     def __init__(
-        self, subjects: Sequence[Subject], settings: ChartSettings | None = None, seed: int = 0
+        self, subjects: Sequence[Subject], settings: CoordinateSettings | None = None, seed: int = 0
     ) -> None:
-        """See `ChartSettings`; subjects in one common space, and a seed."""
-        super().__init__(subjects, settings or ChartSettings(), seed)
+        """See `CoordinateSettings`; subjects in one common space, and a seed."""
+        super().__init__(subjects, settings or CoordinateSettings(), seed)
 
     def __getitem__(self, index: int) -> Sample:
         """``image``, ``coordinates`` in units of 100 mm, ``coordinates_weight``, ``labels``."""
         s, nodes = self.settings, self.nodes
-        draws = self._draws(index)
-        subject = self.subjects[draws.below(len(self.subjects))]
-        canonical = torch.linalg.inv(s.pose.draw(draws, self.grid.ndim))
+        rng = self._draws(index)
+        subject = self.subjects[rng.below(len(self.subjects))]
+        canonical = torch.linalg.inv(s.pose.draw(rng, self.grid.ndim))
         knots = Lattice(self.grid, 2, 3)
-        bend = knots.at(nodes, _bend(draws, s.anatomy, knots))
-        here = nodes.points_mm().float().to(draws.device)
+        bend = knots.at(nodes, _bend(rng, s.anatomy, knots))
+        here = nodes.points_mm().float().to(rng.device)
         points = apply_matrix(canonical, here + _vectors(bend))
-        keep = Stripping.draw(draws, s.contrast)
-        picture = self._picture(draws, subject, points, self._look(draws), keep)
+        keep = SkullStripping.draw(rng, s.contrast)
+        picture = self._picture(rng, subject, points, self._look(rng), keep)
         places = points.movedim(-1, 0)[None].contiguous() / COORDINATE_UNIT_MM
         return {
             "image": picture.image,
@@ -178,7 +178,7 @@ class ChartSamples(_Samples[ChartSettings]):
         }
 
 
-class PairSamples(_Samples[PairSettings]):
+class SyntheticPairs(_Samples[PairSettings]):
     """Pairs of images on one grid, with the displacement between them where it is known."""
 
     def __init__(
@@ -194,18 +194,18 @@ class PairSamples(_Samples[PairSettings]):
         are of one contrast, else 0.
         """
         s = self.settings
-        draws = self._draws(index)
-        moving, fixed, same = self._people(draws)
-        moving_mm, fixed_mm, displacement_mm = self._places(draws)
-        keep = Stripping.draw(draws, s.contrast)
-        mixed = draws.chance(s.contrast.mixed_share)
-        keep_moving = Stripping.draw(draws, s.contrast) if mixed else keep
-        look = self._look(draws)
-        alike = draws.chance(s.contrast.same_share)
-        other = jittered(draws, look) if alike else self._look(draws)
+        rng = self._draws(index)
+        moving, fixed, same = self._people(rng)
+        moving_mm, fixed_mm, displacement_mm = self._places(rng)
+        keep = SkullStripping.draw(rng, s.contrast)
+        mixed = rng.chance(s.contrast.independent_strip_probability)
+        keep_moving = SkullStripping.draw(rng, s.contrast) if mixed else keep
+        look = self._look(rng)
+        alike = rng.chance(s.contrast.same_contrast_probability)
+        other = jitter_appearance(rng, look) if alike else self._look(rng)
         pictures = {
-            "fixed": self._picture(draws, fixed, fixed_mm, look, keep),
-            "moving": self._picture(draws, moving, moving_mm, other, keep_moving),
+            "fixed": self._picture(rng, fixed, fixed_mm, look, keep),
+            "moving": self._picture(rng, moving, moving_mm, other, keep_moving),
         }
         displacement = displacement_mm / s.spacing_mm
         truth = kernels.resample(displacement, self.nodes.node_from_voxel, s.shape)[0]
@@ -214,22 +214,22 @@ class PairSamples(_Samples[PairSettings]):
             visible = (pictures["fixed"].labels > 0).float()
             known = within(truth) * visible.clamp(min=s.background_weight)
         sample = {"displacement_vox": truth, "truth_weight": known}
-        sample["alike"] = torch.tensor([float(alike)])
+        sample["same_contrast"] = torch.tensor([float(alike)])
         for role, picture in pictures.items():
             sample[role] = picture.image
             sample[f"{role}_labels"] = picture.labels
             sample[f"{role}_weight"] = picture.weight
         return sample
 
-    def _people(self, draws: Draws) -> tuple[Subject, Subject, bool]:
+    def _people(self, rng: SeededGenerator) -> tuple[Subject, Subject, bool]:
         """The moving and the fixed subject, and whether they are one."""
         n = len(self.subjects)
-        moving, step = draws.below(n), 1 + draws.below(max(1, n - 1))
-        other = draws.chance(self.settings.other_share) and n > 1
+        moving, step = rng.below(n), 1 + rng.below(max(1, n - 1))
+        other = rng.chance(self.settings.inter_subject_probability) and n > 1
         fixed = (moving + step) % n if other else moving
         return self.subjects[moving], self.subjects[fixed], not other
 
-    def _places(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    def _places(self, rng: SeededGenerator) -> tuple[Tensor, Tensor, Tensor]:
         """At the nodes: the moving and the fixed head's canonical coordinates ``(*nodes, d)``, and
         the displacement between them ``(1, d, *nodes)`` in mm.
 
@@ -238,11 +238,11 @@ class PairSamples(_Samples[PairSettings]):
         """
         s, d, nodes = self.settings, self.grid.ndim, self.nodes
         knots = Lattice(self.grid, 4, 3)
-        canonical = torch.linalg.inv(s.pose.draw(draws, d))
-        jitter = s.jitter.draw(draws, d)
-        anatomy = _bend(draws, s.anatomy, knots)
-        difference = _bend(draws, s.difference, knots)
-        here = nodes.points_mm().float().to(draws.device)
+        canonical = torch.linalg.inv(s.pose.draw(rng, d))
+        jitter = s.jitter.draw(rng, d)
+        anatomy = _bend(rng, s.anatomy, knots)
+        difference = _bend(rng, s.difference, knots)
+        here = nodes.points_mm().float().to(rng.device)
         there = apply_matrix(jitter, here + _vectors(knots.at(nodes, difference)))
         moving = here + _vectors(knots.at(nodes, anatomy))
         fixed = there + _vectors(knots.read(anatomy, there))
@@ -261,9 +261,9 @@ def within(displacement_vox: Tensor) -> Tensor:
     return inside.float()[None]
 
 
-def _bend(draws: Draws, deformation: Deformation, knots: Lattice) -> Tensor:
+def _bend(rng: SeededGenerator, deformation: RandomDeformation, knots: Lattice) -> Tensor:
     """``(1, d, *knots)`` displacements in mm."""
-    return knots.spacing_mm * deformation.draw(draws, knots.shape, knots.spacing_mm)
+    return knots.spacing_mm * deformation.draw(rng, knots.shape, knots.spacing_mm)
 
 
 def _vectors(field: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import ImageSource, read_labels
 from stn3d.preprocessing.pair import bounds
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import Affine
 
-OUTSIDE = 500  # label ids from here on lie outside of the brain, as in SynthSeg's training maps
+FIRST_NON_BRAIN_ID = 500  # label ids from here on lie outside of the brain, as in SynthSeg's training maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def common_space(subjects: Sequence[Subject], rounds: int = 10) -> list[Subject]
     """
     d = subjects[0].grid.ndim
     shared = set.intersection(*({int(i) for i in s.ids if i > 0} for s in subjects))
-    ids = [i for i in sorted(shared) if i < OUTSIDE]
+    ids = [i for i in sorted(shared) if i < FIRST_NON_BRAIN_ID]
     ids = ids if len(ids) > d + 1 else sorted(shared)
     if len(ids) <= d + 1:
         raise InputError(
@@ -136,7 +136,7 @@ def common_space(subjects: Sequence[Subject], rounds: int = 10) -> list[Subject]
     centres = (weights[:, None] * points).sum(dim=1) / weights.sum()
     reference = (points - centres[:, None]).mean(dim=0)
     for _ in range(rounds):
-        affines = torch.stack([affine_between(own, reference, weights) for own in points])
+        affines = torch.stack([fit_affine(own, reference, weights) for own in points])
         back = torch.linalg.inv(affines)[:, :-1, :-1].mean(dim=0)
         reference = apply_matrix(affines, points).mean(dim=0)
         centre = (sizes[:, None] * reference).sum(dim=0) / sizes.sum()
@@ -147,7 +147,7 @@ def common_space(subjects: Sequence[Subject], rounds: int = 10) -> list[Subject]
     ]
 
 
-def affine_between(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def fit_affine(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """``(d + 1, d + 1)`` affine of least weighted squares from points ``(N, d)`` to targets."""
     root = weights.sqrt()[:, None]
     extended = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
@@ -156,7 +156,7 @@ def affine_between(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def random_subject(
-    draws: Draws,
+    rng: SeededGenerator,
     spatial_dims: int = 3,
     size_mm: float = 160.0,
     num_labels: int = 24,
@@ -169,7 +169,7 @@ def random_subject(
     bright one (501), as skull and skin.
 
     Args:
-        draws: where the random numbers come from.
+        rng: where the random numbers come from.
         spatial_dims: 2 or 3.
         size_mm: the mean extent of the ellipsoid within the shells.
         num_labels: how many labels there are within it, with ids from 201 on, which have no tissue.
@@ -179,16 +179,16 @@ def random_subject(
     shape = (n,) * spatial_dims
     grid = Grid.of_spacing(shape, spacing_mm)
     best, labels = torch.full(shape, -torch.inf), torch.zeros(shape, dtype=torch.int16)
-    scale = draws.log_uniform(6, 14) / spacing_mm
+    scale = rng.log_uniform(6, 14) / spacing_mm
     for label in range(num_labels):
-        noise = draws.smooth_noise(1, shape, scale * (2 if label < num_labels // 4 else 1))[0, 0]
+        noise = rng.smooth_noise(1, shape, scale * (2 if label < num_labels // 4 else 1))[0, 0]
         labels = torch.where(noise > best, 201 + label, labels)
         best = torch.maximum(best, noise)
-    half = torch.tensor([size_mm / 2 * draws.uniform(0.8, 1.2) for _ in shape])
+    half = torch.tensor([size_mm / 2 * rng.uniform(0.8, 1.2) for _ in shape])
     from_centre = (grid.points_mm(dtype=torch.float32) - grid.centre_mm.float()) / half
     radius = torch.linalg.vector_norm(from_centre, dim=-1)
-    radius = radius + 0.07 * draws.smooth_noise(1, shape, 20 / spacing_mm)[0, 0]
-    skull, skin = 1 + draws.uniform(0.05, 0.12), 1 + draws.uniform(0.16, 0.28)
-    labels = torch.where(radius > 1, OUTSIDE, labels)
-    labels = torch.where(radius > skull, OUTSIDE + 1, labels)
+    radius = radius + 0.07 * rng.smooth_noise(1, shape, 20 / spacing_mm)[0, 0]
+    skull, skin = 1 + rng.uniform(0.05, 0.12), 1 + rng.uniform(0.16, 0.28)
+    labels = torch.where(radius > 1, FIRST_NON_BRAIN_ID, labels)
+    labels = torch.where(radius > skull, FIRST_NON_BRAIN_ID + 1, labels)
     return make_subject(torch.where(radius > skin, 0, labels).to(torch.int16), grid)

@@ -80,7 +80,7 @@ def read_config(files: Sequence[str | Path]) -> ConfigParser:
     return parser
 
 
-def parse_change(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
     """``key=value`` as key and value; the value is read as YAML, and 1e-4 is a number.
 
     Raises:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from stn3d.errors import InputError
 
 
-def start_processes() -> torch.device:
+def init_process_group() -> torch.device:
     """Join the other processes, by NCCL where there is CUDA and by gloo on the CPU.
 
     Returns:
@@ -32,13 +32,13 @@ def start_processes() -> torch.device:
     return device
 
 
-def stop_processes() -> None:
+def destroy_process_group() -> None:
     """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def from_first(value: float) -> float:
+def broadcast_from_first(value: float) -> float:
     """The first process's value, on all: so that all decide alike."""
     if world_size() == 1:
         return value

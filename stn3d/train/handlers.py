@@ -16,10 +16,10 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from stn3d.data import Batches
+from stn3d.data import InfiniteBatchSampler
 from stn3d.errors import InputError
 from stn3d.train.history import HISTORY
-from stn3d.train.network import Averaged
+from stn3d.train.network import ExponentialMovingAverage
 from stn3d.train.state import Stateful, load_state, read_record, save_state
 
 LAST, BEST = "last.ckpt.safetensors", "best.ckpt.safetensors"
@@ -27,7 +27,7 @@ LAST, BEST = "last.ckpt.safetensors", "best.ckpt.safetensors"
 logger = logging.getLogger("stn3d.train")
 
 
-def prepared_folder(folder: str | Path, resume: bool = True, writes: bool = True) -> Path:
+def prepare_output_dir(folder: str | Path, resume: bool = True, writes: bool = True) -> Path:
     """The folder that a run writes to, made if need be.
 
     Parts of files that a killed run left are taken away; without ``resume`` so are its checkpoints,
@@ -51,7 +51,7 @@ def prepared_folder(folder: str | Path, resume: bool = True, writes: bool = True
     return folder
 
 
-def iteration_reached(folder: str | Path) -> int:
+def last_iteration(folder: str | Path) -> int:
     """The iteration of the last checkpoint in a folder, 0 if there is none."""
     last = Path(folder) / LAST
     return int(read_record(last)["iteration"]) if last.exists() else 0
@@ -60,7 +60,7 @@ def iteration_reached(folder: str | Path) -> int:
 class Checkpoints:
     """Saves a run every so many iterations and at every epoch's end, and resumes it exactly.
 
-    What is random in a run is a function of its seed and the iteration (`Seeds`, `Batches`), so the
+    What is random in a run is a function of its seed and the iteration (`SeedEachIteration`, `InfiniteBatchSampler`), so the
     iteration and the objects' states are all that a resumed run needs.
 
     Args:
@@ -80,7 +80,7 @@ class Checkpoints:
         self,
         folder: str | Path,
         objects: Mapping[str, Stateful],
-        batches: Batches,
+        batches: InfiniteBatchSampler,
         validator: Any = None,
         interval: int = 500,
         resume: bool = True,
@@ -146,7 +146,7 @@ def improved(validator: Any, engine: Engine) -> bool:
     return bool(validator.state.best_metric_epoch == engine.state.epoch)
 
 
-class PlainErrors:
+class ReraiseInputErrors:
     """Passes bad input and Ctrl-C on; MONAI's StatsHandler would print where in the code it was.
 
     The first handler of an engine, for only the first one hears of errors.
@@ -161,8 +161,8 @@ class PlainErrors:
             raise error
 
 
-class Seeds:
-    """Seeds torch before every iteration, by the run's seed, the iteration and the process.
+class SeedEachIteration:
+    """SeedEachIteration torch before every iteration, by the run's seed, the iteration and the process.
 
     So dropout is a function of the iteration, and a resumed run needs no generator's state.
     """
@@ -179,10 +179,10 @@ class Seeds:
         torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-class FollowAverage:
+class UpdateEMA:
     """Has the running average of the weights follow every iteration."""
 
-    def __init__(self, average: Averaged) -> None:
+    def __init__(self, average: ExponentialMovingAverage) -> None:
         self.average = average
 
     def attach(self, engine: Engine) -> None:
@@ -208,7 +208,7 @@ class ClipGradients:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
-class EarlyStop:
+class EarlyStopping:
     """Ends a training that has not become better for some epochs.
 
     Args:

@@ -18,7 +18,7 @@ HISTORY = "history.jsonl"
 Logged = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 
-class History:
+class HistoryLogger:
     """Appends lines of JSON to ``history.jsonl``, from which plots are made.
 
     Training: iteration, the means of the loss and its terms since the last line, learning rates,
@@ -26,7 +26,7 @@ class History:
 
     Args:
         folder: where the file is.
-        logged: what to log of the trainer's output, such as `Objective.logged`.
+        log_values: what to log of the trainer's output, such as `LossWithTerms.log_values`.
         optimizer: whose learning rates are told.
         validator: whose metrics are told.
         interval: iterations between two lines.
@@ -36,13 +36,13 @@ class History:
     def __init__(
         self,
         folder: str | Path,
-        logged: Logged,
+        log_values: Logged,
         optimizer: torch.optim.Optimizer,
         validator: Any = None,
         interval: int = 50,
         samples: int = 1,
     ) -> None:
-        self.path, self.logged, self.optimizer = Path(folder) / HISTORY, logged, optimizer
+        self.path, self.log_values, self.optimizer = Path(folder) / HISTORY, log_values, optimizer
         self.validator, self.interval, self.samples = validator, interval, samples
         self._sums: dict[str, float] = {}
         self._count, self._seconds, self._since = 0, 0.0, 0.0
@@ -66,7 +66,7 @@ class History:
             part.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def _collect(self, engine: Engine) -> None:
-        for name, value in self.logged(engine.state.output).items():
+        for name, value in self.log_values(engine.state.output).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
         if engine.state.iteration % self.interval:

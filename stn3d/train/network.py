@@ -15,14 +15,14 @@ from stn3d.errors import InputError
 
 
 @runtime_checkable
-class Staged(Protocol):
+class MultiStageNetwork(Protocol):
     """A network that tells what it has after each of its stages."""
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The answer after each stage, coarse to fine."""
 
 
-class Stages(nn.Module):
+class DeepSupervision(nn.Module):
     """A network whose forward gives all its stages: so DistributedDataParallel sees them go by.
 
     Args:
@@ -38,12 +38,12 @@ class Stages(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low_precision):
-            if isinstance(self.network, Staged):
+            if isinstance(self.network, MultiStageNetwork):
                 return self.network.stages(images)
             return (self.network(images),)
 
 
-class Averaged:
+class ExponentialMovingAverage:
     """A network's running average over the iterations, often better than its last weights.
 
     With a decay of 0 it is the network itself. Early on the decay is smaller, (1 + i) / (10 + i).
@@ -55,7 +55,7 @@ class Averaged:
 
     def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
         if not 0 <= decay < 1:
-            raise InputError(f"average_decay is {decay}; give a number from 0 to below 1.")
+            raise InputError(f"ema_decay is {decay}; give a number from 0 to below 1.")
         self.source, self.decay = network, decay
         self.network = network if decay == 0 else _copied(network)
 

@@ -18,14 +18,14 @@ from stn3d.train.handlers import improved
 logger = logging.getLogger("stn3d.train")
 
 
-class ModelFile:
+class SaveBestModel:
     """Writes ``model.safetensors`` after every epoch that is the best so far.
 
     Args:
         path: the file.
         network: whose weights are written.
         validator: the evaluator whose key metric tells the best epoch; without one the last is.
-        preparation: how images come onto the network's grid, plain JSON values.
+        preprocessing: how images come onto the network's grid, plain JSON values.
         record: of the training, plain JSON values; iteration, metrics and versions are added.
     """
 
@@ -34,11 +34,11 @@ class ModelFile:
         path: str | Path,
         network: nn.Module,
         validator: Any,
-        preparation: Mapping[str, Any],
+        preprocessing: Mapping[str, Any],
         record: Mapping[str, Any],
     ) -> None:
         self.path, self.network, self.validator = Path(path), network, validator
-        self.preparation, self.record = dict(preparation), dict(record)
+        self.preprocessing, self.record = dict(preprocessing), dict(record)
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer, after its validation."""
@@ -53,10 +53,10 @@ class ModelFile:
             "validation": {name: float(value) for name, value in metrics.items()},
             "versions": versions(),
         }
-        save_weights(self.path, self.network, self.preparation, record)
+        save_weights(self.path, self.network, self.preprocessing, record)
 
 
-def start_from(network: nn.Module, path: str | Path | None) -> None:
+def load_pretrained(network: nn.Module, path: str | Path | None) -> None:
     """Give a network the weights of a file, to go on from there; None or empty leaves it as it is.
 
     A head of one level that only the network has stays as at birth, when it changes nothing; one

@@ -1,4 +1,4 @@
-"""Batches that can be resumed, and a user's own pairs on a working grid."""
+"""InfiniteBatchSampler that can be resumed, and a user's own pairs on a working grid."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from monai.transforms import Compose, RandScaleIntensityd
 from torch import Tensor
 
 from stn3d.data import (
-    Batches,
-    Endless,
+    InfiniteBatchSampler,
+    InfiniteDataset,
     LoadPair,
     collate,
-    find_subjects,
+    load_subjects,
     pair_dataset,
     read_pairs,
     working_grid,
@@ -33,11 +33,11 @@ from stn3d.transforms import Affine
 
 
 def test_batches_are_a_function_of_the_iteration() -> None:
-    ten = list(islice(Batches(3), 10))
+    ten = list(islice(InfiniteBatchSampler(3), 10))
     assert ten[:2] == [[0, 1, 2], [3, 4, 5]]
-    assert list(islice(Batches(3, start=4), 6)) == ten[4:]
-    both = zip(*(islice(Batches(3, rank, 2), 5) for rank in range(2)), strict=True)
-    assert [a + b for a, b in both] == list(islice(Batches(6), 5))
+    assert list(islice(InfiniteBatchSampler(3, start=4), 6)) == ten[4:]
+    both = zip(*(islice(InfiniteBatchSampler(3, rank, 2), 5) for rank in range(2)), strict=True)
+    assert [a + b for a, b in both] == list(islice(InfiniteBatchSampler(6), 5))
 
 
 class Numbers:
@@ -54,18 +54,18 @@ class Numbers:
 
 
 def test_endless_reads_each_sample_once_a_turn_in_orders_of_its_own() -> None:
-    endless = Endless(Numbers(5), seed=3)
+    endless = InfiniteDataset(Numbers(5), seed=3)
     turns = [[endless[5 * turn + i]["index"] for i in range(5)] for turn in range(4)]
     assert all(sorted(turn) == list(range(5)) for turn in turns)
     assert len({tuple(turn) for turn in turns}) > 1
     assert turns != [
-        [Endless(Numbers(5), 4)[5 * t + i]["index"] for i in range(5)] for t in range(4)
+        [InfiniteDataset(Numbers(5), 4)[5 * t + i]["index"] for i in range(5)] for t in range(4)
     ]
 
 
 def test_augmentation_depends_on_the_running_number_alone() -> None:
     scale = RandScaleIntensityd(keys="image", factors=0.5, prob=1.0)
-    endless = Endless(Numbers(2), 0, Compose([scale]))
+    endless = InfiniteDataset(Numbers(2), 0, Compose([scale]))
     first = [endless[i]["image"].clone() for i in range(6)]
     backwards = [endless[i]["image"] for i in reversed(range(6))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(first, backwards, strict=True))
@@ -308,7 +308,7 @@ def test_bad_choices(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no datalist or folder"):
         read_pairs(tmp_path / "none.json")
     with pytest.raises(InputError, match="there are no NIfTI label maps"):
-        find_subjects(tmp_path)
+        load_subjects(tmp_path)
 
 
 def test_the_working_grid_is_upright_and_centred(tmp_path: Path) -> None:
@@ -322,8 +322,8 @@ def test_the_working_grid_is_upright_and_centred(tmp_path: Path) -> None:
 
 
 def test_random_subjects_need_no_data() -> None:
-    flat = find_subjects(None, 2, shapes=2, seed=5)
+    flat = load_subjects(None, 2, shapes=2, seed=5)
     assert [s.grid.ndim for s in flat] == [2, 2]
-    again = find_subjects("", 2, shapes=2, seed=5)
+    again = load_subjects("", 2, shapes=2, seed=5)
     assert torch.equal(flat[1].codes, again[1].codes)
     assert not torch.equal(flat[0].codes, flat[1].codes)

@@ -273,12 +273,12 @@ def test_local_correlation_is_asked_only_of_pairs_of_one_contrast() -> None:
     batch = {key: torch.cat([one[key], other[key]]) for key in one}
     field = (0.5 * batch["displacement_vox"]).requires_grad_()
     loss = only(lncc=1.0)
-    known, _ = loss([field], batch | {"alike": torch.tensor([[1.0], [0.0]])})
+    known, _ = loss([field], batch | {"same_contrast": torch.tensor([[1.0], [0.0]])})
     known.backward()
     assert field.grad is not None
     assert field.grad[0].abs().sum() > 0
     assert not field.grad[1].any()
-    all_alike, _ = loss([field], batch | {"alike": torch.ones(2, 1)})
+    all_alike, _ = loss([field], batch | {"same_contrast": torch.ones(2, 1)})
     assert all_alike.item() == loss([field], batch)[0].item() != known.item()
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from stn3d.errors import InputError
 from stn3d.losses import lncc
-from stn3d.nets.blocks import doubled
+from stn3d.nets.blocks import upsample_displacement
 from stn3d.nets.cascade import Cascade, pair_transformer
-from stn3d.nets.chart import ChartNetwork
+from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.forces import correlation_force
 from stn3d.nets.heads import HEADS
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.spatial_transformer import moved, voxels
+from stn3d.nets.spatial_transformer import moved, voxel_points
 from stn3d.sampler import sample_displaced
 
 SHAPES = {2: (21, 26), 3: (11, 13, 9)}
@@ -109,7 +109,7 @@ def test_the_stages_of_a_pyramid_are_levels_and_the_last_is_the_answer(d: int) -
 
 def test_a_pyramid_without_a_finest_head_answers_on_the_finest_grid() -> None:
     network, pair = shaken(pyramid(2, hidden=(0, 6, 8), steps=(0, 1, 1))).eval(), pair_of(2)
-    last = doubled(network.stages(pair)[-1])
+    last = upsample_displacement(network.stages(pair)[-1])
     assert torch.equal(network(pair), last[..., : SHAPES[2][0], : SHAPES[2][1]])
 
 
@@ -195,7 +195,7 @@ def test_a_cascade_composes_its_stages_as_transforms() -> None:
     seen = moved(pair[:, 1:], transforms[-2])
     last = network.series.transformers[-1]
     residual = last.transform(torch.cat([pair[:, :1], seen], dim=1))
-    points = voxels(pair)
+    points = voxel_points(pair)
     assert torch.allclose(transforms[-1](points), transforms[-2](residual(points)), atol=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_blocks_of_a_coarse_stage_keep_the_middle_in_place() -> None:
 def test_images_of_a_few_voxels_are_padded_by_pyramids_and_told_by_others(d: int) -> None:
     pair = torch.rand(1, 2, *(3,) * d)
     assert shaken(pyramid(d))(pair).shape == (1, d, *(3,) * d)
-    assert ChartNetwork(d, channels=(4, 6, 8))(pair[:, :1]).shape == (1, d + 1, *(2,) * d)
+    assert CoordinateRegressor(d, channels=(4, 6, 8))(pair[:, :1]).shape == (1, d + 1, *(2,) * d)
     with pytest.raises(InputError, match="too small for 4 levels"):
         pair_transformer("affine", spatial_dims=d).transform(pair)
 
@@ -224,7 +224,7 @@ def test_an_unknown_head_is_told() -> None:
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_a_chart_covers_the_image_with_half_the_voxels_and_knows_nothing_at_birth(d: int) -> None:
-    network = ChartNetwork(d, channels=(4, 6, 8))
+    network = CoordinateRegressor(d, channels=(4, 6, 8))
     image = torch.rand(2, 1, *SHAPES[d])
     chart = network(image)
     assert chart.shape == (2, d + 1, *[-(-n // 2) for n in SHAPES[d]])

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 import stn3d
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
-from stn3d.losses.chart import COORDINATE_UNIT_MM
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
 from stn3d.nets.cascade import Cascade
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import upright, working_scan
-from stn3d.nets.pose import find_pose, transform_between
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.working_grid import axis_aligned_grid, working_image
+from stn3d.nets.pose import estimate_pose, transform_between
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.stages import NetworkStage, NetworkStart
-from stn3d.nets.weights import Trained, load_weights, save_weights
+from stn3d.nets.stages import NetworkStage, NetworkInitialiser
+from stn3d.nets.weights import TrainedNetwork, load_weights, save_weights
 from stn3d.preprocessing.pair import Pair, Scan
 from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Rigid, Similarity
 from stn3d.transforms.fit import fit_linear
@@ -53,7 +53,7 @@ def turned(d: int, angle_deg: float, shift_mm: float, scale: float = 1.0) -> Aff
 @pytest.mark.parametrize("d", DIMS)
 def test_an_upright_grid_holds_all_of_the_other(d: int) -> None:
     grid = oblique(d, (17, 12, 9)[:d])
-    around = upright(grid, 2.0)
+    around = axis_aligned_grid(grid, 2.0)
     assert around.spacing_mm == pytest.approx([2.0] * d)
     assert torch.equal(around.world_from_index[:d, :d], 2 * torch.eye(d).double())
     corners = torch.cartesian_prod(*[torch.tensor([-0.5, n - 0.5]).double() for n in grid.shape])
@@ -72,7 +72,7 @@ def test_a_working_scan_keeps_what_is_bright_where_it_is_in_the_world(d: int) ->
     shift[:d, d] = centre - middle.centre_mm
     grid = Grid(grid.shape, shift @ grid.world_from_index)
     scan = Scan(anatomy(grid.points_mm())[None, None], grid)
-    working = working_scan(scan, 2.0, margin_mm=4.0)
+    working = working_image(scan, 2.0, margin_mm=4.0)
     assert working.mask is not None
     assert max(working.grid.shape) < 28  # the body and its margin, not the field of view
     truth = anatomy(working.grid.points_mm())
@@ -110,7 +110,7 @@ def charted(common_from_world: Linear, grid: Grid, wrong: float = 0.0) -> Scan:
 def test_a_pose_is_found_on_any_grid(d: int) -> None:
     truth = turned(d, 40, 7.0, 1.1)
     grid = make_grid((60, 54, 50)[:d], (1.5, 2.0, 1.8), (10, 25, -15), (-40, 20, 8), True)
-    pose = find_pose(TellsItsPlace(), charted(truth, grid), 4.0)  # type: ignore[arg-type]
+    pose = estimate_pose(TellsItsPlace(), charted(truth, grid), 4.0)  # type: ignore[arg-type]
     assert pose is not None
     points = grid.centre_mm + 30 * random(20, d)
     assert (pose.common_from_world(points) - truth(points)).norm(dim=-1).max() < 1.0
@@ -119,7 +119,7 @@ def test_a_pose_is_found_on_any_grid(d: int) -> None:
 
 def test_a_pose_is_hardly_moved_by_voxels_that_are_far_wrong() -> None:
     truth, grid = turned(3, 40, 7.0), make_grid((60, 54, 50), (1.5, 2.0, 1.8))
-    pose = find_pose(TellsItsPlace(), charted(truth, grid, wrong=0.15), 4.0)  # type: ignore[arg-type]
+    pose = estimate_pose(TellsItsPlace(), charted(truth, grid, wrong=0.15), 4.0)  # type: ignore[arg-type]
     assert pose is not None
     points = grid.centre_mm + 20 * random(20, 3)
     assert (pose.common_from_world(points) - truth(points)).norm(dim=-1).max() < 2.0
@@ -135,7 +135,7 @@ def test_a_start_is_the_transform_between_two_poses(kind: Any) -> None:
     moving_to_common = truth.inverse().then(near).then(to_common)
     fixed = charted(to_common, fixed_grid)
     moving = charted(moving_to_common, moving_grid)
-    poses = [find_pose(TellsItsPlace(), s, 4.0) for s in (fixed, moving)]  # type: ignore[arg-type]
+    poses = [estimate_pose(TellsItsPlace(), s, 4.0) for s in (fixed, moving)]  # type: ignore[arg-type]
     assert poses[0] is not None
     assert poses[1] is not None
     found = transform_between(kind, *poses)  # type: ignore[arg-type]
@@ -149,17 +149,17 @@ def test_a_start_is_the_transform_between_two_poses(kind: Any) -> None:
 def test_a_new_chart_finds_no_pose_and_a_start_that_is_not_credible_is_none() -> None:
     grid = make_grid((40, 40, 40), (4.0, 4.0, 4.0))
     scan = Scan(torch.rand(1, 1, 40, 40, 40), grid)
-    born = Trained(
-        ChartNetwork(channels=(4, 6, 8)).eval(),
+    born = TrainedNetwork(
+        CoordinateRegressor(channels=(4, 6, 8)).eval(),
         {"spatial_dims": 3, "in_channels": 1},
         {"spacing_mm": 4.0},
         {},
     )
-    assert find_pose(born.network, scan, 4.0) is None  # type: ignore[arg-type]
-    assert NetworkStart(born)(Pair(scan, scan), "affine") is None
+    assert estimate_pose(born.network, scan, 4.0) is None  # type: ignore[arg-type]
+    assert NetworkInitialiser(born)(Pair(scan, scan), "affine") is None
     flat = Pair(*[Scan(torch.rand(1, 1, 20, 20), make_grid((20, 20), (4.0, 4.0)))] * 2)
-    assert born.fits(Pair(scan, scan))
-    assert not born.fits(flat)
+    assert born.accepts(Pair(scan, scan))
+    assert not born.accepts(flat)
 
 
 class ShiftsBy(nn.Module):
@@ -179,7 +179,7 @@ def test_a_dense_stage_puts_its_residual_in_world_millimetres_before_what_was_fo
     image = torch.zeros(1, 1, *grid.shape)
     image[..., 8:32, 8:36, 8:28] = 1
     scan = Scan(image, grid)
-    trained = Trained(ShiftsBy((1.0, -0.5, 0.25)), {}, {"spacing_mm": 2.0}, {})
+    trained = TrainedNetwork(ShiftsBy((1.0, -0.5, 0.25)), {}, {"spacing_mm": 2.0}, {})
     so_far = Rigid(torch.tensor([0.1, 0, -0.1, 3, 4, 5]).double(), grid.centre_mm)
     found = NetworkStage(trained)(Pair(scan, scan), so_far, silent)
     assert isinstance(found, Chain)
@@ -234,10 +234,10 @@ def network(seed: int = 0) -> PyramidCascade:
 
 def test_weights_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
     path, made = tmp_path / "model.safetensors", network()
-    preparation, record = {"spacing_mm": 2.0}, {"seed": 3, "data": "shapes"}
-    save_weights(path, made, preparation, record)
+    preprocessing, record = {"spacing_mm": 2.0}, {"seed": 3, "data": "shapes"}
+    save_weights(path, made, preprocessing, record)
     read = load_weights(path)
-    assert (read.preparation, read.record) == (preparation, record)
+    assert (read.preprocessing, read.record) == (preprocessing, record)
     assert read.options == made.options
     pair = torch.rand(1, 2, 12, 9, 10)
     assert torch.equal(read.network(pair), made(pair))
@@ -250,7 +250,7 @@ def other_format(path: Path) -> None:
 
 
 def unknown_architecture(path: Path) -> None:
-    told = {"architecture": "Oracle", "options": {}, "preparation": {}, "record": {}}
+    told = {"architecture": "Oracle", "options": {}, "preprocessing": {}, "record": {}}
     save_file({"a": torch.zeros(3)}, path, {"format": "stn3d weights 1", "stn3d": json.dumps(told)})
 
 
@@ -258,7 +258,7 @@ def other_tensors(path: Path) -> None:
     told = {
         "architecture": "PyramidCascade",
         "options": network().options,
-        "preparation": {},
+        "preprocessing": {},
         "record": {},
     }
     save_file({"a": torch.zeros(3)}, path, {"format": "stn3d weights 1", "stn3d": json.dumps(told)})

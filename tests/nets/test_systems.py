@@ -13,29 +13,29 @@ from stn3d.losses import identity_deviation, inverse_consistency
 from stn3d.nets import (
     HEADS,
     AlignedPyramid,
-    EachStep,
+    TimeDistributed,
     Head,
     Localisation,
-    Parallel,
+    ParallelTransformers,
     ParameterHead,
     PyramidLocalisation,
     RecurrentLocalisation,
-    RecurrentPoints,
+    RecurrentKeypointLocalisation,
     RecurrentTransformer,
-    Returning,
-    Series,
+    CanonicalisingWrapper,
+    ComposedTransformers,
     SpatialSoftmax,
     SpatialTransformer,
-    TwoImages,
+    PairClassifier,
     cnn,
     cnn_encoder,
     fcn,
     fcn_encoder,
     map_encoder,
     moved,
-    voxels,
+    voxel_points,
 )
-from stn3d.nets.classifiers import Looks, Turns
+from stn3d.nets.classifiers import LocalisationInput, WarpTarget
 from stn3d.nets.heads import MATRIX_KINDS, ParameterKind
 from stn3d.sampler import sample
 from stn3d.transforms import Affine, Linear
@@ -68,9 +68,9 @@ def test_a_transformer_of_one_image_is_the_identity_at_birth_and_learns(head: He
     assert torch.equal(network(image), image)
     shaken(network)(image).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
-    points = network.transform(image)(voxels(image)).detach()
+    points = network.transform(image)(voxel_points(image)).detach()
     assert points.shape == (2, *SHAPES[d], d)
-    assert float((points - voxels(image)).abs().mean()) > 0.01
+    assert float((points - voxel_points(image)).abs().mean()) > 0.01
 
 
 @pytest.mark.parametrize("d", [2, 3])
@@ -81,12 +81,12 @@ def test_a_unit_of_a_parameter_moves_the_border_by_about_a_tenth(
     torch.manual_seed(0)
     head = ParameterHead(kind, d, 5, hidden=0, pooled=0)
     image = image_of(d, 1)
-    for at in range(min(head.family.count, 12)):
+    for at in range(min(head.parametrisation.num_params, 12)):
         with torch.no_grad():
             head.layers[-1].bias.zero_()
             head.layers[-1].bias[at] = 1.0
         network = SpatialTransformer(Localisation(nn.Flatten(), _Given(head)))
-        gap = (network.transform(image)(voxels(image)) - voxels(image)).abs()
+        gap = (network.transform(image)(voxel_points(image)) - voxel_points(image)).abs()
         most = float((gap.detach() / torch.tensor(SHAPES[d])).max())
         assert 0.02 < most < 0.45
 
@@ -109,7 +109,7 @@ def test_matrices_and_points_read_the_same(kind: ParameterKind, d: int) -> None:
     network, image = shaken(transformer(kind, d, 3)), image_of(d, 3, 3)
     transform = network.transform(image)
     assert isinstance(transform, Linear)
-    by_points = sample(image, transform(voxels(image)))
+    by_points = sample(image, transform(voxel_points(image)))
     torch.testing.assert_close(network(image), by_points, rtol=0, atol=1e-4)
 
 
@@ -132,12 +132,12 @@ def test_an_output_of_another_shape_shows_the_same_domain(head: Head, d: int) ->
 @pytest.mark.parametrize("head", ["affine", "projective", "velocity"])
 def test_a_transformer_may_be_born_zoomed_on_the_middle(head: Head, d: int) -> None:
     image, shape = image_of(d), tuple(n // 2 for n in SHAPES[d])
-    network = transformer(head, d, shape=shape, share=0.5)
+    network = transformer(head, d, shape=shape, crop_fraction=0.5)
     middle = Grid.of_spacing(SHAPES[d]).with_shape(shape).zoomed(0.5)
     points = middle.points_mm(dtype=torch.float32)[None].expand(2, *shape, d)
     seen = sample(image, points)
     torch.testing.assert_close(network(image), seen, rtol=0, atol=1e-5)
-    torch.testing.assert_close(Series([network], [2])(image), seen, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ComposedTransformers([network], [2])(image), seen, rtol=0, atol=1e-5)
     found = shaken(network).transform(image)
     assert float((network(image) - seen).detach().abs().max()) > 0.1
     torch.testing.assert_close(network(image), sample(image, found(points)), rtol=0, atol=1e-4)
@@ -150,7 +150,7 @@ def test_a_localisation_sees_coarse_images_and_speaks_of_fine_voxels() -> None:
     with torch.no_grad():
         coarse.localisation.head.layers[-1].bias[-2:] = torch.tensor([1.0, -1.0])
     image = torch.rand(2, 1, 28, 28)
-    shift = coarse.transform(image)(voxels(image)) - voxels(image)
+    shift = coarse.transform(image)(voxel_points(image)) - voxel_points(image)
     torch.testing.assert_close(shift[..., 0], torch.full_like(shift[..., 0], 2.8))
     torch.testing.assert_close(shift[..., 1], torch.full_like(shift[..., 1], -2.8))
 
@@ -163,16 +163,16 @@ def test_a_transformer_may_look_at_another_image() -> None:
 
 
 def test_a_series_reads_the_image_once_through_all_that_was_found() -> None:
-    series = shaken(Series([transformer("affine"), transformer("rigid")], [2, 1]), 0.05)
+    series = shaken(ComposedTransformers([transformer("affine"), transformer("rigid")], [2, 1]), 0.05)
     image = image_of(2)
     found = series.transforms(image)
     assert len(found) == 3
     assert isinstance(found[-1], Affine)  # matrices are folded: nothing is read in between
     second = series.transformers[0].transform(moved(image, found[0]))
-    points = voxels(image)
+    points = voxel_points(image)
     torch.testing.assert_close(found[1](points), found[0](second(points)), rtol=0, atol=1e-4)
     assert torch.equal(series(image), moved(image, found[-1]))
-    beside = Series([transformer("affine", channels=2)])
+    beside = ComposedTransformers([transformer("affine", channels=2)])
     assert torch.equal(beside(image, image.flip(-1)), image)
 
 
@@ -191,7 +191,7 @@ def test_a_shift_out_of_sight_and_back_loses_nothing_in_a_series() -> None:
 
     there, back = SpatialTransformer(Shift(9.0)), SpatialTransformer(Shift(-9.0))
     image = image_of(2)
-    assert torch.equal(Series([there, back])(image), image)
+    assert torch.equal(ComposedTransformers([there, back])(image), image)
     lost = nn.Sequential(there, back)(image)
     assert not lost[:, :, :9].any()
     assert torch.equal(lost[:, :, 9:], image[:, :, 9:])
@@ -199,7 +199,7 @@ def test_a_shift_out_of_sight_and_back_loses_nothing_in_a_series() -> None:
 
 def test_transformers_side_by_side_give_channels() -> None:
     network = shaken(
-        Parallel([transformer("affine", channels=2), transformer("rigid", channels=2)])
+        ParallelTransformers([transformer("affine", channels=2), transformer("rigid", channels=2)])
     )
     image = image_of(2, channels=2)
     both = network(image)
@@ -210,7 +210,7 @@ def test_transformers_side_by_side_give_channels() -> None:
 
 @pytest.mark.parametrize("head", ["similarity", "projective", "thin_plate_spline", "velocity"])
 def test_what_is_found_in_the_transformers_frame_is_given_in_the_images(head: Head) -> None:
-    network = Returning(shaken(transformer(head), 0.03), nn.Identity())
+    network = CanonicalisingWrapper(shaken(transformer(head), 0.03), nn.Identity())
     axes = torch.meshgrid(*[torch.linspace(0, 3, n) for n in SHAPES[2]], indexing="ij")
     image = (axes[0].sin() + axes[1].cos())[None, None]
     again = network(image)
@@ -230,7 +230,7 @@ def test_a_transformer_and_its_way_back_learn_to_agree() -> None:
         shaken(transformer("affine", channels=2)),
         shaken(transformer("rigid", channels=2)),
     )
-    points = voxels(image)
+    points = voxel_points(image)
     both = [*there.parameters(), *back.parameters()]
     optimiser = torch.optim.Adam(both, lr=5e-3)
     losses = []
@@ -245,13 +245,13 @@ def test_a_transformer_and_its_way_back_learn_to_agree() -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-@pytest.mark.parametrize("looks", get_args(Looks))
-@pytest.mark.parametrize("turns", get_args(Turns))
-def test_two_images_under_one_transform(looks: Looks, turns: Turns) -> None:
+@pytest.mark.parametrize("looks", get_args(LocalisationInput))
+@pytest.mark.parametrize("turns", get_args(WarpTarget))
+def test_two_images_under_one_transform(looks: LocalisationInput, turns: WarpTarget) -> None:
     sees = {"first": 1, "both": 2, "support": 3}[looks]
     front = shaken(transformer("affine", channels=sees))
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(2 * 21 * 26, 5))
-    network = TwoImages(front, classifier, looks, turns)
+    network = PairClassifier(front, classifier, looks, turns)
     images, support = image_of(2, channels=2), image_of(2, channels=3)
     seen = {"first": images[:, :1], "both": images, "support": support}[looks]
     transform = front.transform(seen)
@@ -294,12 +294,12 @@ def test_a_recurrent_transformer_looks_several_times(d: int) -> None:
     at_birth = network(image)
     assert at_birth.shape == (2, 3, 1, *(8,) * d)
     assert torch.equal(at_birth[:, 0], at_birth[:, 2])
-    zoomed = RecurrentTransformer(localisation, (8,) * d, share=0.5)(image)[:, 0]
+    zoomed = RecurrentTransformer(localisation, (8,) * d, crop_fraction=0.5)(image)[:, 0]
     assert torch.equal(zoomed, moved(image, Affine.identity(d), (8,) * d, 0.5))
     assert not torch.equal(zoomed, at_birth[:, 0])
     seen = shaken(network)(image)
     assert not torch.equal(seen[:, 0], seen[:, 1])
-    reader = EachStep(nn.Sequential(nn.Flatten(), nn.Linear(8**d, 10)))
+    reader = TimeDistributed(nn.Sequential(nn.Flatten(), nn.Linear(8**d, 10)))
     assert reader(seen).shape == (2, 3, 10)
     assert torch.allclose(reader(seen)[:, 1], reader.network(seen[:, 1]))
     reader(seen).square().sum().backward()
@@ -371,9 +371,9 @@ def test_a_spatial_softmax_may_lean_to_the_first_of_two_places() -> None:
 def test_recurrent_points_are_identities_at_birth_and_differ_when_taught() -> None:
     torch.manual_seed(0)
     encoder = map_encoder(1, 4, (3, 3), (3, 3))
-    localisation = RecurrentPoints(encoder, 4, steps=3, hidden=8)
+    localisation = RecurrentKeypointLocalisation(encoder, 4, steps=3, hidden=8)
     image = torch.rand(2, 1, 14, 18)
-    points = voxels(image)
+    points = voxel_points(image)
     for transform in localisation(image):
         torch.testing.assert_close(transform(points), points.expand(2, -1, -1, -1))
     for parameter in localisation.head.parameters():

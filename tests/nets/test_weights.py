@@ -10,13 +10,13 @@ import torch
 
 import stn3d
 from stn3d.grid import Grid
-from stn3d.nets.weights import load_weights, shipped
+from stn3d.nets.weights import load_weights, bundled_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.transforms import Rigid
 from stn3d.warp import resample_image
 from tests.helpers.synthetic import Anatomy
 
-SHIPPED = sorted(shipped("affine").parent.glob("*.safetensors"))
+SHIPPED = sorted(bundled_weights("affine").parent.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -25,7 +25,7 @@ def test_shipped_weights_are_small_and_tell_how_they_were_made(path: Path) -> No
     trained = load_weights(path)
     assert trained.record["data"] == "label_maps"
     assert {"seed", "iterations", "versions", "validation"} <= trained.record.keys()
-    assert trained.preparation["spacing_mm"] in (2.0, 4.0)
+    assert trained.preprocessing["spacing_mm"] in (2.0, 4.0)
     assert trained.images == (3, 1)
 
 

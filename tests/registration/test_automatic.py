@@ -29,7 +29,7 @@ ONE_CONTRAST: dict[str, Callable[[Tensor], Tensor]] = {
     "noisy": lambda x: x + 0.05 * uniform(-1, 1, *x.shape, seed=5).to(x),
 }
 TWO_CONTRASTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "the darkest and the brightest alike": lambda x: (2 * x - 1).abs(),
+    "the darkest and the brightest same_contrast": lambda x: (2 * x - 1).abs(),
     "the middle brightest": lambda x: torch.where(x < 0.5, 2 * x, 1.6 - 1.2 * x),
     "fluid bright, tissue turned over": lambda x: torch.where(x < 0.3, 3 * x, 1.14 - 0.8 * x),
 }

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn3d.data import DigitBatches, fixed_batches
+from stn3d.data import DigitBatches, evaluation_batches
 from stn3d.errors import InputError
 from stn3d.synth.digits import DISTORTIONS, Digits, Task, read_digits
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from tests.helpers.paths import DATA
 
 MNIST = DATA / "mnist"
@@ -32,7 +32,7 @@ def digits(count: int = 40) -> Digits:
 
 
 def distorted(task: Task, count: int = 40, seed: int = 3) -> tuple[Tensor, Tensor]:
-    return DISTORTIONS[task](digits(count), torch.arange(count), Draws(seed))
+    return DISTORTIONS[task](digits(count), torch.arange(count), SeededGenerator(seed))
 
 
 def idx(path: Path, array: np.ndarray, kind: int = 8, cut: int = 0) -> None:
@@ -188,8 +188,8 @@ def test_batches_are_a_function_of_the_iteration() -> None:
 
 def test_fixed_batches_show_each_digit_once_in_order() -> None:
     source = digits(23)
-    shown = list(fixed_batches(source, "TC", 10, seed=1))
+    shown = list(evaluation_batches(source, "TC", 10, seed=1))
     assert [len(batch["label"]) for batch in shown] == [10, 10, 3]
     assert torch.equal(torch.cat([batch["label"] for batch in shown]), source.labels)
-    again = list(fixed_batches(source, "TC", 10, seed=1))
+    again = list(evaluation_batches(source, "TC", 10, seed=1))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(shown, again, strict=True))

@@ -13,38 +13,38 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.synth import (
-    KINDS,
-    ChartSamples,
-    ChartSettings,
-    Contrast,
-    Deformation,
-    Draws,
-    PairSamples,
+    MODALITIES,
+    SyntheticCoordinates,
+    CoordinateSettings,
+    AcquisitionSettings,
+    RandomDeformation,
+    SeededGenerator,
+    SyntheticPairs,
     PairSettings,
-    Pose,
+    RandomAffine,
     Subject,
     common_space,
     make_subject,
     random_subject,
     read_subjects,
 )
-from stn3d.synth.contrast import draw_appearance
+from stn3d.synth.appearance import sample_appearance
 from stn3d.synth.geometry import Lattice, working_grid
-from stn3d.synth.loops import look_up, plain_look_up
+from stn3d.synth.lookup import look_up, look_up_reference
 
-PLAIN = Contrast(stripped_share=0, cropped_share=0, thick_share=0, lit_share=0)
-SMALL = PairSettings(shape=(40, 48, 44), spacing_mm=4.0, other_share=0, contrast=PLAIN)
+PLAIN = AcquisitionSettings(skull_strip_probability=0, cropped_fov_probability=0, thick_slice_probability=0, bright_background_probability=0)
+SMALL = PairSettings(shape=(40, 48, 44), spacing_mm=4.0, inter_subject_probability=0, contrast=PLAIN)
 FLAT = replace(SMALL, shape=(96, 90), spacing_mm=2.0)
 
 
 @pytest.fixture(scope="module")
 def heads() -> list[Subject]:
-    return [random_subject(Draws(0, i), spacing_mm=3.0, num_labels=10) for i in range(2)]
+    return [random_subject(SeededGenerator(0, i), spacing_mm=3.0, num_labels=10) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
 def slices() -> list[Subject]:
-    return [random_subject(Draws(1, i), spatial_dims=2) for i in range(2)]
+    return [random_subject(SeededGenerator(1, i), spatial_dims=2) for i in range(2)]
 
 
 def moved(labels: Tensor, displacement_vox: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def centres(labels: Tensor, displacement_vox: Tensor, weight: Tensor) -> dict[in
 @pytest.mark.parametrize(("ndim", "spacing_mm", "n"), [(2, 1.0, 160), (3, 2.0, 76)])
 def test_landmarks_lie_where_the_truth_puts_them(ndim: int, spacing_mm: float, n: int) -> None:
     settings = replace(SMALL, shape=(n,) * ndim, spacing_mm=spacing_mm)
-    samples = PairSamples([marbles(ndim)], settings, seed=2)
+    samples = SyntheticPairs([marbles(ndim)], settings, seed=2)
     errors, moves = [], []
     for index in range(2):
         sample = samples[index]
@@ -111,9 +111,9 @@ def test_landmarks_lie_where_the_truth_puts_them(ndim: int, spacing_mm: float, n
 
 def test_the_moving_labels_through_the_truth_are_the_fixed_labels(heads: list[Subject]) -> None:
     settings = replace(SMALL, shape=(90, 88, 92), spacing_mm=1.5)
-    large = random_subject(Draws(3), num_labels=3)
+    large = random_subject(SeededGenerator(3), num_labels=3)
     for index in range(1):
-        sample = PairSamples([large], settings, seed=1)[index]
+        sample = SyntheticPairs([large], settings, seed=1)[index]
         fixed = sample["fixed_labels"]
         warped = moved(sample["moving_labels"], sample["displacement_vox"])
         seen = sample["truth_weight"] == 1
@@ -127,17 +127,17 @@ def test_the_moving_labels_through_the_truth_are_the_fixed_labels(heads: list[Su
 
 
 def test_the_truth_does_not_fold(heads: list[Subject]) -> None:
-    samples = PairSamples(heads, SMALL, seed=7)
+    samples = SyntheticPairs(heads, SMALL, seed=7)
     for index in range(5):
         det = kernels.jacobian_determinant(samples[index]["displacement_vox"][None])
         assert det.min() > 0
 
 
 def test_nothing_is_known_of_two_people_or_off_the_grid(heads: list[Subject]) -> None:
-    sample = PairSamples(heads, replace(SMALL, other_share=1))[0]
+    sample = SyntheticPairs(heads, replace(SMALL, inter_subject_probability=1))[0]
     assert not sample["truth_weight"].any()
-    far = replace(SMALL, jitter=Pose(shift_mm=80), background_weight=0.25)
-    sample = PairSamples(heads, far, seed=3)[0]
+    far = replace(SMALL, jitter=RandomAffine(translation_mm=80), background_weight=0.25)
+    sample = SyntheticPairs(heads, far, seed=3)[0]
     u, weight = sample["displacement_vox"], sample["truth_weight"][0]
     points = Grid.of_spacing(far.shape).points_index().movedim(-1, 0) + u
     size = torch.tensor(far.shape).reshape(3, 1, 1, 1)
@@ -149,11 +149,11 @@ def test_nothing_is_known_of_two_people_or_off_the_grid(heads: list[Subject]) ->
 
 
 def test_coordinates_are_those_of_the_tissue(heads: list[Subject]) -> None:
-    pose = Pose(rotation_deg=60, shift_mm=10, scale=1.1)
-    settings = ChartSettings((72, 72, 72), 4.0, pose, Deformation(share=0), PLAIN)
+    pose = RandomAffine(rotation_deg=60, translation_mm=10, scale=1.1)
+    settings = CoordinateSettings((72, 72, 72), 4.0, pose, RandomDeformation(crop_fraction=0), PLAIN)
     gaps = []
     for index in range(3):
-        sample = ChartSamples(heads[:1], settings, seed=4)[index]
+        sample = SyntheticCoordinates(heads[:1], settings, seed=4)[index]
         labels = sample["labels"][0]
         for code in (2, 5, 8):
             at = labels == heads[0].ids[code]
@@ -173,12 +173,12 @@ def test_coordinates_are_those_of_the_tissue(heads: list[Subject]) -> None:
 def test_a_sample_is_a_function_of_seed_and_index(
     kind: str, heads: list[Subject], slices: list[Subject]
 ) -> None:
-    def samples(seed: int) -> ChartSamples | PairSamples:
+    def samples(seed: int) -> SyntheticCoordinates | SyntheticPairs:
         if kind == "chart":
-            return ChartSamples(heads, ChartSettings(shape=(32, 32, 32)), seed)
+            return SyntheticCoordinates(heads, CoordinateSettings(shape=(32, 32, 32)), seed)
         if kind == "flat":
-            return PairSamples(slices, replace(FLAT, contrast=Contrast()), seed)
-        return PairSamples(heads, replace(SMALL, contrast=Contrast()), seed)
+            return SyntheticPairs(slices, replace(FLAT, contrast=AcquisitionSettings()), seed)
+        return SyntheticPairs(heads, replace(SMALL, contrast=AcquisitionSettings()), seed)
 
     image = "image" if kind == "chart" else "moving"
     many = samples(1)
@@ -198,8 +198,8 @@ def test_a_sample_is_a_function_of_seed_and_index(
 def test_samples_are_as_agreed(heads: list[Subject], slices: list[Subject]) -> None:
     for subjects, settings in ((heads, SMALL), (slices, FLAT)):
         shape, d = settings.shape, len(settings.shape)
-        sample = PairSamples(subjects, settings)[0]
-        assert sample.pop("alike").shape == (1,)
+        sample = SyntheticPairs(subjects, settings)[0]
+        assert sample.pop("same_contrast").shape == (1,)
         agreed = {"displacement_vox": (torch.float32, d), "truth_weight": (torch.float32, 1)}
         for role in ("fixed", "moving"):
             agreed[role] = agreed[f"{role}_weight"] = (torch.float32, 1)
@@ -207,13 +207,13 @@ def test_samples_are_as_agreed(heads: list[Subject], slices: list[Subject]) -> N
         assert {k: (v.dtype, len(v)) for k, v in sample.items()} == agreed
         assert all(v.shape[1:] == shape and v.is_contiguous() for v in sample.values())
         assert all(bool(torch.isfinite(v).all()) for v in sample.values())
-        chart = ChartSamples(subjects, ChartSettings(shape=shape))[0]
+        chart = SyntheticCoordinates(subjects, CoordinateSettings(shape=shape))[0]
         assert chart["coordinates"].shape == (d, *shape)
         assert chart["image"].shape == chart["coordinates_weight"].shape == (1, *shape)
 
 
 def test_a_batch_comes_from_torch_workers(slices: list[Subject]) -> None:
-    samples = PairSamples(slices, replace(FLAT, length=4))
+    samples = SyntheticPairs(slices, replace(FLAT, length=4))
     loader = torch.utils.data.DataLoader(samples, batch_size=2, num_workers=1)
     batches = list(loader)
     assert torch.equal(batches[1]["fixed"][1], samples[3]["fixed"])
@@ -223,9 +223,9 @@ def test_a_batch_comes_from_torch_workers(slices: list[Subject]) -> None:
 
 
 def test_a_stripped_image_has_the_brain_alone(heads: list[Subject]) -> None:
-    bare = replace(PLAIN, stripped_share=1, rough_share=0)
+    bare = replace(PLAIN, skull_strip_probability=1, rough_mask_probability=0)
     for index in range(3):
-        sample = PairSamples(heads, replace(SMALL, contrast=bare))[index]
+        sample = SyntheticPairs(heads, replace(SMALL, contrast=bare))[index]
         for role in ("fixed", "moving"):
             brain = sample[f"{role}_labels"] > 0
             near = kernels.box_sum(brain.float()[None], [1, 1, 1])[0] > 0
@@ -236,9 +236,9 @@ def test_a_stripped_image_has_the_brain_alone(heads: list[Subject]) -> None:
 
 
 def test_beyond_the_field_of_view_there_is_nothing(heads: list[Subject]) -> None:
-    cut = replace(PLAIN, cropped_share=1)
+    cut = replace(PLAIN, cropped_fov_probability=1)
     for index in range(3):
-        sample = PairSamples(heads, replace(SMALL, contrast=cut))[index]
+        sample = SyntheticPairs(heads, replace(SMALL, contrast=cut))[index]
         for role in ("fixed", "moving"):
             beyond = sample[f"{role}_weight"] == 0
             assert beyond.any()
@@ -272,7 +272,7 @@ def test_the_loop_reads_what_plain_torch_reads(ndim: int, dtype: torch.dtype) ->
     lattice = Lattice(working_grid(shape, 1.0), 2, 0)
     nodes = 40 * torch.rand(ndim, *lattice.shape, generator=generator) - 5
     options = codes, table, nodes, shape, [(0.0,) * ndim]
-    fast, plain = look_up(*options), plain_look_up(*options)
+    fast, plain = look_up(*options), look_up_reference(*options)
     assert fast.dtype == dtype
     assert (fast != plain).float().mean() < 1e-3  # ties are decided by the last digit
 
@@ -280,15 +280,15 @@ def test_the_loop_reads_what_plain_torch_reads(ndim: int, dtype: torch.dtype) ->
 def test_an_appearance_is_dark_in_the_background_and_even_across_the_midline() -> None:
     kinds = set()
     for seed in range(40):
-        look = draw_appearance(Draws(seed), 600, real_share=0.7, max_spread=0.05)
+        look = sample_appearance(SeededGenerator(seed), 600, modality_probability=0.7, max_spread=0.05)
         kinds.add(look.kind)
         assert look.means[0] == look.spreads[0] == 0
         if look.kind == "CT":
             assert look.means[515] > 2 * look.means[[2, 3, 4, 507]].max()
         if look.kind == "T1":
             assert look.means[24] < look.means[3] < look.means[2]
-    assert kinds == {None, *KINDS}
-    only = draw_appearance(Draws(0), 600, real_share=1, max_spread=0, kinds=["PD"])
+    assert kinds == {None, *MODALITIES}
+    only = sample_appearance(SeededGenerator(0), 600, modality_probability=1, max_spread=0, kinds=["PD"])
     assert only.kind == "PD"
 
 
@@ -297,8 +297,8 @@ def test_an_appearance_is_dark_in_the_background_and_even_across_the_midline() -
 
 def twisted(subject: Subject, seed: int) -> Subject:
     """The same head in another place of its world."""
-    pose = Pose(rotation_deg=40, shift_mm=50, scale=1.2, stretch=0.1, shear=0.1)
-    world = pose.draw(Draws(seed), 3) @ subject.grid.world_from_index
+    pose = RandomAffine(rotation_deg=40, translation_mm=50, scale=1.2, stretch=0.1, shear=0.1)
+    world = pose.draw(SeededGenerator(seed), 3) @ subject.grid.world_from_index
     return replace(subject, grid=Grid(subject.grid.shape, world))
 
 
@@ -362,9 +362,9 @@ def test_label_maps_of_no_use_are_refused(labels: Tensor, message: str) -> None:
 
 def test_what_cannot_be_sampled_is_refused(heads: list[Subject], slices: list[Subject]) -> None:
     with pytest.raises(InputError, match="at least one subject"):
-        PairSamples([])
+        SyntheticPairs([])
     with pytest.raises(InputError, match="3 axes"):
-        ChartSamples(slices)
+        SyntheticCoordinates(slices)
     with pytest.raises(InputError, match="no label map"):
         read_subjects([])
     few = make_subject(torch.ones(4, 4, 4, dtype=torch.int32), Grid.of_spacing((4, 4, 4)))

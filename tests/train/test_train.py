@@ -27,19 +27,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stn3d.errors import InputError
-from stn3d.losses.chart import ChartLoss
-from stn3d.nets.blocks import full_size
+from stn3d.losses.coordinates import CoordinateLoss
+from stn3d.nets.blocks import resize_displacement
 from stn3d.nets.weights import load_weights
 from stn3d.train import (
-    Averaged,
-    ChartFigures,
-    Mean,
-    PairFigures,
-    Stages,
+    ExponentialMovingAverage,
+    CoordinateMetrics,
+    MeanMetric,
+    PairMetrics,
+    DeepSupervision,
     load_state,
     lower_is_better,
     parameter_groups,
-    prepared_folder,
+    prepare_output_dir,
     read_history,
     read_record,
     run_config,
@@ -47,7 +47,7 @@ from stn3d.train import (
     warmup_cosine,
     world_transform,
 )
-from stn3d.train.config import parse_change, read_config
+from stn3d.train.config import parse_override, read_config
 
 CONFIGS = ROOT / "configs"
 TRAIN = CONFIGS / "train.yaml"
@@ -72,7 +72,7 @@ TINY: dict[str, Any] = {
     "network_def.repeats": [1, 1],
     "network_def.steps": [1, 1],
     "network_def.dropout": 0.2,
-    "average_decay": 0.9,
+    "ema_decay": 0.9,
     "learning_rate": 0.01,
     "device": "cpu",
 }
@@ -119,7 +119,7 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
     names = {file.name.split(".")[0] for file in whole_run.iterdir()}
     assert names == {"last", "best", "model", "history", "events"}
     trained = load_weights(whole_run / "model.safetensors")
-    assert trained.preparation == {"spacing_mm": 8.0, "shape": [24, 24]}
+    assert trained.preprocessing == {"spacing_mm": 8.0, "shape": [24, 24]}
     assert trained.record["data"] == "random shapes"
     assert math.isfinite(trained.record["validation"]["val_truth_error_mm"])
     lines = read_history(whole_run / "history.jsonl")
@@ -132,13 +132,13 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
 def test_the_average_lies_between_the_weights(whole_run: Path) -> None:
     state = weights_of(whole_run)
     network = {k.removeprefix("network/"): v for k, v in state.items() if k.startswith("network/")}
-    apart = [not torch.equal(v, state[f"average/{k}"]) for k, v in network.items()]
+    apart = [not torch.equal(v, state[f"ema/{k}"]) for k, v in network.items()]
     assert any(apart)
     # the validation and the file of weights go by the average of the best epoch
     best = weights_of(whole_run, "best.ckpt.safetensors")
     written = load_file(whole_run / "model.safetensors")
     for name, value in written.items():
-        assert torch.equal(value, best[f"average/{name}"])
+        assert torch.equal(value, best[f"ema/{name}"])
 
 
 def test_the_same_run_gives_the_same_bytes_and_another_seed_others(
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_early_stop_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # with a learning rate of 0 and no average no epoch is better than the first
-    still = {"learning_rate": 0.0, "average_decay": 0.0, "patience": 2, "epochs": 9}
+    still = {"learning_rate": 0.0, "ema_decay": 0.0, "patience": 2, "epochs": 9}
     train(tmp_path, epoch_length=1, **still)
     assert read_record(tmp_path / "last.ckpt.safetensors")["iteration"] == 3
     train(tmp_path, epoch_length=1, **still)
@@ -245,8 +245,8 @@ def test_early_stop_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    two = {"_target_": "stn3d.data.Endless", "dataset": "@validate::dataset"}  # to know by heart
-    changes = {"train.dataset": two, "network_def.dropout": 0.0, "average_decay": 0.0}
+    two = {"_target_": "stn3d.data.InfiniteDataset", "dataset": "@validate::dataset"}  # to know by heart
+    changes = {"train.dataset": two, "network_def.dropout": 0.0, "ema_decay": 0.0}
     train(tmp_path, epochs=1, epoch_length=60, **changes)
     lines = [line for line in read_history(tmp_path / "history.jsonl") if "loss" in line]
     first, last = (sum(x["loss"] for x in part) for part in (lines[:5], lines[-5:]))
@@ -261,7 +261,7 @@ def test_it_goes_on_from_weights(whole_run: Path, tmp_path: Path) -> None:
         epoch_length=1,
         pretrained=str(pretrained),
         learning_rate=0.0,
-        average_decay=0.0,
+        ema_decay=0.0,
     )
     begun, given = load_file(tmp_path / "model.safetensors"), load_file(pretrained)
     assert all(torch.equal(v, given[k]) for k, v in begun.items())
@@ -270,7 +270,7 @@ def test_it_goes_on_from_weights(whole_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_head_may_be_added_to_weights_or_left_out(tmp_path: Path) -> None:
-    once = {"epochs": 1, "epoch_length": 1, "average_decay": 0.0, "network_def.steps": [0, 1]}
+    once = {"epochs": 1, "epoch_length": 1, "ema_decay": 0.0, "network_def.steps": [0, 1]}
     less = {"network_def.hidden": [0, 8]}
     train(tmp_path / "a", **once, **less)
     files = {run: tmp_path / run / "model.safetensors" for run in "abc"}
@@ -288,8 +288,8 @@ def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
     seen = []
     network = nn.Conv2d(1, 1, 3)
     network.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
-    Stages(network, bfloat16=True)(torch.ones(1, 1, 4, 4))
-    Stages(network, bfloat16=False)(torch.ones(1, 1, 4, 4))
+    DeepSupervision(network, bfloat16=True)(torch.ones(1, 1, 4, 4))
+    DeepSupervision(network, bfloat16=False)(torch.ones(1, 1, 4, 4))
     assert seen == [torch.bfloat16, torch.float32]
 
 
@@ -303,8 +303,8 @@ START = """
 import sys, torch
 torch.set_num_threads(1)
 from stn3d.train import run_config
-from stn3d.train.config import parse_change
-run_config(sys.argv[1:3], dict(map(parse_change, sys.argv[3:])))
+from stn3d.train.config import parse_override
+run_config(sys.argv[1:3], dict(map(parse_override, sys.argv[3:])))
 """
 
 
@@ -316,7 +316,7 @@ def test_two_processes_are_one_with_twice_the_batch(
     (tmp_path / "per_sample.py").write_text(PER_SAMPLE)
     (tmp_path / "start.py").write_text(START)
     monkeypatch.syspath_prepend(str(tmp_path))
-    same = {key: value for key, value in TINY.items() if key not in ("device", "average_decay")}
+    same = {key: value for key, value in TINY.items() if key not in ("device", "ema_decay")}
     same |= {"network_def.dropout": 0.0, "epochs": 1, "epoch_length": 4, "warmup": 0}
     same |= {"loss": {"_target_": "per_sample.Loss"}, "optimizer._target_": "torch.optim.SGD"}
     both, alone = tmp_path / "both", tmp_path / "alone"
@@ -432,14 +432,14 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 def test_an_average_follows_its_network() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = Averaged(network, 0.9)
+    average = ExponentialMovingAverage(network, 0.9)
     nn.init.ones_(network.weight)
     for i in range(1, 100):
         average.follow(i)
     assert 0.99 < float(average.network.weight.detach()) < 1
-    assert Averaged(network, 0.0).network is network
-    with pytest.raises(InputError, match="average_decay is 1"):
-        Averaged(network, 1.0)
+    assert ExponentialMovingAverage(network, 0.0).network is network
+    with pytest.raises(InputError, match="ema_decay is 1"):
+        ExponentialMovingAverage(network, 1.0)
 
 
 def test_figures_of_pairs() -> None:
@@ -459,7 +459,7 @@ def test_figures_of_pairs() -> None:
         "moving_points": torch.tensor([[[2.0, 1.0]], [[4.0, 2.0]]]),
         "points_weight": torch.ones(2, 1),
     }
-    figures = PairFigures(lambda stages, _: (stages[-1].sum(), {}), 2.0)
+    figures = PairMetrics(lambda stages, _: (stages[-1].sum(), {}), 2.0)
     exact = figures({"pred": (truth,), "label": batch})
     assert exact["truth_error_mm"][0] == 0
     assert math.isnan(exact["truth_error_mm"][1])
@@ -477,8 +477,8 @@ def test_figures_of_pairs() -> None:
 def test_a_coarse_answer_is_judged_on_the_whole_grid() -> None:
     # a level of half the size, padded at the end: 4 voxels for 7
     coarse = torch.full((1, 2, 4, 4), 1.5)
-    assert torch.equal(full_size(coarse, (7, 8)), torch.full((1, 2, 7, 8), 3.0))
-    assert full_size(torch.zeros(1, 2, 8, 8), (7, 8)).shape == (1, 2, 7, 8)
+    assert torch.equal(resize_displacement(coarse, (7, 8)), torch.full((1, 2, 7, 8), 3.0))
+    assert resize_displacement(torch.zeros(1, 2, 8, 8), (7, 8)).shape == (1, 2, 7, 8)
 
 
 def test_chart_loss_and_figures() -> None:
@@ -487,7 +487,7 @@ def test_chart_loss_and_figures() -> None:
     weight = torch.zeros(2, 1, *shape)
     weight[..., :4] = 1.0
     batch = {"coordinates": coordinates, "coordinates_weight": weight}
-    loss, exact = ChartLoss(), []
+    loss, exact = CoordinateLoss(), []
     for level in ((2, 2), (4, 4)):
         places, shares = loss.targets(torch.zeros(2, 3, *level), batch)
         exact.append(torch.cat([places, 40 * (shares - 0.5)], dim=1))
@@ -509,13 +509,13 @@ def test_chart_loss_and_figures() -> None:
     far = [stage.clone() for stage in exact]
     far[1][:, :2, :, 2:] = 7.0  # beyond the tissue coordinates are free
     assert float(loss(far, batch)[0]) == float(low)
-    told = ChartFigures(loss)({"pred": wrong, "label": batch})
+    told = CoordinateMetrics(loss)({"pred": wrong, "label": batch})
     assert told["coordinate_error_mm"] == pytest.approx([5.0, 5.0], rel=1e-4)
     assert told["tissue_dice"] == [1.0, 1.0]
 
 
 def test_a_mean_leaves_out_what_is_unknown() -> None:
-    mean = Mean("x")
+    mean = MeanMetric("x")
     engine = SimpleNamespace(state=SimpleNamespace(output={"x": [1.0, math.nan]}, metrics={}))
     mean._reset(engine)
     mean._add(engine)
@@ -541,16 +541,16 @@ def test_voxels_become_millimetres() -> None:
 def test_a_folder_is_cleared_only_where_asked(tmp_path: Path) -> None:
     for name in ("last.ckpt.safetensors", "history.jsonl", ".part-1-a", "mine.txt"):
         (tmp_path / name).write_text("x")
-    prepared_folder(tmp_path, resume=True)
+    prepare_output_dir(tmp_path, resume=True)
     assert {f.name for f in tmp_path.iterdir()} == {
         "last.ckpt.safetensors",
         "history.jsonl",
         "mine.txt",
     }
-    prepared_folder(tmp_path, resume=False)
+    prepare_output_dir(tmp_path, resume=False)
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(InputError, match="cannot make the folder"):
-        prepared_folder(tmp_path / "mine.txt" / "folder")
+        prepare_output_dir(tmp_path / "mine.txt" / "folder")
 
 
 # -- the short door -------------------------------------------------------------------------------
@@ -575,7 +575,7 @@ def test_a_wrong_key_is_answered_with_the_nearest(key: str, right: str, tmp_path
 
 def test_values_of_changes() -> None:
     texts = ["a=1e-4", "b=[1, 2]", "c.d=true", "e=", "f=text=more"]
-    assert dict(map(parse_change, texts)) == {
+    assert dict(map(parse_override, texts)) == {
         "a": 1e-4,
         "b": [1, 2],
         "c.d": True,
@@ -583,7 +583,7 @@ def test_values_of_changes() -> None:
         "f": "text=more",
     }
     with pytest.raises(InputError, match="no key=value"):
-        parse_change("epochs")
+        parse_override("epochs")
 
 
 def test_configs_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random draws that are a function of a seed and an index, whatever was drawn before."""
+"""Random rng that are a function of a seed and an index, whatever was drawn before."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from stn3d import kernels
 
 
-class Draws:
-    """A stream of random draws; the same seeds give the same stream, bit by bit.
+class SeededGenerator:
+    """A stream of random rng; the same seeds give the same stream, bit by bit.
 
     Args:
         seeds: whole numbers from 0 on, such as a run's seed and a sample's index.
@@ -34,7 +34,7 @@ class Draws:
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
     def chance(self, share: float) -> bool:
-        """True in this share of the draws."""
+        """True in this share of the rng."""
         return self.uniform(0, 1) < share
 
     def below(self, n: int) -> int:

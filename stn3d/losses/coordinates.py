@@ -16,7 +16,7 @@ COORDINATE_UNIT_MM = 100.0  # what 1 stands for in charts, and in samples for th
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChartLoss:
+class CoordinateLoss:
     """Distance of the coordinates where there is tissue, and cross-entropy of its being there.
 
     Every stage is judged on its own level; the last counts 1, each before it half as much as the

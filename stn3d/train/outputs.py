@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.io import whole, write_transform
-from stn3d.train.handlers import prepared_folder
+from stn3d.train.handlers import prepare_output_dir
 from stn3d.transforms import Affine, DisplacementField, Transform, chain
 
 
@@ -24,13 +24,13 @@ def write_metrics(path: str | Path, evaluator: Evaluator) -> None:
         InputError: the file cannot be written here.
     """
     path = Path(path)
-    prepared_folder(path.parent, writes=False)
+    prepare_output_dir(path.parent, writes=False)
     figures = {name: float(value) for name, value in evaluator.state.metrics.items()}
     with whole(path) as part:
         part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-class WriteTransforms:
+class SaveTransforms:
     """Writes the transform of every pair that a network has seen as ``MOVING_to_FIXED.h5``.
 
     Args:
@@ -42,7 +42,7 @@ class WriteTransforms:
         self.folder, self.suffix = Path(folder), suffix
 
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        prepared_folder(self.folder, writes=False)
+        prepare_output_dir(self.folder, writes=False)
         batch = output["label"]
         for i, name in enumerate(batch["name"]):
             place = batch["world_from_index"][i], batch["moving_from_fixed"][i]

@@ -38,7 +38,7 @@ def look_up(
         ``(*shape)`` in the table's dtype.
     """
     if codes.device.type != "cpu":
-        return plain_look_up(codes, table, nodes, shape, offsets)
+        return look_up_reference(codes, table, nodes, shape, offsets)
     out = torch.zeros(tuple(shape), dtype=table.dtype)
     d = codes.ndim
     volume, sums = codes.numpy(), out.numpy()
@@ -112,7 +112,7 @@ def look_up_planes(
                         line[k] += table[0]
 
 
-def plain_look_up(
+def look_up_reference(
     codes: Tensor,
     table: Tensor,
     nodes: Tensor,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 
 # Left and right of a pair in FreeSurfer's numbering, as in SynthSeg's training maps.
 LEFT_RIGHT = (
@@ -33,10 +33,10 @@ TISSUES = MappingProxyType(
     }
 )
 
-Kind = Literal["T1", "T1 with contrast", "T2", "FLAIR", "PD", "CT"]
+Modality = Literal["T1", "T1 with contrast", "T2", "FLAIR", "PD", "CT"]
 
 # The tissues' usual brightness, in the order of `TISSUES`.
-KINDS: Mapping[Kind, tuple[float, ...]] = MappingProxyType(
+MODALITIES: Mapping[Modality, tuple[float, ...]] = MappingProxyType(
     {
         "T1": (0.85, 0.58, 0.66, 0.77, 0.18, 0.70, 0.65, 0.08, 0.70, 0.50, 0.40),
         "T1 with contrast": (0.75, 0.52, 0.59, 0.68, 0.17, 0.70, 0.65, 0.08, 0.70, 0.95, 1.00),
@@ -53,41 +53,41 @@ class Appearance:
     """What each label id looks like.
 
     Args:
-        kind: one of `KINDS`; None for any brightness.
+        kind: one of `MODALITIES`; None for any brightness.
         means: ``(n,)`` mean intensity of each id from 0 on.
         spreads: ``(n,)`` standard deviation of its texture.
     """
 
-    kind: Kind | None
+    kind: Modality | None
     means: Tensor
     spreads: Tensor
 
 
-def draw_appearance(
-    draws: Draws,
+def sample_appearance(
+    rng: SeededGenerator,
     num_ids: int,
-    real_share: float,
+    modality_probability: float,
     max_spread: float,
-    kinds: Sequence[Kind] = tuple(KINDS),
+    kinds: Sequence[Modality] = tuple(MODALITIES),
 ) -> Appearance:
     """A random appearance of the label ids below ``num_ids``; id 0 is dark and even.
 
     Args:
-        real_share: how often it is a real kind of image, rather than any brightness for any label.
+        modality_probability: how often it is a real kind of image, rather than any brightness for any label.
         max_spread: the largest standard deviation within a label.
         kinds: the real kinds to draw from.
     """
-    means, spreads = draws.uniforms(num_ids), max_spread * draws.uniforms(num_ids)
-    kind: Kind | None = None
-    if kinds and draws.chance(real_share):
-        kind = kinds[draws.below(len(kinds))]
-        loose = 0.02 if kind == "CT" else draws.uniform(0.02, 0.10)
+    means, spreads = rng.uniforms(num_ids), max_spread * rng.uniforms(num_ids)
+    kind: Modality | None = None
+    if kinds and rng.chance(modality_probability):
+        kind = kinds[rng.below(len(kinds))]
+        loose = 0.02 if kind == "CT" else rng.uniform(0.02, 0.10)
         spreads *= 0.5
-        for ids, usual in zip(TISSUES.values(), KINDS[kind], strict=True):
+        for ids, usual in zip(TISSUES.values(), MODALITIES[kind], strict=True):
             known = [i for i in ids if i < num_ids]
-            shift = loose * draws.uniform(-1, 1)
+            shift = loose * rng.uniform(-1, 1)
             means[known] = usual + shift + 0.5 * loose * (2 * means[known] - 1)
-    if draws.chance(0.8):
+    if rng.chance(0.8):
         for left, right in LEFT_RIGHT:
             if right < num_ids:
                 means[right], spreads[right] = means[left], spreads[left]
@@ -95,8 +95,8 @@ def draw_appearance(
     return Appearance(kind, means.clamp(min=0), spreads)
 
 
-def jittered(draws: Draws, appearance: Appearance, amount: float = 0.04) -> Appearance:
+def jitter_appearance(rng: SeededGenerator, appearance: Appearance, amount: float = 0.04) -> Appearance:
     """Nearly the same appearance: another scan of the same kind."""
-    means = appearance.means + amount * (2 * draws.uniforms(len(appearance.means)) - 1)
+    means = appearance.means + amount * (2 * rng.uniforms(len(appearance.means)) - 1)
     means[0] = 0
     return Appearance(appearance.kind, means.clamp(min=0), appearance.spreads)

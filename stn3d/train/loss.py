@@ -11,17 +11,17 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from stn3d import kernels, metrics
-from stn3d.losses.chart import COORDINATE_UNIT_MM
-from stn3d.nets.blocks import full_size
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
+from stn3d.nets.blocks import resize_displacement
 from stn3d.sampler import sample, sample_displaced
-from stn3d.train.distributed import from_first
+from stn3d.train.distributed import broadcast_from_first
 
 Batch = Mapping[str, Tensor]
 Stages = tuple[Tensor, ...]
 Loss = Callable[[Stages, Batch], tuple[Tensor, dict[str, float]]]
 
 
-def pair_batch(
+def prepare_pair_batch(
     batch: Batch, device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Batch]:
     """MONAI's ``prepare_batch`` for pairs: both images' channels, and all else as the target."""
@@ -29,7 +29,7 @@ def pair_batch(
     return torch.cat([moved["fixed"], moved["moving"]], dim=1), moved
 
 
-def chart_batch(
+def prepare_coordinate_batch(
     batch: Batch, device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Batch]:
     """MONAI's ``prepare_batch`` for charts: the image, and all else as the target."""
@@ -44,7 +44,7 @@ def _on(batch: Batch, device: torch.device, non_blocking: bool) -> Batch:
     }
 
 
-class Objective:
+class LossWithTerms:
     """A loss for MONAI's trainer that remembers its terms for the logs.
 
     Args:
@@ -58,19 +58,19 @@ class Objective:
         loss, self.terms = self.loss(stages, batch)
         return loss
 
-    def logged(self, output: Mapping[str, Any]) -> dict[str, float]:
+    def log_values(self, output: Mapping[str, Any]) -> dict[str, float]:
         """The loss of a trainer's output and the terms that it came from."""
         return {"loss": float(output["loss"].detach()), **self.terms}
 
 
-class PairFigures:
+class PairMetrics:
     """Adds figures of every pair to an evaluator's output, NaN where a pair cannot tell one.
 
     ``loss``; ``dice``, the mean over labels; ``truth_error_mm``; ``landmark_error_mm``;
     ``folding_pct`` of the voxels where the fixed image is.
 
     Args:
-        loss: as for `Objective`.
+        loss: as for `LossWithTerms`.
         spacing_mm: of the working grid.
     """
 
@@ -80,7 +80,7 @@ class PairFigures:
     @torch.no_grad()
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
         stages, batch = output["pred"], output["label"]
-        field = full_size(stages[-1].float(), batch["fixed"].shape[2:])
+        field = resize_displacement(stages[-1].float(), batch["fixed"].shape[2:])
         return {
             **output,
             "loss": [float(self.loss(stages, batch)[0])],
@@ -105,13 +105,13 @@ class PairFigures:
         return [self.spacing_mm * v for v in _means(distance, batch["points_weight"])]
 
 
-class ChartFigures:
+class CoordinateMetrics:
     """Adds figures of every chart to an evaluator's output.
 
     ``loss``; ``coordinate_error_mm`` over tissue; ``tissue_dice`` of where there is any.
 
     Args:
-        loss: as for `Objective`; its ``targets`` bring a batch to the chart's shape.
+        loss: as for `LossWithTerms`; its ``targets`` bring a batch to the chart's shape.
     """
 
     def __init__(self, loss: Any) -> None:
@@ -132,7 +132,7 @@ class ChartFigures:
         }
 
 
-class Mean:
+class MeanMetric:
     """A metric of MONAI's evaluators: the mean of one figure over all samples that have it.
 
     Args:
@@ -156,7 +156,7 @@ class Mean:
 
     def _tell(self, engine: Engine, name: str) -> None:
         mean = sum(self.values) / len(self.values) if self.values else math.nan
-        engine.state.metrics[name] = from_first(mean)
+        engine.state.metrics[name] = broadcast_from_first(mean)
 
 
 def lower_is_better(now: float, best: float) -> bool:
