@@ -117,7 +117,7 @@ def train_rows(args: argparse.Namespace) -> None:
         print(f"{name}", flush=True)
         network = trained(row, folder, digits, args)
         seconds = max(line["seconds"] for line in read_history(folder / "history.jsonl"))
-        held_out = digits.part(TRAINED_ON, len(digits))
+        held_out = digits.subset(TRAINED_ON, len(digits))
         result = {
             "row": name,
             **parts(network),
@@ -155,7 +155,7 @@ def trained(row: Row, folder: Path, digits: Digits, args: argparse.Namespace) ->
     optimizer = torch.optim.AdamW(groups(network, args.learning_rate, args.localiser_share))
     factor = warmup_cosine(args.steps, warmup=args.steps // 20, floor=0.01)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    batches = DigitBatches(digits.part(0, TRAINED_ON), row.task, args.batch_size, SEED)
+    batches = DigitBatches(digits.subset(0, TRAINED_ON), row.task, args.batch_size, SEED)
     epoch_length = min(args.steps, EPOCH)
     if args.steps % epoch_length:
         raise InputError(f"--steps {args.steps}: give a multiple of {epoch_length}.")

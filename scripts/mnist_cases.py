@@ -14,18 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from stn3d.nets import (
-    TimeDistributed,
+    ComposedTransformers,
     Localisation,
+    PairClassifier,
     ParallelTransformers,
     ParameterHead,
     PyramidLocalisation,
-    RecurrentLocalisation,
+    Recurrence,
     RecurrentKeypointLocalisation,
+    RecurrentLocalisation,
     RecurrentTransformer,
-    ComposedTransformers,
     SpatialSoftmax,
     SpatialTransformer,
-    PairClassifier,
+    TimeDistributed,
     cnn,
     cnn_encoder,
     fcn,
@@ -116,7 +117,7 @@ def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTr
         encoder, features = fcn_encoder(small, channels, (32, 32, 32)), 32
     else:
         encoder, features = cnn_encoder(small, channels), 20
-    head = ParameterHead(kind, 2, features, hidden=0, pooled=0)
+    head = ParameterHead(kind, 2, features, hidden=0, pool_size=0)
     return SpatialTransformer(Localisation(encoder, head), factor=2)
 
 
@@ -126,10 +127,10 @@ POINTS = 20  # that a localisation finds which points
 def pointing(task: Task, crop_fraction: float = 1.0) -> SpatialTransformer:
     """A transformer whose localisation finds places, and a map that fits them."""
     encoder = nn.Sequential(
-        map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
+        map_encoder(SHAPES[task][0], POINTS, kernel_sizes=(5, 7)), SpatialSoftmax(POINTS, 2)
     )
-    head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pooled=0)
-    return SpatialTransformer(Localisation(encoder, head), factor=2, crop_fraction=share)
+    head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pool_size=0)
+    return SpatialTransformer(Localisation(encoder, head), factor=2, crop_fraction=crop_fraction)
 
 
 def behind(
@@ -191,7 +192,7 @@ def inverse_compositional(steps: int) -> nn.Module:
     return behind("P", ComposedTransformers([localiser("P", "projective")], [steps]))
 
 
-def twice(front: SpatialTransformer) -> Series:
+def twice(front: SpatialTransformer) -> ComposedTransformers:
     """A transformer that looks a second time, at what its first look showed, and mends it."""
     return ComposedTransformers([front], [2])
 
@@ -236,7 +237,7 @@ def sequence_cnn() -> nn.Module:
 def sequence_st() -> nn.Module:
     """One transformer finds the line of digits; a CNN reads all three."""
     encoder, features = small_images()
-    head = ParameterHead("affine", 2, features, hidden=64, pooled=0)
+    head = ParameterHead("affine", 2, features, hidden=64, pool_size=0)
     front = SpatialTransformer(Localisation(encoder, head), shape=(50, 50))
 
     def make(width: int) -> nn.Module:
@@ -250,16 +251,18 @@ def sequence_st() -> nn.Module:
 def sequence_recurrent() -> nn.Module:
     """A recurrent transformer finds one digit after another; one CNN reads each."""
     encoder, features = small_images()
-    return read_one_by_one(RecurrentLocalisation(encoder, features, 3))
+    return read_one_by_one(RecurrentLocalisation(encoder, features, Recurrence(3)))
 
 
 def sequence_by_points() -> nn.Module:
     """The same with a recurrent transformer that points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
-    return read_one_by_one(RecurrentKeypointLocalisation(encoder, POINTS, 3))
+    return read_one_by_one(RecurrentKeypointLocalisation(encoder, POINTS, Recurrence(3)))
 
 
-def read_one_by_one(localisation: RecurrentLocalisation | RecurrentKeypointLocalisation) -> nn.Module:
+def read_one_by_one(
+    localisation: RecurrentLocalisation | RecurrentKeypointLocalisation,
+) -> nn.Module:
     """One CNN reads what each step shows."""
     front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)

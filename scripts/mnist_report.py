@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stn3d.data import evaluation_batches
 from stn3d.io import whole
-from stn3d.nets import RecurrentTransformer, ComposedTransformers, SpatialTransformer
+from stn3d.nets import ComposedTransformers, RecurrentTransformer, SpatialTransformer
 from stn3d.synth.digits import DISTORTIONS, Digits, read_digits
 from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import Transform

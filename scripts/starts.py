@@ -57,7 +57,7 @@ from stn3d.pair import Pair, Scan
 import stn3d
 from stn3d.errors import InputError
 from stn3d.nets.stages import NetworkInitialiser
-from stn3d.nets.weights import load_weights, bundled_weights
+from stn3d.nets.weights import bundled_weights, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 # What each method asks of `stn3d.register`.

@@ -29,12 +29,12 @@ from stn3d.data import load_subjects
 from stn3d.grid import Grid
 from stn3d.io.files import whole
 from stn3d.synth import (
-    SyntheticCoordinates,
     CoordinateSettings,
-    SeededGenerator,
-    SyntheticPairs,
     PairSettings,
+    SeededGenerator,
     Subject,
+    SyntheticCoordinates,
+    SyntheticPairs,
     random_subject,
 )
 

@@ -174,7 +174,9 @@ def synthetic(config: Any, batch_size: int) -> list[Batch]:
     dataset = config.get_parsed_content("train::dataset")
     size = range(batch_size)
     batches = [collate([dataset[n * batch_size + i] for i in size]) for n in range(NUM_BATCHES)]
-    return [{key: value for key, value in batch.items() if key != "same_contrast"} for batch in batches]
+    return [
+        {key: value for key, value in batch.items() if key != "same_contrast"} for batch in batches
+    ]
 
 
 def best_seconds(

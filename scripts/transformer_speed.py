@@ -29,7 +29,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.io import whole
-from stn3d.nets import moved
+from stn3d.nets import warp_tensor
 from stn3d.transforms import Affine
 
 Contender = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ def ours(image: Tensor, theta: Tensor) -> Tensor:
     n = image.shape[-1]
     linear, shift = theta[..., :2].flip(-1, -2), theta[..., 2].flip(-1) * (n / 2)
     parameters = torch.cat([linear.flatten(1), shift], dim=1)
-    return moved(image, Affine(parameters, Grid.of_spacing((n, n)).centre_mm))
+    return warp_tensor(image, Affine(parameters, Grid.of_spacing((n, n)).centre_mm))
 
 
 def plain(image: Tensor, theta: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def train(
     files = [text for text in config if "=" not in text]
     if not files:
         raise InputError("no config is given; name one, such as configs/train.yaml.")
-    changes: dict[str, Any] = dict(parse_override(text) for text in config if "=" in text)
+    overrides: dict[str, Any] = dict(parse_override(text) for text in config if "=" in text)
     if fresh:
-        changes["resume"] = False
-    run_config([Path(file) for file in files], changes)
+        overrides["resume"] = False
+    run_config([Path(file) for file in files], overrides)

@@ -1,21 +1,21 @@
-"""What networks are trained on: synthetic samples without end, and a user's own pairs."""
+"""Training data: batches of synthetic samples, and pairs of image files."""
 
 from stn3d.data.batches import InfiniteBatchSampler, InfiniteDataset, collate
 from stn3d.data.datalist import read_pairs
 from stn3d.data.digits import DigitBatches, evaluation_batches
 from stn3d.data.pairs import LoadPair, pair_dataset, working_grid
-from stn3d.data.subjects import load_subjects, evaluation_dataset
+from stn3d.data.subjects import evaluation_dataset, load_subjects
 
 __all__ = [
-    "InfiniteBatchSampler",
     "DigitBatches",
+    "InfiniteBatchSampler",
     "InfiniteDataset",
     "LoadPair",
     "collate",
-    "load_subjects",
     "evaluation_batches",
-    "pair_dataset",
     "evaluation_dataset",
+    "load_subjects",
+    "pair_dataset",
     "read_pairs",
     "working_grid",
 ]

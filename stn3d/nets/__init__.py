@@ -1,45 +1,52 @@
-"""Networks that find transforms: spatial transformers, cascades, charts; and their weights."""
+"""Networks that estimate transforms: spatial transformers, cascades, coordinate regression."""
 
 from stn3d.nets.aligned_pyramid import AlignedPyramid
 from stn3d.nets.cascade import Cascade, pair_transformer
-from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.classifiers import PairClassifier, cnn, cnn_encoder, fcn, fcn_encoder, map_encoder
-from stn3d.nets.heads import HEADS, Head, ParameterHead, VelocityHead
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.heads import HEADS, HeadKind, ParameterHead, VelocityHead
+from stn3d.nets.keypoints import SpatialSoftmax
 from stn3d.nets.localisation import Localisation, PyramidLocalisation
-from stn3d.nets.keypoints import RecurrentKeypointLocalisation, SpatialSoftmax
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.recurrent import TimeDistributed, RecurrentLocalisation, RecurrentTransformer
+from stn3d.nets.recurrent import (
+    Recurrence,
+    RecurrentKeypointLocalisation,
+    RecurrentLocalisation,
+    RecurrentTransformer,
+    TimeDistributed,
+)
 from stn3d.nets.spatial_transformer import (
-    ParallelTransformers,
     CanonicalisingWrapper,
     ComposedTransformers,
+    ParallelTransformers,
     SpatialTransformer,
-    moved,
     voxel_points,
+    warp_tensor,
 )
 from stn3d.nets.weights import TrainedNetwork, load_weights, save_weights
 
 __all__ = [
     "HEADS",
     "AlignedPyramid",
+    "CanonicalisingWrapper",
     "Cascade",
+    "ComposedTransformers",
     "CoordinateRegressor",
-    "TimeDistributed",
-    "Head",
+    "HeadKind",
     "Localisation",
+    "PairClassifier",
     "ParallelTransformers",
     "ParameterHead",
     "PyramidCascade",
     "PyramidLocalisation",
-    "RecurrentLocalisation",
+    "Recurrence",
     "RecurrentKeypointLocalisation",
+    "RecurrentLocalisation",
     "RecurrentTransformer",
-    "CanonicalisingWrapper",
-    "Series",
     "SpatialSoftmax",
     "SpatialTransformer",
+    "TimeDistributed",
     "TrainedNetwork",
-    "PairClassifier",
     "VelocityHead",
     "cnn",
     "cnn_encoder",
@@ -47,8 +54,8 @@ __all__ = [
     "fcn_encoder",
     "load_weights",
     "map_encoder",
-    "moved",
     "pair_transformer",
     "save_weights",
     "voxel_points",
+    "warp_tensor",
 ]

@@ -59,7 +59,9 @@ class Cascade(nn.Module):
         self, stages: Sequence[Mapping[str, Any]], repeats: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.composed = ComposedTransformers([pair_transformer(**stage) for stage in stages], repeats)
+        self.composed = ComposedTransformers(
+            [pair_transformer(**stage) for stage in stages], repeats
+        )
         defaults = {"spatial_dims": 3, "in_channels": 1}  # weight files must name these
         self.options: dict[str, Any] = {
             "stages": [json_options(**{**defaults, **stage}) for stage in stages],

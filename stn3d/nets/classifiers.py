@@ -37,7 +37,7 @@ def cnn(
     kernel_sizes: Sequence[int] = (9, 7),
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Convolutional classifier: convolutions without padding, ReLU, 2x2 max pooling, one linear layer.
+    """Convolutional classifier: unpadded convolutions, ReLU, 2x2 max pooling, one linear layer.
 
     Args:
         shape: Shape of the images.

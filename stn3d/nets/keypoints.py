@@ -42,7 +42,7 @@ class SpatialSoftmax(nn.Module):
         points = torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1).flatten(0, -2)
         with no_autocast(features.device):
             points = points.to(self.position_bias)
-            bias = self.position_bias
+            bias: Tensor = self.position_bias
             if position_bias is not None:
                 bias = bias + position_bias.to(bias)
             logits = features.flatten(2).to(bias) + bias @ points.mT

@@ -46,7 +46,7 @@ class SpatialTransformer(nn.Module):
         self.shape = None if shape is None else tuple(shape)
 
     def transform(self, source: Tensor) -> Transform:
-        """Output-to-input transform from the localisation input ``(B, C, *shape)``, in its voxels."""
+        """Output-to-input transform, in voxels of the localisation input ``(B, C, *shape)``."""
         if self.factor == 1:
             transform: Transform = self.localisation(source)
             return transform

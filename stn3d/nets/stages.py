@@ -1,4 +1,4 @@
-"""Networks as stages of a registration: from scans of any grid to transforms of the world."""
+"""Networks as parts of a registration: prepared images in, transforms in world coordinates out."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.nets.coordinates import CoordinateRegressor
-from stn3d.nets.working_grid import resample_through, working_image
 from stn3d.nets.pose import Pose, estimate_pose, transform_between
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.nets.working_grid import resample_through, working_image
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.stages.base import Progress
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
-_FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
+_BOUNDARY_VOX = 3  # voxels over which the displacement falls to 0 at the border of its grid
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkInitialiser:
-    """Finds where to start from the heads' poses: no start is needed, at any angle trained.
+    """Initial linear transform from the poses of both heads, at any rotation in the training range.
 
     Args:
-        trained: a `CoordinateRegressor` and the spacing that it was trained at.
-        credible_mm: a fit whose mean distance from the charts is more is not believed.
+        trained: A `CoordinateRegressor` and its spacing.
+        max_residual_mm: Poses with a larger mean residual are rejected.
     """
 
     trained: TrainedNetwork
-    credible_mm: float = 15.0
+    max_residual_mm: float = 15.0
 
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
-        """Fixed to moving points; None where either image holds no head that the network knows."""
+        """Fixed points to moving points; None if an image has no pose that is accepted."""
         fixed, moving = self._pose(pair.fixed), self._pose(pair.moving)
         if fixed is None or moving is None:
             return None
         return transform_between(kind, fixed, moving)
 
-    def _pose(self, scan: Scan) -> Pose | None:
+    def _pose(self, image: PreparedImage) -> Pose | None:
         network = self.trained.network
         assert isinstance(network, CoordinateRegressor)
-        pose = estimate_pose(network, scan, self.trained.preprocessing["spacing_mm"])
-        return pose if pose is not None and pose.residual_mm <= self.credible_mm else None
+        pose = estimate_pose(network, image, self.trained.preprocessing["spacing_mm"])
+        return pose if pose is not None and pose.residual_mm <= self.max_residual_mm else None
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkStage:
-    """Finds a dense residual by one pass of a network.
+    """Residual dense displacement field from one forward pass of a network.
 
     Args:
-        trained: a network from pairs to displacements, and the spacing that it was trained at.
-        margin_mm: how far the field reaches around what the fixed image shows.
+        trained: A network from pairs to displacements and its spacing.
+        margin_mm: Extent of the field beyond the foreground of the fixed image.
     """
 
     trained: TrainedNetwork
@@ -64,20 +64,21 @@ class NetworkStage:
         return "network"
 
     @torch.no_grad()
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The residual field composed with the current transform, fixed to moving points."""
         spacing_mm = self.trained.preprocessing["spacing_mm"]
         fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
-        moving, _ = resample_through(pair.moving, so_far, fixed.grid)
+        moving, _ = resample_through(pair.moving, current, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
-        fast = has_native_bfloat16(images.device)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
-            found = self.trained.network(images)
-        u = found.float().contiguous()
-        kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
-        return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(so_far)
+        native = has_native_bfloat16(images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=native):
+            output = self.trained.network(images)
+        u = output.float().contiguous()
+        kernels.taper(u, [_boundary_window(n) for n in fixed.grid.shape])
+        return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
 
 
-def _fading(n: int) -> Tensor:
+def _boundary_window(n: int) -> Tensor:
     """``(n,)`` weights that rise from 0 at the ends to 1."""
     i = torch.arange(n)
-    return (torch.minimum(i, n - 1 - i) / _FADE_VOX).clamp(max=1)
+    return (torch.minimum(i, n - 1 - i) / _BOUNDARY_VOX).clamp(max=1)

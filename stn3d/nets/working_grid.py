@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.preprocessing.pair import Scan, bounds
+from stn3d.preprocessing.pair import PreparedImage, bounds
 from stn3d.transforms import Affine, Transform
 
 _BACKGROUND = 0.05  # scaled intensities up to this value are background
@@ -28,7 +28,7 @@ def axis_aligned_grid(grid: Grid, spacing_mm: float) -> Grid:
     return Grid(tuple(shape), matrix)
 
 
-def working_image(image: Scan, spacing_mm: float, margin_mm: float) -> Scan:
+def working_image(image: PreparedImage, spacing_mm: float, margin_mm: float) -> PreparedImage:
     """An image on an axis-aligned isotropic grid around its foreground, with a field-of-view mask.
 
     Args:
@@ -43,7 +43,9 @@ def working_image(image: Scan, spacing_mm: float, margin_mm: float) -> Scan:
     return whole.framed([a - margin for a in start], [b + margin for b in stop])
 
 
-def resample_through(image: Scan, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
+def resample_through(
+    image: PreparedImage, transform: Transform, grid: Grid
+) -> tuple[Tensor, Tensor]:
     """Intensities and voxel weights of an image read through a transform on a grid."""
     resampled = image.at(min(grid.spacing_mm)).through(transform, grid)
     assert resampled.mask is not None

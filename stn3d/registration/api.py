@@ -17,10 +17,10 @@ import torch
 from stn3d.errors import InputError
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.io import Image, ImageSource, read_transform
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import looks_like_ct
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import Choice, MetricChoice, choose_kind
+from stn3d.registration.automatic import SelectedMetric, Selection, choose_kind
 from stn3d.registration.channels import Channels, Sources, read_channels
 from stn3d.registration.guidance import PointSource, read_points_of, steered, steering_channels
 from stn3d.registration.initialisation.candidates import Candidate, InitialMethod
@@ -34,9 +34,9 @@ from stn3d.registration.runtime import Clock, History, device_of, limited_thread
 from stn3d.registration.settings import (
     INITIAL_METHODS,
     Device,
+    Estimator,
     Kind,
-    Localiser,
-    Metric,
+    MetricChoice,
     Preset,
     Settings,
     read_config,
@@ -52,10 +52,10 @@ def register(
     moving: ImageSource,
     *,
     kind: Kind | None = None,
-    metric: Metric | None = None,
+    metric: MetricChoice | None = None,
     preset: Preset | None = None,
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
-    localiser: Localiser | None = None,
+    estimator: Estimator | None = None,
     fixed_mask: ImageSource | None = None,
     moving_mask: ImageSource | None = None,
     fixed_exclude: ImageSource | None = None,
@@ -92,7 +92,7 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
-        localiser: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
+        estimator: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
         fixed_mask: voxels of the fixed image that count.
         moving_mask: voxels of the moving image that count.
         fixed_exclude: voxels of the fixed image that do not, a lesion or a resection.
@@ -135,7 +135,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
-        "localiser": localiser,
+        "estimator": estimator,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -181,10 +181,10 @@ class _Plan:
     def settings(self) -> Settings:
         return settings_from(self.options, self.config)
 
-    def of(self, metric: Similarity, choice: MetricChoice | None) -> Settings:
+    def of(self, metric: MetricName, choice: SelectedMetric | None) -> Settings:
         decided: dict[str, Any] = {"metric": metric}
-        if choice is not None and self.settings.dense_metric is None:
-            decided["dense_metric"] = choice.dense
+        if choice is not None and self.settings.deformable_metric is None:
+            decided["deformable_metric"] = choice.deformable_metric
         return settings_from({**self.options, **decided}, self.config)
 
 
@@ -264,7 +264,7 @@ def _run(
 
 def _found(
     starts: Starts, given: Transform | None, case: Case
-) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
+) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
     """See `Starts.find`; where the start is given the images may still tell the metric."""
     if given is None:
         return starts.find()
@@ -272,7 +272,7 @@ def _found(
     share = overlap(case.moving.grid, given, case.fixed.grid)
     candidates = [Candidate("given", given, math.nan, share)]
     if starts.settings.metric != "auto":
-        return starts.settings.similarity, None, candidates
+        return starts.settings.metric_name, None, candidates
     choice = starts.metric_at(given)
     return choice.value, choice, candidates
 
@@ -285,16 +285,16 @@ class _Cascade:
     ) -> None:
         self.pair, self.starts, self.clock, self.history = pair, starts, clock, history
         self.settings = settings
-        self.choice: Choice | None = None
+        self.choice: Selection | None = None
 
     def __call__(self, start: Transform) -> Transform:
         stages = _stages(self.pair, self.settings)
         linear = [stage for stage in stages if isinstance(stage, LinearStage)]
         transform = self._through(linear, start)
         if self.settings.kind == "auto":
-            similarity = self.settings.similarity
-            head = self.starts.head if similarity == "nmi" else None
-            self.choice = choose_kind(similarity, transform, head)
+            metric = self.settings.metric_name
+            head = self.starts.head if metric == "nmi" else None
+            self.choice = choose_kind(metric, transform, head)
             kind: Kind = "rigid" if self.choice.value == "rigid" else "deformable"
             self.settings = dataclasses.replace(self.settings, kind=kind)
             if kind == "rigid":
@@ -315,18 +315,18 @@ def _stages(pair: Pair, settings: Settings) -> list[Stage]:
         InputError: the network is for other images.
     """
     stages = settings.stages()
-    if not settings.is_dense or settings.localiser in ("auto", "optimiser"):
+    if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
         return stages
     from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import load_weights, bundled_weights
+    from stn3d.nets.weights import bundled_weights, load_weights
 
-    trained = load_weights(settings.dense_weights or bundled_weights("dense"))
+    trained = load_weights(settings.deformable_weights or bundled_weights("dense"))
     if not trained.accepts(pair):
         reason = trained.mismatch(pair)
-        raise InputError(f"the dense network {reason}; use --localiser optimiser.")
+        raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, dense = stages
     network = NetworkStage(trained.to(pair.fixed.image.device))
-    return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
+    return [*linear, network] if settings.estimator == "network" else [*linear, network, dense]
 
 
 def _initial_from(init: str) -> Transform | None:

@@ -17,7 +17,7 @@ from stn3d.landmarks.checks import paired
 from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.supervised import common_labels
 from stn3d.metrics import Array
-from stn3d.preprocessing.pair import Layer, Pair, Scan
+from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
 from stn3d.registration.settings import Settings
 
 PointSource: TypeAlias = "str | os.PathLike[str] | Array"
@@ -104,12 +104,12 @@ def _with_labels(pair: Pair, fixed: Image, moving: Image, weight: float) -> Pair
             "--label-weight out, or give maps that use the same numbers."
         )
 
-    def labelled(scan: Scan, labels: Image) -> Scan:
+    def labelled(scan: PreparedImage, labels: Image) -> PreparedImage:
         shares = label_channels(labels.values, ids).to(scan.image)
-        layers = scan.layers or (Layer(1.0, scan.image.shape[1]),)
-        layer = Layer(weight, shares.shape[1], labels=True)
+        layers = scan.channel_groups or (ChannelGroup(1.0, scan.image.shape[1]),)
+        layer = ChannelGroup(weight, shares.shape[1], labels=True)
         image = torch.cat([scan.image, shares], dim=1)
-        return dataclasses.replace(scan, image=image, layers=(*layers, layer))
+        return dataclasses.replace(scan, image=image, channel_groups=(*layers, layer))
 
     return Pair(labelled(pair.fixed, fixed), labelled(pair.moving, moving), pair.landmarks)
 

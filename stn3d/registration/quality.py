@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import apply_matrix
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Dissimilarity, Pair, Scan
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.postprocessing import parts
 from stn3d.registration.stages import LinearStage
@@ -85,7 +85,7 @@ def measure(
     pair: Pair,
     transform: Transform,
     kind: LinearKind,
-    similarity: Similarity,
+    metric: MetricName,
     figures: dict[str, Any],
 ) -> Signs:
     """The signs of a registration.
@@ -94,7 +94,7 @@ def measure(
         pair: the scans.
         transform: fixed points to moving points.
         kind: of its linear part.
-        similarity: that it was found by.
+        metric: that it was found by.
         figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
     """
     spacing = coarse_mm(pair)
@@ -109,7 +109,7 @@ def measure(
         coarse = coarse.swapped
         ours, other, there, back = other, ours, linear.inverse(), linear
     points, held = _foreground_mm(ours, other, there)
-    stage = LinearStage(kind, similarity, factors=(1,), iterations=25, tolerance=_ROUGH)
+    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_ROUGH)
     apart = []
     for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
         landed = stage(coarse.swapped, back.then(kick), lambda *_: None)
@@ -121,7 +121,7 @@ def measure(
     return Signs(
         disagreement=disagreement_mm / size_mm,
         disagreement_mm=disagreement_mm,
-        margin=_margin(coarse, there, similarity, size_mm),
+        margin=_margin(coarse, there, metric, size_mm),
         overlap=held,
         stretch=float(max(stretches.max(), 1 / stretches.min())),
         folding_pct=figures.get("folding_pct") or 0.0,
@@ -129,7 +129,7 @@ def measure(
     )
 
 
-def _linear_part(transform: Transform, fixed: Scan) -> Linear:
+def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
     """What comes after the fields; where that is a field too, the best fit of an affine one."""
     last = parts(transform)[-1]
     if isinstance(last, Linear):
@@ -138,7 +138,9 @@ def _linear_part(transform: Transform, fixed: Scan) -> Linear:
     return fit_linear("affine", points, transform(points))
 
 
-def _foreground_mm(ours: Scan, other: Scan, there: Transform) -> tuple[Tensor, float]:
+def _foreground_mm(
+    ours: PreparedImage, other: PreparedImage, there: Transform
+) -> tuple[Tensor, float]:
     """``(N, d)`` points of what is not background and lands in the other image; and the share that
     does. All points where none does."""
     bright = ours.image[0].amax(dim=0) > _DARK
@@ -168,10 +170,10 @@ def _distance_mm(a: Tensor, b: Tensor) -> float:
     return float(torch.linalg.vector_norm(a - b, dim=-1).mean())
 
 
-def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float) -> float:
+def _margin(pair: Pair, there: Transform, metric: MetricName, size_mm: float) -> float:
     """See `Signs.margin`; over what both images show."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
-    dissimilarity = Dissimilarity(pair.fixed, pair.moving, similarity)
+    dissimilarity = ImageLoss(pair.fixed, pair.moving, metric)
 
     def loss(transform: Transform) -> float:
         assert isinstance(transform, Linear)
@@ -262,7 +264,7 @@ _SIGNS = (
         0.1,
         2.0,
         lambda s: f"{s.folding_pct:.2f} % of the voxels are folded",
-        "Try a larger dense.field_sigma_vox in a --config, or --kind affine.",
+        "Try a larger deformable.field_sigma_vox in a --config, or --kind affine.",
     ),
     _Sign(
         lambda s: s.largest_log_jac,

@@ -1,17 +1,17 @@
-"""Images and pairs with known truth, made from label maps or from nothing."""
+"""Synthetic training data with ground truth, from label maps or random shapes."""
 
 from __future__ import annotations
 
+from stn3d.synth.acquisition import AcquisitionSettings
 from stn3d.synth.appearance import MODALITIES, Modality
 from stn3d.synth.generator import SeededGenerator
-from stn3d.synth.geometry import RandomDeformation, RandomAffine, working_grid
+from stn3d.synth.geometry import RandomAffine, RandomDeformation, centred_grid
 from stn3d.synth.samples import (
-    SyntheticCoordinates,
     CoordinateSettings,
-    SyntheticPairs,
     PairSettings,
+    SyntheticCoordinates,
+    SyntheticPairs,
 )
-from stn3d.synth.acquisition import AcquisitionSettings
 from stn3d.synth.subjects import (
     Subject,
     common_space,
@@ -22,19 +22,19 @@ from stn3d.synth.subjects import (
 
 __all__ = [
     "MODALITIES",
-    "SyntheticCoordinates",
-    "CoordinateSettings",
     "AcquisitionSettings",
-    "RandomDeformation",
-    "SeededGenerator",
+    "CoordinateSettings",
     "Modality",
-    "SyntheticPairs",
     "PairSettings",
     "RandomAffine",
+    "RandomDeformation",
+    "SeededGenerator",
     "Subject",
+    "SyntheticCoordinates",
+    "SyntheticPairs",
+    "centred_grid",
     "common_space",
     "make_subject",
     "random_subject",
     "read_subjects",
-    "working_grid",
 ]

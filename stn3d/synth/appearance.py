@@ -1,4 +1,4 @@
-"""How bright each label is: random, or as in common MR and CT images."""
+"""Intensities of labels: random, or typical of common MR and CT images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn3d.synth.generator import SeededGenerator
 
-# Left and right of a pair in FreeSurfer's numbering, as in SynthSeg's training maps.
+# Left and right labels in FreeSurfer's numbering, as in SynthSeg's training maps.
 LEFT_RIGHT = (
     *((left, left + 39) for left in (2, 3, 4, 5, 7, 8, 10, 11, 12, 13)),
     *((17, 53), (18, 54), (25, 57), (26, 58), (28, 60), (30, 62), (136, 163), (137, 164)),
@@ -35,7 +35,9 @@ TISSUES = MappingProxyType(
 
 Modality = Literal["T1", "T1 with contrast", "T2", "FLAIR", "PD", "CT"]
 
-# The tissues' usual brightness, in the order of `TISSUES`.
+_SYMMETRIC_PROBABILITY = 0.8  # of equal intensities in the left and right hemisphere
+
+# Typical intensity of each tissue, in the order of `TISSUES`.
 MODALITIES: Mapping[Modality, tuple[float, ...]] = MappingProxyType(
     {
         "T1": (0.85, 0.58, 0.66, 0.77, 0.18, 0.70, 0.65, 0.08, 0.70, 0.50, 0.40),
@@ -50,53 +52,63 @@ MODALITIES: Mapping[Modality, tuple[float, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """What each label id looks like.
+    """Intensity distribution of each label id.
 
     Args:
-        kind: one of `MODALITIES`; None for any brightness.
+        modality: One of `MODALITIES`; None for random intensities.
         means: ``(n,)`` mean intensity of each id from 0 on.
-        spreads: ``(n,)`` standard deviation of its texture.
+        stds: ``(n,)`` standard deviation of the texture of each id.
     """
 
-    kind: Modality | None
+    modality: Modality | None
     means: Tensor
-    spreads: Tensor
+    stds: Tensor
 
 
 def sample_appearance(
     rng: SeededGenerator,
     num_ids: int,
     modality_probability: float,
-    max_spread: float,
-    kinds: Sequence[Modality] = tuple(MODALITIES),
+    max_std: float,
+    modalities: Sequence[Modality] = tuple(MODALITIES),
 ) -> Appearance:
-    """A random appearance of the label ids below ``num_ids``; id 0 is dark and even.
+    """A random appearance of the label ids below ``num_ids``; id 0 (background) is 0.
 
     Args:
-        modality_probability: how often it is a real kind of image, rather than any brightness for any label.
-        max_spread: the largest standard deviation within a label.
-        kinds: the real kinds to draw from.
+        rng: Random number generator.
+        num_ids: Number of label ids.
+        modality_probability: Probability of an imaging modality instead of random intensities.
+        max_std: Maximum standard deviation within a label.
+        modalities: Modalities to choose from.
     """
-    means, spreads = rng.uniforms(num_ids), max_spread * rng.uniforms(num_ids)
-    kind: Modality | None = None
-    if kinds and rng.chance(modality_probability):
-        kind = kinds[rng.below(len(kinds))]
-        loose = 0.02 if kind == "CT" else rng.uniform(0.02, 0.10)
-        spreads *= 0.5
-        for ids, usual in zip(TISSUES.values(), MODALITIES[kind], strict=True):
+    means, stds = rng.uniform_tensor(num_ids), max_std * rng.uniform_tensor(num_ids)
+    modality: Modality | None = None
+    if modalities and rng.bernoulli(modality_probability):
+        modality = modalities[rng.integer(len(modalities))]
+        variation = 0.02 if modality == "CT" else rng.uniform(0.02, 0.10)
+        stds *= 0.5
+        for ids, typical in zip(TISSUES.values(), MODALITIES[modality], strict=True):
             known = [i for i in ids if i < num_ids]
-            shift = loose * rng.uniform(-1, 1)
-            means[known] = usual + shift + 0.5 * loose * (2 * means[known] - 1)
-    if rng.chance(0.8):
+            shift = variation * rng.uniform(-1, 1)
+            means[known] = typical + shift + 0.5 * variation * (2 * means[known] - 1)
+    if rng.bernoulli(_SYMMETRIC_PROBABILITY):
         for left, right in LEFT_RIGHT:
             if right < num_ids:
-                means[right], spreads[right] = means[left], spreads[left]
-    means[0] = spreads[0] = 0
-    return Appearance(kind, means.clamp(min=0), spreads)
+                means[right], stds[right] = means[left], stds[left]
+    means[0] = stds[0] = 0
+    return Appearance(modality, means.clamp(min=0), stds)
 
 
-def jitter_appearance(rng: SeededGenerator, appearance: Appearance, amount: float = 0.04) -> Appearance:
-    """Nearly the same appearance: another scan of the same kind."""
-    means = appearance.means + amount * (2 * rng.uniforms(len(appearance.means)) - 1)
+def jitter_appearance(
+    rng: SeededGenerator, appearance: Appearance, amount: float = 0.04
+) -> Appearance:
+    """A similar appearance, as in another image of the same modality.
+
+    Args:
+        rng: Random number generator.
+        appearance: The appearance to change.
+        amount: Maximum change of a mean intensity.
+    """
+    means = appearance.means + amount * (2 * rng.uniform_tensor(len(appearance.means)) - 1)
     means[0] = 0
-    return Appearance(appearance.kind, means.clamp(min=0), appearance.spreads)
+    return Appearance(appearance.modality, means.clamp(min=0), appearance.stds)

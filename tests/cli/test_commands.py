@@ -186,7 +186,9 @@ def test_metrics_tell_before_and_after(result: Path) -> None:
     assert after["correlation"] > before["correlation"] + 0.3
     assert after["folding_pct"] == 0
     assert figures["settings"]["preset"] == "fast"
-    assert {"read", "initialise", "rigid", "affine", "dense", "evaluate"} <= set(figures["seconds"])
+    assert {"read", "initialise", "rigid", "affine", "deformable", "evaluate"} <= set(
+        figures["seconds"]
+    )
 
 
 def test_same_seed_same_bytes(files: Files, result: Path, tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_register_shows_a_table_and_levels(
     assert re.fullmatch(r"\d+\.\d seconds", out[-1])
     # a line for each level and nothing else, from no library
     assert all(re.match(r"(rigid|affine|dense), [\d.]+ mm: loss .* iterations$", e) for e in err)
-    assert {line.split(",")[0] for line in err} == {"rigid", "affine", "dense"}
+    assert {line.split(",")[0] for line in err} == {"rigid", "affine", "deformable"}
 
 
 def test_config_init_and_mask_are_heard(
@@ -362,9 +364,9 @@ def test_less_memory_takes_a_coarser_level_and_says_so(
     assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
     # the same level asked for is the same registration
     config = tmp_path / "coarser.json"
-    dense = figures_of(out)["settings"]["dense"]
+    dense = figures_of(out)["settings"]["deformable"]
     levels = {key: dense[key] for key in ("factors", "iterations")}
-    config.write_text(json.dumps({"dense": levels}))
+    config.write_text(json.dumps({"deformable": levels}))
     again = ["--out", str(tmp_path / "again"), *QUICK, "--config", str(config)]
     assert main(["register", *files.pair, *again]) == 0
     one, two = (voxels(folder / "moved.nii.gz") for folder in (out, tmp_path / "again"))
@@ -641,7 +643,7 @@ def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture
 
 def test_interrupt_leaves_nothing(both_files: dict[int, Files], tmp_path: Path) -> None:
     config = tmp_path / "long.yaml"
-    config.write_text("dense:\n  factors: [2]\n  iterations: [100000]\n  tolerance: 0\n")
+    config.write_text("deformable:\n  factors: [2]\n  iterations: [100000]\n  tolerance: 0\n")
     out = tmp_path / "a" / "out"
     command = "import sys; from stn3d.cli import main; sys.exit(main())"
     options = ["--out", str(out), "--config", str(config), "--threads", "1"]
@@ -683,7 +685,7 @@ def test_the_bar_on_a_terminal(
     monkeypatch.setenv("TERM", "xterm")
     with screen.progress() as show:
         show("rigid", 8.0, 0, 0.75)
-        show("dense", 2.0, 11, 0.25)
+        show("deformable", 2.0, 11, 0.25)
     out, err = capfd.readouterr()
     assert out == ""
     assert "dense, 2 mm, iteration 12, loss 0.25000" in err

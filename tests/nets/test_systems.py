@@ -13,20 +13,20 @@ from stn3d.losses import identity_deviation, inverse_consistency
 from stn3d.nets import (
     HEADS,
     AlignedPyramid,
-    TimeDistributed,
+    CanonicalisingWrapper,
+    ComposedTransformers,
     Head,
     Localisation,
+    PairClassifier,
     ParallelTransformers,
     ParameterHead,
     PyramidLocalisation,
-    RecurrentLocalisation,
     RecurrentKeypointLocalisation,
+    RecurrentLocalisation,
     RecurrentTransformer,
-    CanonicalisingWrapper,
-    ComposedTransformers,
     SpatialSoftmax,
     SpatialTransformer,
-    PairClassifier,
+    TimeDistributed,
     cnn,
     cnn_encoder,
     fcn,
@@ -163,7 +163,9 @@ def test_a_transformer_may_look_at_another_image() -> None:
 
 
 def test_a_series_reads_the_image_once_through_all_that_was_found() -> None:
-    series = shaken(ComposedTransformers([transformer("affine"), transformer("rigid")], [2, 1]), 0.05)
+    series = shaken(
+        ComposedTransformers([transformer("affine"), transformer("rigid")], [2, 1]), 0.05
+    )
     image = image_of(2)
     found = series.transforms(image)
     assert len(found) == 3

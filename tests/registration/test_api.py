@@ -33,7 +33,7 @@ from tests.helpers.synthetic import (
     plain_grid,
 )
 
-QUICK = {"linear": {"iterations": 25}, "dense": {"factors": [4, 2], "iterations": [20, 10]}}
+QUICK = {"linear": {"iterations": 25}, "deformable": {"factors": [4, 2], "iterations": [20, 10]}}
 
 
 def zeros(ndim: int) -> torch.Tensor:
@@ -82,14 +82,16 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
     json.loads(json.dumps(metrics, allow_nan=False))
     for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
         assert key in metrics
-    assert {"initialise", "rigid", "affine", "dense", "inverse", "warp"} <= set(metrics["seconds"])
+    assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp"} <= set(
+        metrics["seconds"]
+    )
     assert metrics["versions"]["torch"] == torch.__version__
     assert metrics["versions"]["stn3d"] == stn3d.__version__
-    assert metrics["settings"]["dense"]["iterations"] == (20, 10)
-    assert [s["stage"] for s in metrics["stages"]][-1] == "dense"
+    assert metrics["settings"]["deformable"]["iterations"] == (20, 10)
+    assert [s["stage"] for s in metrics["stages"]][-1] == "deformable"
     for stage in metrics["stages"]:
         assert stage["evaluations"] >= 1
-        if stage["stage"] != "dense":  # its steps have a fixed length
+        if stage["stage"] != "deformable":  # its steps have a fixed length
             assert stage["last_loss"] <= stage["first_loss"] + 1e-6
     losses = [c["loss"] for c in metrics["initial"]]
     assert losses[0] <= 1.01 * min(losses)
@@ -228,7 +230,7 @@ def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
     grid = sources[side][1]
     sources[side] = (spoilt, grid)
     # The coarse levels tell most: there a spoilt part spoils much around it.
-    coarse = {"linear": {"reach_mm": 100}}
+    coarse = {"linear": {"finest_spacing_mm": 100}}
     options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
     errors = []
     for masks in ({f"{side}_mask": (mask, grid)}, {}):
@@ -277,7 +279,7 @@ def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
     assert result.metrics["decided"]["metric"]["value"] == "nmi"
     assert set(result.metrics["decided"]) == {"metric"}
     assert result.metrics["settings"]["metric"] == "nmi"
-    assert result.metrics["settings"]["linear"]["looks"] == 4  # as nmi needs it
+    assert result.metrics["settings"]["linear"]["restarts"] == 4  # as nmi needs it
     assert known.error_mm(result.transform) < 1.2
 
 
@@ -388,7 +390,7 @@ def test_progress_tells_stage_level_iteration_and_loss() -> None:
     seen: list[tuple[str, float, int, float]] = []
     result = run(a_pair(2), progress=lambda *step: seen.append(step))
     stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
-    assert stages == ["rigid", "affine", "dense"]
+    assert stages == ["rigid", "affine", "deformable"]
     levels = {(stage, spacing) for stage, spacing, _, _ in seen}
     assert levels == {(s["stage"], s["spacing_mm"]) for s in result.metrics["stages"]}
 

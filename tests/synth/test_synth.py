@@ -14,15 +14,15 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.synth import (
     MODALITIES,
-    SyntheticCoordinates,
-    CoordinateSettings,
     AcquisitionSettings,
-    RandomDeformation,
-    SeededGenerator,
-    SyntheticPairs,
+    CoordinateSettings,
     PairSettings,
     RandomAffine,
+    RandomDeformation,
+    SeededGenerator,
     Subject,
+    SyntheticCoordinates,
+    SyntheticPairs,
     common_space,
     make_subject,
     random_subject,
@@ -32,8 +32,15 @@ from stn3d.synth.appearance import sample_appearance
 from stn3d.synth.geometry import Lattice, working_grid
 from stn3d.synth.lookup import look_up, look_up_reference
 
-PLAIN = AcquisitionSettings(skull_strip_probability=0, cropped_fov_probability=0, thick_slice_probability=0, bright_background_probability=0)
-SMALL = PairSettings(shape=(40, 48, 44), spacing_mm=4.0, inter_subject_probability=0, contrast=PLAIN)
+PLAIN = AcquisitionSettings(
+    skull_strip_probability=0,
+    cropped_fov_probability=0,
+    thick_slice_probability=0,
+    bright_background_probability=0,
+)
+SMALL = PairSettings(
+    shape=(40, 48, 44), spacing_mm=4.0, inter_subject_probability=0, contrast=PLAIN
+)
 FLAT = replace(SMALL, shape=(96, 90), spacing_mm=2.0)
 
 
@@ -150,7 +157,9 @@ def test_nothing_is_known_of_two_people_or_off_the_grid(heads: list[Subject]) ->
 
 def test_coordinates_are_those_of_the_tissue(heads: list[Subject]) -> None:
     pose = RandomAffine(rotation_deg=60, translation_mm=10, scale=1.1)
-    settings = CoordinateSettings((72, 72, 72), 4.0, pose, RandomDeformation(crop_fraction=0), PLAIN)
+    settings = CoordinateSettings(
+        (72, 72, 72), 4.0, pose, RandomDeformation(crop_fraction=0), PLAIN
+    )
     gaps = []
     for index in range(3):
         sample = SyntheticCoordinates(heads[:1], settings, seed=4)[index]
@@ -280,7 +289,9 @@ def test_the_loop_reads_what_plain_torch_reads(ndim: int, dtype: torch.dtype) ->
 def test_an_appearance_is_dark_in_the_background_and_even_across_the_midline() -> None:
     kinds = set()
     for seed in range(40):
-        look = sample_appearance(SeededGenerator(seed), 600, modality_probability=0.7, max_spread=0.05)
+        look = sample_appearance(
+            SeededGenerator(seed), 600, modality_probability=0.7, max_spread=0.05
+        )
         kinds.add(look.kind)
         assert look.means[0] == look.spreads[0] == 0
         if look.kind == "CT":
@@ -288,7 +299,9 @@ def test_an_appearance_is_dark_in_the_background_and_even_across_the_midline() -
         if look.kind == "T1":
             assert look.means[24] < look.means[3] < look.means[2]
     assert kinds == {None, *MODALITIES}
-    only = sample_appearance(SeededGenerator(0), 600, modality_probability=1, max_spread=0, kinds=["PD"])
+    only = sample_appearance(
+        SeededGenerator(0), 600, modality_probability=1, max_spread=0, kinds=["PD"]
+    )
     assert only.kind == "PD"
 
 

@@ -31,11 +31,11 @@ from stn3d.losses.coordinates import CoordinateLoss
 from stn3d.nets.blocks import resize_displacement
 from stn3d.nets.weights import load_weights
 from stn3d.train import (
-    ExponentialMovingAverage,
     CoordinateMetrics,
+    DeepSupervision,
+    ExponentialMovingAverage,
     MeanMetric,
     PairMetrics,
-    DeepSupervision,
     load_state,
     lower_is_better,
     parameter_groups,
@@ -245,7 +245,10 @@ def test_early_stop_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    two = {"_target_": "stn3d.data.InfiniteDataset", "dataset": "@validate::dataset"}  # to know by heart
+    two = {
+        "_target_": "stn3d.data.InfiniteDataset",
+        "dataset": "@validate::dataset",
+    }  # to know by heart
     changes = {"train.dataset": two, "network_def.dropout": 0.0, "ema_decay": 0.0}
     train(tmp_path, epochs=1, epoch_length=60, **changes)
     lines = [line for line in read_history(tmp_path / "history.jsonl") if "loss" in line]

@@ -13,11 +13,11 @@ Progress = Callable[[str, float, int, float], None]
 
 
 class Stage(Protocol):
-    """A localiser: finds the transform of a pair, given the transform so far."""
+    """An estimator: finds the transform of a pair, given the transform so far."""
 
     @property
     def name(self) -> str:
         """What the progress bar and metrics.json call it."""
 
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         """The transform so far with this stage's residual before it."""
