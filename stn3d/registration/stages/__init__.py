@@ -5,8 +5,16 @@ current transform becomes ``residual.then(current)``. A stage is a function of (
 transform), so that a network can take its place.
 """
 
-from stn3d.registration.stages.base import Progress, Stage
+from stn3d.registration.stages.base import Level, Progress, ProgressEvent, Stage
 from stn3d.registration.stages.deformable import DeformableStage
 from stn3d.registration.stages.linear import LinearStage, stretch_penalty
 
-__all__ = ["DeformableStage", "LinearStage", "Progress", "Stage", "stretch_penalty"]
+__all__ = [
+    "DeformableStage",
+    "Level",
+    "LinearStage",
+    "Progress",
+    "ProgressEvent",
+    "Stage",
+    "stretch_penalty",
+]

@@ -13,9 +13,9 @@ from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.losses.similarity import MetricName, window_radii
 from stn3d.preprocessing.pair import Pair, PreparedImage, bounds, image_loss, textured
-from stn3d.registration.stages.base import Progress
+from stn3d.registration.stages.base import Level, LevelProgress, Progress
 from stn3d.registration.stages.landmark_force import LandmarkForce
-from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Transform
+from stn3d.transforms import Affine, DisplacementField, Linear, Transform, split_linear
 from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image
 
@@ -87,27 +87,31 @@ class DeformableStage:
         return weights
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
-        spacings = pair.level_spacings_mm(self.factors)
-        counts = self.iterations[-len(spacings) :]
         linear, field = _split(current, pair.fixed.grid)
-        for spacing, count in zip(spacings, counts, strict=True):
-            level = _DeformableLevel.of(self, pair, linear, spacing)
-
-            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
-                progress(self.name, spacing, iteration, loss)
-
-            field = level.run(field, count, note)
+        levels = self.levels(pair)
+        reports = LevelProgress(self.name, levels, progress)
+        for number, level in enumerate(levels):
+            solver = _DeformableLevel.of(self, pair, linear, level.spacing_mm)
+            field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
         return field.then(linear)
+
+    def levels(self, pair: Pair) -> list[Level]:
+        """The resolution levels for this pair, coarse to fine."""
+        spacings = pair.level_spacings_mm(self.factors)
+        counts = self.iterations[-len(spacings) :]
+        return [
+            Level(spacing, pair.fixed.grid.coarsened(spacing).num_voxels, count)
+            for spacing, count in zip(spacings, counts, strict=True)
+        ]
 
 
 def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField | None]:
     """A transform as a displacement of a grid's points, None for none, and then a linear one."""
-    if isinstance(transform, Linear):
-        return transform, None
-    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
-    last = parts[-1]
-    linear = last if isinstance(last, Linear) else Affine.identity(grid.ndim)
+    before, linear = split_linear(transform)
+    linear = linear or Affine.identity(grid.ndim)
+    if before is None:
+        return linear, None
     back = linear.inverse()
     moves = [
         (back(transform(points)) - points).float()

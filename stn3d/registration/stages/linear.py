@@ -6,19 +6,19 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import ImageLoss, Pair
-from stn3d.registration.stages.base import Progress
+from stn3d.registration.stages.base import Level, LevelProgress, Progress
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 _ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
+_EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
 _FREE_STRETCH = math.log(1.25)
 
 Loss = Callable[[Tensor], Tensor]
@@ -76,10 +76,9 @@ class LinearStage:
 
         before = current.matrix if isinstance(current, Linear) else torch.eye(d + 1).to(start)
         landmarks = pair.landmarks
-        steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
-        if self.metric == "mind":  # each once more, with descriptors along the axes as found
-            spacings = [spacing for spacing in spacings for _ in range(2)]
-        for number, spacing in enumerate(spacings):
+        steps, levels = torch.zeros_like(start), self.levels(pair)
+        reports = LevelProgress(self.name, levels, progress)
+        for number, spacing in enumerate(level.spacing_mm for level in levels):
             by_matrix = self._loss_by_matrix(pair, current, spacing, residual(steps).matrix)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
@@ -87,9 +86,8 @@ class LinearStage:
                 loss = by_matrix(found.matrix) + bent(found.matrix)
                 return loss if landmarks is None else loss + landmarks(found.then(current))
 
-            note = partial(progress, self.name, spacing)
-            found = self._minimised(loss_of, steps, 0.5 * spacing, note)
-            if number == max(0, len(spacings) - 2):
+            found = self._minimised(loss_of, steps, 0.5 * spacing, reports.at(number))
+            if number == self._restarted(len(levels)):
                 found = self._looked_around(loss_of, found, spacing)
             totals = (residual(x).then(current) for x in (steps, found))
             if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
@@ -109,6 +107,24 @@ class LinearStage:
             if loss < least:
                 best, least = other, loss
         return best
+
+    def levels(self, pair: Pair) -> list[Level]:
+        """The resolution levels for this pair, coarse to fine."""
+        spacings = self.spacings_mm(pair)
+        if self.metric == "mind":  # each once more, with descriptors along the axes as found
+            spacings = [spacing for spacing in spacings for _ in range(2)]
+        voxels = [pair.fixed.grid.coarsened(spacing).num_voxels for spacing in spacings]
+        evaluations, again = min(self.iterations, _EVALUATIONS), self._restarted(len(spacings))
+        repeats = [1 + (self.restarts if number == again else 0) for number in range(len(spacings))]
+        return [
+            Level(spacing, count, evaluations, times)
+            for spacing, count, times in zip(spacings, voxels, repeats, strict=True)
+        ]
+
+    @staticmethod
+    def _restarted(count: int) -> int:
+        """Number of the level with restarts: the last but one."""
+        return max(0, count - 2)
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """The levels' spacings."""
@@ -180,4 +196,6 @@ def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform
     tempt a stage that may scale.
     """
     grid = pair.fixed.at(spacing_mm).grid
-    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
+    return fov_overlap_fraction(pair.moving.grid, after, grid) >= 0.75 * fov_overlap_fraction(
+        pair.moving.grid, before, grid
+    )

@@ -13,9 +13,10 @@ from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
-from stn3d.registration.stages import DeformableStage, LinearStage, Stage
+from stn3d.registration.stages import DeformableStage, LinearStage, ProgressEvent, Stage
+from stn3d.registration.stages.base import LevelProgress
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
-from stn3d.warp import jacobian_determinant, overlap
+from stn3d.warp import fov_overlap_fraction, jacobian_determinant
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import (
     Known,
@@ -40,7 +41,7 @@ BOUND_MM: dict[MetricName, float] = {
 }
 
 
-def silent(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+def silent(event: ProgressEvent) -> None:
     """No progress."""
 
 
@@ -171,8 +172,7 @@ def test_a_dense_stage_on_oblique_anisotropic_grids(ndim: int) -> None:
 
 
 def field_of(transform: Transform) -> DisplacementField:
-    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
-    (field,) = (part for part in parts if isinstance(part, DisplacementField))
+    (field,) = (part for part in transform.parts if isinstance(part, DisplacementField))
     return field
 
 
@@ -220,11 +220,11 @@ def test_a_dense_stage_does_not_spoil_what_is_right() -> None:
 )
 def test_stages_stop_when_nothing_changes_any_more(stage: Stage) -> None:
     known = known_pair(Affine.identity(3), plain_grid(3, 32), plain_grid(3, 32))
-    seen: list[tuple[str, float, int, float]] = []
-    stage(known.pair, Affine.identity(3), lambda *step: seen.append(step))
-    spacings = [step[1] for step in seen]
+    seen: list[ProgressEvent] = []
+    stage(known.pair, Affine.identity(3), seen.append)
+    spacings = [event.spacing_mm or 0.0 for event in seen]
     most = stage.iterations if isinstance(stage, LinearStage) else 40
-    for _, level in itertools.groupby(seen, key=lambda step: step[1]):
+    for _, level in itertools.groupby(seen, key=lambda event: event.spacing_mm):
         assert len(list(level)) < most
     assert spacings == sorted(spacings, reverse=True)
 
@@ -233,15 +233,36 @@ def test_progress_gets_stage_level_iteration_and_a_falling_loss() -> None:
     known = linear_pair(2, "rigid")
     start = initial_candidates(known.pair, "mass")[0].transform
     for stage in (LinearStage("rigid", factors=(2, 1)), DeformableStage("lncc", (2, 1), (9, 7))):
-        seen: list[tuple[str, float, int, float]] = []
-        stage(known.pair, start, lambda *step, seen=seen: seen.append(step))
-        levels = {s: list(steps) for s, steps in itertools.groupby(seen, key=lambda step: step[1])}
+        seen: list[ProgressEvent] = []
+        stage(known.pair, start, seen.append)
+        levels = {s: list(e) for s, e in itertools.groupby(seen, key=lambda e: e.spacing_mm)}
         assert list(levels) == [2.0, 1.0]
-        for steps in levels.values():
-            assert [step[2] for step in steps] == list(range(len(steps)))
-            assert {step[0] for step in steps} == {stage.name}
-        first = levels[2.0]
-        assert min(step[3] for step in first) < first[0][3]
+        for number, events in enumerate(levels.values(), start=1):
+            assert [event.iteration for event in events] == list(range(1, len(events) + 1))
+            assert all(event.iterations >= event.iteration for event in events)
+            assert {(event.step, event.level, event.levels) for event in events} == {
+                (stage.name, number, 2)
+            }
+        losses = [event.loss or 0.0 for event in levels[2.0]]
+        assert min(losses) < losses[0]
+        fractions = [event.fraction for event in seen]
+        assert fractions == sorted(fractions)
+        assert fractions[0] > 0
+        assert fractions[-1] <= 1
+
+
+def test_a_level_takes_its_share_of_the_progress_by_its_work() -> None:
+    known = linear_pair(2, "rigid")
+    coarse, fine = DeformableStage("lncc", (2, 1), (9, 7)).levels(known.pair)
+    assert (coarse.iterations, fine.iterations) == (9, 7)
+    assert fine.voxels == known.fixed_grid.num_voxels
+    seen: list[ProgressEvent] = []
+    LevelProgress("deformable", [coarse, fine], seen.append).at(1)(0, 0.5)
+    (event,) = seen
+    expected = (coarse.work + fine.work / 7) / (coarse.work + fine.work)
+    assert event.fraction == pytest.approx(expected)
+    nmi = LinearStage("rigid", "nmi", factors=(4, 2, 1), restarts=4)
+    assert [level.repeats for level in nmi.levels(known.pair)] == [1, 5, 1]
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -310,7 +331,7 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
 
     monkeypatch.setattr(LinearStage, "_minimised", far)
     found = run(known.pair, start, LinearStage(kind, "lncc", (2,)))
-    shares = [overlap(known.pair.moving.grid, t, grid) for t in (start, found)]
+    shares = [fov_overlap_fraction(known.pair.moving.grid, t, grid) for t in (start, found)]
     assert (shares[1] < 0.5 * shares[0]) == believed
     assert (shares[1] == shares[0]) != believed
 
@@ -357,13 +378,15 @@ def test_looks_from_aside_never_lose_and_sometimes_win(ndim: int) -> None:
 
 def test_looks_are_not_told_and_change_no_number_of_levels() -> None:
     known = linear_pair(2, "rigid")
-    seen: dict[int, list[tuple[str, float, int, float]]] = {0: [], 4: []}
-    for looks, steps in seen.items():
+    seen: dict[int, list[ProgressEvent]] = {0: [], 4: []}
+    for looks, events in seen.items():
         stage = LinearStage("rigid", "nmi", (4, 2), restarts=looks)
-        stage(known.pair, known.truth, lambda *step, steps=steps: steps.append(step))
-    first = [[s for s in steps if s[1] == 4] for steps in seen.values()]
+        stage(known.pair, known.truth, events.append)
+    first = [
+        [(e.iteration, e.loss) for e in events if e.spacing_mm == 4] for events in seen.values()
+    ]
     assert first[0] == first[1]  # the looks come after the level's own steps
-    assert [{s[1] for s in steps} for steps in seen.values()] == [{4.0, 2.0}] * 2
+    assert [{e.spacing_mm for e in events} for events in seen.values()] == [{4.0, 2.0}] * 2
 
 
 @pytest.mark.parametrize(
