@@ -18,12 +18,8 @@ from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
-<<<<<<< HEAD
+_ITERATIONS = 25  # of an optimiser that take as long as one pass of a network
 _BOUNDARY_VOX = 3  # voxels over which the displacement falls to 0 at the border of its grid
-=======
-_VISITS = 25  # one pass of a network takes as long as so many iterations of an optimiser
-_FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
->>>>>>> main
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +66,14 @@ class NetworkStage:
 
     def levels(self, pair: Pair) -> list[Level]:
         """One level: the grid that the network works on."""
-        spacing_mm = self.trained.preparation["spacing_mm"]
-        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _VISITS)]
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
+        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _ITERATIONS)]
 
     @torch.no_grad()
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
-<<<<<<< HEAD
         """The residual field composed with the current transform, fixed to moving points."""
-        spacing_mm = self.trained.preprocessing["spacing_mm"]
-=======
         progress(ProgressEvent(self.name, 0.0))
-        spacing_mm = self.trained.preparation["spacing_mm"]
->>>>>>> main
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
         fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
         moving, _ = resample_through(pair.moving, current, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
