@@ -24,7 +24,7 @@ from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 Word = Literal["good", "check", "failed"]
 
@@ -94,7 +94,7 @@ def measure(
         transform: fixed points to moving points.
         kind: of its linear part.
         metric: that it was found by.
-        figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
+        figures: of `stn3d.evaluation.evaluate`, for the Jacobian's.
     """
     spacing = coarse_mm(pair)
     coarse = pair.at(spacing)
@@ -115,7 +115,7 @@ def measure(
         apart.append(_distance_mm(landed(there(points)), points))
     disagreement_mm = float(torch.tensor(apart).median())
     stretches = torch.linalg.svdvals(linear.matrix[:-1, :-1])
-    changes = [figures.get(key) for key in ("min_jac", "max_jac")]
+    changes = [figures.get(key) for key in ("jacobian_min", "jacobian_max")]
     extremes = [abs(math.log(max(c, 1e-3))) for c in changes if c is not None]
     return Signs(
         disagreement=disagreement_mm / size_mm,
@@ -180,7 +180,7 @@ def _margin(pair: Pair, there: Transform, metric: MetricName, size_mm: float) ->
         return float(dissimilarity(matrix))
 
     kicked = [kick.then(there) for kick in _kicks(fixed.ndim, fixed.centre_mm, size_mm, far=True)]
-    around = [loss(one) for one in kicked if overlap(moving, one, fixed) > 0.2]
+    around = [loss(one) for one in kicked if fov_overlap_fraction(moving, one, fixed) > 0.2]
     if len(around) < 3:
         return 0.0
     spread = torch.tensor(around, dtype=torch.float64)

@@ -111,11 +111,11 @@ def test_changes_of_volume_come_from_the_figures() -> None:
     pair = Pair(
         PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
     )
-    figures: dict[str, Any] = {"folding_pct": 1.5, "min_jac": -0.2, "max_jac": 3.0}
+    figures: dict[str, Any] = {"folding_pct": 1.5, "jacobian_min": -0.2, "jacobian_max": 3.0}
     signs = measure(pair, known.truth, "rigid", "lncc", figures)
     assert signs.folding_pct == 1.5
     assert signs.largest_log_jac == pytest.approx(6.9, abs=0.1)
-    unmeasured = {"folding_pct": None, "min_jac": None, "max_jac": None}
+    unmeasured = {"folding_pct": None, "jacobian_min": None, "jacobian_max": None}
     assert measure(pair, Affine.identity(2), "rigid", "lncc", unmeasured).largest_log_jac == 0
 
 

@@ -26,7 +26,7 @@ from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.search import rotations, shifts_mm
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
@@ -149,7 +149,9 @@ class Coarse:
         if self.pair.landmarks is not None:
             loss = loss + self.pair.landmarks(self._own(transform))
         first, second = (moving, fixed) if self.swapped else (fixed, moving)
-        return Candidate(name, transform, float(loss), overlap(second, transform, first))
+        return Candidate(
+            name, transform, float(loss), fov_overlap_fraction(second, transform, first)
+        )
 
     def guesses(self, method: InitialMethod | None) -> list[tuple[str, Linear]]:
         """What the plain methods guess."""

@@ -15,7 +15,7 @@ from stn3d.preprocessing.pair import ImageLoss, Pair
 from stn3d.registration.stages.base import Level, LevelProgress, Progress
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 _ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
@@ -196,4 +196,6 @@ def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform
     tempt a stage that may scale.
     """
     grid = pair.fixed.at(spacing_mm).grid
-    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
+    return fov_overlap_fraction(pair.moving.grid, after, grid) >= 0.75 * fov_overlap_fraction(
+        pair.moving.grid, before, grid
+    )
