@@ -17,6 +17,7 @@ from stn3d.demo.heads import Mode, require_heads, subject_of
 from stn3d.demo.scores import copy_outcome, two_heads_outcome
 from stn3d.io import whole
 from stn3d.registration.api import register
+from stn3d.registration.inputs import RegistrationImage
 from stn3d.registration.result import make_folder
 from stn3d.registration.stages import Progress
 from stn3d.report import require_matplotlib, save_picture
@@ -57,11 +58,10 @@ def run(
     subject = subject_of(mode, spacing_mm)
     start = time.perf_counter()
     registration = register(
-        subject.fixed,
+        RegistrationImage(subject.fixed, mask=(subject.mask, subject.fixed.grid)),
         subject.moving,
         kind="deformable",
         preset="fast",
-        fixed_mask=(subject.mask, subject.fixed.grid),
         threads=threads,
         progress=progress,
     )

@@ -139,5 +139,5 @@ def test_registering_noise_does_not_pass_for_good(ndim: int) -> None:
     found = stn3d.register(
         (known.fixed[0, 0], known.fixed_grid), (noise, known.moving_grid), estimator="optimiser"
     )
-    assert found.metrics["verdict"]["word"] != "good"
-    assert found.metrics["verdict"]["remedy"]
+    assert found.metrics["quality"]["word"] != "good"
+    assert found.metrics["quality"]["remedy"]

@@ -1,4 +1,4 @@
-"""The inputs of a registration: each side's image with its masks, channels, labels and landmarks."""
+"""The inputs of a registration: both images with their masks, channels, labels and landmarks."""
 
 from stn3d.registration.inputs.image import LoadedImage, RegistrationImage, Role
 from stn3d.registration.inputs.labels import MAX_LABEL_CHANNELS, label_channels

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -169,8 +168,6 @@ def read_side(given: RegistrationImage, image: Image, role: Role) -> LoadedImage
     Raises:
         InputError: a mask, channel or label map cannot be used; the message says why.
     """
-    if given.window is not None and not isinstance(given.window, str):
-        raise InputError(f"the {role} window is {given.window!r}; give a name, or LOW,HIGH as text.")
     mask = _on_grid(read_mask, given.mask, image, f"{role} mask")
     labels = _on_grid(read_labels, given.labels, image, f"{role} labels")
     if labels is not None and bool((labels.values < 0).any()):
@@ -190,7 +187,7 @@ def read_side(given: RegistrationImage, image: Image, role: Role) -> LoadedImage
 
 
 def _on_grid(read: Any, source: ImageSource | None, image: Image, what: str) -> Image | None:
-    """Read a source with one of `stn3d.io`'s readers, and check that it lies on the image's grid."""
+    """Read a source by a reader of `stn3d.io` and check that it lies on the image's grid."""
     if source is None:
         return None
     found: Image = read(source, what, ndim=image.grid.ndim)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,9 +55,15 @@ class LoadedPair:
         """A weight for each channel, the images' own first.
 
         Raises:
-            InputError: the weights of the settings do not fit the channels.
+            InputError: the settings do not have as many weights.
         """
-        return _weights(1 + len(self.fixed.channels), settings.channel_weights)
+        count, weights = 1 + len(self.fixed.channels), settings.channel_weights
+        if weights is not None and len(weights) != count:
+            raise InputError(
+                f"there are {len(weights)} channel weights and {count} channels with the first; "
+                "give one --channel-weight for each, or none."
+            )
+        return weights or (1.0,) * count
 
     def num_channels(self, settings: Settings) -> int:
         """Number of channels that the stages compare, labels among them."""
@@ -123,8 +127,7 @@ def read_pair(
     """
     given = RegistrationImage.of(fixed), RegistrationImage.of(moving)
     images = [
-        read_image(side.image, role, side.volume)
-        for side, role in zip(given, _ROLES, strict=True)
+        read_image(side.image, role, side.volume) for side, role in zip(given, _ROLES, strict=True)
     ]
     _require_one_dimension(*images)
     _require_both_labels(*given)
@@ -161,19 +164,3 @@ def _require_as_many_channels(fixed: RegistrationImage, moving: RegistrationImag
             f"{len(moving.channels)} of the moving image; give as many --fixed-channel as "
             "--moving-channel, in the same order."
         )
-
-
-def _weights(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
-    if not weights:
-        return (1.0,) * count
-    if len(weights) != count:
-        raise InputError(
-            f"there are {len(weights)} channel weights and {count} channels with the first; give "
-            "one --channel-weight for each, or none."
-        )
-    for weight in weights:
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InputError(f"a channel weight is {weight}; give a number from 0 upward.")
-    if not any(weights):
-        raise InputError("all channel weights are 0; give one above 0.")
-    return tuple(float(weight) for weight in weights)
