@@ -212,7 +212,7 @@ def register(
     screen.show_figures(before=figures["before"], after=figures["after"])
     screen.show_decisions(figures)
     screen.show_end(files, time.perf_counter() - begin)
-    if figures["quality"]["word"] == "failed":
+    if figures["quality"]["status"] == "failed":
         raise typer.Exit(3)
 
 

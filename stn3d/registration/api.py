@@ -28,7 +28,7 @@ from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
 from stn3d.registration.memory import MemoryWarning, budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final, inverted
-from stn3d.registration.quality import judge, measure
+from stn3d.registration.quality import assess_quality, measure_quality
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
@@ -174,7 +174,9 @@ def _completed(
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
         kind = linear_kind(settings.kind)
-        quality = judge(measure(pair, transform, kind, settings.metric_name, after))
+        quality = assess_quality(
+            measure_quality(pair, transform, kind, settings.metric_name, after)
+        )
     tracker(ProgressEvent("quality_check", 1.0))
     measured = Measurements(before, after, excluded, quality)
     metrics = registration_metrics(estimation, transform, measured, tracker)

@@ -13,7 +13,7 @@ from stn3d.registration.automatic import Selection
 from stn3d.registration.initialisation.candidates import Candidate
 from stn3d.registration.inputs import LoadedPair
 from stn3d.registration.memory import Budget
-from stn3d.registration.quality import Verdict
+from stn3d.registration.quality import Quality
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Settings
@@ -58,7 +58,7 @@ class Measurements:
     before: dict[str, Any]
     after: dict[str, Any]
     excluded: dict[str, dict[str, Any]]
-    quality: Verdict
+    quality: Quality
 
 
 def registration_metrics(
