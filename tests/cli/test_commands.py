@@ -189,7 +189,7 @@ def test_metrics_tell_before_and_after(result: Path) -> None:
     assert after["correlation"] > before["correlation"] + 0.3
     assert after["folding_pct"] == 0
     assert figures["settings"]["preset"] == "fast"
-    assert {"read", "initialise", "rigid", "affine", "deformable", "evaluate"} <= set(
+    assert {"read", "initialise", "rigid", "affine", "deformable", "metrics"} <= set(
         figures["timings_s"]
     )
 
@@ -216,7 +216,9 @@ def test_register_shows_a_table_and_levels(
     assert written == {str(tmp_path / "new" / "out" / name) for name in RESULTS}
     assert re.fullmatch(r"\d+\.\d seconds", out[-1])
     # a line for each level and nothing else, from no library
-    assert all(re.match(r"(rigid|affine|dense), [\d.]+ mm: loss .* iterations$", e) for e in err)
+    assert all(
+        re.match(r"(rigid|affine|deformable), [\d.]+ mm: loss .* iterations$", e) for e in err
+    )
     assert {line.split(",")[0] for line in err} == {"rigid", "affine", "deformable"}
 
 
@@ -452,7 +454,7 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert all(re.match(r"(rigid|affine|dense), ", line) for line in done.stderr.splitlines())
+    assert all(re.match(r"(rigid|affine|deformable), ", line) for line in done.stderr.splitlines())
     figures = figures_of(tmp_path / "out")
     assert figures["after"]["correlation"] > max(0.85, figures["before"]["correlation"] + 0.3)
     assert figures["after"]["folding_pct"] == 0
