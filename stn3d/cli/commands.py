@@ -204,10 +204,9 @@ def register(
         window=moving_window,
         volume=moving_volume,
     )
-    with results_folder(out) as folder:
-        with screen.progress() as progress:
-            registration = run(fixed_side, moving_side, **chosen, progress=progress)
-        files = registration.save(folder)
+    with results_folder(out) as folder, screen.progress() as progress:
+        registration = run(fixed_side, moving_side, **chosen, progress=progress)
+        files = registration.save(folder, progress)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])
     screen.show_decisions(figures)

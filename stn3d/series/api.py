@@ -93,7 +93,7 @@ def register_series(
         "reference": {"name": fixed.name},
         **_figures(found),
         "settings": {"metric": settings.metric_name, "interpolation": interpolation},
-        "seconds": clock.seconds,
+        "timings_s": clock.seconds,
         "versions": versions(),
         "threads": used,
     }

@@ -17,6 +17,7 @@ import stn3d
 import stn3d.registration.result
 from stn3d.errors import InputError
 from stn3d.registration.result import Registration
+from stn3d.registration.stages import ProgressEvent
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth
@@ -126,11 +127,9 @@ def test_a_folder_that_cannot_be_is_named(
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["inverse.h5"]
 
 
-def test_the_linear_part_is_described(registered: tuple[Known, Registration]) -> None:
-    known, result = registered
-    described = result.metrics["linear_parameters"]
-    linear = result.transform.parts[-1]
-    assert described == stn3d.transforms.describe_linear(linear).as_dict()  # type: ignore[arg-type]
-    centre = known.fixed_grid.centre_mm.tolist()
-    assert list(described["centre_mm"].values()) == pytest.approx(centre)
-    json.dumps(described)
+def test_saving_reports_its_progress(
+    registered: tuple[Known, Registration], tmp_path: Path
+) -> None:
+    seen: list[ProgressEvent] = []
+    registered[1].save(tmp_path, seen.append)
+    assert seen == [ProgressEvent("save", 1.0)]
