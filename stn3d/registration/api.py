@@ -14,7 +14,16 @@ from typing import Any
 
 import torch
 
-from stn3d.errors import InputError
+from stn3d.choices import (
+    INITIAL_METHODS,
+    Device,
+    InitialMethod,
+    Kind,
+    Preset,
+)
+from stn3d.choices import Estimator as Localiser
+from stn3d.choices import MetricChoice as Metric
+from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import Similarity
@@ -23,21 +32,15 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Choice, MetricChoice, choose_kind
 from stn3d.registration.channels import Channels, Sources, read_channels
 from stn3d.registration.guidance import PointSource, read_points_of, steered, steering_channels
-from stn3d.registration.initialisation.candidates import Candidate, InitialMethod
+from stn3d.registration.initialisation.candidates import Candidate
 from stn3d.registration.initialisation.strategies import Starts, linear_kind
-from stn3d.registration.memory import MemoryWarning, budget
+from stn3d.registration.memory import budget
 from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.preparation import Mask, scan_of
 from stn3d.registration.quality import judge, measure
 from stn3d.registration.result import Registration, versions
 from stn3d.registration.runtime import Clock, History, device_of, limited_threads
 from stn3d.registration.settings import (
-    INITIAL_METHODS,
-    Device,
-    Kind,
-    Localiser,
-    Metric,
-    Preset,
     Settings,
     read_config,
     settings_from,

@@ -46,10 +46,6 @@ _FIGURE_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
 _DENSE_FIGURE_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
 
 
-class MemoryWarning(UserWarning):
-    """A registration will be coarser than asked for, to fit into memory."""
-
-
 @dataclass(frozen=True)
 class Budget:
     """What a registration may take and will take.

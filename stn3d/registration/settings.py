@@ -9,21 +9,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 
+from stn3d.choices import Device, Kind, LinearKind, Preset, check_choice
+from stn3d.choices import Estimator as Localiser
+from stn3d.choices import MetricChoice as Metric
 from stn3d.errors import InputError
 from stn3d.losses.similarity import Similarity
-from stn3d.registration.initialisation.candidates import InitialMethod
 from stn3d.registration.stages import DenseStage, LinearStage, Stage
-from stn3d.transforms import LinearKind
-
-Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
-Metric = Literal["auto", Similarity]
-Preset = Literal["fast", "default", "accurate"]
-Device = Literal["auto", "cpu", "cuda"]
-Localiser = Literal["auto", "optimiser", "network", "both"]
 
 
 @dataclass(frozen=True)
@@ -312,19 +307,3 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_choice(name: str, value: Any, choice: Any) -> None:
-    """Make sure that a value is one of a Literal's.
-
-    Raises:
-        InputError: it is not; the message names the nearest one and all.
-    """
-    known = get_args(choice)
-    if value not in known:
-        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
-        listed = ", ".join(known)
-        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
-
-
-INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.io import (
     Image,
@@ -26,14 +27,12 @@ from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
 
-Interpolations = Literal["auto", "linear", "nearest", "cubic", "label"]
-
 
 def apply(
     transform: Transform,
     image: ImageSource,
     like: ImageSource,
-    interpolation: Interpolations = "auto",
+    interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
 ) -> Image:
     """An image or label map of the moving side on the grid of an image of the fixed side.
@@ -63,9 +62,9 @@ def apply_to_file(
     image: ImageSource,
     like: ImageSource,
     path: str | os.PathLike[str],
-    interpolation: Interpolations = "auto",
+    interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
-) -> Interpolations:
+) -> ImageInterpolation:
     """Like `apply`, but the moved image goes into a file, of which one volume at a time is held.
 
     Args:
@@ -133,7 +132,7 @@ def _carried(
     transform: Transform,
     image: ImageSource,
     like: ImageSource,
-    interpolation: Interpolations,
+    interpolation: ImageInterpolation,
     volume: int | None,
 ) -> Carried:
     """All that `apply` needs, checked."""

@@ -1,0 +1,94 @@
+"""The command `register`: options go to `stn3d.register`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from stn3d.cli import options, progress, screen, summary
+from stn3d.cli.process import slow_imports
+
+
+def register(
+    fixed: options.Fixed,
+    moving: options.Moving,
+    out: options.OutFolder,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    fixed_volume: options.FixedVolume = None,
+    moving_volume: options.MovingVolume = None,
+    fixed_channel: options.FixedChannels = None,
+    moving_channel: options.MovingChannels = None,
+    channel_weight: options.ChannelWeights = None,
+    kind: options.Kind = None,
+    metric: options.Metric = None,
+    preset: options.Preset = None,
+    init: options.Init = None,
+    localiser: options.Estimator = None,
+    config: options.Config = None,
+    fixed_mask: options.FixedMask = None,
+    moving_mask: options.MovingMask = None,
+    fixed_exclude: options.FixedExclude = None,
+    moving_exclude: options.MovingExclude = None,
+    fixed_window: options.FixedWindow = None,
+    moving_window: options.MovingWindow = None,
+    fixed_labels: options.FixedLabels = None,
+    moving_labels: options.MovingLabels = None,
+    label_weight: options.LabelWeight = None,
+    fixed_points: options.FixedPoints = None,
+    moving_points: options.MovingPoints = None,
+    landmark_weight: options.LandmarkWeight = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    max_memory: options.MaxMemory = None,
+    seed: options.Seed = None,
+) -> None:
+    """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
+
+    Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, and prints
+    a quality status: good, check or failed (then the exit code is 3).
+    """
+    chosen: dict[str, Any] = {
+        "kind": kind,
+        "metric": metric,
+        "preset": preset,
+        "init": init,
+        "localiser": localiser,
+        "device": device,
+        "threads": threads,
+        "max_memory": max_memory,
+        "seed": seed,
+        "config": config,
+        "fixed_mask": fixed_mask,
+        "moving_mask": moving_mask,
+        "fixed_exclude": fixed_exclude,
+        "moving_exclude": moving_exclude,
+        "fixed_window": fixed_window,
+        "moving_window": moving_window,
+        "fixed_channels": fixed_channel,
+        "moving_channels": moving_channel,
+        "channel_weights": channel_weight,
+        "fixed_labels": fixed_labels,
+        "moving_labels": moving_labels,
+        "label_weight": label_weight,
+        "fixed_points": fixed_points,
+        "moving_points": moving_points,
+        "landmark_weight": landmark_weight,
+        "fixed_volume": fixed_volume,
+        "moving_volume": moving_volume,
+    }
+    with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
+        with slow_imports():
+            from stn3d.registration.api import register as run
+            from stn3d.registration.result import results_folder
+
+        with results_folder(out) as folder:
+            with progress.levels(quiet) as show:
+                registration = run(fixed, moving, **chosen, progress=show)
+            files = registration.save(folder)
+        summary.show_registration(shown, registration.metrics)
+        shown.wrote(files, final=False)
+        summary.show_quality(shown, registration.metrics)
+    if registration.metrics["verdict"]["word"] == "failed":
+        raise typer.Exit(3)
