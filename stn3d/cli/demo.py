@@ -20,7 +20,7 @@ def demo(
             from stn3d.demo import run
             from stn3d.registration.result import results_folder
 
-        with results_folder(out) as folder, progress.levels(quiet) as show:
+        with results_folder(out) as folder, progress.registration(shown) as show:
             told = run(folder, threads, show)
         shown.say(told["title"])
         shown.say(told["sentence"])

@@ -145,7 +145,7 @@ Init = Annotated[
 Estimator = Annotated[
     str | None,
     _choice(
-        "localiser",
+        "estimator",
         METHOD,
         choices.Estimator,
         described("Estimator of the transform", choices.ESTIMATORS, "auto"),

@@ -25,7 +25,7 @@ def register(
     metric: options.Metric = None,
     preset: options.Preset = None,
     init: options.Init = None,
-    localiser: options.Estimator = None,
+    estimator: options.Estimator = None,
     config: options.Config = None,
     fixed_mask: options.FixedMask = None,
     moving_mask: options.MovingMask = None,
@@ -54,7 +54,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init,
-        "localiser": localiser,
+        "estimator": estimator,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -82,10 +82,11 @@ def register(
         with slow_imports():
             from stn3d.registration.api import register as run
             from stn3d.registration.result import results_folder
+            from stn3d.registration.stages import ProgressEvent
 
-        with results_folder(out) as folder:
-            with progress.levels(quiet) as show:
-                registration = run(fixed, moving, **chosen, progress=show)
+        with results_folder(out) as folder, progress.registration(shown) as show:
+            registration = run(fixed, moving, **chosen, progress=show)
+            show(ProgressEvent("save", 1.0))
             files = registration.save(folder)
         summary.show_registration(shown, registration.metrics)
         shown.wrote(files, final=False)

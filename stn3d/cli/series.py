@@ -43,7 +43,7 @@ def series(
             from stn3d.series.api import register_series
 
         with results_folder(out) as folder:
-            with progress.volumes(quiet) as show:
+            with progress.volumes(shown) as show:
                 found = register_series(
                     series,
                     reference,

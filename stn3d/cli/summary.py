@@ -9,16 +9,17 @@ from stn3d.cli.screen import Screen
 
 # Key in metrics.json, label in the table, format.
 METRICS = (
-    ("overlap_pct", "overlap with the fixed image's field of view, %", ".1f"),
+    ("fov_overlap_pct", "overlap with the fixed image's field of view, %", ".1f"),
     ("correlation", "correlation", ".4f"),
     ("local_correlation", "local correlation", ".4f"),
     ("dice", "Dice, mean over labels", ".4f"),
     ("hd95_mm", "HD95, mean over labels, mm", ".3f"),
     ("tre_mm", "landmark error (TRE), mm", ".3f"),
-    ("error_mm", "error vs. ground truth, mm", ".3f"),
+    ("true_error_mm", "error vs. ground truth, mm", ".3f"),
     ("folding_pct", "folded voxels (det J <= 0), %", ".4f"),
-    ("sd_log_jac", "SD of log-Jacobian", ".4f"),
-    ("inverse_mm", "inverse-consistency error, mm", ".4f"),
+    ("folding_whole_field_pct", "folded voxels in the whole field, %", ".4f"),
+    ("log_jacobian_sd", "SD of log-Jacobian", ".4f"),
+    ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".4f"),
     ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
     ("framewise_displacement_max_mm", "framewise displacement, maximum, mm", ".3f"),
     ("rotation_max_deg", "rotation, maximum, degrees", ".3f"),
@@ -51,8 +52,8 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
         screen.say(
             f"excluded region of the {role} image: {part['volume_ml']:.2f} ml, "
             f"{part['volume_after_ml']:.2f} ml in the other image "
-            f"({_cell(part['change_pct'], '+.1f')} %; "
-            f"its surroundings {_cell(part['surroundings_change_pct'], '+.1f')} %)"
+            f"({_cell(part['volume_change_pct'], '+.1f')} %; "
+            f"its surroundings {_cell(part['surrounding_volume_change_pct'], '+.1f')} %)"
         )
     if screen.verbose:
         _show_details(screen, metrics)
