@@ -21,10 +21,10 @@ def demo(
             from stn3d.registration.result import results_folder
 
         with results_folder(out) as folder, progress.registration(shown) as show:
-            told = run(folder, threads, show)
-        shown.say(told["title"])
-        shown.say(told["sentence"])
-        shown.table(told["columns"], told["rows"])
-        for note in told["notes"]:
+            result = run(folder, threads, show)
+        shown.say(result["title"])
+        shown.say(result["sentence"])
+        shown.table(result["columns"], result["rows"])
+        for note in result["notes"]:
             shown.say(note)
-        shown.wrote(told["files"])
+        shown.wrote(result["files"])

@@ -91,5 +91,5 @@ def register(
         summary.show_registration(shown, registration.metrics)
         shown.wrote(files, final=False)
         summary.show_quality(shown, registration.metrics)
-    if registration.metrics["verdict"]["word"] == "failed":
+    if registration.metrics["quality"]["status"] == "failed":
         raise typer.Exit(3)

@@ -61,9 +61,9 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
 
 def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:
     """The quality status of a registration, with the reason and what to do."""
-    quality = metrics["verdict"]
-    suggestion = f" {quality['remedy']}" if quality["remedy"] else ""
-    screen.status(quality["word"], f"{quality['reason']}.{suggestion}")
+    quality = metrics["quality"]
+    suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
+    screen.status(quality["status"], f"{quality['reason']}.{suggestion}")
 
 
 def _show_details(screen: Screen, metrics: Mapping[str, Any]) -> None:
