@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from stn3d.cli import options, progress, screen, summary
 from stn3d.cli.process import slow_imports
+from stn3d.cli.screen import Screen
 
 
 def register(
@@ -49,47 +52,66 @@ def register(
     Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, and prints
     a quality status: good, check or failed (then the exit code is 3).
     """
-    chosen: dict[str, Any] = {
+    settings = {
         "kind": kind,
         "metric": metric,
         "preset": preset,
         "init": init,
         "estimator": estimator,
+        "config": config,
+        "channel_weights": channel_weight,
+        "label_weight": label_weight,
+        "landmark_weight": landmark_weight,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
         "seed": seed,
-        "config": config,
-        "fixed_mask": fixed_mask,
-        "moving_mask": moving_mask,
-        "fixed_exclude": fixed_exclude,
-        "moving_exclude": moving_exclude,
-        "fixed_window": fixed_window,
-        "moving_window": moving_window,
-        "fixed_channels": fixed_channel,
-        "moving_channels": moving_channel,
-        "channel_weights": channel_weight,
-        "fixed_labels": fixed_labels,
-        "moving_labels": moving_labels,
-        "label_weight": label_weight,
-        "fixed_points": fixed_points,
-        "moving_points": moving_points,
-        "landmark_weight": landmark_weight,
-        "fixed_volume": fixed_volume,
-        "moving_volume": moving_volume,
+    }
+    sides = {
+        "mask": (fixed_mask, moving_mask),
+        "exclude": (fixed_exclude, moving_exclude),
+        "channels": (fixed_channel or (), moving_channel or ()),
+        "labels": (fixed_labels, moving_labels),
+        "landmarks": (fixed_points, moving_points),
+        "window": (fixed_window, moving_window),
+        "volume": (fixed_volume, moving_volume),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
-        with slow_imports():
-            from stn3d.registration.api import register as run
-            from stn3d.registration.result import results_folder
-            from stn3d.registration.stages import ProgressEvent
+        _register((fixed, moving), sides, settings, out, shown)
 
-        with results_folder(out) as folder, progress.registration(shown) as show:
-            registration = run(fixed, moving, **chosen, progress=show)
-            show(ProgressEvent("save", 1.0))
-            files = registration.save(folder)
-        summary.show_registration(shown, registration.metrics)
-        shown.wrote(files, final=False)
-        summary.show_quality(shown, registration.metrics)
+
+def _register(
+    images: tuple[Path, Path],
+    sides: Mapping[str, tuple[Any, Any]],
+    settings: Mapping[str, Any],
+    out: Path,
+    shown: Screen,
+) -> None:
+    """Run a registration and show it.
+
+    Args:
+        images: fixed and moving image.
+        sides: arguments of `RegistrationImage`, of the fixed and of the moving image.
+        settings: further arguments of `stn3d.register`.
+        out: folder for the results.
+        shown: shows progress and results.
+    """
+    with slow_imports():
+        from stn3d.registration.api import register as run
+        from stn3d.registration.inputs import RegistrationImage
+        from stn3d.registration.result import results_folder
+        from stn3d.registration.stages import ProgressEvent
+
+    fixed, moving = (
+        RegistrationImage(image, **{key: both[role] for key, both in sides.items()})
+        for role, image in enumerate(images)
+    )
+    with results_folder(out) as folder, progress.registration(shown) as show:
+        registration = run(fixed, moving, **settings, progress=show)
+        show(ProgressEvent("save", 1.0))
+        files = registration.save(folder)
+    summary.show_registration(shown, registration.metrics)
+    shown.wrote(files, final=False)
+    summary.show_quality(shown, registration.metrics)
     if registration.metrics["quality"]["status"] == "failed":
         raise typer.Exit(3)

@@ -40,15 +40,15 @@ def show_metrics(screen: Screen, **columns: Mapping[str, Any]) -> None:
 def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
     """The metrics of a registration, what was selected automatically, and excluded regions."""
     show_metrics(screen, before=metrics["before"], after=metrics["after"])
-    for what, selected in metrics["decided"].items():
+    for what, selected in metrics["auto_selected"].items():
         screen.say(f"{what}: {selected['value']} (automatic), since {selected['reason']}")
-    if metrics["steered_by"]:
-        used = " and ".join(metrics["steered_by"])
+    if metrics["used_in_optimisation"]:
+        used = " and ".join(metrics["used_in_optimisation"])
         screen.say(
             f"note: {used} were used in the registration, so their metrics are not an independent "
             "test"
         )
-    for role, part in metrics["excluded"].items():
+    for role, part in metrics["excluded_regions"].items():
         screen.say(
             f"excluded region of the {role} image: {part['volume_ml']:.2f} ml, "
             f"{part['volume_after_ml']:.2f} ml in the other image "
@@ -69,11 +69,11 @@ def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:
 def _show_details(screen: Screen, metrics: Mapping[str, Any]) -> None:
     """Initial transforms, times, settings and versions."""
     rows = [
-        [one["name"], _cell(one["loss"], ".4f"), f"{100 * one['overlap']:.1f}"]
-        for one in metrics["initial"]
+        [one["name"], _cell(one["loss"], ".4f"), f"{100 * one['fov_overlap_fraction']:.1f}"]
+        for one in metrics["initial_candidates"]
     ]
     screen.table(["initial transform", "loss", "overlap, %"], rows)
-    for title in ("seconds", "settings", "versions"):
+    for title in ("timings_s", "settings", "versions"):
         screen.detail(f"{title}: {_listed(metrics[title])}")
     screen.detail(f"device: {metrics['device']}, {metrics['threads']} threads")
 

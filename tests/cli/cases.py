@@ -87,7 +87,7 @@ def without_opening(lines: list[str]) -> list[str]:
 def figures_of(folder: Path) -> dict[str, Any]:
     """metrics.json without what differs from run to run."""
     figures = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in figures.items() if key != "seconds"}
+    return {key: value for key, value in figures.items() if key != "timings_s"}
 
 
 def resampled(moving: str, fixed: str, transform: Path, how: int = sitk.sitkLinear) -> np.ndarray:

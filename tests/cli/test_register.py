@@ -61,14 +61,16 @@ def test_simpleitk_follows_the_inverse_back(files: Files, result: Path) -> None:
 
 def test_metrics_tell_before_and_after(result: Path) -> None:
     figures = json.loads((result / "metrics.json").read_text())
-    assert {"before", "after", "seconds", "settings", "seed", "versions", "stages"} <= set(figures)
+    assert {"before", "after", "timings_s", "settings", "seed", "versions", "stages"} <= set(
+        figures
+    )
     before, after = figures["before"], figures["after"]
     assert after["dice"] > before["dice"] + 0.3
     assert after["correlation"] > before["correlation"] + 0.3
     assert after["folding_pct"] == 0
     assert figures["settings"]["preset"] == "fast"
     assert {"read", "initialise", "rigid", "affine", "deformable", "metrics"} <= set(
-        figures["seconds"]
+        figures["timings_s"]
     )
 
 
@@ -114,7 +116,7 @@ def test_config_init_and_mask_are_heard(
     settings = figures["settings"]
     assert (settings["kind"], settings["metric"], settings["seed"]) == ("affine", "ncc", 5)
     assert settings["linear"]["iterations"] == 7
-    assert [one["name"] for one in figures["initial"]] == ["given"]
+    assert [one["name"] for one in figures["initial_candidates"]] == ["given"]
     assert {one["stage"] for one in figures["stages"]} == {"rigid", "affine"}
 
 
@@ -127,17 +129,17 @@ def test_what_was_decided_is_said_with_its_reason(
     reason = "since the images show one contrast"
     assert re.fullmatch(rf"metric: lncc \(automatic\), {reason}: .*%.*", told[0])
     assert told[1] == f"kind: deformable (automatic), {reason}"
-    decided = figures_of(tmp_path / "out")["decided"]
+    decided = figures_of(tmp_path / "out")["auto_selected"]
     assert [line.split("since ")[1] for line in told] == [
         decided[key]["reason"] for key in ("metric", "kind")
     ]
     given = ["--metric", "lncc", "--kind", "rigid"]
     assert main(["register", *files.pair, "--out", out, *QUICK, *given]) == 0
     assert not any(line.startswith(("metric: ", "kind: ")) for line in said(capfd)[0])
-    assert figures_of(tmp_path / "out")["decided"] == {}
+    assert figures_of(tmp_path / "out")["auto_selected"] == {}
     asked = ["--metric", "auto", "--kind", "auto"]
     assert main(["register", *files.pair, "--out", out, *QUICK, *asked]) == 0
-    assert set(figures_of(tmp_path / "out")["decided"]) == {"metric", "kind"}
+    assert set(figures_of(tmp_path / "out")["auto_selected"]) == {"metric", "kind"}
 
 
 def test_exclude_masks_are_heard_and_told(
@@ -154,7 +156,7 @@ def test_exclude_masks_are_heard_and_told(
     out = tmp_path / "out"
     assert main(["register", *files.pair, "--out", str(out), *QUICK, *options]) == 0
     told = [line for line in said(capfd)[0] if line.startswith("excluded region")]
-    excluded = figures_of(out)["excluded"]
+    excluded = figures_of(out)["excluded_regions"]
     assert list(excluded) == ["fixed", "moving"]
     for line, (role, part) in zip(told, excluded.items(), strict=True):
         grid = read_image(getattr(files, role)).grid
@@ -190,8 +192,8 @@ def test_windows_are_heard(
     files = both_files[2]
     command = ["register", *files.pair, "--out", str(tmp_path / "out"), *QUICK]
     assert main([*command, "--fixed-window", "0.1,0.9", "--moving-window", "0,1"]) == 0
-    settings = figures_of(tmp_path / "out")["settings"]
-    assert (settings["fixed_window"], settings["moving_window"]) == ("0.1,0.9", "0,1")
+    figures = figures_of(tmp_path / "out")
+    assert (figures["fixed"]["window"], figures["moving"]["window"]) == ("0.1,0.9", "0,1")
     capfd.readouterr()
     for window, words in (("head", "is for CT in HU"), ("9,5", "give LOW,HIGH or one of head")):
         assert main([*command, "--moving-window", window]) == 2
