@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Run a peer tool on a pair, as its own documentation would, in a process of its own.
+"""Other registration tools, run on a pair as their own documentation suggests, each as a process.
 
-    scripts/peers.py NAME FIXED MOVING OUT_DIR THREADS     register: the tool's own files
-    scripts/peers.py NAME FIXED MOVING OUT_DIR --convert   then OUT_DIR/transform.h5 from them
-    scripts/peers.py --versions                            what is installed, as JSON
+    peers.py NAME FIXED MOVING OUT_DIR THREADS     register: writes the tool's own files
+    peers.py NAME FIXED MOVING OUT_DIR --convert   then writes OUT_DIR/transform.h5 from them
+    peers.py --versions                            prints what is installed, as JSON
 
-The first is what scripts/benchmark.py times: images read, affine and deformable registration (rigid
-alone for the tools named so), then the tool's own transform files and OUT_DIR/moved.nii.gz written.
-The second is not timed; it puts the tool's transform into ITK's composite format, fixed points to
+The first is what the benchmarks time: read the images, affine and deformable registration (rigid
+only for the tools named so), then write the tool's own transform files and OUT_DIR/moved.nii.gz.
+The second is not timed; it converts the tool's transform to ITK's composite format, fixed points to
 moving points in LPS mm.
 
 Tools that draw random numbers get the seed 1 where they have none of their own: without it, two
-runs of greedy on one pair of brains came to a Dice of 0.635 and 0.641. Threads that sum in another
-order still leave small differences.
+runs of greedy on one pair of brains reached a Dice of 0.635 and 0.641. Threads that sum in another
+order still cause small differences.
 
-This file needs no stn3d, so the peers may live in an environment of their own, made by
-python -m venv peers; peers/bin/pip install "antspyx>=0.6.3" picsl-greedy itk-elastix simpleitk
+This file does not need stn3d, so the other tools may be installed in an environment of their own:
+python -m venv tools; tools/bin/pip install "antspyx>=0.6.3" picsl-greedy itk-elastix simpleitk
 
-Nothing heavy is imported before a tool is known, for its process's memory is measured.
+Heavy imports happen only once a tool is chosen, because the memory of its process is measured.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ THREAD_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A registration tool.
+class OtherTool:
+    """A registration tool other than stn3d.
 
     Args:
-        package: the distribution that it comes in.
+        package: the distribution on PyPI that contains it.
         register: writes the tool's files; takes fixed, moving, folder and threads.
-        convert: reads them as one transform; takes moving and folder.
+        convert: reads these files as one transform; takes moving and folder.
     """
 
     package: str
@@ -59,7 +59,7 @@ class Peer:
     convert: Callable[[Path, Path], sitk.Transform]
 
     def version(self) -> str | None:
-        """Package and version; None where it is not installed."""
+        """Package and version; None if it is not installed."""
         try:
             return f"{self.package} {version(self.package)}"
         except PackageNotFoundError:
@@ -68,27 +68,27 @@ class Peer:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("name", choices=OTHER_TOOLS)
     for name in ("fixed", "moving", "out"):
         parser.add_argument(name, type=Path)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("threads", type=int, nargs="?")
     what.add_argument("--convert", action="store_true")
     args = parser.parse_args(arguments)
-    peer = PEERS[args.name]
+    tool = OTHER_TOOLS[args.name]
     if args.convert:
         import SimpleITK as sitk
 
-        transform = peer.convert(args.moving, args.out)
+        transform = tool.convert(args.moving, args.out)
         sitk.WriteTransform(transform, str(args.out / "transform.h5"))
         return
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(args.threads))
     args.out.mkdir(parents=True, exist_ok=True)
-    peer.register(args.fixed, args.moving, args.out, args.threads)
+    tool.register(args.fixed, args.moving, args.out, args.threads)
 
 
 def greedy_pair(metric: str, fixed: Path, moving: Path, threads: int) -> str:
-    """What all stages of greedy are told."""
+    """Options of all stages of greedy."""
     return f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
 
 
@@ -106,7 +106,7 @@ def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> N
 
 
 def greedy_rigid(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
-    """The first stage alone, with 6 parameters."""
+    """Only the first stage, with 6 parameters."""
     from picsl_greedy import Greedy3D
 
     tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
@@ -149,10 +149,10 @@ def ants(kind: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
 
 
 def ants_rigid(fixed: Path, moving: Path, out: Path, threads: int) -> None:
-    """ANTs' rigid stage, on images whose least voxel is raised to 0.
+    """ANTs' rigid stage, on images shifted in intensity so that their minimum is 0.
 
-    It starts from centres of mass, and where an image has negative voxels in its background these
-    may lie a metre away; it would end there.
+    It is initialised from centres of mass. With negative voxels in the background these may be a
+    metre away, and the registration would end there.
     """
     import ants as tool
 
@@ -179,8 +179,8 @@ def convert_ants_rigid(_: Path, out: Path) -> sitk.Transform:
 def elastix(stages: tuple[str, ...], fixed: Path, moving: Path, out: Path, threads: int) -> None:
     """elastix with its default parameter maps of the given stages.
 
-    Its own number_of_threads crashes the B-spline stage (itk-elastix 0.25.4), so only the
-    environment limits it. Some seconds of its time are the itk package's own loading.
+    Its own number_of_threads crashes the B-spline stage (itk-elastix 0.25.4), so only environment
+    variables limit the threads. Some seconds of its time are the loading of the itk package.
     """
     import itk
 
@@ -199,7 +199,7 @@ def convert_elastix(stages: tuple[str, ...], moving: Path, out: Path) -> sitk.Tr
     for place in range(len(stages)):
         parameters.AddParameterFile(str(out / f"TransformParameters.{place}.txt"))
     image = itk.imread(str(moving), itk.F)
-    # without a folder it would leave a deformationField.nii where one stands
+    # without a folder it would write deformationField.nii to the working directory
     field = itk.transformix_deformation_field(image, parameters, output_directory=str(out))
     itk.imwrite(field, str(out / "field.nii.gz"))
     return warp_then(None, out / "field.nii.gz")
@@ -268,20 +268,22 @@ def warp_then(affine: sitk.Transform | None, warp: Path) -> sitk.Transform:
     return total
 
 
-PEERS = {
-    "greedy": Peer("picsl-greedy", partial(greedy, "NCC 2x2x2"), convert_greedy),
-    "greedy-nmi": Peer("picsl-greedy", partial(greedy, "NMI"), convert_greedy),
-    "ants-syn": Peer("antspyx", partial(ants, "SyN"), convert_ants),
-    "ants-synquick": Peer("antspyx", partial(ants, "antsRegistrationSyNQuick[s]"), convert_ants),
-    "elastix": Peer(
+OTHER_TOOLS = {
+    "greedy": OtherTool("picsl-greedy", partial(greedy, "NCC 2x2x2"), convert_greedy),
+    "greedy-nmi": OtherTool("picsl-greedy", partial(greedy, "NMI"), convert_greedy),
+    "ants-syn": OtherTool("antspyx", partial(ants, "SyN"), convert_ants),
+    "ants-synquick": OtherTool(
+        "antspyx", partial(ants, "antsRegistrationSyNQuick[s]"), convert_ants
+    ),
+    "elastix": OtherTool(
         "itk-elastix",
         partial(elastix, ("affine", "bspline")),
         partial(convert_elastix, ("affine", "bspline")),
     ),
-    "demons": Peer("simpleitk", demons, convert_demons),
-    "greedy-rigid": Peer("picsl-greedy", partial(greedy_rigid, "NMI"), convert_greedy_rigid),
-    "ants-rigid": Peer("antspyx", ants_rigid, convert_ants_rigid),
-    "elastix-rigid": Peer(
+    "demons": OtherTool("simpleitk", demons, convert_demons),
+    "greedy-rigid": OtherTool("picsl-greedy", partial(greedy_rigid, "NMI"), convert_greedy_rigid),
+    "ants-rigid": OtherTool("antspyx", ants_rigid, convert_ants_rigid),
+    "elastix-rigid": OtherTool(
         "itk-elastix", partial(elastix, ("rigid",)), partial(convert_elastix, ("rigid",))
     ),
 }
@@ -289,6 +291,6 @@ PEERS = {
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--versions"]:
-        print(json.dumps({name: peer.version() for name, peer in PEERS.items()}))
+        print(json.dumps({name: tool.version() for name, tool in OTHER_TOOLS.items()}))
     else:
         main()

@@ -1,4 +1,4 @@
-"""What a sphere did to a registration, measured from the files of two runs by SimpleITK."""
+"""The effect of a sphere on a registration, measured from the files of two runs by SimpleITK."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 LPS = np.array([-1.0, -1.0, 1.0])
-STEP_MM = 1.0  # of the lattices on which volumes and distances are taken
+STEP_MM = 1.0  # spacing of the lattice on which volumes are integrated
 NEAR_MM = 15.0
 
 
@@ -22,7 +22,7 @@ class Ball:
 
     Args:
         centre_mm: RAS+.
-        radius_mm: of it.
+        radius_mm: radius.
     """
 
     centre_mm: tuple[float, float, float]
@@ -42,27 +42,28 @@ class Ball:
         return self.beyond_mm(index @ affine[:3, :3].T + affine[:3, 3])
 
 
-def figures(run: Path, free: Path, fixed: Path, side: str, ball: Ball) -> dict[str, Any]:
-    """A run with a sphere beside the pair's run without.
+def sphere_metrics(run: Path, free: Path, fixed: Path, side: str, ball: Ball) -> dict[str, Any]:
+    """Compare a run with a sphere with the run of the same pair without.
 
     Args:
         run: folder of ``transform.h5`` and ``inverse.h5``.
         free: the same without the sphere.
         fixed: the fixed image, without the sphere.
-        side: whose image has the sphere, ``fixed`` or ``moving``.
+        side: the image with the sphere, ``fixed`` or ``moving``.
         ball: the sphere, in that image's world.
 
     Returns:
-        ``volume``, how the run changes volumes, from `volumes`; ``volume_free`` the same of the
-        free run at the same place; and distances between both runs' transforms from `distances`.
+        ``volume``, the run's changes of volume as `volumes` gives them; ``volume_free``, those of
+        the free run at the same place; and distances between both transforms from `distances`.
     """
     name = "transform.h5" if side == "fixed" else "inverse.h5"
-    found = {"volume": volumes(run / name, ball), "volume_free": volumes(free / name, ball)}
+    folders = {"volume": run, "volume_free": free}
+    found: dict[str, Any] = {key: volumes(folder / name, ball) for key, folder in folders.items()}
     return found | distances(run, free, fixed, side, ball)
 
 
 def volumes(path: Path, ball: Ball) -> dict[str, float]:
-    """What a transform makes of a sphere's volume: the integral of its Jacobian determinant.
+    """Volume of a sphere after a transform: the integral of the Jacobian determinant.
 
     Returns:
         ``before_ml`` and ``after_ml`` of the sphere; ``ratio`` of both, ``ratio_around``, the same
@@ -83,9 +84,9 @@ def volumes(path: Path, ball: Ball) -> dict[str, float]:
     distance = np.sqrt(x**2 + y**2 + z**2)
     inside = determinant[distance <= ball.radius_mm].mean()
     shell = (distance > ball.radius_mm) & (distance <= 2 * ball.radius_mm)
-    told = {"before_ml": ball.volume_ml, "after_ml": ball.volume_ml * inside, "ratio": inside}
-    told |= {"ratio_around": determinant[shell].mean(), "ratio_affine": linear_ratio(transform)}
-    return {key: round(float(value), 4) for key, value in told.items()}
+    found = {"before_ml": ball.volume_ml, "after_ml": ball.volume_ml * inside, "ratio": inside}
+    found |= {"ratio_around": determinant[shell].mean(), "ratio_affine": linear_ratio(transform)}
+    return {key: round(float(value), 4) for key, value in found.items()}
 
 
 def linear_ratio(transform: sitk.Transform) -> float:
@@ -104,7 +105,7 @@ def distances(run: Path, free: Path, fixed: Path, side: str, ball: Ball) -> dict
     """Mean distances of two runs' transforms over the fixed foreground, in mm.
 
     Returns:
-        ``apart_mm`` outside the sphere (of a moving image: where the free run leads outside it),
+        ``apart_mm`` outside the sphere (for a moving image: where the free run maps outside it),
         ``apart_near_mm`` of that within 15 mm of it, and ``apart_within_mm`` inside.
     """
     image = sitk.ReadImage(str(fixed), sitk.sitkFloat32)
@@ -112,12 +113,12 @@ def distances(run: Path, free: Path, fixed: Path, side: str, ball: Ball) -> dict
     apart = np.linalg.norm(ours - theirs, axis=-1)
     beyond = ball.beyond_mm((_points(image) if side == "fixed" else theirs) * LPS)
     brain = sitk.GetArrayViewFromImage(image) > 0
-    told = {
+    found = {
         "apart_mm": apart[brain & (beyond > 0)].mean(),
         "apart_near_mm": apart[brain & (beyond > 0) & (beyond <= NEAR_MM)].mean(),
         "apart_within_mm": apart[beyond <= 0].mean(),
     }
-    return {key: round(float(value), 4) for key, value in told.items()}
+    return {key: round(float(value), 4) for key, value in found.items()}
 
 
 def errors(
@@ -126,21 +127,21 @@ def errors(
     """Mean distances from the truth over the fixed foreground outside the sphere, in mm.
 
     Returns:
-        ``error_mm`` of the run, ``error_free_mm`` of the free one.
+        ``true_error_mm`` of the run, ``true_error_free_mm`` of the free one.
     """
     image = sitk.ReadImage(str(fixed), sitk.sitkFloat32)
     true = _mapped(truth, image)
     beyond = ball.beyond_mm((_points(image) if side == "fixed" else true) * LPS)
     outside = (sitk.GetArrayViewFromImage(image) > 0) & (beyond > 0)
-    told = {}
-    for name, folder in (("error_mm", run), ("error_free_mm", free)):
+    found = {}
+    for name, folder in (("true_error_mm", run), ("true_error_free_mm", free)):
         apart = np.linalg.norm(_mapped(folder / "transform.h5", image) - true, axis=-1)
-        told[name] = round(float(apart[outside].mean()), 4)
-    return told
+        found[name] = round(float(apart[outside].mean()), 4)
+    return found
 
 
-def carried_mm(path: Path, point_mm: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Where a transform takes a point, RAS+ mm."""
+def transformed_mm(path: Path, point_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+    """A point mapped by a transform, RAS+ mm."""
     there = sitk.ReadTransform(str(path)).TransformPoint((LPS * point_mm).tolist())
     x, y, z = (LPS * there).tolist()
     return x, y, z
@@ -155,7 +156,7 @@ def _points(image: sitk.Image) -> Floats:
 
 
 def _mapped(path: Path, image: sitk.Image) -> Floats:
-    """Where a transform leads each voxel of an image, LPS mm."""
+    """The voxels of an image mapped by a transform, LPS mm."""
     space = (image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     field = sitk.TransformToDisplacementField(
         sitk.ReadTransform(str(path)), sitk.sitkVectorFloat64, *space
