@@ -43,15 +43,15 @@ import torch
 from benchmark import machine
 from floor_costs import COSTS, Cost
 from floor_report import REST, write_report
+from stn3d.initialise import initial_candidates
+from stn3d.intensity import scaled
+from stn3d.pair import Pair, Scan
+from stn3d.settings import PRESETS, settings_from
 
 from stn3d import kernels
 from stn3d.errors import InputError
-from stn3d.initialise import initial_candidates
-from stn3d.intensity import scaled
 from stn3d.io import read_image
 from stn3d.kernels.cpu.jit import run
-from stn3d.pair import Pair, Scan
-from stn3d.settings import PRESETS, settings_from
 
 BRAINS = Path(__file__).resolve().parents[2] / "shared" / "data" / "brains"
 

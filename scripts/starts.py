@@ -51,13 +51,13 @@ from starts_cases import (
     reference,
 )
 from starts_report import KEYS, write_report
+from stn3d.intensity import scaled
+from stn3d.pair import Pair, Scan
 
 import stn3d
 from stn3d.errors import InputError
-from stn3d.intensity import scaled
 from stn3d.nets.stages import NetworkStart
 from stn3d.nets.weights import load_weights, shipped
-from stn3d.pair import Pair, Scan
 
 ROOT = Path(__file__).resolve().parents[1]
 # What each method asks of `stn3d.register`.

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from benchmark import timed
 from numpy.typing import NDArray
+from stn3d.intensity import scaled
+from stn3d.pair import Dissimilarity, Pair, Scan
 from torch import Tensor
 
 import stn3d
 from stn3d.evaluate import Case
 from stn3d.grid import Grid
-from stn3d.intensity import scaled
 from stn3d.io import read_image
-from stn3d.pair import Dissimilarity, Pair, Scan
 from stn3d.transforms import Affine, Linear, Similarity
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 
 import torch
 from benchmark import machine
+from stn3d.intensity import limits
+from stn3d.verdict import Signs, judge
 from torch import Tensor
 
 import stn3d
 from stn3d import Affine, Grid, InputError, Rigid, Transform, VelocityField, read_image
 from stn3d.grid import apply_matrix
-from stn3d.intensity import limits
 from stn3d.transforms import chain
-from stn3d.verdict import Signs, judge
 from stn3d.warp import resample_image, warp_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -8,10 +8,10 @@ with starting():
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
     from stn3d.landmarks import register_landmarks
-    from stn3d.motion import SeriesRegistration
-    from stn3d.register import register
-    from stn3d.registration import Registration
-    from stn3d.series import register_series
+    from stn3d.registration.api import register
+    from stn3d.registration.result import Registration
+    from stn3d.series.api import register_series
+    from stn3d.series.result import SeriesRegistration
     from stn3d.transforms import (
         Affine,
         Chain,

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
-from stn3d.intensity import limits
 from stn3d.io import (
     Image,
     ImageSource,
@@ -35,6 +34,7 @@ from stn3d.metrics import (
     scored_labels,
     tre_mm,
 )
+from stn3d.preprocessing.intensity import limits
 from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant, overlap, warp_image, warp_labels
 
@@ -67,7 +67,7 @@ class Case:
     def region(self) -> Tensor:
         """``fixed.grid.shape`` bool: the mask, the labels, or the fixed image's foreground.
 
-        Foreground is what lies 2 % of the way from dark to bright, see `stn3d.intensity.limits`.
+        Foreground lies above 2 % of the range of `stn3d.preprocessing.intensity.limits`.
         """
         if self.fixed_mask is not None:
             return self.fixed_mask.values[0, 0] > 0

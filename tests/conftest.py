@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+from tests.helpers.paths import DATA
 
 
 @pytest.fixture(scope="session")

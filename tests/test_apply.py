@@ -15,8 +15,8 @@ from stn3d.grid import homogeneous
 from stn3d.io import read_image, write_image
 from stn3d.transforms import Affine
 from stn3d.warp import warp_image, warp_labels
-from tests.geometry_cases import DIMS
-from tests.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
+from tests.helpers.geometry_cases import DIMS
+from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
 
 
 def a_pair(ndim: int) -> Known:

@@ -20,7 +20,7 @@ import benchmark  # noqa: E402
 import benchmark_report  # noqa: E402
 import peers  # noqa: E402
 
-from stn3d.settings import settings_from  # noqa: E402
+from stn3d.registration.settings import settings_from  # noqa: E402
 
 HEADER = "name,split,fixed,moving,fixed_labels,moving_labels,true_transform\n"
 COST = {"wall_s": 10.0, "cpu_s": 20.0, "peak_gb": 1.0}

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic import dense_truth, grid_about, known_pair
 
 from stn3d import kernels
-from stn3d.initialise import initial_candidates
-from stn3d.intensity import scaled
 from stn3d.kernels import Region
-from stn3d.pair import Pair, Scan
-from stn3d.settings import settings_from
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.settings import settings_from
+from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

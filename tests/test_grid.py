@@ -7,13 +7,13 @@ import math
 
 import pytest
 import torch
-from geometry_cases import DIMS, QUICK, grids, make_grid, oblique, random
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
+from tests.helpers.geometry_cases import DIMS, QUICK, grids, make_grid, oblique, random
 
 
 def faces_mm(grid: Grid) -> Tensor:

@@ -22,7 +22,7 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.kernels import box_sum, gaussian_smooth, reference
 from stn3d.kernels.dispatch import fused
-from tests.geometry_cases import random, uniform
+from tests.helpers.geometry_cases import random, uniform
 
 SHAPES = [(7, 5), (6, 7, 5), (1, 6), (5, 1, 4)]
 DTYPES = [torch.float32, torch.float64]

@@ -18,8 +18,8 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.kernels import Region, dispatch, reference
-from stn3d.pair import Scan, textured
-from tests.geometry_cases import QUICK, random, uniform
+from stn3d.preprocessing.pair import Scan, textured
+from tests.helpers.geometry_cases import QUICK, random, uniform
 
 SHAPES = [(7, 5), (6, 7, 5), (1, 6), (6, 1), (5, 1, 4), (1, 5, 6), (5, 6, 1)]
 DTYPES = [torch.float32, torch.float64]

@@ -21,7 +21,7 @@ from mnist_cases import PAPER, ROWS, SHAPES, count, parts  # noqa: E402
 
 from stn3d.nets import SpatialTransformer  # noqa: E402
 from stn3d.synth.digits import DISTORTIONS  # noqa: E402
-from tests.test_digits import digits, write_mnist  # noqa: E402
+from tests.synth.test_digits import digits, write_mnist  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from geometry_cases import DIMS, QUICK, off_kinks, random, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from stn3d.sampler import Interpolation, inside, sample, sample_displaced
+from tests.helpers.geometry_cases import DIMS, QUICK, off_kinks, random, uniform
 
 SHAPES = {2: (6, 5), 3: (6, 5, 4)}
 ALL: tuple[Interpolation, ...] = ("linear", "nearest", "cubic")

@@ -17,7 +17,7 @@ import torch
 from stn3d.grid import Grid
 from stn3d.transforms import Affine
 from stn3d.warp import jacobian_determinant
-from tests.test_verdict import SOUND
+from tests.registration.test_quality import SOUND
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

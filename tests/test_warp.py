@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from geometry_cases import DIMS, QUICK, make_grid, oblique, random, smooth_field
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -29,6 +28,7 @@ from stn3d.warp import (
     warp_image,
     warp_labels,
 )
+from tests.helpers.geometry_cases import DIMS, QUICK, make_grid, oblique, random, smooth_field
 
 ALL: tuple[Interpolation, ...] = ("linear", "nearest", "cubic")
 

@@ -30,9 +30,9 @@ from stn3d.io import (
     whole,
     write_points,
 )
-from stn3d.memory import MemoryWarning
-from stn3d.registration import results_folder
-from stn3d.settings import INITIAL_METHODS, Settings, check_choice
+from stn3d.registration.memory import MemoryWarning
+from stn3d.registration.result import results_folder
+from stn3d.registration.settings import INITIAL_METHODS, Settings, check_choice
 
 app = typer.Typer(
     help="Register 2D and 3D medical images: rigid, affine and deformable.",
@@ -165,7 +165,7 @@ def register(
     Writes the moved image, the transform, its inverse and metrics.json into the folder --out, and
     says whether the outcome is good, to be checked, or failed (then the exit code is 3).
     """
-    from stn3d.register import register as run
+    from stn3d.registration.api import register as run
 
     begin = time.perf_counter()
     chosen: dict[str, Any] = {

@@ -12,8 +12,8 @@ from stn3d.cli.options import OutFolder, one_of
 from stn3d.errors import InputError
 from stn3d.io import read_landmarks
 from stn3d.landmarks import LandmarkKind, register_landmarks
-from stn3d.registration import results_folder
-from stn3d.settings import check_choice
+from stn3d.registration.result import results_folder
+from stn3d.registration.settings import check_choice
 
 _FIGURES = (
     ("before_mm", "landmark distance before, mm"),

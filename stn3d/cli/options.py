@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from stn3d.settings import Device, Kind, Localiser, Metric, Preset, Settings
+from stn3d.registration.settings import Device, Kind, Localiser, Metric, Preset, Settings
 
 
 def one_of(known: Sequence[str], default: str) -> str:

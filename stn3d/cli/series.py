@@ -1,4 +1,4 @@
-"""The command `series`: a 4D image goes to `stn3d.series`."""
+"""The command `series`: a 4D image goes to `stn3d.register_series`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 
 from stn3d.cli import options, screen
 from stn3d.losses.similarity import Similarity
-from stn3d.motion import SeriesInterpolation
-from stn3d.registration import results_folder
+from stn3d.registration.result import results_folder
+from stn3d.series.result import SeriesInterpolation
 
 
 def series(
@@ -37,7 +37,7 @@ def series(
 
     Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into --out.
     """
-    from stn3d.series import register_series
+    from stn3d.series.api import register_series
 
     begin = time.perf_counter()
     chosen: dict[str, Any] = {"metric": metric, "interpolation": interpolation}

@@ -19,8 +19,6 @@ from stn3d.data.batches import Sample
 from stn3d.data.datalist import ROLES, file_stem
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
-from stn3d.initialise import initial_candidates
-from stn3d.intensity import scaled
 from stn3d.io import (
     Image,
     read_image,
@@ -31,8 +29,10 @@ from stn3d.io import (
     require_same_grid,
 )
 from stn3d.nets.frame import on_grid, working_scan
-from stn3d.optimise import LinearStage
-from stn3d.pair import Pair, Scan
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_labels
 
@@ -52,7 +52,7 @@ class LoadPair(DictionaryTransform):
     Args:
         shape: voxels of the working grid.
         spacing_mm: of the working grid.
-        start: an initial guess (see `stn3d.initialise`), or ``affine``: the affine transform that
+        start: an initialisation method, or ``affine``: the affine transform that
             the optimiser finds. A pair's own ``initial`` comes before it.
 
     Raises:

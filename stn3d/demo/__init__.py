@@ -16,9 +16,9 @@ from typing import Any
 from stn3d.demo.heads import Mode, require_heads, subject_of
 from stn3d.demo.scores import copy_outcome, two_heads_outcome
 from stn3d.io import whole
-from stn3d.optimise import Progress
-from stn3d.register import register
-from stn3d.registration import make_folder
+from stn3d.registration.api import register
+from stn3d.registration.result import make_folder
+from stn3d.registration.stages import Progress
 from stn3d.report import require_matplotlib, save_picture
 
 __all__ = ["run"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from stn3d.demo.heads import BEND_MM, GREY, TURN_DEG, WHITE, Subject
 from stn3d.losses.similarity import ncc
 from stn3d.metrics import dice, error_mm
-from stn3d.registration import Registration
+from stn3d.registration.result import Registration
 from stn3d.report.planes import otsu_thresholds
 from stn3d.transforms import Affine, Chain, Transform
 from stn3d.warp import warp_image, warp_labels

@@ -18,7 +18,7 @@ from stn3d.landmarks.checks import (
 )
 from stn3d.landmarks.outcome import LandmarkRegistration
 from stn3d.metrics import Array
-from stn3d.settings import check_choice
+from stn3d.registration.settings import check_choice
 from stn3d.transforms import Transform
 from stn3d.transforms.fit import (
     extents_mm,

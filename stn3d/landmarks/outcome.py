@@ -27,7 +27,7 @@ from stn3d.io import (
 from stn3d.landmarks.checks import LandmarkKind
 from stn3d.landmarks.fields import fields_of
 from stn3d.metrics import tre_mm
-from stn3d.registration import make_folder, versions
+from stn3d.registration.result import make_folder, versions
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, ThinPlateSpline, Transform
 

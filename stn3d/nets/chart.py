@@ -71,7 +71,7 @@ class ChartNetwork(nn.Module):
         """Charts of images.
 
         Args:
-            image: ``(B, C, *shape)``, intensities from 0 to 1.25, see `stn3d.pair.scaled`.
+            image: ``(B, C, *shape)``, intensities from 0 to 1.25.
 
         Returns:
             ``(B, d + 1, *coarse)``: coordinates in units of 100 mm, then a logit that the voxel has

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.pair import Scan, bounds
+from stn3d.preprocessing.pair import Scan, bounds
 from stn3d.transforms import Affine, Transform
 
 _DIM = 0.05  # of the scaled intensity: what is darker is background

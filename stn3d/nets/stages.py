@@ -13,8 +13,8 @@ from stn3d.nets.frame import on_grid, working_scan
 from stn3d.nets.pose import Pose, find_pose, transform_between
 from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.nets.weights import Trained
-from stn3d.optimise.stage import Progress
-from stn3d.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.registration.stages.base import Progress
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 

@@ -22,7 +22,7 @@ from stn3d.io import whole
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.pair import Pair
+from stn3d.preprocessing.pair import Pair
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "Cascade": Cascade,

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from stn3d.errors import InputError
-from stn3d.intensity import limits
 from stn3d.io import Image, ImageSource, check_output, read_image, whole
-from stn3d.registration import Registration
+from stn3d.preprocessing.intensity import limits
+from stn3d.registration.result import Registration
 from stn3d.report.layout import (
     BLUE,
     CAPTION,
@@ -86,7 +86,7 @@ def picture_of(
 
     Args:
         path: the file.
-        registration: what `stn3d.register` gave back.
+        registration: what `stn3d.register` returns.
         moving: the moving image that it was given.
         title: a line above the picture.
         volume: which volume of a 4D moving image.

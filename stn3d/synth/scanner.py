@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.intensity import scaled
-from stn3d.pair import bounds
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.pair import bounds
 from stn3d.synth.contrast import KINDS, Appearance, Kind
 from stn3d.synth.draws import Draws
 from stn3d.synth.loops import look_up

@@ -12,7 +12,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import ImageSource, read_labels
-from stn3d.pair import bounds
+from stn3d.preprocessing.pair import bounds
 from stn3d.synth.draws import Draws
 from stn3d.transforms import Affine
 

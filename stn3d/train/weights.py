@@ -12,7 +12,7 @@ from torch import nn
 
 from stn3d.errors import InputError
 from stn3d.nets.weights import load_weights, save_weights
-from stn3d.registration import versions
+from stn3d.registration.result import versions
 from stn3d.train.handlers import improved
 
 logger = logging.getLogger("stn3d.train")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from geometry_cases import make_grid
 from torch import Tensor
 
 from stn3d.grid import Grid
@@ -25,6 +24,7 @@ from stn3d.transforms import (
     VelocityField,
     chain,
 )
+from tests.helpers.geometry_cases import make_grid
 
 TOLERANCE_MM = 1e-4
 SHAPE = (7, 6, 5)

@@ -8,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import sitk_judge as judge
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -26,8 +25,10 @@ from stn3d.transforms import (
     rotation_matrix,
 )
 from stn3d.warp import warp_image, warp_labels
+from tests.helpers import sitk_reference as judge
+from tests.helpers.paths import DATA
 
-BRAINS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "brains"
+BRAINS = DATA / "brains"
 DIMS = (2, 3)
 ORIENTATIONS = ("RAS", "LAS", "LPS", "oblique")
 MODES: dict[Interpolation, int] = {

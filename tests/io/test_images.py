@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from geometry_cases import oblique
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
@@ -27,6 +26,7 @@ from stn3d.io import (
     require_same_grid,
     write_image,
 )
+from tests.helpers.geometry_cases import oblique
 
 SHAPE = (7, 6, 5)
 AFFINE = np.array([[-2.0, 0, 0, 11], [0, 1.5, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1]])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from geometry_cases import oblique
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
@@ -24,6 +23,7 @@ from stn3d.transforms import (
     VelocityField,
     chain,
 )
+from tests.helpers.geometry_cases import oblique
 
 
 def rigid(d: int = 3) -> Rigid:

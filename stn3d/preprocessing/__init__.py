@@ -1,0 +1,1 @@
+"""Images before a registration: intensity scaling, image pyramids and the pair."""

@@ -1,0 +1,1 @@
+"""Registration of a pair of images: settings, initialisation, cascade, quality check, result."""

@@ -1,0 +1,1 @@
+"""Initial transforms: candidates, exhaustive search, strategies."""

@@ -1,0 +1,330 @@
+"""What a registration can be told: kind, metric, preset, start, and each stage's own settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from stn3d.errors import InputError
+from stn3d.losses.similarity import Similarity
+from stn3d.registration.initialisation.candidates import InitialMethod
+from stn3d.registration.stages import DenseStage, LinearStage, Stage
+from stn3d.transforms import LinearKind
+
+Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
+Metric = Literal["auto", Similarity]
+Preset = Literal["fast", "default", "accurate"]
+Device = Literal["auto", "cpu", "cuda"]
+Localiser = Literal["auto", "optimiser", "network", "both"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the outcome of a registration, besides the images.
+
+    Args:
+        kind: the most general transform looked for; ``auto`` is ``rigid`` for one person's head in
+            two contrasts, else ``deformable``, see `stn3d.registration.automatic`.
+        metric: the similarity of the images, for all stages; ``auto`` is ``nmi`` for two contrasts,
+            else ``lncc``, see `stn3d.registration.automatic`.
+        dense_metric: the dense stage's own; None for ``metric``, but where that is ``auto`` and the
+            images are no CT and of two contrasts, or one person's but changed by an agent or
+            noise: ``gradient`` then.
+        preset: what the stages' settings start from.
+        init: the initial transform's method, or the path of a transform file.
+        localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
+            (the network, then the optimiser from there), or ``auto`` (the optimiser; where no plain
+            guess of the start is good, the network makes one too). The linear stages in between
+            are the optimiser's in any case.
+        affine_weights: file of the network that finds starts; None for the one that is shipped.
+        dense_weights: file of the dense network; None for the one that is shipped.
+        device: ``auto`` takes CUDA where there is one.
+        threads: CPU threads; None leaves torch's choice.
+        max_memory: GB that the process may take; a coarser finest level is chosen where it would
+            take more. None is 80 % of what is free.
+        fixed_window: see `stn3d.preprocessing.intensity.scaled`; None selects it.
+        moving_window: the same for the moving image.
+        label_weight: how much the labels that are given steer, beside the images' 1; 0 for figures
+            of their overlap alone.
+        landmark_weight: how much the landmarks that are given steer: what their mean squared
+            distance counts, in units of 10 mm; 0 for figures alone.
+        seed: for whatever is drawn; the stages of today draw nothing.
+        linear: steps of the rigid, similarity and affine stages.
+        dense: the dense stage.
+    """
+
+    kind: Kind = "auto"
+    metric: Metric = "auto"
+    dense_metric: Similarity | None = None
+    preset: Preset = "default"
+    init: str = "auto"
+    localiser: Localiser = "auto"
+    affine_weights: str | None = None
+    dense_weights: str | None = None
+    device: Device = "auto"
+    threads: int | None = None
+    max_memory: float | None = None
+    fixed_window: str | None = None
+    moving_window: str | None = None
+    label_weight: float = 0.0
+    landmark_weight: float = 1.0
+    seed: int = 0
+    linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
+    dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())
+
+    @property
+    def similarity(self) -> Similarity:
+        """The metric, or what stands for one that is not chosen yet."""
+        return "lncc" if self.metric == "auto" else self.metric
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is, or may be, a dense stage."""
+        return self.kind in ("auto", "deformable")
+
+    def stages(self) -> list[Stage]:
+        """The cascade: rigid, then affine, then dense, as far as the kind may go."""
+        linear: list[LinearKind] = ["rigid"]
+        if self.is_dense or self.kind == "affine":
+            linear.append("affine")
+        elif self.kind == "similarity":
+            linear.append("similarity")
+        stages: list[Stage] = []
+        for kind in linear:
+            # Only the last word on the transform is worth the finer levels.
+            last = kind == self.kind
+            factors = self.linear.final_factors if last else self.linear.factors
+            if kind != linear[-1]:
+                factors = factors[:1]
+            stages.append(
+                LinearStage(
+                    kind,
+                    self.similarity,
+                    factors,
+                    self.linear.iterations,
+                    self.linear.radius_vox,
+                    self.linear.tolerance,
+                    self.linear.reach_mm if last else math.inf,
+                    self.linear.looks if last else 0,
+                )
+            )
+        if self.is_dense:
+            similarity = self.dense_metric or self.similarity
+            stages.append(dataclasses.replace(self.dense, similarity=similarity))
+        return stages
+
+
+@dataclass(frozen=True)
+class LinearSettings:
+    """Levels and effort of the linear stages; see `stn3d.registration.stages.LinearStage`.
+
+    Args:
+        factors: levels, in multiples of the finest spacing, where another stage follows.
+        final_factors: levels where the linear transform is the answer.
+        iterations: at most this many on each level.
+        radius_vox: half the window of the local correlation, in voxels of the level.
+        tolerance: a level ends when the loss changes by less, relatively.
+        reach_mm: where the linear transform is the answer and the last level is coarser than this,
+            finer ones follow as far as the images go.
+        looks: see `stn3d.registration.stages.LinearStage`; used where it is the answer.
+    """
+
+    factors: tuple[float, ...] = (8, 4)
+    final_factors: tuple[float, ...] = (8, 4, 2)
+    iterations: int = 50
+    radius_vox: float = 2.0
+    tolerance: float = 1e-6
+    reach_mm: float = 2.0
+    looks: int = 0
+
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "fast": {
+        "linear": {"factors": (8,)},
+        "dense": {"factors": (8, 4, 2), "iterations": (10, 10, 6), "field_sigma_vox": 0.45},
+    },
+    "default": {},
+    "accurate": {
+        "linear": {"final_factors": (8, 4, 2, 1)},
+        "dense": {"iterations": (80, 80, 60, 25)},
+    },
+}
+
+
+# What a metric needs instead. A histogram of the whole images tells little of each voxel, so the
+# field must be smoother, and the finest level adds nothing.
+_SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
+_BY_EDGES: dict[Preset, dict[str, Any]] = {
+    "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
+    "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **_SMOOTHER}},
+    "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+}
+BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
+    "nmi": {
+        "fast": {
+            "linear": {"factors": (8,), "looks": 4},
+            "dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER},
+        },
+        "default": {
+            "linear": {"looks": 4},
+            "dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER},
+        },
+        "accurate": {
+            "linear": {"final_factors": (8, 4, 2, 1), "looks": 4},
+            "dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
+        },
+    },
+    "mind": _BY_EDGES,
+    "gradient": _BY_EDGES,
+}
+
+
+def settings_from(
+    options: Mapping[str, Any], config: str | os.PathLike[str] | Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from a preset (as its metric needs it), then a config, then options; the later wins.
+
+    Args:
+        options: keys of `Settings`; a value of None counts as not given.
+        config: a YAML (or JSON) file of the same keys, or its mapping; ``linear`` and ``dense``
+            hold mappings of their own.
+
+    Raises:
+        InputError: an unknown key (the nearest right one is named) or a value that does not fit.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    read = read_config(config)
+    merged = {**read, **given}
+    preset = merged.get("preset", "default")
+    check_choice("preset", preset, Preset)
+    metric = merged.get("metric", Settings.metric)
+    linear, dense = (
+        {**PRESETS[preset], **BY_METRIC.get(name, {}).get(preset, {})}
+        for name in (metric, merged.get("dense_metric") or metric)
+    )
+    base = {**linear, "dense": dense.get("dense", {})}
+    return _build(Settings, {**merged, "preset": preset}, base, where="")
+
+
+def read_config(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of a config: of a YAML (or JSON) file, or of a mapping; none for None.
+
+    Raises:
+        InputError: the file cannot be read, or holds no keys.
+    """
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    path = Path(config)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no config {path}; check the path.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the config {path} cannot be read as YAML or JSON: {reason}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"the config {path} holds no keys; write lines such as 'kind: affine'.")
+    return content
+
+
+def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where: str) -> Any:
+    """A settings dataclass from values over a base; both may hold mappings for nested ones."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hidden = {"similarity"} if cls is DenseStage else set()
+    defaults = cls()
+    chosen: dict[str, Any] = {}
+    values = {key: value for key, value in values.items() if value is not None or key not in fields}
+    for key in {**base, **values}:
+        if key not in fields or key in hidden:
+            near = difflib.get_close_matches(str(key), sorted(set(fields) - hidden), 1, 0)
+            raise InputError(f"unknown setting {where}{key}; did you mean {where}{near[0]}?")
+        default = getattr(defaults, key)
+        value = values.get(key, base.get(key))
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise InputError(f"the setting {where}{key} holds keys of its own; indent them.")
+            inner = values.get(key, {})
+            chosen[key] = _build(type(default), inner, base.get(key, {}), f"{where}{key}.")
+        else:
+            chosen[key] = _fitting(f"{where}{key}", value, default)
+    if cls is Settings:
+        choices = {
+            "kind": Kind,
+            "metric": Metric,
+            "localiser": Localiser,
+            "device": Device,
+        }
+        for key, choice in choices.items():
+            check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
+        if chosen.get("dense_metric") is not None:
+            check_choice("dense_metric", chosen["dense_metric"], Similarity)
+        if chosen.get("threads") is not None:
+            chosen["threads"] = _fitting("threads", chosen["threads"], 1)
+        if chosen.get("max_memory") is not None:
+            chosen["max_memory"] = _fitting("max_memory", chosen["max_memory"], 1.0)
+    made = cls(**chosen)
+    if isinstance(made, Settings):
+        dense = dataclasses.replace(made.dense, similarity=made.dense_metric or made.similarity)
+        made = dataclasses.replace(made, dense=dense)
+    if isinstance(made, DenseStage) and len(made.iterations) < len(made.factors):
+        raise InputError(
+            f"dense.factors has {len(made.factors)} levels and dense.iterations "
+            f"{len(made.iterations)}; give a number of iterations for each level."
+        )
+    return made
+
+
+def _fitting(name: str, value: Any, default: Any) -> Any:
+    """The value in the default's type, if it is a number, text or a list of numbers that fits."""
+    if default is None or isinstance(default, str):
+        return value if default is None else str(value)
+    number = _is_number(value)
+    if isinstance(default, tuple):
+        items = value if isinstance(value, list | tuple) else [value]
+        whole = name.endswith("iterations")
+        if items and all(
+            _is_number(v) and v > 0 and (not whole or float(v).is_integer()) for v in items
+        ):
+            return tuple(int(v) if whole else v for v in items)
+        kind = "whole numbers" if whole else "numbers"
+        raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
+    if isinstance(default, int) and number and float(value).is_integer() and value >= 0:
+        if name not in ("seed", "linear.looks") and value == 0:
+            raise InputError(f"the setting {name} is 0; give at least 1.")
+        return int(value)
+    if isinstance(default, float) and number and value >= 0:
+        return float(value)
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    raise InputError(f"the setting {name} is {value!r}; give {kind}, not negative.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_choice(name: str, value: Any, choice: Any) -> None:
+    """Make sure that a value is one of a Literal's.
+
+    Raises:
+        InputError: it is not; the message names the nearest one and all.
+    """
+    known = get_args(choice)
+    if value not in known:
+        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
+        listed = ", ".join(known)
+        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
+
+
+INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

@@ -1,0 +1,210 @@
+"""Register the volumes of a 4D image: each rigidly, outwards from the reference volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.errors import InputError
+from stn3d.evaluate import Case
+from stn3d.grid import Grid
+from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
+from stn3d.losses.similarity import Similarity, ncc
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.registration.initialisation.candidates import InitialMethod, initial_candidates
+from stn3d.registration.result import versions
+from stn3d.registration.runtime import Clock, limited_threads
+from stn3d.registration.settings import check_choice, settings_from
+from stn3d.registration.stages import LinearStage
+from stn3d.series.result import Motion, SeriesInterpolation, SeriesRegistration
+from stn3d.transforms import Linear, Rigid
+from stn3d.warp import warp_image
+
+Report = Callable[[int, int, int, float], None]
+"""Called with how many volumes are done, of how many, the volume's number and its correlation."""
+
+_LEVELS = (2.0, 1.0)  # in multiples of the finest spacing; a start has been mended on coarser ones
+_TOLERANCE = 1e-5
+# Of a Gaussian, in voxels of the finest spacing. Interpolation averages noise away, most of all
+# half-way between voxels, and so draws rough images there; smooth ones have less to lose.
+_SIGMA_VOX = 0.8
+
+
+def register_series(
+    series: ImageSource,
+    reference: ImageSource | None = None,
+    *,
+    reference_volume: int | None = None,
+    metric: Similarity = "ncc",
+    interpolation: SeriesInterpolation = "linear",
+    threads: int | None = None,
+    progress: Report | None = None,
+) -> SeriesRegistration:
+    """Find the rigid transform of every volume of a 4D image to a reference.
+
+    One volume at a time is in memory; of a NIfTI or MGH file the others stay on disk.
+
+    Args:
+        series: a 4D image: a path, a nibabel image, or a MetaTensor whose channels are the volumes.
+        reference: an image of any shape and spacing; by default a volume of the series itself.
+        reference_volume: which volume of the series, by default the middle one; with a 4D
+            reference, which volume of that.
+        metric: ``ncc``, ``lncc`` where brightness drifts across the field of view,
+            ``mse``, or ``nmi`` for volumes that differ in contrast, as diffusion's do.
+        interpolation: ``linear`` or ``cubic``; each volume is interpolated once.
+        threads: CPU threads.
+        progress: called after each volume, see `Report`.
+
+    Returns:
+        The transforms, the motion and the figures; `SeriesRegistration.save` moves the volumes.
+
+    Raises:
+        InputError: the series has one volume only, a volume of it is constant or holds NaN (the
+            message says which), the reference is of no use or of another dimension, or an option
+            is unknown.
+    """
+    check_choice("interpolation", interpolation, SeriesInterpolation)
+    check_choice("metric", metric, Similarity)
+    settings = settings_from({"kind": "rigid", "metric": metric, "threads": threads})
+    clock = Clock()
+    with limited_threads(settings.threads):
+        with clock("read"):
+            volumes = open_series(series)
+            first = len(volumes) // 2
+            if reference is None:
+                first = first if reference_volume is None else reference_volume
+                fixed = read_image(volumes.stored, "series", first)
+            else:
+                fixed = read_image(reference, "reference", reference_volume)
+            grid = _checked(volumes, fixed)
+            finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
+        with clock("register"):
+            search = _Search(fixed, settings.similarity, finest_mm)
+            found = _outwards(volumes, search, first, reference is None, progress)
+        used = torch.get_num_threads()
+    metrics = {
+        "series": {"name": volumes.name, "volumes": len(volumes)},
+        "reference": {"name": fixed.name},
+        **_figures(found),
+        "settings": {"metric": settings.similarity, "interpolation": interpolation},
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "threads": used,
+    }
+    transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
+    return SeriesRegistration(transforms, volumes, fixed, interpolation, correlations, metrics)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A volume's transform, and its correlation with the reference without and with it."""
+
+    transform: Rigid
+    before: float
+    after: float
+
+
+def _checked(volumes: Volumes, fixed: Image) -> Grid:
+    """The volumes' grid, once every one has been looked at.
+
+    Raises:
+        InputError: a volume is of no use, or not of the reference's dimension.
+    """
+    for number, image in enumerate(volumes):
+        low, high = (float(value) for value in image.values.aminmax())
+        if low == high:
+            raise InputError(
+                f"volume {number} of the series {volumes.name} is constant (every voxel is "
+                f"{low:g}); leave it out of the series."
+            )
+    if image.grid.ndim != fixed.grid.ndim:
+        raise InputError(
+            f"the volumes of {volumes.name} are {image.grid.ndim}D and the reference "
+            f"{fixed.name} is {fixed.grid.ndim}D; give a reference of their dimension."
+        )
+    return image.grid
+
+
+def _outwards(
+    volumes: Volumes, search: _Search, first: int, own: bool, progress: Report | None
+) -> list[_Found]:
+    """Every volume's transform, from the first on to either side."""
+    found: dict[int, _Found] = {}
+    count, identity = len(volumes), Rigid.identity(search.fixed.grid.ndim, search.centre_mm)
+    for done, number in enumerate([*range(first, count), *range(first - 1, -1, -1)], start=1):
+        image = volumes.image(number)
+        if number == first:
+            transform = identity if own else search(image)
+        else:
+            neighbour = found[number - 1 if number > first else number + 1].transform
+            transform = search(image, neighbour, found[first].transform)
+        correlation = search.correlation(image, transform)
+        found[number] = _Found(transform, search.correlation(image, identity), correlation)
+        if progress is not None:
+            progress(done, count, number, correlation)
+    return [found[number] for number in range(count)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Finds volumes on the reference.
+
+    Args:
+        fixed: the reference.
+        metric: the images' loss.
+        finest_mm: the finest spacing that the reference and the volumes have.
+    """
+
+    fixed: Image
+    metric: Similarity
+    finest_mm: float
+
+    @property
+    def centre_mm(self) -> Tensor:
+        """About which transforms tell."""
+        return self.fixed.grid.centre_mm
+
+    def __call__(self, image: Image, *starts: Linear) -> Rigid:
+        """The transform of a volume, from the best of some starts, or of all plain guesses."""
+        pair = Pair(self._reference, self._scan(image))
+        others = [(f"start {n}", start) for n, start in enumerate(starts)]
+        method: InitialMethod | None = None if starts else "auto"
+        candidates = initial_candidates(pair, method, self.metric, "rigid", others)
+        stage = LinearStage("rigid", self.metric, _LEVELS, tolerance=_TOLERANCE)
+        found = stage(pair, candidates[0].transform, lambda *_: None)
+        assert isinstance(found, Linear)
+        return Rigid.from_matrix(found.matrix, self.centre_mm)
+
+    def correlation(self, image: Image, transform: Rigid) -> float:
+        """Of the moved volume with the reference, in the foreground that the volume covers."""
+        grid, values = self.fixed.grid, image.values
+        moved = warp_image(values, image.grid, transform, grid)
+        seen = warp_image(torch.ones_like(values), image.grid, transform, grid)
+        return 1 - float(ncc(self.fixed.values, moved, seen * self._foreground))
+
+    @cached_property
+    def _reference(self) -> Scan:
+        return self._scan(self.fixed)
+
+    @cached_property
+    def _foreground(self) -> Tensor:
+        return Case(self.fixed, self.fixed).region
+
+    def _scan(self, image: Image) -> Scan:
+        sigmas = [_SIGMA_VOX * self.finest_mm / s for s in image.grid.spacing_mm]
+        return Scan(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
+
+
+def _figures(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
+    """Mean correlations before and after, and the motion, for metrics.json."""
+    return {
+        "before": {"correlation": sum(one.before for one in found) / len(found)},
+        "after": {"correlation": sum(one.after for one in found) / len(found)},
+        "motion": Motion.of([one.transform for one in found]).figures(),
+    }

@@ -1,0 +1,502 @@
+"""Registration end to end from Python: sources, masks, figures, files, and what cannot be used."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+import stn3d
+import stn3d.registration.result
+from stn3d.errors import InputError
+from stn3d.evaluate import excluded_figures
+from stn3d.grid import apply_matrix, homogeneous
+from stn3d.io import read_mask
+from stn3d.registration.result import Registration
+from stn3d.transforms import Affine, Chain, DisplacementField
+from tests.helpers import sitk_reference
+from tests.helpers.geometry_cases import DIMS
+from tests.helpers.synthetic import (
+    Known,
+    dense_truth,
+    grid_about,
+    known_pair,
+    linear_truth,
+    plain_grid,
+)
+
+QUICK = {"linear": {"iterations": 25}, "dense": {"factors": [4, 2], "iterations": [20, 10]}}
+
+
+def zeros(ndim: int) -> torch.Tensor:
+    return torch.zeros(ndim, dtype=torch.float64)
+
+
+def a_pair(ndim: int, kind: str = "affine") -> Known:
+    """Oblique against plain; the shift is known to the headers only in part."""
+    shift = torch.tensor([5.0, -4, 3]).double()[:ndim]
+    fixed = grid_about(zeros(ndim), [36] * ndim, [1, 1.3, 2][:ndim], (15, -10, 20), True)
+    moving = grid_about(shift, [42] * ndim, [1.2] * ndim, (-20, 10, 5))
+    return known_pair(linear_truth(kind, zeros(ndim), shift, 8), fixed, moving)
+
+
+def run(known: Known, **options: Any) -> Registration:
+    return stn3d.register(*known.sources, **{"config": QUICK, "threads": 1, **options})
+
+
+@pytest.fixture(scope="module", params=DIMS)
+def registered(request: pytest.FixtureRequest) -> tuple[Known, Registration]:
+    known = a_pair(request.param)
+    return known, run(known)
+
+
+def test_the_whole_cascade_finds_the_truth(registered: tuple[Known, Registration]) -> None:
+    known, result = registered
+    assert known.error_mm(Affine.identity(known.anatomy.ndim)) > 4
+    assert known.error_mm(result.transform) < 0.6
+    correlation = [result.metrics[when]["correlation"] for when in ("before", "after")]
+    assert correlation[1] > max(0.98, correlation[0])
+    assert result.metrics["after"]["folding_pct"] == 0
+    assert result.moved.values.shape == known.fixed.shape
+
+
+def test_the_inverse_undoes_the_transform(registered: tuple[Known, Registration]) -> None:
+    known, result = registered
+    points = known.fixed_grid.points_mm()[known.foreground]
+    back = result.inverse(result.transform(points))
+    assert float((back - points).norm(dim=-1).max()) < 0.1
+    assert result.metrics["after"]["inverse_mm"]["max"] < 0.1
+
+
+def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) -> None:
+    _, result = registered
+    metrics = result.metrics
+    json.loads(json.dumps(metrics, allow_nan=False))
+    for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
+        assert key in metrics
+    assert {"initialise", "rigid", "affine", "dense", "inverse", "warp"} <= set(metrics["seconds"])
+    assert metrics["versions"]["torch"] == torch.__version__
+    assert metrics["versions"]["stn3d"] == stn3d.__version__
+    assert metrics["settings"]["dense"]["iterations"] == (20, 10)
+    assert [s["stage"] for s in metrics["stages"]][-1] == "dense"
+    for stage in metrics["stages"]:
+        assert stage["evaluations"] >= 1
+        if stage["stage"] != "dense":  # its steps have a fixed length
+            assert stage["last_loss"] <= stage["first_loss"] + 1e-6
+    losses = [c["loss"] for c in metrics["initial"]]
+    assert losses[0] <= 1.01 * min(losses)
+
+
+def test_the_same_twice_is_the_same_to_the_last_bit(
+    registered: tuple[Known, Registration],
+) -> None:
+    known, first = registered
+    second = run(known)
+    assert torch.equal(first.moved.values, second.moved.values)
+    for which in ("before", "after", "initial", "stages"):
+        assert first.metrics[which] == second.metrics[which]
+
+
+def test_saved_files_say_what_the_registration_says(
+    registered: tuple[Known, Registration], tmp_path: Path
+) -> None:
+    known, result = registered
+    folder = tmp_path / "new" / "folder"
+    result.save(folder)
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ["inverse.h5", "metrics.json", "moved.nii.gz", "transform.h5"]
+    points = known.fixed_grid.points_mm().flatten(0, -2)[::7]
+    for name, transform in (("transform.h5", result.transform), ("inverse.h5", result.inverse)):
+        assert (
+            float((stn3d.read_transform(folder / name)(points) - transform(points)).abs().max())
+            < 1e-4
+        )
+    expected = sitk_reference.mapped(sitk.ReadTransform(str(folder / "transform.h5")), points)
+    assert float((result.transform(points) - expected).abs().max()) < 1e-4
+    moved = sitk_reference.resampled(
+        sitk_reference.image_of(known.moving, known.moving_grid),
+        known.fixed_grid,
+        sitk.ReadTransform(str(folder / "transform.h5")),
+        sitk.sitkLinear,
+        0,
+    )
+    gap = (moved - result.moved.values).square().mean().sqrt()
+    assert float(gap) <= 0.002 * float(torch.quantile(moved.flatten(), 0.99))
+    image = nib.load(folder / "moved.nii.gz")
+    assert np.allclose(np.squeeze(image.get_fdata()), result.moved.values[0, 0].numpy())
+    saved = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+    assert saved["after"] == result.metrics["after"]
+
+
+def test_saving_is_all_or_nothing(
+    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = registered
+    (tmp_path / "metrics.json").write_text("older", encoding="utf8")
+
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", no_space)
+    with pytest.raises(InputError, match="No space left"):
+        result.save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+    assert (tmp_path / "metrics.json").read_text(encoding="utf8") == "older"
+
+
+def test_a_file_that_fails_leaves_no_other_behind(
+    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = registered
+    write = stn3d.registration.result.write_image
+
+    def full(*_: Any) -> None:
+        raise InputError("No space left")
+
+    def late(*arguments: Any) -> None:
+        time.sleep(0.2)  # the others have failed by then
+        write(*arguments)
+
+    monkeypatch.setattr(stn3d.registration.result, "write_transform", full)
+    monkeypatch.setattr(stn3d.registration.result, "write_image", late)
+    with pytest.raises(InputError, match="No space left"):
+        result.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_twice_are_equal_bytes(
+    registered: tuple[Known, Registration], tmp_path: Path
+) -> None:
+    _, result = registered
+    first, second = result.save(tmp_path / "a"), result.save(tmp_path / "b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    stn3d.write_transform(tmp_path / "alone.h5", result.transform)
+    assert (tmp_path / "alone.h5").read_bytes() == (tmp_path / "a/transform.h5").read_bytes()
+
+
+def test_a_folder_that_cannot_be_is_named(
+    registered: tuple[Known, Registration], tmp_path: Path
+) -> None:
+    _, result = registered
+    (tmp_path / "file").write_text("", encoding="utf8")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        result.save(tmp_path / "file")
+    (tmp_path / "taken" / "inverse.h5").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"inverse\.h5"):
+        result.save(tmp_path / "taken")
+    assert [p.name for p in (tmp_path / "taken").iterdir()] == ["inverse.h5"]
+
+
+def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
+    from monai.data import MetaTensor
+
+    known = a_pair(3, "rigid")
+    arrays = [(image[0, 0].numpy(), grid.world_from_index.numpy()) for image, grid in known.sources]
+    niftis = [nib.Nifti1Image(values, affine) for values, affine in arrays]
+    paths = [tmp_path / "fixed.nii.gz", tmp_path / "moving.nii"]
+    for path, nifti in zip(paths, niftis, strict=True):
+        nib.save(nifti, path)
+    metas = [
+        MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(affine))
+        for values, affine in arrays
+    ]
+    images = [stn3d.read_image(path) for path in paths]
+    expected = run(known, kind="rigid").transform(zeros(3))
+    for sources in (niftis, paths, [str(p) for p in paths], metas, images):
+        result = stn3d.register(*sources, kind="rigid", threads=1, config=QUICK)
+        assert torch.allclose(result.transform(zeros(3)), expected, atol=2e-2)
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+@pytest.mark.parametrize("metric", ["lncc", "ncc", "mse"])
+def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
+    known = a_pair(3, "rigid")
+    spoilt = getattr(known, side).clone()
+    mask = torch.ones_like(spoilt)
+    n = spoilt.shape[2] // 2 - 4
+    part = (..., slice(0, n), slice(None), slice(0, spoilt.shape[-1] // 2 + 3))
+    spoilt[part], mask[part] = 3.0, 0
+    sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
+    grid = sources[side][1]
+    sources[side] = (spoilt, grid)
+    # The coarse levels tell most: there a spoilt part spoils much around it.
+    coarse = {"linear": {"reach_mm": 100}}
+    options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
+    errors = []
+    for masks in ({f"{side}_mask": (mask, grid)}, {}):
+        result = stn3d.register(**sources, **masks, **options)
+        errors.append(known.error_mm(result.transform))
+    assert errors[0] < 0.6
+    assert errors[1] > errors[0] + 0.2
+
+
+# -- what is decided from the images --------------------------------------------------------------
+
+
+def bent_brightness(values: torch.Tensor) -> torch.Tensor:
+    """Another contrast: the middle is brightest."""
+    return torch.where(values < 0.5, 2 * values, 1.6 - 1.2 * values)
+
+
+def test_what_is_decided_is_told_with_its_reason(registered: tuple[Known, Registration]) -> None:
+    decided = registered[1].metrics["decided"]
+    assert {key: choice["value"] for key, choice in decided.items()} == {
+        "metric": "lncc",
+        "kind": "deformable",
+    }
+    assert all("one contrast" in choice["reason"] for choice in decided.values())
+    settings = registered[1].metrics["settings"]  # what was used, so that it can be asked for
+    assert (settings["metric"], settings["kind"]) == ("lncc", "deformable")
+    assert registered[1].metrics["excluded"] == {}
+
+
+def test_what_was_decided_can_be_asked_for_and_is_the_same(
+    registered: tuple[Known, Registration],
+) -> None:
+    known, auto = registered
+    asked = run(known, metric="lncc", kind="deformable")
+    assert asked.metrics["decided"] == {}
+    assert torch.equal(asked.moved.values, auto.moved.values)
+    half = run(known, metric="lncc", config={**QUICK, "kind": "auto"})
+    assert set(half.metrics["decided"]) == {"kind"}
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
+    known = a_pair(ndim)
+    fixed = (bent_brightness(known.fixed), known.fixed_grid)
+    result = stn3d.register(fixed, known.sources[1], kind="affine", threads=1, init="mass")
+    assert result.metrics["decided"]["metric"]["value"] == "nmi"
+    assert set(result.metrics["decided"]) == {"metric"}
+    assert result.metrics["settings"]["metric"] == "nmi"
+    assert result.metrics["settings"]["linear"]["looks"] == 4  # as nmi needs it
+    assert known.error_mm(result.transform) < 1.2
+
+
+def test_a_start_that_is_given_is_where_the_images_are_asked() -> None:
+    known = a_pair(2, "rigid")
+    fixed = (bent_brightness(known.fixed), known.fixed_grid)
+    for source, expected in ((known.sources[0], "lncc"), (fixed, "nmi")):
+        options: dict[str, Any] = {"kind": "rigid", "init": known.truth, "config": QUICK}
+        result = stn3d.register(source, known.sources[1], threads=1, **options)
+        assert result.metrics["decided"]["metric"]["value"] == expected
+
+
+# -- what does not count, and windows -------------------------------------------------------------
+
+
+def with_lesion(known: Known, side: str) -> tuple[dict[str, Any], torch.Tensor]:
+    """The sources with a dark ball in one image; where it is, a little wider."""
+    sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
+    image, grid = sources[side]
+    d = grid.ndim
+    middle = known.truth(known.fixed_grid.centre_mm[None]) if side == "moving" else grid.centre_mm
+    far = torch.linalg.vector_norm(
+        grid.points_mm() - middle - torch.tensor([2.0, -3, 1])[:d], dim=-1
+    )
+    sources[side] = (image.masked_fill((far < 5)[None, None], 0.02), grid)
+    return sources, (far < 6.5)[None, None]
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> None:
+    """A dark ball shrinks away in a registration that sees it; one that does not look treats it
+    as the registration without a ball treats the place."""
+    known = a_pair(ndim)
+    sources, where = with_lesion(known, side)
+    mask = read_mask((where, sources[side][1]))
+    whole = stn3d.register(*known.sources, threads=1)
+    bare = stn3d.register(**sources, threads=1, metric="lncc")  # edges would shrink it less
+    told = stn3d.register(**sources, **{f"{side}_exclude": mask}, threads=1)
+    assert set(told.metrics["excluded"]) == {side}
+    shown, kept, lost = (
+        excluded_figures(mask, one.transform if side == "fixed" else one.inverse)
+        for one in (told, whole, bare)
+    )
+    assert told.metrics["excluded"][side] == pytest.approx(shown)  # threads change rounding
+    assert abs(shown["change_pct"] - shown["surroundings_change_pct"]) < 12
+    assert abs(shown["change_pct"] - kept["change_pct"]) < 6
+    assert lost["change_pct"] < kept["change_pct"] - 20
+    points = known.fixed_grid.points_mm()[known.foreground]
+    own = points if side == "fixed" else known.truth(points)
+    grid = sources[side][1]
+    index = apply_matrix(grid.index_from_world, own).round().long()
+    index = torch.minimum(index.clamp(min=0), torch.tensor(grid.shape) - 1)
+    outside = ~where[0, 0][tuple(index.T)]
+
+    def apart_mm(a: Registration) -> float:
+        gap = a.transform(points) - whole.transform(points)
+        return float(gap[outside].norm(dim=-1).mean())
+
+    assert apart_mm(told) < 0.25  # a quarter of a voxel
+    assert apart_mm(told) < 0.6 * apart_mm(bare)
+    assert known.error_mm(told.transform) < 0.4
+
+
+def test_exclude_and_mask_work_together() -> None:
+    """A mask keeps half; the exclude mask takes a spoilt part out of it."""
+    known = a_pair(2, "rigid")
+    sources, where = with_lesion(known, "fixed")
+    keep = torch.ones_like(known.fixed)
+    keep[..., :6] = 0
+    grid = known.fixed_grid
+    options: dict[str, Any] = {"kind": "rigid", "metric": "mse", "threads": 1}
+    masked = stn3d.register(**sources, fixed_mask=(keep * ~where, grid), **options)
+    both = stn3d.register(
+        **sources, fixed_mask=(keep, grid), fixed_exclude=(where, grid), **options
+    )
+    assert torch.equal(both.transform(zeros(2)), masked.transform(zeros(2)))
+    with pytest.raises(InputError, match="covers all that the fixed mask marks"):
+        stn3d.register(**sources, fixed_mask=(where, grid), fixed_exclude=(where, grid), **options)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_window_is_what_the_metric_sees(ndim: int) -> None:
+    """Beyond it the moving image is spoilt, and with it a registration that sees everything."""
+    known = a_pair(ndim, "rigid")
+    spoilt = 100 * known.moving
+    spoilt[(..., *[slice(3, 8)] * ndim)] = 5000.0
+    moving = (spoilt, known.moving_grid)
+    options: dict[str, Any] = {"kind": "rigid", "metric": "ncc", "threads": 1}
+    seen = stn3d.register(known.sources[0], moving, moving_window="0,120", **options)
+    assert seen.metrics["settings"]["moving_window"] == "0,120"
+    assert seen.metrics["settings"]["fixed_window"] is None
+    assert known.error_mm(seen.transform) < 0.6
+    assert float(seen.moved.values.max()) > 500  # the images themselves stay as they are
+
+
+def test_a_window_that_does_not_fit_names_its_image() -> None:
+    known = a_pair(2)
+    for options, words in (
+        ({"fixed_window": "lung"}, r"fixed.*the window lung is for CT in HU"),
+        ({"moving_window": "9,5"}, r"moving.*the window '9,5' is unknown; give LOW,HIGH"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run(known, **options)
+
+
+def test_progress_tells_stage_level_iteration_and_loss() -> None:
+    seen: list[tuple[str, float, int, float]] = []
+    result = run(a_pair(2), progress=lambda *step: seen.append(step))
+    stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
+    assert stages == ["rigid", "affine", "dense"]
+    levels = {(stage, spacing) for stage, spacing, _, _ in seen}
+    assert levels == {(s["stage"], s["spacing_mm"]) for s in result.metrics["stages"]}
+
+
+def test_an_initial_transform_is_where_it_starts(tmp_path: Path) -> None:
+    known = a_pair(3)
+    field = dense_truth(plain_grid(3, 40), 0.5)
+    start = field.then(known.truth)
+    stn3d.write_transform(tmp_path / "start.h5", start)
+    for init in (start, tmp_path / "start.h5", str(tmp_path / "start.h5")):
+        result = run(known, kind="rigid", init=init)
+        (given,) = result.metrics["initial"]
+        assert (given["loss"], given["overlap"]) == (None, pytest.approx(0.9, abs=0.1))
+        assert given["name"] not in ("header", "centres", "mass", "moments")
+        assert isinstance(result.transform, Chain)
+        assert any(isinstance(p, DisplacementField) for p in result.transform.transforms)
+        assert known.error_mm(result.transform) < 0.5
+
+
+@pytest.mark.parametrize("init", ["header", "centres", "mass", "moments"])
+def test_an_initial_method_is_the_one_asked_for(init: str) -> None:
+    result = run(a_pair(2), kind="rigid", init=init)
+    assert {c["name"] for c in result.metrics["initial"]} == {init}
+
+
+def test_labels_are_scored_and_steer_nothing() -> None:
+    known = a_pair(3, "rigid")
+    labels = [(((image > 0.3).int() + (image > 0.7).int()), grid) for image, grid in known.sources]
+    plain = run(known, kind="rigid")
+    scored = run(known, kind="rigid", fixed_labels=labels[0], moving_labels=labels[1])
+    assert "dice" not in plain.metrics["after"]
+    assert scored.metrics["after"]["dice"] > max(0.75, scored.metrics["before"]["dice"])
+    assert torch.equal(plain.transform(zeros(3)), scored.transform(zeros(3)))
+    moved = scored.apply(labels[1])
+    assert moved.values.dtype == torch.int32
+    assert set(moved.values.unique().tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_one_millimetre_against_four(ndim: int) -> None:
+    shift = torch.tensor([4.0, -3, 2]).double()[:ndim]
+    truth = linear_truth("rigid", zeros(ndim), shift, 8)
+    known = known_pair(truth, plain_grid(ndim, 40), grid_about(shift, [40] * ndim, [4] * ndim))
+    result = stn3d.register(*known.sources, kind="rigid", threads=1)
+    assert known.error_mm(result.transform) < 0.8  # a fifth of the coarse voxel
+    assert result.moved.values.shape == known.fixed.shape
+
+
+@pytest.mark.parametrize("kind", ["rigid", "affine", "deformable"])
+def test_tiny_images(kind: str) -> None:
+    shift = torch.tensor([3.0, -2.5, 2]).double()
+    tiny = plain_grid(3, 36, 4)
+    known = known_pair(linear_truth("rigid", zeros(3), shift, 8), tiny, tiny, zeros(3))
+    result = stn3d.register(*known.sources, kind=kind, threads=1)
+    assert known.error_mm(result.transform) < 2  # half a voxel
+    assert result.metrics["after"]["folding_pct"] == 0
+
+
+@pytest.mark.parametrize(("fixed_bg", "moving_bg"), [(300.0, -1024.0), (-1024.0, 0.0)])
+def test_a_background_other_than_zero(fixed_bg: float, moving_bg: float) -> None:
+    known = a_pair(3)
+    fixed = (50 * known.fixed + fixed_bg, known.fixed_grid)
+    moving = (900 * known.moving + moving_bg, known.moving_grid)
+    for metric in ("mse", "ncc", "lncc"):
+        result = stn3d.register(fixed, moving, metric=metric, threads=1, config=QUICK)
+        assert known.error_mm(result.transform) < 0.8
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    flat, deep = a_pair(2), a_pair(3)
+    with pytest.raises(InputError, match="is 2D and the moving image"):
+        stn3d.register(flat.sources[0], deep.sources[1])
+    with pytest.raises(InputError, match=r"initial transform .* is 3D and the images are 2D"):
+        run(flat, init=Affine.identity(3))
+    for init in ("given", "heder", str(tmp_path / "none.h5")):
+        with pytest.raises(InputError, match="--init"):
+            run(flat, init=init)
+    far = Affine.from_matrix(homogeneous(torch.eye(2).double(), zeros(2) + 1e3))
+    with pytest.raises(InputError, match="do not overlap"):
+        run(flat, init=far)
+    with pytest.raises(InputError, match="only fixed labels"):
+        run(flat, fixed_labels=((flat.fixed > 0.5).int(), flat.fixed_grid))
+    with pytest.raises(InputError, match=r"fixed mask .* another grid"):
+        run(flat, fixed_mask=((flat.moving > 0.5), flat.moving_grid))
+    with pytest.raises(InputError, match="did you mean rigid"):
+        run(flat, kind="rigit")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA"):
+            run(flat, device="cuda")
+
+
+def test_threads_are_set_for_the_run_and_put_back() -> None:
+    before = torch.get_num_threads()
+    result = run(a_pair(2), kind="rigid", threads=before + 1)
+    assert result.metrics["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_ct_and_mr_of_one_space_stay_there(shared_data: Path) -> None:
+    folder = shared_data / "ct_mr"
+    images = [stn3d.read_image(folder / name) for name in ("mni152_t1_2mm.nii.gz", "scct.nii.gz")]
+    from stn3d.warp import resample_image
+
+    small = []
+    for image in images:
+        grid = image.grid.coarsened(5)
+        small.append((resample_image(image.values, image.grid, grid), grid))
+    result = stn3d.register(*small, kind="rigid", threads=1)
+    points = small[0][1].points_mm()[::4, ::4, ::4]
+    gap = (result.transform(points) - points).norm(dim=-1)
+    assert float(gap.mean()) < 6  # of 5 mm voxels; the templates themselves differ by 1 to 3 mm

@@ -1,0 +1,303 @@
+"""The picture: its arrays against plain reckoning, and what lands on paper."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stn3d.errors import InputError
+from stn3d.grid import Grid, homogeneous
+from stn3d.io import Image, read_image
+from stn3d.preprocessing.intensity import limits
+from stn3d.registration.api import register
+from stn3d.report import picture, picture_of, save_picture
+from stn3d.report.planes import (
+    affine_part,
+    carried,
+    checkerboard,
+    grey,
+    nice,
+    otsu_thresholds,
+    planes_of,
+    seen,
+    turn_deg,
+    window_within,
+)
+from stn3d.transforms import Affine, Chain, DisplacementField, Rigid, Transform
+from tests.helpers.geometry_cases import make_grid, rotation, smooth_field
+
+mpl_image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+
+SHAPES = {2: (40, 26), 3: (30, 22, 14)}
+SPACINGS = (1.0, 1.5, 3.0)
+
+
+def ramp(points_mm: Tensor) -> Tensor:
+    """Brightness that is linear in the world, so that linear reading is exact."""
+    return points_mm @ torch.tensor([1.0, -2.0, 0.5]).double()[: points_mm.shape[-1]]
+
+
+def oblique_image(ndim: int) -> Image:
+    """A ramp on an oblique, anisotropic, left-handed grid."""
+    grid = make_grid(SHAPES[ndim], SPACINGS, (20, -15, 35), (-31, 12, 57), left_handed=True)
+    return read_image((ramp(grid.points_mm())[None, None], grid))
+
+
+def blob(grid: Grid, centre_mm: Tensor, radius_mm: float) -> Image:
+    """Bright within a ball, with a brighter one off its middle, so that it has a pose."""
+    points = grid.points_mm()
+    off = torch.zeros(grid.ndim, dtype=torch.float64)
+    off[0] = radius_mm / 3
+    values = 100 * torch.sigmoid(radius_mm - (points - centre_mm).norm(dim=-1))
+    values += 80 * torch.sigmoid(radius_mm / 3 - (points - centre_mm - off).norm(dim=-1))
+    return read_image((values[None, None], grid))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_planes_show_the_world_as_it_is(ndim: int) -> None:
+    image = oblique_image(ndim)
+    planes = planes_of(image.grid, pixels=60)
+    assert [p.name for p in planes] == (
+        ["image"] if ndim == 2 else ["coronal", "sagittal", "axial"]
+    )
+    for plane in planes:
+        points, pixels = plane.points_mm(), seen(image, plane)
+        known = np.isfinite(pixels)
+        assert 0.2 < known.mean() < 1  # the oblique image does not fill its bounding box
+        inner = torch.from_numpy(known)
+        error = (torch.from_numpy(pixels) - ramp(points))[inner].abs()
+        # within the outer half voxel values are clamped
+        assert float(error.quantile(0.9 if ndim == 2 else 0.75)) < 1e-3
+        across, up = plane.axes
+        assert points[0, 0, across] < points[0, -1, across]
+        assert points[0, 0, up] < points[-1, 0, up]
+        steps = points[1, 0] - points[0, 0], points[0, 1] - points[0, 0]
+        assert [float(s.norm()) for s in steps] == pytest.approx([plane.pixel_mm] * 2)
+        at = points[..., [a for a in range(ndim) if a not in plane.axes]]
+        assert (at == image.grid.centre_mm[[a for a in range(ndim) if a not in plane.axes]]).all()
+
+
+def test_planes_cover_the_image_in_millimetres() -> None:
+    grid = Grid.of_spacing((20, 30, 10), (1.0, 2.0, 5.0))
+    for plane, size in zip(planes_of(grid), [(20, 50), (60, 50), (20, 60)], strict=True):
+        assert plane.size_mm == pytest.approx(size, abs=60 / 440)
+        assert plane.extent_mm[0] == pytest.approx(-grid.spacing_mm[plane.axes[0]] / 2)
+    crossing = planes_of(grid, torch.tensor([5.0, 1e6, 7.0]).double())
+    assert crossing[0].at_mm.tolist() == [5.0, 59.0, 7.0]  # drawn back into the image
+
+
+def test_the_moving_image_is_seen_through_the_transform() -> None:
+    image = oblique_image(3)
+    shift = Affine.from_matrix(
+        homogeneous(torch.eye(3).double(), torch.tensor([2.0, 0, 0]).double())
+    )
+    plane = planes_of(image.grid, pixels=50)[2]
+    before, after = seen(image, plane), seen(image, plane, shift)
+    both = np.isfinite(before) & np.isfinite(after)
+    assert np.median((after - before)[both]) == pytest.approx(2.0, abs=1e-3)
+    assert (np.isfinite(before) != np.isfinite(after)).any()
+
+
+def test_checkerboard_takes_each_image_in_turn() -> None:
+    plane = planes_of(Grid.of_spacing((32, 16)), pixels=32)[0]
+    board = checkerboard(np.full(plane.shape, 1.0), np.zeros(plane.shape), plane, squares=8)
+    assert board.shape == (16, 32, 3)
+    lit = board.max(axis=-1) > 0
+    assert lit[0, 0]
+    assert not lit[0, 4]
+    assert not lit[4, 0]
+    assert lit[4, 4]
+    assert lit.mean() == 0.5
+    fixed, moved = board[0, 0], checkerboard(np.ones(lit.shape), np.ones(lit.shape), plane)[0, 4]
+    assert fixed[2] > fixed[0]  # bluish
+    assert moved[0] > moved[2]  # orange
+
+
+def test_windows_and_greys() -> None:
+    values = torch.cat([torch.zeros(5000), torch.linspace(1, 101, 5000), torch.tensor([1e5])])
+    low, high = limits(values[None, None])
+    assert low == 0
+    assert 95 < high < 102  # one bright voxel does not darken the rest
+    assert grey(np.array([np.nan, -5, 50, 1e5]), (0, 100)).tolist() == [0, 0, 0.5, 1]
+    region = np.arange(1000) < 500
+    pixels = np.where(region, np.linspace(0, 20, 1000), 1000.0)
+    assert window_within(pixels, region) == pytest.approx((0.05, 9.94), abs=0.02)
+    assert window_within(pixels, region & False) is None
+
+
+def test_otsu_parts_three_clusters() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate(
+        [rng.normal(10, 4, 900), rng.normal(50, 4, 300), rng.normal(120, 4, 500)]
+    )
+    low, high = otsu_thresholds(values)
+    assert 20 < low < 40
+    assert 60 < high < 110
+
+
+def test_otsu_has_the_least_variance_of_all_pairs() -> None:
+    values = np.sort(np.random.default_rng(1).gamma(2.0, 10.0, 400))
+
+    def within(first: int, second: int) -> float:
+        parts = values[:first], values[first:second], values[second:]
+        return sum(len(part) * float(part.var()) for part in parts)
+
+    best = min(within(a, b) for a in range(1, 399, 3) for b in range(a + 1, 400, 3))
+    first, second = np.searchsorted(values, otsu_thresholds(values))
+    assert within(int(first), int(second)) < 1.01 * best
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_affine_part_is_found_and_taken_away(ndim: int) -> None:
+    grid = make_grid(SHAPES[ndim], SPACINGS, (10, 20, 30))
+    linear = 1.1 * rotation(ndim, (25.0, 0, 0))
+    affine = Affine.from_matrix(homogeneous(linear, torch.tensor([3.0, 4.0, 5.0][:ndim]).double()))
+    found = affine_part(affine, grid)
+    assert torch.allclose(found.matrix, affine.matrix, atol=1e-8)
+    assert turn_deg(found) == pytest.approx(25.0, abs=1e-6)
+    field = DisplacementField(smooth_field(grid, 2.0), grid)
+    rest = Chain((field, affine, affine_part(field.then(affine), grid).inverse()))
+    assert torch.allclose(affine_part(rest, grid).matrix, torch.eye(ndim + 1).double(), atol=0.05)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_grid_lines_are_straight_until_they_are_carried(ndim: int) -> None:
+    grid = Grid.of_spacing(SHAPES[ndim], SPACINGS[:ndim])
+    for plane in planes_of(grid):
+        lines = plane.lines_mm(4.0)
+        expected = [max(2, math.floor(side / 4.0)) for side in plane.size_mm]
+        assert len(lines) == sum(expected)
+        for number, line in enumerate(lines):
+            across, up = line[:, plane.axes[0]], line[:, plane.axes[1]]
+            stands = across if number < expected[0] else up
+            assert float(stands.max() - stands.min()) < 1e-9
+        turn = Rigid(torch.tensor([0.1, 1, 2] if ndim == 2 else [0, 0, 0.1, 1, 2, 3]).double(),
+                     grid.centre_mm)  # fmt: skip
+        for line, there in zip(lines, carried(lines, turn), strict=True):
+            assert torch.equal(there, turn.forward(line))
+
+
+def test_round_lengths() -> None:
+    assert [nice(x) for x in (70, 50, 49.9, 9.99, 0.3, 1000)] == [50, 50, 20, 5, 0.2, 1000]
+
+
+def drawn(path: Path) -> np.ndarray:
+    pixels = mpl_image.imread(path)
+    assert pixels.ndim == 3
+    return pixels[..., :3]
+
+
+def field_of(figure_pixels: np.ndarray, column: int, row: int) -> np.ndarray:
+    """About one of the six fields of a picture without a title."""
+    height, width = figure_pixels.shape[:2]
+    rows = slice(row * height // 2, (row + 1) * height // 2)
+    return figure_pixels[rows, column * width // 3 : (column + 1) * width // 3]
+
+
+def orange(pixels: np.ndarray) -> np.ndarray:
+    """Where the outlines' colour is."""
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    return (red > 0.8) & (green > 0.4) & (green < 0.75) & (blue < 0.3)
+
+
+def scene(ndim: int) -> tuple[Image, Image, Transform]:
+    """Two blobs 9 mm apart, the moving one on an oblique, anisotropic grid; and the answer."""
+    fixed_grid = Grid.of_spacing((40, 36, 32)[:ndim], 1.0)
+    middle = fixed_grid.centre_mm
+    shift = torch.tensor([9.0, 0, 0]).double()[:ndim]
+    moving_grid = make_grid((44, 30, 20)[:ndim], (1.0, 1.5, 2.5), (15, 10, 20))
+    matrix = moving_grid.world_from_index.clone()
+    matrix[:-1, -1] += middle + shift - moving_grid.centre_mm
+    moving_grid = Grid(moving_grid.shape, matrix)
+    answer = Affine.from_matrix(homogeneous(torch.eye(ndim).double(), shift))
+    return blob(fixed_grid, middle, 9.0), blob(moving_grid, middle + shift, 9.0), answer
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_picture_shows_the_outlines_where_they_belong(ndim: int, tmp_path: Path) -> None:
+    fixed, moving, answer = scene(ndim)
+    save_picture(tmp_path / "a.png", fixed, moving, answer)
+    pixels = drawn(tmp_path / "a.png")
+    # After, the outlines run along the fixed blob; before, they lie 9 mm to its right.
+    middles = []
+    for row in (0, 1):
+        cell = field_of(pixels, 0, row)
+        # in 3D the coronal plane, which is the upper left one
+        width = cell.shape[1] if ndim == 2 else int(0.48 * cell.shape[1])
+        upper = orange(cell[int(0.08 * len(cell)) : int(0.45 * len(cell)), :width])
+        assert upper.sum() > 50
+        middles.append(float((upper.sum(axis=0) * np.arange(upper.shape[1])).sum() / upper.sum()))
+    assert middles[0] > middles[1] + 10
+    assert not np.array_equal(field_of(pixels, 1, 0), field_of(pixels, 1, 1))
+
+
+def test_equal_pictures_are_equal_bytes_and_a_deformation_shows(tmp_path: Path) -> None:
+    fixed, moving, answer = scene(2)
+    bent = DisplacementField(smooth_field(fixed.grid, 4.0).float(), fixed.grid).then(answer)
+    for name, transform in (("a", answer), ("b", answer), ("c", bent)):
+        save_picture(tmp_path / f"{name}.png", fixed, moving, transform)
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+    cells = [field_of(drawn(tmp_path / f"{name}.png"), 2, 1) for name in "ac"]
+    warm = [float(((p[..., 0] > 0.9) & (p[..., 2] < 0.4)).mean()) for p in cells]
+    assert warm[1] > warm[0] + 0.005  # the lines that moved most are red, none without bending
+
+
+def test_no_overlap_before_is_drawn_too(tmp_path: Path) -> None:
+    fixed, moving, answer = scene(2)
+    far = Grid(
+        moving.grid.shape,
+        homogeneous(torch.eye(2).double(), torch.tensor([500.0, 0]).double())
+        @ moving.grid.world_from_index,
+    )
+    there = Affine.from_matrix(
+        homogeneous(torch.eye(2).double(), torch.tensor([509.0, 0]).double())
+    )
+    save_picture(tmp_path / "a.png", fixed, read_image((moving.values, far)), there)
+    pixels = drawn(tmp_path / "a.png")
+    cells = [field_of(pixels, 0, row) for row in (0, 1)]
+    before, after = (int(orange(cell[: int(0.7 * len(cell))]).sum()) for cell in cells)
+    assert before == 0
+    assert after > 50
+    save_picture(tmp_path / "a.svg", fixed, moving, answer)
+    assert (tmp_path / "a.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_a_registration_is_drawn_with_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, moving, _ = scene(2)
+    found = register(fixed, moving, kind="rigid", preset="fast", threads=1)
+    told = []
+    keep = picture.save_picture
+
+    def spy(*args: object) -> None:
+        told.append(args[-1])
+        keep(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(picture, "save_picture", spy)
+    picture_of(tmp_path / "a.png", found, moving, title="Two blobs")
+    before, after = told[0]
+    assert before[0] == f"correlation {found.metrics['before']['correlation']:.3f}"
+    assert after[0] == f"correlation {found.metrics['after']['correlation']:.3f}"
+    assert drawn(tmp_path / "a.png").shape[1] > 1000
+
+
+def test_bad_paths_and_a_missing_matplotlib_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, moving, answer = scene(2)
+    with pytest.raises(InputError, match=r"\.png, \.pdf, \.svg"):
+        save_picture(tmp_path / "a.tiff", fixed, moving, answer)
+    with pytest.raises(InputError, match="no folder"):
+        save_picture(tmp_path / "none" / "a.png", fixed, moving, answer)
+    monkeypatch.setattr(picture, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'stn3d\[demo\]'"):
+        save_picture(tmp_path / "a.png", fixed, moving, answer)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,195 @@
+"""Distorted digits: files that are read, distortions that are what they say, batches by number."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stn3d.data import DigitBatches, fixed_batches
+from stn3d.errors import InputError
+from stn3d.synth.digits import DISTORTIONS, Digits, Task, read_digits
+from stn3d.synth.draws import Draws
+from tests.helpers.paths import DATA
+
+MNIST = DATA / "mnist"
+SIDES = {"R": 28, "RTS": 42, "P": 42, "E": 28, "RTSE": 42, "TC": 60, "sequence": 100}
+
+
+def digits(count: int = 40) -> Digits:
+    """Bars: digit k is 2 pixels wide, ``6 + k`` long, and lies in the middle."""
+    images = torch.zeros(count, 28, 28, dtype=torch.uint8)
+    labels = torch.arange(count) % 10
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[14 - (6 + label) // 2 : 14 + (7 + label) // 2, 13:15] = 255
+    return Digits(images, labels)
+
+
+def distorted(task: Task, count: int = 40, seed: int = 3) -> tuple[Tensor, Tensor]:
+    return DISTORTIONS[task](digits(count), torch.arange(count), Draws(seed))
+
+
+def idx(path: Path, array: np.ndarray, kind: int = 8, cut: int = 0) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape)
+    data = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data[: len(data) - cut]))
+
+
+def write_mnist(folder: Path, source: Digits, part: str = "train") -> None:
+    idx(folder / f"{part}-images-idx3-ubyte.gz", source.images.numpy())
+    idx(folder / f"{part}-labels-idx1-ubyte.gz", source.labels.numpy())
+
+
+def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+    source = digits(12)
+    write_mnist(tmp_path, source)
+    write_mnist(tmp_path, source.part(0, 5), "t10k")
+    again = read_digits(tmp_path, "train")
+    assert torch.equal(again.images, source.images)
+    assert torch.equal(again.labels, source.labels)
+    assert len(read_digits(tmp_path, "test")) == 5
+    assert torch.equal(again.take(torch.tensor([3]))[0, 0], source.images[3] / 255)
+
+
+def test_files_that_are_no_mnist_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no"):
+        read_digits(tmp_path, "train")
+    write_mnist(tmp_path, digits(4))
+    images = tmp_path / "train-images-idx3-ubyte.gz"
+    idx(images, np.zeros((4, 27, 28)))
+    with pytest.raises(InputError, match="not MNIST's"):
+        read_digits(tmp_path, "train")
+    idx(images, np.zeros((4, 28, 28)), cut=1)
+    with pytest.raises(InputError, match="cut off"):
+        read_digits(tmp_path, "train")
+    idx(images, np.zeros((4, 28, 28)), kind=13)
+    with pytest.raises(InputError, match="no IDX file of bytes"):
+        read_digits(tmp_path, "train")
+    images.write_bytes(b"not gzip")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_digits(tmp_path, "train")
+
+
+@pytest.mark.skipif(not MNIST.exists(), reason="../shared/data/mnist is not here")
+def test_the_real_files_hold_what_mnist_holds() -> None:
+    train, test = read_digits(MNIST, "train"), read_digits(MNIST, "test")
+    assert (len(train), len(test)) == (60_000, 10_000)
+    assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert float(train.images.float().mean() / 255) == pytest.approx(0.1307, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_each_task_gives_images_and_labels_by_its_draws_alone(task: Task) -> None:
+    images, labels = distorted(task)
+    again, _ = distorted(task)
+    other, _ = distorted(task, seed=4)
+    assert torch.equal(images, again)
+    assert not torch.equal(images, other)
+    side, channels = SIDES.get(task, 42), 2 if task in ("addition", "same") else 1
+    assert images.shape == (40, channels, side, side)
+    assert images.dtype == torch.float32
+    assert float(images.min()) >= 0
+    assert float(images.max()) <= 1 + 1e-6
+    assert labels.shape == ((40, 3) if task == "sequence" else (40,))
+    single = [t for t in get_args(Task) if t not in ("addition", "same", "sequence")]
+    if task in single:
+        assert torch.equal(labels, digits().labels)
+
+
+def angles_deg(images: Tensor) -> Tensor:
+    """The direction of a bar, -90 to 90 degrees from upright, by second moments."""
+    n = images.shape[-1]
+    rows, columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    mass = images[:, 0].double() / images[:, 0].double().sum((1, 2), keepdim=True)
+    r0, c0 = (mass * rows).sum((1, 2)), (mass * columns).sum((1, 2))
+    r, c = rows - r0[:, None, None], columns - c0[:, None, None]
+    rr, cc, rc = ((mass * a * b).sum((1, 2)) for a, b in ((r, r), (c, c), (r, c)))
+    return torch.rad2deg(0.5 * torch.atan2(2 * rc, rr - cc))
+
+
+def test_rotations_reach_as_far_as_they_say_and_keep_the_ink() -> None:
+    for task, most in (("R", 90), ("RTS", 45)):
+        images, _ = distorted(task, 400)  # type: ignore[arg-type]
+        angles = angles_deg(images).abs()
+        assert float(angles.max()) <= most + 0.5
+        assert float(angles.max()) > 0.95 * most
+        assert float(angles.median()) == pytest.approx(most / 2, rel=0.15)
+    ink = distorted("R", 400)[0].sum((1, 2, 3))
+    straight = digits(400).take(torch.arange(400)).sum((1, 2, 3))
+    assert float((ink / straight - 1).abs().max()) < 0.05
+
+
+def test_scales_and_shifts_are_what_they_say() -> None:
+    images, labels = distorted("RTS", 400)
+    area = images.sum((1, 2, 3)) / (2.0 * (6 + labels))
+    scale = area.sqrt()
+    assert float(scale.min()) == pytest.approx(0.7, abs=0.05)
+    assert float(scale.max()) == pytest.approx(1.2, abs=0.05)
+    assert not images[:, :, [0, -1]].any()  # it lies within its canvas
+    assert not images[..., [0, -1]].any()
+
+
+def test_elastic_digits_bend_and_projected_ones_narrow() -> None:
+    straight = digits(60).take(torch.arange(60))
+    elastic = distorted("E", 60)[0]
+    moved = (elastic - straight).abs().sum((1, 2, 3)) / straight.sum((1, 2, 3))
+    assert bool((moved > 0.1).all())
+    projected = distorted("P", 60)[0]
+    ink = projected.sum((1, 2, 3)) / straight.sum((1, 2, 3))
+    assert float(ink.median()) == pytest.approx(0.875**2, rel=0.2)
+
+
+def test_clutter_has_the_whole_digit_and_pieces_of_others() -> None:
+    images, labels = distorted("TC", 60)
+    bars = digits(60).take(torch.arange(60))
+    for image, bar in zip(images, bars, strict=True):
+        windows = image[0].unfold(0, 28, 1).unfold(1, 28, 1)
+        gaps = (bar[0] - windows).clamp(min=0).sum((-1, -2))
+        assert float(gaps.min()) == 0  # somewhere all of the bar is seen
+    ink = images.sum((1, 2, 3)) - 2 * (6 + labels)
+    assert float(ink.mean()) > 20
+
+
+def test_labels_of_two_digits_and_of_three() -> None:
+    images, sums = distorted("addition", 200)
+    own = digits(200).labels
+    assert bool(((sums - own >= 0) & (sums - own <= 9)).all())
+    assert len(set((sums - own).tolist())) == 10
+    images, same = distorted("same", 400)
+    assert 0.4 < float(same.double().mean()) < 0.6
+    ink = images.sum((2, 3))
+    ratio = ink[:, 0] / ink[:, 1]
+    assert float((ratio[same == 1] - 1).abs().max()) < 0.02  # one transform for both
+    assert float((ratio[same == 0] - 1).abs().min()) > 0.02
+    images, three = distorted("sequence", 60)
+    assert torch.equal(three[:, 0], digits(60).labels)
+    rest = images.sum((1, 2, 3)) - 2 * (6 + three).sum(1)
+    assert bool((rest > -2 * 30).all())  # some of the ink may lie over other ink
+
+
+def test_batches_are_a_function_of_the_iteration() -> None:
+    source = digits(37)
+    batches = DigitBatches(source, "R", 10, seed=5)
+    first = [batch for batch, _ in zip(batches, range(8), strict=False)]
+    later = next(iter(DigitBatches(source, "R", 10, seed=5, start=6)))
+    assert torch.equal(later["image"], first[6]["image"])
+    assert torch.equal(later["label"], first[6]["label"])
+    labels = torch.cat([batch["label"] for batch in first])[:37]
+    assert torch.equal(labels.bincount(), source.labels.bincount())  # each once in a turn
+    other = next(iter(DigitBatches(source, "R", 10, seed=6)))
+    assert not torch.equal(other["image"], first[0]["image"])
+
+
+def test_fixed_batches_show_each_digit_once_in_order() -> None:
+    source = digits(23)
+    shown = list(fixed_batches(source, "TC", 10, seed=1))
+    assert [len(batch["label"]) for batch in shown] == [10, 10, 3]
+    assert torch.equal(torch.cat([batch["label"] for batch in shown]), source.labels)
+    again = list(fixed_batches(source, "TC", 10, seed=1))
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(shown, again, strict=True))

@@ -1,0 +1,229 @@
+"""configs/ is a MONAI bundle: MONAI's own checks pass, and every config runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.paths import ROOT
+
+pytest.importorskip("ignite")
+
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+from stn3d.io import read_image, read_transform
+from stn3d.nets.pyramid import PyramidCascade
+from stn3d.nets.weights import load_weights, save_weights
+from stn3d.train import read_history, run_config
+from tests.data.test_data import written_pair
+from tests.train.test_train import TINY
+
+CONFIGS = ROOT / "configs"
+SCHEMA = Path(__file__).parent / "meta_schema.json"
+TINY_NETWORK = {
+    "channels": [4, 8],
+    "hidden": [4, 8],
+    "radii": [1, 1],
+    "repeats": [1, 1],
+    "steps": [1, 1],
+}
+
+# That a config is code is MONAI's warning on every run.
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.filterwarnings("ignore:No hash value:UserWarning")
+def test_metadata_keeps_the_schema(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA, tmp_path / "schema.json")  # where MONAI would download it to
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=tmp_path / "schema.json")
+    told = json.loads((CONFIGS / "metadata.json").read_text())
+    del told["network_data_format"]["outputs"]["pred"]["num_channels"]
+    (tmp_path / "wrong.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="num_channels"):
+        verify_metadata(meta_file=str(tmp_path / "wrong.json"), filepath=tmp_path / "schema.json")
+
+
+def test_metadata_names_the_versions_that_are_pinned() -> None:
+    told = json.loads((CONFIGS / "metadata.json").read_text())
+    pins = dict(
+        line.split(";")[0].strip().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    assert told["monai_version"] == pins["monai"]
+    assert told["pytorch_version"] == pins["torch"]
+    assert told["numpy_version"] == pins["numpy"]
+    for name, version in told["required_packages_version"].items():
+        if name != "stn3d":
+            assert version == pins[name], name
+
+
+def test_the_network_takes_and_gives_what_metadata_says(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "net_id": "network_def",
+        "config_file": str(CONFIGS / "train.yaml"),
+        "device": "cpu",
+        "any": 21,  # no multiple of anything is asked for
+    }
+    verify_net_in_out(meta_file=str(CONFIGS / "metadata.json"), **options)
+    told = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    told["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    wrong = tmp_path / "metadata.json"
+    wrong.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ValueError, match="channel"):
+        verify_net_in_out(meta_file=str(wrong), **options)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (["train.yaml"], "train"),
+        (["train_affine.yaml"], "train"),
+        (["train.yaml", "own_pairs.yaml"], "train"),
+        (["evaluate.yaml"], "infer"),
+        (["inference.yaml"], "infer"),
+    ],
+)
+def test_configs_have_the_zoos_keys(files: list[str], kind: str, tmp_path: Path) -> None:
+    """Every property that MONAI's applications look for is there by its id."""
+    from monai.bundle.properties import InferProperties, TrainProperties
+
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in files])
+    properties: Any = TrainProperties if kind == "train" else InferProperties
+    missing = [p["id"] for p in properties.values() if p["required"] and p["id"] not in parser]
+    assert missing == []
+
+
+def test_monais_own_runner_trains(tmp_path: Path) -> None:
+    """The very command, in a process of its own that has not imported stn3d."""
+    changes = {**TINY, "output_dir": str(tmp_path / "out"), "epochs": 1, "epoch_length": 2}
+    changes["log_interval"] = 1
+    words = [w for k, v in changes.items() for w in (f"--{k.replace('.', '#')}", f"{v}")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
+    done = subprocess.run(
+        [*command, str(CONFIGS / "train.yaml"), *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(read_history(tmp_path / "out" / "history.jsonl")) == 3
+    assert load_weights(tmp_path / "out" / "model.safetensors").record["iterations"] == 2
+
+
+def test_the_workflow_can_be_steered_by_its_properties(tmp_path: Path) -> None:
+    workflow = ConfigWorkflow(
+        config_file=str(CONFIGS / "train.yaml"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type="train",
+        output_dir=str(tmp_path),
+        **{key.replace(".", "#"): value for key, value in TINY.items()},
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    workflow.max_epochs = 1
+    workflow.initialize()
+    workflow.run()
+    assert workflow.trainer.state.iteration == TINY["epoch_length"]
+
+
+def test_the_affine_network_trains(tmp_path: Path) -> None:
+    changes = {k: v for k, v in TINY.items() if not k.startswith("network_def")}
+    changes |= {"epochs": 1, "epoch_length": 2, "network_def.channels": [4, 8, 8]}
+    run_config([CONFIGS / "train_affine.yaml"], changes | {"output_dir": str(tmp_path)})
+    metrics = load_weights(tmp_path / "model.safetensors").record["validation"]
+    assert metrics.keys() == {"val_loss", "val_coordinate_error_mm", "val_tissue_dice"}
+    assert metrics["val_coordinate_error_mm"] > 0
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A small dense network of three dimensions, at birth: it gives the identity."""
+    path = tmp_path / "model.safetensors"
+    network = PyramidCascade(3, **TINY_NETWORK)
+    save_weights(path, network, {"spacing_mm": 4.0, "shape": [16, 16, 16]}, {})
+    return path
+
+
+def test_evaluation_of_synthetic_pairs(weights: Path, tmp_path: Path) -> None:
+    changes = {"weights": str(weights), "samples": 2, "device": "cpu"}
+    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(tmp_path / "eval")})
+    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert figures["truth_error_mm"] > 0.5
+    assert 0 < figures["dice"] < 1
+    assert figures["folding_pct"] == 0
+
+
+def test_evaluation_of_files(weights: Path, tmp_path: Path) -> None:
+    pair = written_pair(tmp_path, labels=True)
+    (tmp_path / "pairs.json").write_text(json.dumps({"validation": [pair]}))
+    changes = {"weights": str(weights), "datalist": str(tmp_path / "pairs.json"), "device": "cpu"}
+    out = tmp_path / "eval"
+    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "start": "header"})
+    before = json.loads((out / "metrics.json").read_text())["dice"]
+    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "start": "affine"})
+    after = json.loads((out / "metrics.json").read_text())["dice"]
+    assert after > before + 0.05
+
+
+def test_inference_writes_transforms(weights: Path, tmp_path: Path) -> None:
+    pair = written_pair(tmp_path)
+    (tmp_path / "pairs.json").write_text(json.dumps({"testing": [pair]}))
+    changes = {"weights": str(weights), "dataset_dir": str(tmp_path / "pairs.json")}
+    changes |= {"output_dir": str(tmp_path / "out"), "device": "cpu"}
+    run_config([CONFIGS / "inference.yaml"], changes)
+    transform = read_transform(tmp_path / "out" / "moving_to_fixed.h5")
+    # a network at birth adds nothing to the affine start
+    truth = read_transform(tmp_path / "truth.tfm")
+    points = read_image(tmp_path / "fixed.nii.gz").grid.points_mm()[6:-6, 6:-6, 6:-6]
+    assert float((transform(points) - truth(points)).norm(dim=-1).mean()) < 1.5
+
+
+def test_fine_tuning_on_own_pairs(weights: Path, tmp_path: Path) -> None:
+    pair = written_pair(tmp_path, labels=True)
+    back = {
+        a.replace("fixed", "?").replace("moving", "fixed").replace("?", "moving"): b
+        for a, b in pair.items()
+        if a != "truth"
+    }
+    there = {key: file for key, file in pair.items() if key != "truth"}
+    (tmp_path / "pairs.json").write_text(json.dumps({"training": [there, back]}))
+    changes = {f"network_def.{key}": value for key, value in TINY_NETWORK.items()}
+    changes |= {"dataset_dir": str(tmp_path / "pairs.json"), "pretrained": str(weights)}
+    changes |= {"shape": [16, 16, 16], "spacing_mm": 4.0, "held_out": 1, "start": "header"}
+    changes |= {
+        "epochs": 1,
+        "epoch_length": 8,
+        "num_workers": 0,
+        "learning_rate": 0.003,
+        "warmup": 0,
+        "log_interval": 1,
+        "device": "cpu",
+    }
+    out = tmp_path / "out"
+    files = [CONFIGS / "train.yaml", CONFIGS / "own_pairs.yaml"]
+    run_config(files, changes | {"output_dir": str(out)})
+    lines = [line for line in read_history(out / "history.jsonl") if "dice" in line]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert "lncc" in lines[0]
