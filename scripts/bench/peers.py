@@ -224,8 +224,8 @@ def demons(fixed_path: Path, moving_path: Path, out: Path, threads: int) -> None
         method = sitk.DiffeomorphicDemonsRegistrationFilter()
         method.SetNumberOfIterations(iterations)
         method.SetStandardDeviations(1.5)
-        start = [] if field is None else [sitk.Resample(field, pair[0])]
-        field = method.Execute(*pair, *start)
+        initial: list[sitk.Image] = [] if field is None else [sitk.Resample(field, pair[0])]
+        field = method.Execute(*pair, *initial)
     sitk.WriteTransform(affine, str(out / "affine.tfm"))
     sitk.WriteImage(sitk.Cast(field, sitk.sitkVectorFloat32), str(out / "warp.nii.gz"))
     total = sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])

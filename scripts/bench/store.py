@@ -22,6 +22,7 @@ continues with the first missing row.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,7 @@ class Store:
                     f"{self.path} was measured with {name} {was!r}, now it is {now!r}: "
                     "the rows would not be comparable. Give another --out."
                 )
-        head = {"command": command} | old.head | conditions
+        head: Row = {"command": command} | old.head | conditions
         head |= {"versions": versions()} | (notes or {})
         self.results = Results(study, head, old.rows)
 
@@ -150,7 +151,7 @@ class Store:
     def add(self, row: Row, show: bool = True) -> None:
         """Add a row, or replace the one with the same keys, and write the file."""
         rows = {self._key(old): old for old in self.rows}
-        rows[self._key(row)] = row
+        rows[self._key(row)] = _plain(row)
         self.replace(rows.values())
         if show:
             print(json.dumps(row), flush=True)
@@ -176,3 +177,12 @@ class Store:
 
     def _key(self, row: Row) -> tuple[Any, ...]:
         return tuple(row[key] for key in self.keys)
+
+
+def _plain(value: Any) -> Any:
+    """The value with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -87,7 +87,7 @@ def run(options: Options) -> None:
     text = command_line("contrasts_rigid", options)
     store = Store(options.out, "contrasts_rigid", KEYS, shared, command=text)
     for fixed, moving, seed in cases(options.pairs, options.count):
-        case = {"fixed": fixed, "moving": moving, "seed": seed}
+        case: Row = {"fixed": fixed, "moving": moving, "seed": seed}
         rows = [case | {"tool": tool, "version": tools[tool]} for tool in tools]
         rows = [row for row in rows if not store.has(row)]
         if not rows:

@@ -108,5 +108,5 @@ def moves_vox(
         top = np.argmax(along, axis=-1)
         below = number - top[..., None]
     share = np.clip(below / reach_vox, 0, 1)
-    moves = upwards * sink_vox * share**2 * (3 - 2 * share) * along.any(axis=-1)[..., None]
+    moves = upwards * sink_vox * share**2 * (3 - 2 * share) * np.any(along, axis=-1, keepdims=True)
     return np.moveaxis(moves, -1, axis)

@@ -1,18 +1,16 @@
-#!/usr/bin/env python3
-"""A picture of synthetic samples: pairs, what the truth makes of them, and single images.
+"""Picture of synthetic training samples: pairs, images warped by the truth, and single images.
 
-    scripts/synth_picture.py [--labels ../shared/data/label_maps] [--out docs/results/synth.png]
-        [--seed 0] [--columns 6]
+    python -m scripts.bench synth run [--labels ../shared/data/label_maps] [--seed 0] [--columns 6]
 
-Each column is one sample, in the order of their indices; nothing is chosen by hand. Without a
-folder of label maps all samples are random shapes.
+Each column is one sample, in the order of the sample indices, without selection. Without a folder
+of label maps all samples are random shapes. The study has no numbers: ``report`` writes the page
+around the picture that ``run`` drew.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from stn3d import kernels
+from scripts.bench.machine import machine, versions
+from scripts.bench.options import RunOptions, command_line, option
+from scripts.bench.pages import command, write_page
+from scripts.bench.store import RESULTS_FILE, Results, read, write
+from stn3d import Grid, kernels
 from stn3d.data import find_subjects
-from stn3d.grid import Grid
 from stn3d.io.files import whole
 from stn3d.synth import (
     ChartSamples,
@@ -38,28 +39,51 @@ from stn3d.synth import (
     random_subject,
 )
 
+PICTURE_FILE = "samples.png"
 Pixels = np.ndarray[Any, Any]
 Rows = dict[str, list[Pixels]]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--labels", type=Path, help="folder of label maps (*.nii.gz)")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/synth.png"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--columns", type=int, default=6)
-    args = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    shapes = [random_subject(Draws(args.seed, i)) for i in range(2)]
-    heads = find_subjects(args.labels) if args.labels else shapes
-    samples = args.seed, args.columns
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of the study."""
+
+    labels: Path | None = option(None, "folder of label maps (*.nii.gz)")
+    threads: int = option(1, "CPU threads")
+    seed: int = option(0, "random seed")
+    columns: int = option(6, "number of samples")
+
+
+def run(options: Options) -> None:
+    """Draw the picture, then report."""
+    torch.set_num_threads(options.threads)
+    shapes = [random_subject(Draws(options.seed, i)) for i in range(2)]
+    heads = find_subjects(options.labels) if options.labels else shapes
+    samples = options.seed, options.columns
     rows = pair_rows(heads, *samples) | chart_rows(heads, *samples) | shape_rows(shapes, *samples)
-    draw(rows, args.out)
-    print(f"{args.out}: {args.out.stat().st_size / 1e3:.0f} kB")
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(rows, options.out / PICTURE_FILE)
+    found = {
+        "machine": machine(),
+        "versions": versions(),
+        "command": command_line("synth", options),
+    }
+    write(options.out / RESULTS_FILE, Results("synth", found, []))
+    report(options.out)
+
+
+def report(folder: Path) -> None:
+    """Write README.md."""
+    lines = ["# Synthetic training samples", "", *command(read(folder))]
+    lines += [
+        "Each column is one sample, in the order of the sample indices, without selection.",
+        "",
+    ]
+    write_page(folder, [*lines, f"![Synthetic samples]({PICTURE_FILE})"])
 
 
 def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
-    """Pairs of one person each, and the moving image through the truth."""
+    """Pairs of one person each, and the moving image warped by the truth."""
     settings = PairSettings(other_share=0)
     pairs = PairSamples(subjects, settings, seed)
     rows: Rows = {}
@@ -69,23 +93,25 @@ def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
         move = kernels.Moves(u[None], matrix, torch.eye(u.ndim - 1).double())
         moved = kernels.resample(sample["moving"][None], matrix, u.shape[1:], move)[0]
         for name, pixels in {
-            "fixed": grey(sample["fixed"]),
-            "moving": grey(sample["moving"]),
-            "moving\nby the truth": grey(moved),
-            "both in\nsquares": grey(checkered(sample["fixed"], moved)),
+            "fixed": gray(sample["fixed"]),
+            "moving": gray(sample["moving"]),
+            "moving,\nwarped by\nthe truth": gray(moved),
+            "checker-\nboard": gray(checkered(sample["fixed"], moved)),
             "fixed labels": coloured(sample["fixed_labels"]),
-            "truth,\n0 to 16 mm": bent_lines(u * settings.spacing_mm, settings.spacing_mm, 16, 16),
+            "displacement,\n0 to 16 mm": displacement_image(
+                u * settings.spacing_mm, settings.spacing_mm, 16, 16
+            ),
         }.items():
             rows.setdefault(name, []).append(pixels)
     return rows
 
 
 def chart_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
-    """Single images in any pose, and the canonical coordinates of their tissue."""
+    """Single images in random poses, and the canonical coordinates of their tissue."""
     charts = ChartSamples(subjects, ChartSettings(), seed)
-    rows: Rows = {"any pose": [], "canonical\ncoordinates": []}
+    rows: Rows = {"random pose": [], "canonical\ncoordinates": []}
     for sample in (charts[index] for index in range(columns)):
-        rows["any pose"].append(grey(sample["image"]))
+        rows["random pose"].append(gray(sample["image"]))
         colours = (0.5 + sample["coordinates"] / 2).clamp(0, 1) * sample["coordinates_weight"]
         rows["canonical\ncoordinates"].append(plane(colours).movedim(0, -1).numpy())
     return rows
@@ -97,7 +123,7 @@ def shape_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     rows: Rows = {"random shapes\nfixed": [], "random shapes\nmoving": []}
     for sample in (pairs[index] for index in range(columns)):
         for role in ("fixed", "moving"):
-            rows[f"random shapes\n{role}"].append(grey(sample[role]))
+            rows[f"random shapes\n{role}"].append(gray(sample[role]))
     return rows
 
 
@@ -105,17 +131,17 @@ def shape_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
 
 
 def plane(volume: Tensor) -> Tensor:
-    """The middle axial plane ``(C, rows, columns)``, front up, of ``(C, *shape)``."""
+    """The middle axial plane ``(C, rows, columns)``, anterior up, of ``(C, *shape)``."""
     return volume[..., volume.shape[-1] // 2].transpose(-1, -2).flip(-2)
 
 
-def grey(image: Tensor) -> Pixels:
+def gray(image: Tensor) -> Pixels:
     """``(rows, columns, 3)`` of an image from 0 to about 1."""
     return plane(image.clamp(0, 1)).expand(3, -1, -1).movedim(0, -1).numpy()
 
 
 def checkered(a: Tensor, b: Tensor, edge_vox: int = 12) -> Tensor:
-    """Squares of two images in turn."""
+    """A checkerboard of two images."""
     index = Grid.of_spacing(a.shape[1:]).points_index(dtype=torch.int64) // edge_vox
     return torch.where(index[..., :2].sum(dim=-1) % 2 == 0, a, b)
 
@@ -128,8 +154,10 @@ def coloured(labels: Tensor) -> Pixels:
     return colours[plane(labels)[0].int()].numpy()
 
 
-def bent_lines(vectors_mm: Tensor, spacing_mm: float, most_mm: float, every_mm: float) -> Pixels:
-    """Colours for the lengths of vectors, and the moving grid's lines as the truth bends them."""
+def displacement_image(
+    vectors_mm: Tensor, spacing_mm: float, most_mm: float, every_mm: float
+) -> Pixels:
+    """Lengths of displacements as colours, with the lines of the deformed moving grid."""
     fine = F.interpolate(plane(vectors_mm)[None], scale_factor=3, mode="bilinear")[0]
     pixels: Pixels = matplotlib.colormaps["viridis"](
         (fine.norm(dim=0) / most_mm).clamp(0, 1).numpy()
@@ -141,7 +169,7 @@ def bent_lines(vectors_mm: Tensor, spacing_mm: float, most_mm: float, every_mm: 
 
 
 def draw(rows: Rows, out: Path) -> None:
-    """One row of pictures under another; written whole, in few shades."""
+    """Write the rows of images, one below the other, with a reduced palette."""
     columns = len(next(iter(rows.values())))
     heights = [r[0].shape[0] / r[0].shape[1] for r in rows.values()]
     left, gap, width = 0.95, 0.04, 1.15
@@ -164,12 +192,9 @@ def draw(rows: Rows, out: Path) -> None:
             axes = figure.add_axes(box)
             axes.imshow(pixels, interpolation="bilinear", aspect="auto")
             axes.set_axis_off()
-    figure.canvas.draw()
-    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3] // 12 * 12 + 3  # 22 levels
+    canvas: Any = figure.canvas
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3] // 12 * 12 + 3  # 22 levels
     with whole(out) as path:
         Image.fromarray(drawn).save(path, format="png", optimize=True)
     plt.close(figure)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,13 @@
-"""The networks that scripts/throughput.py trains, each with its loss.
+"""The networks of the throughput study, each with its loss.
 
 PyramidCascade is built as configs/train.yaml builds it, once with the losses from there and once
 with LNCC and diffusion, like MONAI's networks; Cascade is two affine spatial transformers. MONAI's
 LocalNet has 32 channels and the levels 0 to 3, VoxelMorph its defaults; their losses are MONAI's
 own, LNCC (in windows of 5 voxels, as stn3d's) with bending energy and with diffusion.
+
+torch and monai are imported late: the process that lists the names does not need them.
 """
 
-# torch and monai are imported late: see scripts/throughput.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -21,21 +22,21 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A network with what training asks of it.
+    """A network and what training needs of it.
 
     Args:
         network: its parameters are trained.
-        answer: of the network, to ``(B, 2, *shape)``.
-        loss: of an answer and the batch.
+        output: maps ``(B, 2, *shape)`` to the network's output.
+        loss: loss of an output and the batch.
     """
 
     network: nn.Module
-    answer: Callable[[Tensor], Any]
+    output: Callable[[Tensor], Any]
     loss: Callable[[Any, Batch], Tensor]
 
 
 def ours(network: Any, loss: Any) -> Contender:
-    """A network with ``stages``, each of which the loss judges."""
+    """A network with ``stages``, all of which enter the loss."""
     return Contender(network, network.stages, lambda stages, batch: loss(stages, batch)[0])
 
 
@@ -68,7 +69,8 @@ def local_net(config: Any) -> Contender:
     from monai.networks.blocks import Warp
     from monai.networks.nets import LocalNet
 
-    network = LocalNet(3, 2, num_channel_initial=32, extract_levels=(0, 1, 2, 3))
+    levels: Any = (0, 1, 2, 3)  # MONAI's annotation is a tuple of one
+    network = LocalNet(3, 2, num_channel_initial=32, extract_levels=levels)
     return of_monai(network, network, Warp(), BendingEnergyLoss())
 
 
@@ -78,35 +80,37 @@ def voxel_morph(config: Any) -> Contender:
 
     network = VoxelMorph()
 
-    def answer(pair: Tensor) -> tuple[Tensor, Tensor]:
+    def output(pair: Tensor) -> tuple[Tensor, Tensor]:
         fixed, moving = pair.chunk(2, dim=1)
         found: tuple[Tensor, Tensor] = network(moving, fixed)
         return found
 
-    return of_monai(network, answer, None, DiffusionLoss())
+    return of_monai(network, output, None, DiffusionLoss())
 
 
-def of_monai(network: Any, answer: Any, warp: Any, regularity: Any) -> Contender:
+def of_monai(network: Any, output: Any, warp: Any, regularity: Any) -> Contender:
     """MONAI's LNCC and a regularity of the field, in float32.
 
     Args:
         network: its parameters are trained.
-        answer: the field, or with no ``warp`` the moved image and the field.
-        warp: moves the moving image by the field.
-        regularity: of the field.
+        output: the field, or with no ``warp`` the moved image and the field.
+        warp: warps the moving image by the field.
+        regularity: regularisation of the field.
     """
     from monai.losses import LocalNormalizedCrossCorrelationLoss
 
     similarity = LocalNormalizedCrossCorrelationLoss(spatial_dims=3, kernel_size=5)
 
     def loss(found: Any, batch: Batch) -> Tensor:
-        moved, field = (None, found) if warp else found
-        field = field.float()
-        moved = warp(batch["moving"], field) if warp else moved.float()
+        if warp is None:
+            moved, field = (part.float() for part in found)
+        else:
+            field = found.float()
+            moved = warp(batch["moving"], field)
         total: Tensor = similarity(moved, batch["fixed"]) + regularity(field)
         return total
 
-    return Contender(network, answer, loss)
+    return Contender(network, output, loss)
 
 
 CONTENDERS: dict[str, Callable[[Any], Contender]] = {

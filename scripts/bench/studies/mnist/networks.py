@@ -1,14 +1,13 @@
-"""The rows of scripts/mnist.py: a task, a network of the package's parts, the paper's figure.
+"""The networks of the MNIST study, built from the package's parts.
 
-All networks of a table have about as many parameters as its CNN: the width of each one's classifier
-is chosen so.
+All networks of a table have about as many parameters as its CNN: the width of each classifier is
+chosen accordingly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,43 +47,24 @@ SHAPES: dict[Task, tuple[int, int, int]] = {
     "sequence": (1, 100, 100),
 }
 CLASSES: dict[Task, int] = {"addition": 19, "same": 2}
-POOLED: tuple[Task, ...] = ("RTS", "P", "RTSE", "TC", "addition", "same")  # after the transformer
+POOLED: tuple[Task, ...] = ("RTS", "P", "RTSE", "TC", "addition", "same")  # after a transformer
 KINDS: dict[str, ParameterKind] = {
     "affine": "affine",
     "projective": "projective",
     "tps": "thin_plate_spline",
 }
-FILTERS = 64  # of the CNNs that give each table its number of parameters
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One network on one task.
-
-    Args:
-        table: what it stands in.
-        name: of the network, in the table.
-        task: how digits are distorted.
-        build: makes the network, identity at birth.
-        paper_pct: the test error in the paper, if there is one.
-    """
-
-    table: str
-    name: str
-    task: Task
-    build: Callable[[], nn.Module]
-    paper_pct: float | None = None
+FILTERS = 64  # of the CNNs that set the number of parameters of each table
 
 
 def count(network: nn.Module) -> int:
-    """The number of a network's parameters."""
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def fitted(make: Callable[[int], nn.Module], target: int) -> nn.Module:
-    """The network whose width gives it the number of parameters nearest to a target."""
+    """The network whose width gives the number of parameters closest to a target."""
     low, high = 1, 2
-    with torch.device("meta"):  # shapes alone, no numbers
+    with torch.device("meta"):  # shapes only, no values
         while count(make(high)) < target:
             low, high = high, 2 * high
         while high - low > 1:
@@ -108,7 +88,7 @@ def plain_fcn(task: Task) -> nn.Module:
     return fitted(lambda w: fcn(shape, channels, classes, (w, w)), count(plain_cnn(task)))
 
 
-def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTransformer:
+def transformer(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTransformer:
     """A transformer whose localisation sees the image at half its size (paper, appendix A)."""
     channels, *shape = SHAPES[task]
     small = [-(-n // 2) for n in shape]
@@ -120,11 +100,11 @@ def localiser(task: Task, kind: ParameterKind, dense: bool = False) -> SpatialTr
     return SpatialTransformer(Localisation(encoder, head), factor=2)
 
 
-POINTS = 20  # that a localisation finds which points
+POINTS = 20  # of a localisation by points
 
 
 def pointing(task: Task, share: float = 1.0) -> SpatialTransformer:
-    """A transformer whose localisation finds places, and a map that fits them."""
+    """A transformer whose localisation finds points, and a linear map from them."""
     encoder = nn.Sequential(
         map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
     )
@@ -135,7 +115,7 @@ def pointing(task: Task, share: float = 1.0) -> SpatialTransformer:
 def behind(
     task: Task, front: nn.Module, in_channels: int | None = None, dense: bool = False
 ) -> nn.Module:
-    """A transformer, the mean over 2x2 pixels where the task has it, and a classifier that fits."""
+    """A transformer, average pooling over 2x2 pixels for some tasks, and a classifier."""
     channels, *shape = SHAPES[task]
     channels, classes = in_channels or channels, CLASSES.get(task, 10)
     pools = [nn.AvgPool2d(2)] if task in POOLED else []
@@ -153,32 +133,31 @@ def behind(
 
 def st(task: Task, kind: str, dense: bool = False) -> nn.Module:
     """ST-FCN or ST-CNN."""
-    return behind(task, localiser(task, KINDS[kind], dense), dense=dense)
+    return behind(task, transformer(task, KINDS[kind], dense), dense=dense)
 
 
 # -- systems ---------------------------------------------------------------------------------------
 
 
 def parallel(kind: str, dense: bool, number: int = 2) -> nn.Module:
-    """Several transformers side by side: the classifier sees what each shows."""
-    front = Parallel([localiser("addition", KINDS[kind], dense) for _ in range(number)])
+    """Several transformers in parallel; the classifier sees the outputs of all."""
+    front = Parallel([transformer("addition", KINDS[kind], dense) for _ in range(number)])
     return behind("addition", front, number * SHAPES["addition"][0], dense)
 
 
 def two_images(front: SpatialTransformer | Series) -> nn.Module:
     """One transform from both images, applied to both, and a classifier of both."""
-    network = behind("same", front)
-    transformer, *rest = network
-    return TwoImages(transformer, nn.Sequential(*rest))
+    _front, *rest = behind("same", front).children()
+    return TwoImages(front, nn.Sequential(*rest))
 
 
 def hierarchical() -> nn.Module:
-    """Affine, then a few control points' velocity, then a dense one; the image is read once."""
+    """Affine, then a velocity of a few control points, then a dense one; one interpolation."""
     flow = PyramidLocalisation("velocity", 2, 1, channels=(8, 8, 16))
     region = PyramidLocalisation("regional", 2, 1, channels=(8, 8, 16), control_points=4)
     series = Series(
         [
-            localiser("RTSE", "affine"),
+            transformer("RTSE", "affine"),
             SpatialTransformer(region, 2),
             SpatialTransformer(flow, 2),
         ]
@@ -187,31 +166,31 @@ def hierarchical() -> nn.Module:
 
 
 def inverse_compositional(steps: int) -> nn.Module:
-    """One transformer, applied again and again to the image itself."""
-    return behind("P", Series([localiser("P", "projective")], [steps]))
+    """One transformer, applied repeatedly to the image itself."""
+    return behind("P", Series([transformer("P", "projective")], [steps]))
 
 
 def twice(front: SpatialTransformer) -> Series:
-    """A transformer that looks a second time, at what its first look showed, and mends it."""
+    """A transformer that is applied a second time, to its first output, and refines it."""
     return Series([front], [2])
 
 
 def in_depth(steps: int) -> nn.Module:
-    """As many transformers of their own, each moving what the one before it gave."""
-    return behind("P", nn.Sequential(*[localiser("P", "projective") for _ in range(steps)]))
+    """Several transformers in sequence, each warping the output of the one before."""
+    return behind("P", nn.Sequential(*[transformer("P", "projective") for _ in range(steps)]))
 
 
 SEQUENCE_TARGET = 200_000
 
 
 def small_images() -> tuple[nn.Module, int]:
-    """An encoder of 100x100 pixels seen at half their size, and the number of its features."""
+    """An encoder of 100x100 pixels at half their size, and the number of its features."""
     features = convolutions(1, (20, 20, 20), (5, 3, 3))
     return nn.Sequential(nn.AvgPool2d(2), features, nn.Flatten()), 20 * 4 * 4
 
 
 class Three(nn.Module):
-    """Answers of three digits at once, ``(B, 3, 10)``."""
+    """Logits of three digits at once, ``(B, 3, 10)``."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -223,7 +202,7 @@ class Three(nn.Module):
 
 
 def sequence_cnn() -> nn.Module:
-    """Convolutions over the whole canvas and one dense layer for all three digits."""
+    """Convolutions over the whole canvas and one linear layer for all three digits."""
 
     def make(width: int) -> nn.Module:
         features = convolutions(1, (width, width, width), (5, 5, 5))
@@ -254,13 +233,13 @@ def sequence_recurrent() -> nn.Module:
 
 
 def sequence_by_points() -> nn.Module:
-    """The same with a recurrent transformer that points."""
+    """The same with a recurrent localisation by points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
     return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
 
 
 def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
-    """One CNN reads what each step shows."""
+    """One CNN classifies the output of each step."""
     front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
@@ -268,7 +247,7 @@ def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn
 
 
 def of_features() -> nn.Module:
-    """A CNN on R that turns the maps of its first layer, by their own features."""
+    """A CNN on R that transforms the maps of its first layer, by their own features."""
 
     def make(width: int) -> nn.Module:
         first = convolutions(1, (width,), (9,))
@@ -279,81 +258,8 @@ def of_features() -> nn.Module:
     return fitted(make, count(plain_cnn("R")))
 
 
-# -- the rows --------------------------------------------------------------------------------------
-
-PAPER: dict[str, dict[str, float]] = {
-    "R": {"FCN": 2.1, "CNN": 1.2, "ST-FCN affine": 1.2, "ST-FCN projective": 1.3,
-          "ST-FCN tps": 1.1, "ST-CNN affine": 0.7, "ST-CNN projective": 0.8, "ST-CNN tps": 0.7},
-    "RTS": {"FCN": 5.2, "CNN": 0.8, "ST-FCN affine": 0.8, "ST-FCN projective": 0.9,
-            "ST-FCN tps": 0.8, "ST-CNN affine": 0.5, "ST-CNN projective": 0.6, "ST-CNN tps": 0.5},
-    "P": {"FCN": 3.1, "CNN": 1.5, "ST-FCN affine": 1.4, "ST-FCN projective": 1.4,
-          "ST-FCN tps": 1.4, "ST-CNN affine": 0.8, "ST-CNN projective": 0.8, "ST-CNN tps": 0.8},
-    "E": {"FCN": 3.2, "CNN": 1.4, "ST-FCN affine": 2.7, "ST-FCN projective": 2.6,
-          "ST-FCN tps": 2.4, "ST-CNN affine": 1.2, "ST-CNN projective": 1.3, "ST-CNN tps": 1.1},
-    "TC": {"FCN": 13.2, "CNN": 3.5, "ST-FCN affine": 2.0, "ST-CNN affine": 1.7},
-}  # fmt: skip
-
-
-def _of_paper(task: Task, name: str) -> Row:
-    family, _, kind = name.partition(" ")
-    if family == "FCN":
-        build: Callable[[], nn.Module] = lambda: plain_fcn(task)  # noqa: E731
-    elif family == "CNN":
-        build = lambda: plain_cnn(task)  # noqa: E731
-    else:
-        build = lambda: st(task, kind, dense=family == "ST-FCN")  # noqa: E731
-    return Row(task, name, task, build, PAPER[task][name])
-
-
-def _rows() -> dict[str, Row]:
-    rows = [
-        _of_paper(task, name) for task in get_args(Task) for name in PAPER.get(task, {})
-    ] + [
-        Row("TC", "ST-CNN affine twice", "TC",
-            lambda: behind("TC", twice(localiser("TC", "affine")))),
-        Row("TC", "ST-CNN affine by points", "TC", lambda: behind("TC", pointing("TC"))),
-        Row("TC", "ST-CNN affine by points zoomed", "TC",
-            lambda: behind("TC", pointing("TC", share=0.6))),
-        Row("TC", "ST-CNN affine by points twice", "TC",
-            lambda: behind("TC", twice(pointing("TC")))),
-        Row("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),
-        Row("addition", "CNN", "addition", lambda: plain_cnn("addition"), 14.7),
-        Row("addition", "2x ST-FCN tps", "addition", lambda: parallel("tps", dense=True), 5.8),
-        Row("addition", "2x ST-CNN affine", "addition", lambda: parallel("affine", dense=False)),
-        Row("sequence", "CNN", "sequence", sequence_cnn, 2.9),
-        Row("sequence", "ST-CNN affine", "sequence", sequence_st, 2.0),
-        Row("sequence", "recurrent ST-CNN affine", "sequence", sequence_recurrent, 1.5),
-        Row("sequence", "recurrent ST-CNN affine by points", "sequence", sequence_by_points),
-        Row("two images", "CNN", "same", lambda: plain_cnn("same")),
-        Row("two images", "two-image ST-CNN affine", "same",
-            lambda: two_images(localiser("same", "affine"))),
-        Row("two images", "two-image ST-CNN affine twice", "same",
-            lambda: two_images(twice(localiser("same", "affine")))),
-        Row("two images", "two-image ST-CNN affine by points", "same",
-            lambda: two_images(pointing("same"))),
-        Row("cascade", "CNN", "RTSE", lambda: plain_cnn("RTSE")),
-        Row("cascade", "ST-CNN affine", "RTSE", lambda: st("RTSE", "affine")),
-        Row("cascade", "affine + regional + flow", "RTSE", hierarchical),
-        Row("depth", "2 transformers in turn", "P", lambda: in_depth(2)),
-        Row("depth", "inverse-compositional x2", "P", lambda: inverse_compositional(2)),
-        Row("depth", "inverse-compositional x4", "P", lambda: inverse_compositional(4)),
-        Row("features", "ST on feature maps", "R", of_features),
-    ]  # fmt: skip
-    return {f"{row.table}: {row.name}": row for row in rows}
-
-
-ROWS: dict[str, Row] = _rows()
-
-
-# Rows of one table that another one tells too.
-BESIDE: dict[str, tuple[str, ...]] = {
-    "depth": ("P: CNN", "P: ST-CNN projective"),
-    "features": ("R: CNN", "R: ST-CNN affine"),
-}
-
-
 def parts(network: nn.Module) -> dict[str, Any]:
-    """Parameters of all transformers of a network, and of all of it."""
+    """The number of parameters of all transformers of a network, and of the whole network."""
     kinds = (SpatialTransformer, RecurrentTransformer)
     inside = [module for module in network.modules() if isinstance(module, kinds)]
     own = {id(p): p.numel() for m in inside for p in m.parameters()}

@@ -1,4 +1,4 @@
-"""What a call of each loop must move and compute; see the head of scripts/floor.py.
+"""What a call of each kernel must move and compute; the rules are in the study's docstring.
 
 Each ``of_...`` takes the call's result and then its arguments, as `stn3d.kernels` names them.
 """
@@ -17,7 +17,7 @@ from stn3d.kernels.reference import gaussian_weights
 
 
 class Cost(NamedTuple):
-    """Of one call: the level's grid, voxels worked on, numbers moved, operations per voxel."""
+    """Cost of one call: the level's grid, voxels processed, numbers moved, operations per voxel."""
 
     shape: tuple[int, ...]
     voxels: int
@@ -40,7 +40,7 @@ def of_warp(
     n, d, c = _voxels(region, field), field.shape[1], image.shape[1]
     covered = 0 if result.coverage is None else 1
     numbers = n * (d + c + covered) + c * min(n, image[0, 0].numel())
-    # The matrix, where the point lies, how far inside, and c times 2**d corners blended.
+    # The matrix, the position, the weights, and c times 2**d corners interpolated.
     return Cost(tuple(field.shape[2:]), n, numbers, 2 * d * d + 8 * d + c * 3 * 2**d)
 
 
@@ -55,7 +55,7 @@ def of_warp_slope(
 ) -> Cost:
     n, d, c = _voxels(region, field), field.shape[1], image.shape[1]
     numbers = n * (d + c + (by_coverage is not None)) + c * min(n, image[0, 0].numel())
-    # As `of_warp`, blended with slopes; then d (d + 1) sums of products.
+    # As `of_warp`, with derivatives of the weights; then d (d + 1) sums of products.
     flops = 2 * d * d + 8 * d + c * 4 * 2**d + 2 * d * (d + 1)
     return Cost(tuple(field.shape[2:]), n, numbers, flops)
 
@@ -80,7 +80,7 @@ def of_box_sum(result: Tensor, image: Tensor, radii: Any) -> Cost:
 
 @lru_cache(maxsize=64)
 def reached(windows: Region, radii: tuple[int, ...]) -> int:
-    """How many voxels lie in any of the windows."""
+    """Number of voxels inside any of the windows."""
     return windows.grown(radii).num_voxels
 
 
