@@ -16,9 +16,9 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.sampler import Interpolation, inside, sample
-from stn3d.transforms import Affine, Chain, DisplacementField, Transform, VelocityField, chain
+from stn3d.transforms import Affine, DisplacementField, Transform, VelocityField, chain
 from stn3d.transforms.dense import in_voxels
-from stn3d.transforms.linear import Linear
+from stn3d.transforms.linear import Linear, split_linear
 
 
 def _index_path(moving_grid: Grid, fixed_grid: Grid, transform: Transform) -> Transform:
@@ -31,11 +31,10 @@ def _as_resampling(
     path: Transform, device: torch.device
 ) -> tuple[Tensor, kernels.Moves | None] | None:
     """What `_index_path` gives, as `kernels.resample` takes it, if there is at most one field."""
-    parts = path.transforms if isinstance(path, Chain) else (path,)
-    matrices = [part.matrix.cpu() for part in parts if isinstance(part, Linear)]
-    fields = [field for part in parts if (field := _field(part)) is not None]
+    matrices = [part.matrix.cpu() for part in path.parts if isinstance(part, Linear)]
+    fields = [field for part in path.parts if (field := _field(part)) is not None]
     batched = any(matrix.ndim > 2 for matrix in matrices)
-    if len(matrices) + len(fields) < len(parts) or len(fields) > 1 or batched:
+    if len(matrices) + len(fields) < len(path.parts) or len(fields) > 1 or batched:
         return None
     if not fields:
         return matrices[0], None
@@ -175,7 +174,7 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     return kernels.resample(image, grid.index_from_world @ target.world_from_index, target.shape)
 
 
-def overlap(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
+def fov_overlap_fraction(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
     """The share of the fixed grid that falls into the moving grid.
 
     Counted at its voxels; where it has more than a quarter of a million, at that many points.
@@ -196,15 +195,13 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     One-sided at the grid's faces; 1 along an axis of a single voxel. Volumes of mm: 1 keeps size,
     2 doubles it on the way from fixed to moving, 0 and below is folding.
     """
-    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
+    before, linear = split_linear(transform) if min(grid.shape) > 1 else (transform, None)
     factor = torch.ones(())
-    if isinstance(parts[-1], Linear) and min(grid.shape) > 1:
-        # What is linear at the end scales every difference of what comes before alike.
-        factor = torch.linalg.det(parts[-1].jacobian(grid.centre_mm)).float()
-        parts = parts[:-1]
-    if not parts:
+    if linear is not None:  # it scales every difference of what comes before alike
+        factor = torch.linalg.det(linear.jacobian(grid.centre_mm)).float()
+    if before is None:
         return factor.repeat(grid.shape)
-    slabs = (_determinants(chain(*parts), grid, rows) for rows in grid.slabs())
+    slabs = (_determinants(before, grid, rows) for rows in grid.slabs())
     det = _stacked(slabs, grid.shape[0], axis=0)
     return det.mul_(factor.to(det))
 

@@ -12,7 +12,7 @@ import torch
 from stn3d import kernels
 from stn3d.kernels import Region
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.settings import settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
@@ -57,7 +57,7 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
 def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: Path) -> None:
     grid = grid_about(torch.zeros(3), [30.0] * 3, (1.0, 1.0, 1.0))
     known = known_pair(dense_truth(grid, 1.0), grid, grid)
-    pair = Pair(*[Scan(scaled(values), grid) for values in (known.fixed, known.moving)])
+    pair = Pair(*[PreparedImage(scaled(values), grid) for values in (known.fixed, known.moving)])
     transform, meter = initial_candidates(pair)[0].transform, floor.Meter()
     for stage in settings_from({"preset": "fast"}).stages():
         with meter.of_stage(stage.name), meter.watching():
@@ -66,7 +66,7 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
     assert {row.kernel.partition(",")[0] for row in rows} == {*floor_costs.COSTS, "rest"}
     assert all(row.bytes > 0 and row.flops > 0 for row in rows if row.kernel != "rest")
     calls = {
-        name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("dense", name))
+        name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("deformable", name))
         for name in ("warp", "lncc", "force", "take_step", "warp_slope")
     }
     assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.kernels import Region, dispatch, reference
-from stn3d.preprocessing.pair import Scan, textured
+from stn3d.preprocessing.pair import PreparedImage, textured
 from tests.helpers.geometry_cases import QUICK, random, uniform
 
 SHAPES = [(7, 5), (6, 7, 5), (1, 6), (6, 1), (5, 1, 4), (1, 5, 6), (5, 6, 1)]
@@ -306,7 +306,7 @@ def test_textured_windows_are_all_that_count(d: int, weighted: bool) -> None:
     fixed[body] = uniform(0.2, 1, *[5] * d)
     moved = random(1, 1, *grid.shape, seed=1).requires_grad_()
     weight = uniform(0.2, 1, 1, 1, *grid.shape) if weighted else None
-    seen = textured(Scan(fixed, grid), radii)
+    seen = textured(PreparedImage(fixed, grid), radii)
     assert 0 < int(seen.sum()) < 0.7 * seen.numel()
     values = [
         kernels.lncc(fixed, moved, weight, radii, 1e-4, 1e-4, windows)

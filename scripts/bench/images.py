@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d import Grid, read_image
-from stn3d.evaluate import Case
+from stn3d.metrics import foreground
 
 
 def grid_of(path: Path) -> Grid:
@@ -35,5 +35,5 @@ def foreground_points_mm(path: Path) -> Tensor:
     """``(N, 3)`` world positions of the foreground, every third voxel along each axis, float64."""
     image = read_image(path)
     every = (slice(None, None, 3),) * 3
-    region = Case(image, image).region[every]
+    region = foreground(image.values)[every]
     return image.grid.points_mm()[every][region].double()

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from stn3d.registration.settings import Device, Kind, Localiser, Metric, Preset, Settings
+from stn3d.registration.settings import Device, Estimator, Kind, MetricChoice, Preset, Settings
 
 
 def one_of(known: Sequence[str], default: str) -> str:
@@ -56,9 +56,9 @@ MaxMemory = Annotated[
 ]
 TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK transform file.")]
 OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
-OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(Metric), Settings.metric))]
+OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(MetricChoice), Settings.metric))]
 OfPreset = Annotated[str | None, typer.Option(help=one_of(get_args(Preset), Settings.preset))]
-OfLocaliser = Annotated[
-    str | None, typer.Option(help=one_of(get_args(Localiser), Settings.localiser))
+OfEstimator = Annotated[
+    str | None, typer.Option(help=one_of(get_args(Estimator), Settings.estimator))
 ]
 OfDevice = Annotated[str | None, typer.Option(help=one_of(get_args(Device), Settings.device))]

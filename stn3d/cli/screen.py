@@ -14,24 +14,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-Show = Callable[[str, float, int, float], None]
-"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+from stn3d.registration.stages import ProgressEvent
 
 ShowVolume = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
-# What is measured, as `stn3d.evaluate` calls it, what a table calls it, and its format.
+# What is measured, as `stn3d.evaluation.evaluate` calls it, what a table calls it, and its format.
 FIGURES = (
-    ("overlap_pct", "fixed image covered, %", ".1f"),
+    ("fov_overlap_pct", "overlap with the fixed image's field of view, %", ".1f"),
     ("correlation", "correlation", ".4f"),
     ("local_correlation", "local correlation", ".4f"),
     ("dice", "Dice, mean over labels", ".4f"),
     ("hd95_mm", "HD95, mm, mean over labels", ".3f"),
     ("tre_mm", "landmark error (TRE), mm", ".3f"),
-    ("error_mm", "error to the true transform, mm", ".3f"),
+    ("true_error_mm", "error vs. ground truth, mm", ".3f"),
     ("folding_pct", "folding, % of voxels", ".4f"),
-    ("sd_log_jac", "spread (sd) of log J", ".4f"),
-    ("inverse_mm", "inverse error, mm", ".4f"),
+    ("folding_whole_field_pct", "folding, whole field, % of voxels", ".4f"),
+    ("log_jacobian_sd", "SD of log-Jacobian", ".4f"),
+    ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".4f"),
     ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
     ("framewise_displacement_max_mm", "framewise displacement, largest, mm", ".3f"),
     ("rotation_max_deg", "rotation, largest, degrees", ".3f"),
@@ -63,7 +63,7 @@ def notes(*kinds: type[Warning]) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Show]:
+def progress() -> Iterator[Callable[[ProgressEvent], None]]:
     """The progress of a registration on stderr: a bar on a terminal, else one line a level."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -72,11 +72,14 @@ def progress() -> Iterator[Show]:
         lines.finish()
         return
     with Progress(*_columns(), console=console, transient=True) as bar:
-        task = bar.add_task("reading the images", total=None)
+        task = bar.add_task("reading the images", total=1.0)
 
-        def show(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
-            text = f"{stage}, {spacing_mm:.3g} mm, iteration {iteration + 1}, loss {loss:.5f}"
-            bar.update(task, description=text)
+        def show(event: ProgressEvent) -> None:
+            text = event.step
+            if event.loss is not None:
+                text += f", {event.spacing_mm:.3g} mm, iteration {event.iteration}"
+                text += f", loss {event.loss:.5f}"
+            bar.update(task, description=text, completed=event.fraction)
 
         yield show
 
@@ -114,11 +117,13 @@ class _Lines:
         self.first = self.last = 0.0
         self.count = 0
 
-    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
-        if self.level != (stage, spacing_mm):
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.loss is None or event.spacing_mm is None:
+            return
+        if self.level != (event.step, event.spacing_mm):
             self.finish()
-            self.level, self.first = (stage, spacing_mm), loss
-        self.last, self.count = loss, iteration + 1
+            self.level, self.first = (event.step, event.spacing_mm), event.loss
+        self.last, self.count = event.loss, event.iteration
 
     def finish(self) -> None:
         """Write the line of the level that has ended."""
@@ -150,8 +155,8 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
         print(
             f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "
             f"{part['volume_after_ml']:.2f} ml in the other "
-            f"({_cell(part['change_pct'], '+.1f')} %; "
-            f"its surroundings {_cell(part['surroundings_change_pct'], '+.1f')} %)"
+            f"({_cell(part['volume_change_pct'], '+.1f')} %; "
+            f"its surroundings {_cell(part['surrounding_volume_change_pct'], '+.1f')} %)"
         )
     verdict = metrics["verdict"]
     remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from stn3d.cli import options, screen
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.registration.result import results_folder
 from stn3d.series.result import SeriesInterpolation
 
@@ -27,7 +27,7 @@ def series(
             "one if neither is given."
         ),
     ] = None,
-    metric: Annotated[str, typer.Option(help=options.one_of(get_args(Similarity), "ncc"))] = "ncc",
+    metric: Annotated[str, typer.Option(help=options.one_of(get_args(MetricName), "ncc"))] = "ncc",
     interpolation: Annotated[
         str, typer.Option(help=options.one_of(get_args(SeriesInterpolation), "linear"))
     ] = "linear",

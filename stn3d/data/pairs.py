@@ -28,9 +28,9 @@ from stn3d.io import (
     read_transform,
     require_same_grid,
 )
-from stn3d.nets.frame import on_grid, working_scan
+from stn3d.nets.frame import on_grid, working_image
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Affine, Linear, Transform
@@ -87,7 +87,9 @@ class LoadPair(DictionaryTransform):
         sample["moving_from_fixed"] = begin.matrix
         return sample
 
-    def _begin(self, pair: Mapping[str, str], fixed: Scan, moving: Scan) -> Linear:
+    def _begin(
+        self, pair: Mapping[str, str], fixed: PreparedImage, moving: PreparedImage
+    ) -> Linear:
         """Fixed points to moving points, as far as is known before a network looks."""
         if "initial" in pair:
             return _linear(pair["initial"])
@@ -105,9 +107,9 @@ def _silent(*_: Any) -> None:
     """No progress is told."""
 
 
-def working_grid(fixed: Scan, shape: Sequence[int], spacing_mm: float) -> Grid:
+def working_grid(fixed: PreparedImage, shape: Sequence[int], spacing_mm: float) -> Grid:
     """The upright isotropic grid of a shape whose centre is that of what a scan shows."""
-    around = working_scan(fixed, spacing_mm, 0.0).grid
+    around = working_image(fixed, spacing_mm, 0.0).grid
     start = [(n - m) // 2 for n, m in zip(around.shape, shape, strict=True)]
     return around.cropped(start, [a + m for a, m in zip(start, shape, strict=True)])
 
@@ -119,12 +121,12 @@ def _linear(file: str) -> Linear:
     return found
 
 
-def _scan(image: Image, mask: str | None, role: str) -> Scan:
+def _scan(image: Image, mask: str | None, role: str) -> PreparedImage:
     if mask is None:
-        return Scan(scaled(image.values), image.grid)
+        return PreparedImage(scaled(image.values), image.grid)
     inside = read_mask(mask, f"{role} mask")
     require_same_grid(inside, image, f"{role} mask")
-    return Scan(scaled(image.values, inside.values), image.grid, inside.values.float())
+    return PreparedImage(scaled(image.values, inside.values), image.grid, inside.values.float())
 
 
 def _labels(pair: Mapping[str, str], role: str, image: Image) -> Image:

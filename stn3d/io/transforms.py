@@ -21,7 +21,6 @@ from stn3d.io.geometry import itk_geometry, lps_flip, matrix_from_itk
 from stn3d.io.hdf5 import write_numbers, write_text, write_vectors
 from stn3d.transforms import (
     Affine,
-    Chain,
     DisplacementField,
     Linear,
     Transform,
@@ -69,7 +68,7 @@ def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
         ValueError: the transform is a batch of several, or of a kind that has no file.
     """
     path = check_transform_path(path)
-    parts = _parts(transform)
+    parts = [_storable(part) for part in transform.parts]
     if path.suffix.lower() in LINEAR_SUFFIXES:
         if len(parts) != 1 or not isinstance(parts[0], Linear):
             raise InputError(
@@ -89,15 +88,13 @@ def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
             _write_part(group.create_group(str(number)), one)
 
 
-def _parts(transform: Transform) -> list[Linear | DisplacementField]:
-    """A flat list of what ITK knows, the first applied first."""
-    if isinstance(transform, Chain):
-        return [part for one in transform.transforms for part in _parts(one)]
-    if isinstance(transform, VelocityField):
-        transform = transform.displacement
-    if not isinstance(transform, Linear | DisplacementField):
-        raise ValueError(f"a {type(transform).__name__} has no ITK file; give linear or dense.")
-    return [transform]
+def _storable(part: Transform) -> Linear | DisplacementField:
+    """A part of a transform as ITK knows it."""
+    if isinstance(part, VelocityField):
+        part = part.displacement
+    if not isinstance(part, Linear | DisplacementField):
+        raise ValueError(f"a {type(part).__name__} has no ITK file; give linear or dense.")
+    return part
 
 
 def _lps_affine(transform: Linear) -> tuple[list[float], list[float]]:

@@ -9,13 +9,13 @@ from stn3d.losses.regularity import (
     inverse_consistency,
     jacobian,
 )
-from stn3d.losses.similarity import SIMILARITIES, Similarity, gradient, lncc, mse, ncc, nmi
+from stn3d.losses.similarity import SIMILARITIES, MetricName, gradient, lncc, mse, ncc, nmi
 from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, truth_error
 
 __all__ = [
     "SIMILARITIES",
+    "MetricName",
     "RegistrationLoss",
-    "Similarity",
     "bending",
     "common_labels",
     "dice",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stn3d import kernels
 
-Similarity = Literal["mse", "ncc", "lncc", "nmi", "mind", "gradient"]
+MetricName = Literal["mse", "ncc", "lncc", "nmi", "mind", "gradient"]
 _EDGE = 0.08  # of the usual length of a gradient: more is an edge, less may be noise
 
 
@@ -206,7 +206,7 @@ def window_radii(radius_mm: float, spacing_mm: Sequence[float]) -> list[int]:
     return [max(1, round(radius_mm / s)) for s in spacing_mm]
 
 
-SIMILARITIES: dict[Similarity, Any] = {
+SIMILARITIES: dict[MetricName, Any] = {
     "mse": mse,
     "ncc": ncc,
     "lncc": lncc,

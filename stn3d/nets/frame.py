@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.preprocessing.pair import Scan, bounds
+from stn3d.preprocessing.pair import PreparedImage, bounds
 from stn3d.transforms import Affine, Transform
 
 _DIM = 0.05  # of the scaled intensity: what is darker is background
@@ -28,7 +28,7 @@ def upright(grid: Grid, spacing_mm: float) -> Grid:
     return Grid(tuple(shape), matrix)
 
 
-def working_scan(scan: Scan, spacing_mm: float, margin_mm: float) -> Scan:
+def working_image(scan: PreparedImage, spacing_mm: float, margin_mm: float) -> PreparedImage:
     """A scan on an upright grid around what it shows, with a mask of where it shows anything.
 
     Args:
@@ -43,7 +43,7 @@ def working_scan(scan: Scan, spacing_mm: float, margin_mm: float) -> Scan:
     return whole.framed([a - margin for a in start], [b + margin for b in stop])
 
 
-def on_grid(scan: Scan, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
+def on_grid(scan: PreparedImage, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
     """A scan's image and the weights of its voxels as seen through a transform on a grid."""
     seen = scan.at(min(grid.spacing_mm)).through(transform, grid)
     assert seen.mask is not None

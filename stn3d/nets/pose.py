@@ -10,9 +10,9 @@ from torch import Tensor
 from stn3d.grid import Grid, apply_matrix
 from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import working_scan
+from stn3d.nets.frame import working_image
 from stn3d.nets.precision import bfloat16_is_fast
-from stn3d.preprocessing.pair import Scan
+from stn3d.preprocessing.pair import PreparedImage
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
 
@@ -40,7 +40,7 @@ class Pose:
 
 
 def find_pose(
-    network: ChartNetwork, scan: Scan, spacing_mm: float, margin_mm: float = 8.0
+    network: ChartNetwork, scan: PreparedImage, spacing_mm: float, margin_mm: float = 8.0
 ) -> Pose | None:
     """The pose of the head in a scan; None where the network sees no tissue that it knows.
 
@@ -57,7 +57,9 @@ def find_pose(
     turned = Affine.identity(scan.grid.ndim)
     for _ in range(_PASSES):
         grid = Grid(coarse.grid.shape, turned.matrix @ coarse.grid.world_from_index)
-        upright = working_scan(Scan(coarse.image, grid, coarse.mask), spacing_mm, margin_mm)
+        upright = working_image(
+            PreparedImage(coarse.image, grid, coarse.mask), spacing_mm, margin_mm
+        )
         found = _charted(network, upright)
         if found is None:
             return pose
@@ -75,7 +77,7 @@ def find_pose(
 
 
 @torch.no_grad()
-def _charted(network: ChartNetwork, working: Scan) -> Pose | None:
+def _charted(network: ChartNetwork, working: PreparedImage) -> Pose | None:
     """One pass of the network over a scan on its working grid."""
     device = working.image.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):

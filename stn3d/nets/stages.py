@@ -9,15 +9,16 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import on_grid, working_scan
+from stn3d.nets.frame import on_grid, working_image
 from stn3d.nets.pose import Pose, find_pose, transform_between
 from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.nets.weights import Trained
-from stn3d.preprocessing.pair import Pair, Scan
-from stn3d.registration.stages.base import Progress
+from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
+_VISITS = 25  # one pass of a network takes as long as so many iterations of an optimiser
 _FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
 
 
@@ -40,7 +41,7 @@ class NetworkStart:
             return None
         return transform_between(kind, fixed, moving)
 
-    def _pose(self, scan: Scan) -> Pose | None:
+    def _pose(self, scan: PreparedImage) -> Pose | None:
         network = self.trained.network
         assert isinstance(network, ChartNetwork)
         pose = find_pose(network, scan, self.trained.preparation["spacing_mm"])
@@ -63,18 +64,24 @@ class NetworkStage:
     def name(self) -> str:
         return "network"
 
-    @torch.no_grad()
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+    def levels(self, pair: Pair) -> list[Level]:
+        """One level: the grid that the network works on."""
         spacing_mm = self.trained.preparation["spacing_mm"]
-        fixed = working_scan(pair.fixed, spacing_mm, self.margin_mm)
-        moving, _ = on_grid(pair.moving, so_far, fixed.grid)
+        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _VISITS)]
+
+    @torch.no_grad()
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        progress(ProgressEvent(self.name, 0.0))
+        spacing_mm = self.trained.preparation["spacing_mm"]
+        fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
+        moving, _ = on_grid(pair.moving, current, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
         fast = bfloat16_is_fast(images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
             found = self.trained.network(images)
         u = found.float().contiguous()
         kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
-        return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(so_far)
+        return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
 
 
 def _fading(n: int) -> Tensor:

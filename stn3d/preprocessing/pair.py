@@ -1,4 +1,4 @@
-"""The pair of images as localisers see it: scaled, masked, at every resolution."""
+"""The pair of images as estimators see it: scaled, masked, at every resolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stn3d.losses.modality import mind_descriptor, mind_weight
 from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.similarity import (
     SIMILARITIES,
-    Similarity,
+    MetricName,
     edge_strength,
     mse,
     variance,
@@ -34,7 +34,7 @@ _AROUND_VOX = 12  # of a level: so far a linear residual may move what lies in i
 
 
 @dataclass(frozen=True)
-class Layer:
+class ChannelGroup:
     """Channels of a scan that are compared by themselves.
 
     Args:
@@ -50,7 +50,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class PreparedImage:
     """One image of a pair, and its coarser versions.
 
     Args:
@@ -64,37 +64,41 @@ class Scan:
     image: Tensor
     grid: Grid
     mask: Tensor | None = None
-    layers: tuple[Layer, ...] | None = None
-    _levels: dict[tuple[int, ...], Scan] = field(default_factory=dict, init=False, repr=False)
+    channel_groups: tuple[ChannelGroup, ...] | None = None
+    _levels: dict[tuple[int, ...], PreparedImage] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _windows: dict[tuple[int, ...], tuple[kernels.Region, kernels.Region]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     @cached_property
-    def parts(self) -> list[Scan]:
+    def parts(self) -> list[PreparedImage]:
         """Each layer by itself."""
-        if self.layers is None:
+        if self.channel_groups is None:
             return [self]
-        return [replace(self, image=part, layers=None) for part in self.split(self.image)]
+        return [replace(self, image=part, channel_groups=None) for part in self.split(self.image)]
 
     def split(self, channels: Tensor) -> tuple[Tensor, ...]:
         """The layers of ``(1, C, *shape)``."""
-        assert self.layers is not None
-        parts: tuple[Tensor, ...] = channels.split([layer.channels for layer in self.layers], dim=1)
+        assert self.channel_groups is not None
+        parts: tuple[Tensor, ...] = channels.split(
+            [layer.channels for layer in self.channel_groups], dim=1
+        )
         return parts
 
     @property
     def labelled(self) -> bool:
         """Whether labels are among the layers."""
-        return any(layer.labels for layer in self.layers or ())
+        return any(layer.labels for layer in self.channel_groups or ())
 
     @cached_property
-    def described(self) -> Scan:
+    def described(self) -> PreparedImage:
         """Its `stn3d.losses.modality.mind_descriptor` in place of the image; found once."""
         mask = None if self.mask is None else mind_weight(self.mask, **_MIND)
         return self._described(self.image, self.mask, grid=self.grid, mask=mask)
 
-    def described_on(self, grid: Grid, transform: Transform) -> Scan:
+    def described_on(self, grid: Grid, transform: Transform) -> PreparedImage:
         """The descriptors of the scan as seen through a transform on a grid.
 
         Descriptors know directions and distances, so two scans' can be compared only where they
@@ -110,20 +114,20 @@ class Scan:
         seen = warp_image(known, self.grid, transform, grid)
         return self._described(image, seen, grid=grid, mask=seen)
 
-    def _described(self, image: Tensor, seen: Tensor | None, **changes: Any) -> Scan:
+    def _described(self, image: Tensor, seen: Tensor | None, **changes: Any) -> PreparedImage:
         """With the descriptors of an image of the scan's layers, each contrast by its own variance;
         labels stay as they are."""
-        if self.layers is None:
+        if self.channel_groups is None:
             return replace(self, image=mind_descriptor(image, seen, **_MIND), **changes)
         parts = [
             part if layer.labels else mind_descriptor(part, seen, **_MIND)
-            for part, layer in zip(self.split(image), self.layers, strict=True)
+            for part, layer in zip(self.split(image), self.channel_groups, strict=True)
         ]
         layers = tuple(
             replace(layer, channels=part.shape[1])
-            for part, layer in zip(parts, self.layers, strict=True)
+            for part, layer in zip(parts, self.channel_groups, strict=True)
         )
-        return replace(self, image=torch.cat(parts, dim=1), layers=layers, **changes)
+        return replace(self, image=torch.cat(parts, dim=1), channel_groups=layers, **changes)
 
     @cached_property
     def variance(self) -> float:
@@ -143,7 +147,7 @@ class Scan:
             self._windows[tuple(radii)] = centres, centres.grown(radii)
         return self._windows[tuple(radii)]
 
-    def at(self, spacing_mm: float) -> Scan:
+    def at(self, spacing_mm: float) -> PreparedImage:
         """The scan coarsened to a spacing; computed once."""
         grid = self.grid.coarsened(spacing_mm)
         if grid.shape == self.grid.shape:
@@ -153,7 +157,7 @@ class Scan:
             self._levels[grid.shape] = self.at(spacing_mm / 2)._resampled(grid)
         return self._levels[grid.shape]
 
-    def _resampled(self, grid: Grid) -> Scan:
+    def _resampled(self, grid: Grid) -> PreparedImage:
         """On a coarser grid; what the mask leaves out does not leak over its edge."""
         if self.mask is None:
             return replace(self, image=resample_image(self.image, self.grid, grid), grid=grid)
@@ -161,7 +165,7 @@ class Scan:
         image = resample_image(self.image * self.mask, self.grid, grid)
         return replace(self, image=image / mask.clamp(min=1e-6), grid=grid, mask=mask)
 
-    def framed(self, start: Sequence[int], stop: Sequence[int]) -> Scan:
+    def framed(self, start: Sequence[int], stop: Sequence[int]) -> PreparedImage:
         """The part from voxel ``start`` up to but without ``stop``; beyond the image 0."""
         limits = list(zip(start, stop, self.grid.shape, strict=True))
         sides = [side for a, b, n in reversed(limits) for side in (-a, b - n)]
@@ -174,13 +178,13 @@ class Scan:
         part.__dict__["variance"] = self.variance
         return part
 
-    def through(self, transform: Transform, grid: Grid) -> Scan:
+    def through(self, transform: Transform, grid: Grid) -> PreparedImage:
         """The scan as seen through a transform, on a grid; what it does not reach is masked."""
         mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
         image, seen = (warp_image(v, self.grid, transform, grid) for v in (self.image, mask))
         return replace(self, image=image, grid=grid, mask=seen)
 
-    def masked(self) -> Scan:
+    def masked(self) -> PreparedImage:
         """The scan with a mask, of ones where it had none."""
         mask = torch.ones_like(self.image[:, :1]) if self.mask is None else self.mask
         return replace(self, mask=mask)
@@ -190,14 +194,14 @@ class Scan:
 class Pair:
     """The fixed and the moving scan, and landmarks that steer beside them, if there are any."""
 
-    fixed: Scan
-    moving: Scan
+    fixed: PreparedImage
+    moving: PreparedImage
     landmarks: LandmarkTerm | None = None
 
     @property
     def first(self) -> Pair:
         """Of several layers the first: the images alone."""
-        if self.fixed.layers is None:
+        if self.fixed.channel_groups is None:
             return self
         return Pair(self.fixed.parts[0], self.moving.parts[0], self.landmarks)
 
@@ -234,7 +238,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Dissimilarity:
+class ImageLoss:
     """The loss between the fixed scan and the moving scan read through a matrix.
 
     Voxels outside either image or mask do not count; towards the faces of the moving image their
@@ -243,21 +247,21 @@ class Dissimilarity:
     Args:
         fixed: the fixed scan.
         moving: the moving scan, on a grid of its own.
-        similarity: which loss.
+        metric: which loss.
         radius_vox: half the window of the local correlation, in voxels.
         frame: ``(d + 1, d + 1)`` indices of the moving scan given here from those of the one that
             matrices lead to, where they differ; see `near`.
     """
 
-    fixed: Scan
-    moving: Scan
-    similarity: Similarity
+    fixed: PreparedImage
+    moving: PreparedImage
+    metric: MetricName
     radius_vox: float = 2.0
     frame: Tensor | None = None
 
-    def near(self, moving_from_fixed_index: Tensor) -> Dissimilarity:
+    def near(self, moving_from_fixed_index: Tensor) -> ImageLoss:
         """The same for matrices near one: descriptors are found as that lays the scans."""
-        if self.similarity != "mind" or self.frame is not None:
+        if self.metric != "mind" or self.frame is not None:
             return self
         matrix = moving_from_fixed_index.detach()
         grid = self.fixed.grid.padded(_AROUND_VOX * min(self.fixed.grid.spacing_mm))
@@ -266,11 +270,11 @@ class Dissimilarity:
         )
         moving = self.moving.described_on(grid, Affine.from_matrix(moving_from_fixed))
         frame = grid.index_from_world @ self.fixed.grid.world_from_index @ torch.linalg.inv(matrix)
-        return Dissimilarity(self.fixed.described, moving, "mind", self.radius_vox, frame)
+        return ImageLoss(self.fixed.described, moving, "mind", self.radius_vox, frame)
 
     def __call__(self, moving_from_fixed_index: Tensor) -> Tensor:
         """A scalar, differentiable once in the matrix ``(d + 1, d + 1)``: homogeneous, float64."""
-        if self.similarity == "mind" and self.frame is None:
+        if self.metric == "mind" and self.frame is None:
             return self.near(moving_from_fixed_index)(moving_from_fixed_index)
         if self.frame is not None:
             moving_from_fixed_index = self.frame @ moving_from_fixed_index
@@ -297,8 +301,8 @@ class Dissimilarity:
             moved, seen = layers[:, :-1], layers[:, -1:]
         weights = [w for w in (self.fixed.mask, coverage, seen) if w is not None]
         weight = math.prod(weights[1:], start=weights[0]) if weights else None
-        rest = self.similarity, self.radius_vox, self._windows[0]
-        return unlikeness(self.fixed, self.moving, moved, weight, *rest)
+        rest = self.metric, self.radius_vox, self._windows[0]
+        return image_loss(self.fixed, self.moving, moved, weight, *rest)
 
     @cached_property
     def _layers(self) -> Tensor:
@@ -309,7 +313,7 @@ class Dissimilarity:
     @cached_property
     def _windows(self) -> tuple[kernels.Region | None, kernels.Region | None]:
         """The centres of the windows that count, and the voxels in them; None for all."""
-        if self.similarity != "lncc" or self.fixed.labelled:
+        if self.metric != "lncc" or self.fixed.labelled:
             return None, None
         return self.fixed.windows(self.radius_vox)
 
@@ -323,12 +327,12 @@ class Dissimilarity:
         return kernels.buffers(self._layers, self._still)
 
 
-def unlikeness(
-    fixed: Scan,
-    moving: Scan,
+def image_loss(
+    fixed: PreparedImage,
+    moving: PreparedImage,
     moved: Tensor,
     weight: Tensor | None,
-    similarity: Similarity,
+    metric: MetricName,
     radius_vox: float = 2.0,
     windows: kernels.Region | None = None,
 ) -> Tensor:
@@ -343,30 +347,30 @@ def unlikeness(
     Returns:
         A scalar, of several layers the mean by their weights.
     """
-    if fixed.layers is not None:
-        each = zip(fixed.layers, fixed.parts, moving.parts, fixed.split(moved), strict=True)
+    if fixed.channel_groups is not None:
+        each = zip(fixed.channel_groups, fixed.parts, moving.parts, fixed.split(moved), strict=True)
         terms = []
         for layer, a, b, part in each:
             if layer.labels:
                 loss = dice(a.image, part, weight)
             else:
-                loss = unlikeness(a, b, part, weight, similarity, radius_vox, windows)
+                loss = image_loss(a, b, part, weight, metric, radius_vox, windows)
             terms.append(layer.weight * loss)
-        return torch.stack(terms).sum() / sum(layer.weight for layer in fixed.layers)
-    if similarity == "mind":
+        return torch.stack(terms).sum() / sum(layer.weight for layer in fixed.channel_groups)
+    if metric == "mind":
         return mse(fixed.image, moved, weight)
     options: dict[str, Any] = {}
-    if similarity == "lncc":
+    if metric == "lncc":
         spacing = fixed.grid.spacing_mm
         options = {"radius_mm": radius_vox * min(spacing), "spacing_mm": spacing}
         options |= {"variances": (fixed.variance, moving.variance), "windows": windows}
-    if similarity == "gradient":
+    if metric == "gradient":
         options = {"edges": (fixed.edge, moving.edge), "spacing_mm": fixed.grid.spacing_mm}
-    loss = SIMILARITIES[similarity](fixed.image, moved, weight, **options)
+    loss = SIMILARITIES[metric](fixed.image, moved, weight, **options)
     return loss
 
 
-def textured(scan: Scan, radii: Sequence[int]) -> Tensor:
+def textured(scan: PreparedImage, radii: Sequence[int]) -> Tensor:
     """``grid.shape`` bool: the centres of windows that are not flat.
 
     Only there does the local correlation count, see `stn3d.losses.similarity.lncc`.

@@ -15,12 +15,19 @@ from typing import Any
 import torch
 
 from stn3d.errors import InputError
-from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
+from stn3d.evaluation import (
+    EvaluationCase,
+    evaluate,
+    excluded_region_metrics,
+    read_case,
+    read_exclusion,
+)
 from stn3d.io import Image, ImageSource, read_transform
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import looks_like_ct
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import Choice, MetricChoice, choose_kind
+from stn3d.registration.automatic import SelectedMetric
+from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.channels import Channels, Sources, read_channels
 from stn3d.registration.guidance import PointSource, read_points_of, steered, steering_channels
 from stn3d.registration.initialisation.candidates import Candidate, InitialMethod
@@ -30,21 +37,21 @@ from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.preparation import Mask, scan_of
 from stn3d.registration.quality import judge, measure
 from stn3d.registration.result import Registration, versions
-from stn3d.registration.runtime import Clock, History, device_of, limited_threads
+from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
     INITIAL_METHODS,
     Device,
+    Estimator,
     Kind,
-    Localiser,
-    Metric,
+    MetricChoice,
     Preset,
     Settings,
     read_config,
     settings_from,
 )
-from stn3d.registration.stages import LinearStage, Progress, Stage
+from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Affine, Transform
-from stn3d.warp import overlap, warp_image
+from stn3d.warp import fov_overlap_fraction, warp_image
 
 
 def register(
@@ -52,10 +59,10 @@ def register(
     moving: ImageSource,
     *,
     kind: Kind | None = None,
-    metric: Metric | None = None,
+    metric: MetricChoice | None = None,
     preset: Preset | None = None,
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
-    localiser: Localiser | None = None,
+    estimator: Estimator | None = None,
     fixed_mask: ImageSource | None = None,
     moving_mask: ImageSource | None = None,
     fixed_exclude: ImageSource | None = None,
@@ -92,7 +99,7 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: ``auto`` (the default), ``header``, ``centres``, ``mass``, ``moments``, a transform or
             the path of one.
-        localiser: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
+        estimator: ``auto`` (the default), ``optimiser``, ``network`` or ``both``; see `Settings`.
         fixed_mask: voxels of the fixed image that count.
         moving_mask: voxels of the moving image that count.
         fixed_exclude: voxels of the fixed image that do not, a lesion or a resection.
@@ -135,7 +142,7 @@ def register(
         "metric": metric,
         "preset": preset,
         "init": init if init is None or isinstance(init, str | os.PathLike) else "given",
-        "localiser": localiser,
+        "estimator": estimator,
         "device": device,
         "threads": threads,
         "max_memory": max_memory,
@@ -148,8 +155,8 @@ def register(
     plan = _Plan(options, read_config(config))
     settings = plan.settings
     start = init if isinstance(init, Transform) else _initial_from(settings.init)
-    clock = Clock()
-    with clock("read"):
+    tracker = Tracker(progress)
+    with tracker.step("read"):
         case, moving_mask_image = read_case(
             fixed,
             moving,
@@ -167,7 +174,7 @@ def register(
         further = fixed_channels, moving_channels
         channels = read_channels((case.fixed, case.moving), further, channel_weights)
     with limited_threads(settings.threads):
-        return _run(case, masks, channels, plan, start, clock, progress)
+        return _run(case, masks, channels, plan, start, tracker)
 
 
 @dataclass(frozen=True)
@@ -181,56 +188,56 @@ class _Plan:
     def settings(self) -> Settings:
         return settings_from(self.options, self.config)
 
-    def of(self, metric: Similarity, choice: MetricChoice | None) -> Settings:
+    def of(self, metric: MetricName, choice: SelectedMetric | None) -> Settings:
         decided: dict[str, Any] = {"metric": metric}
-        if choice is not None and self.settings.dense_metric is None:
-            decided["dense_metric"] = choice.dense
+        if choice is not None and self.settings.deformable_metric is None:
+            decided["deformable_metric"] = choice.deformable_metric
         return settings_from({**self.options, **decided}, self.config)
 
 
 def _run(
-    case: Case,
+    case: EvaluationCase,
     masks: tuple[Mask, Mask],
     channels: Channels,
     plan: _Plan,
     start: Transform | None,
-    clock: Clock,
-    progress: Progress | None,
+    tracker: Tracker,
 ) -> Registration:
-    history, settings = History(progress), plan.settings
+    settings = plan.settings
     device = device_of(settings.device)
     grids, images = (case.fixed.grid, case.moving.grid), (case.fixed, case.moving)
     count = channels.count + steering_channels(case, settings)
     budget(*grids, settings, count)  # too little is told before any work
-    with clock("prepare"):
+    with tracker.step("prepare"):
         windows = settings.fixed_window, settings.moving_window
         parts = zip(images, masks, windows, strict=True)
         first, second = (scan_of(*part, device) for part in parts)
         pair = channels.joined(Pair(first, second), (masks[0].counted, masks[1].counted))
         pair = steered(pair, case, settings)
+    tracker.plan(initial_steps(settings, pair))
     starts = Starts(pair, settings, tuple(looks_like_ct(image.values) for image in images))
-    with clock("initialise"):
+    with tracker.step("initialise"):
         metric, choice, candidates = _found(starts, start, case)
         _require_overlap(candidates[0], case)
     memory = budget(*grids, plan.of(metric, choice), count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    run = _Cascade(pair, memory.settings, starts, clock, history)
-    transform = run(candidates[0].transform)
-    settings = run.settings
-    transform = final(transform)
-    with clock("inverse"):
+    begin = candidates[0].transform
+    run = run_cascade(pair, memory.settings, begin, lambda: starts.head, tracker)
+    settings, transform = run.settings, final(run.transform)
+    with tracker.step("inverse"):
         inverse, residual_mm = inverted(transform)
-    with clock("evaluate"):  # before there is a moved image to hold
+    with tracker.step("metrics"):  # before there is a moved image to hold
         before = evaluate(case, Affine.identity(case.fixed.grid.ndim))
-    with clock("warp"):
+    with tracker.step("warp"):
         moved = warp_image(case.moving.values, case.moving.grid, transform, case.fixed.grid)
-    with clock("evaluate"):
+    with tracker.step("metrics"):
         after = evaluate(case, transform, inverse, moved)
-        after["inverse_residual_mm"] = residual_mm
-    with clock("judge"):
+        after["inverse_solver_residual_mm"] = residual_mm
+    with tracker.step("quality_check"):
         verdict = judge(measure(pair, transform, linear_kind(settings.kind), metric, after))
-    decided = {"metric": choice, "kind": run.choice}
+    tracker(ProgressEvent("quality_check", 1.0))
+    decided = {"metric": choice, "kind": run.kind}
     metrics = {
         "verdict": verdict.as_dict(),
         "decided": {k: dataclasses.asdict(v) for k, v in decided.items() if v is not None},
@@ -239,7 +246,7 @@ def _run(
         "before": before,
         "after": after,
         "excluded": {
-            mask.role: excluded_figures(mask.exclude, way)
+            mask.role: excluded_region_metrics(mask.exclude, way)
             for mask, way in zip(masks, (transform, inverse), strict=True)
             if mask.exclude is not None
         },
@@ -247,13 +254,13 @@ def _run(
             {"name": c.name, "loss": None if math.isnan(c.loss) else c.loss, "overlap": c.overlap}
             for c in candidates
         ],
-        "stages": history.levels,
+        "stages": tracker.levels,
         "memory": {"estimated_gb": round(memory.estimated_gb, 2), "note": memory.note},
         "settings": dataclasses.asdict(settings),
         "channel_weights": channels.weights,
         "steered_by": _steering(pair),
         "seed": settings.seed,
-        "seconds": clock.seconds,
+        "seconds": tracker.timings_s,
         "versions": versions(),
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -263,70 +270,18 @@ def _run(
 
 
 def _found(
-    starts: Starts, given: Transform | None, case: Case
-) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
+    starts: Starts, given: Transform | None, case: EvaluationCase
+) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
     """See `Starts.find`; where the start is given the images may still tell the metric."""
     if given is None:
         return starts.find()
     _require_dimension(given, case)
-    share = overlap(case.moving.grid, given, case.fixed.grid)
+    share = fov_overlap_fraction(case.moving.grid, given, case.fixed.grid)
     candidates = [Candidate("given", given, math.nan, share)]
     if starts.settings.metric != "auto":
-        return starts.settings.similarity, None, candidates
+        return starts.settings.metric_name, None, candidates
     choice = starts.metric_at(given)
     return choice.value, choice, candidates
-
-
-class _Cascade:
-    """Runs the stages, and decides on the way how far to go where no kind is given."""
-
-    def __init__(
-        self, pair: Pair, settings: Settings, starts: Starts, clock: Clock, history: History
-    ) -> None:
-        self.pair, self.starts, self.clock, self.history = pair, starts, clock, history
-        self.settings = settings
-        self.choice: Choice | None = None
-
-    def __call__(self, start: Transform) -> Transform:
-        stages = _stages(self.pair, self.settings)
-        linear = [stage for stage in stages if isinstance(stage, LinearStage)]
-        transform = self._through(linear, start)
-        if self.settings.kind == "auto":
-            similarity = self.settings.similarity
-            head = self.starts.head if similarity == "nmi" else None
-            self.choice = choose_kind(similarity, transform, head)
-            kind: Kind = "rigid" if self.choice.value == "rigid" else "deformable"
-            self.settings = dataclasses.replace(self.settings, kind=kind)
-            if kind == "rigid":
-                return self._through(self.settings.stages(), start)
-        return self._through(stages[len(linear) :], transform)
-
-    def _through(self, stages: Sequence[Stage], transform: Transform) -> Transform:
-        for stage in stages:
-            with self.clock(stage.name):
-                transform = stage(self.pair, transform, self.history)
-        return transform
-
-
-def _stages(pair: Pair, settings: Settings) -> list[Stage]:
-    """The cascade: linear stages, then the optimiser's dense one, a network's, or both.
-
-    Raises:
-        InputError: the network is for other images.
-    """
-    stages = settings.stages()
-    if not settings.is_dense or settings.localiser in ("auto", "optimiser"):
-        return stages
-    from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import load_weights, shipped
-
-    trained = load_weights(settings.dense_weights or shipped("dense"))
-    if not trained.fits(pair):
-        reason = trained.misfit(pair)
-        raise InputError(f"the dense network {reason}; use --localiser optimiser.")
-    *linear, dense = stages
-    network = NetworkStage(trained.on(pair.fixed.image.device))
-    return [*linear, network] if settings.localiser == "network" else [*linear, network, dense]
 
 
 def _initial_from(init: str) -> Transform | None:
@@ -339,7 +294,7 @@ def _initial_from(init: str) -> Transform | None:
     return read_transform(init)
 
 
-def _require_dimension(start: Transform, case: Case) -> None:
+def _require_dimension(start: Transform, case: EvaluationCase) -> None:
     if start.ndim != case.fixed.grid.ndim:
         raise InputError(
             f"the initial transform (--init) is {start.ndim}D and the images are "
@@ -347,7 +302,7 @@ def _require_dimension(start: Transform, case: Case) -> None:
         )
 
 
-def _require_overlap(best: Candidate, case: Case) -> None:
+def _require_overlap(best: Candidate, case: EvaluationCase) -> None:
     if best.overlap == 0:
         raise InputError(
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
@@ -34,7 +34,7 @@ _PLAUSIBLE = 1.5  # stretches from one person to another, at most
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What was chosen, and why.
 
     Args:
@@ -49,19 +49,19 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class MetricChoice(Choice):
+class SelectedMetric(Selection):
     """Which metric was chosen.
 
     Args:
         value: of the linear stages.
-        dense: what a dense stage goes by, if not by ``value`` as the linear stages do. One
+        deformable_metric: metric of the deformable stage; None for ``value``. One
             histogram of the whole image tells less of each voxel than where the edges lie, and
             local correlation pulls at tissues that an agent made brighter, and at noise; but edges
             of MR and of CT are not the same.
     """
 
-    value: Similarity
-    dense: Similarity | None = None
+    value: MetricName
+    deformable_metric: MetricName | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Relation:
 
 def choose_metric(
     pair: Pair, transform: Transform, spacing_mm: float, ct: tuple[bool, ...]
-) -> MetricChoice:
+) -> SelectedMetric:
     """``lncc`` for two images of one contrast, ``nmi`` for two contrasts.
 
     A dense stage of MR goes by ``gradient`` for two contrasts, and where two images of one contrast
@@ -100,23 +100,23 @@ def choose_metric(
     if ct[0] != ct[1]:
         one = "fixed" if ct[0] else "moving"
         told = f"the {one} image is CT in HU and the other is not"
-        return MetricChoice("nmi", told, {"ct": list(ct)})
+        return SelectedMetric("nmi", told, {"ct": list(ct)})
     found = relation(pair, transform, spacing_mm)
     figures = dataclasses.asdict(found)
-    edges: Similarity | None = None if any(ct) else "gradient"
+    edges: MetricName | None = None if any(ct) else "gradient"
     then = f"; a dense stage, if any, goes by {edges}" if edges else ""
     if found.positive is not None and found.positive >= _ALIKE:
         told = f"the images show one contrast: {found.positive:.0%} of the local correlation is "
         told += "positive"
         if edges and found.curved >= _BENT and (found.explained or 0) >= _ONE_PERSON:
             told += ", but by no one line, as with an agent or noise in one person's scans" + then
-            return MetricChoice("lncc", told, figures, edges)
-        return MetricChoice("lncc", told, figures)
+            return SelectedMetric("lncc", told, figures, edges)
+        return SelectedMetric("lncc", told, figures)
     mixed = found.positive is not None and found.positive < _MIXED
     if found.curved >= (_CURVED_IF_MIXED if mixed else _CURVED):
         told = "the images show two contrasts: what is brighter in one is not always brighter in "
-        return MetricChoice("nmi", told + "the other" + then, figures, edges)
-    return MetricChoice("lncc", "nothing tells of two contrasts", figures)
+        return SelectedMetric("nmi", told + "the other" + then, figures, edges)
+    return SelectedMetric("lncc", "nothing tells of two contrasts", figures)
 
 
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
@@ -188,7 +188,7 @@ def _correlation_ratio(a: Tensor, b: Tensor) -> float:
     return 1 - within / free * (len(b) - 1) / whole if whole > 0 and free > 0 else 0.0
 
 
-def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Choice:
+def choose_kind(metric: MetricName, found: Transform, head: Affine | None) -> Selection:
     """``rigid`` for one person's head in two contrasts, else ``deformable``.
 
     Args:
@@ -197,21 +197,23 @@ def choose_kind(metric: Similarity, found: Transform, head: Affine | None) -> Ch
         head: from head to head, as the network sees them; None where it sees none.
     """
     if metric in ("mind", "gradient"):
-        return Choice("deformable", f"the metric {metric} fits one contrast and two alike", {})
+        return Selection("deformable", f"the metric {metric} fits one contrast and two alike", {})
     if metric != "nmi":
-        return Choice("deformable", "the images show one contrast", {})
+        return Selection("deformable", "the images show one contrast", {})
     if not isinstance(found, Linear):
-        return Choice("deformable", "the start is", {})
+        return Selection("deformable", "the start is", {})
     stretches = _stretches(found)
     figures = {"stretches": stretches}
     if head is None:
-        return Choice("deformable", "no network saw a head in both images", figures)
+        return Selection("deformable", "no network saw a head in both images", figures)
     if not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _stretches(head)):
-        return Choice("deformable", "the images do not both show a head", figures)
+        return Selection("deformable", "the images do not both show a head", figures)
     if max(abs(s - 1) for s in stretches) > _SAME_SIZE:
         told = f"the heads differ in size (by {max(abs(s - 1) for s in stretches):.0%})"
-        return Choice("deformable", told, figures)
-    return Choice("rigid", "two contrasts of heads of one size are taken for one person's", figures)
+        return Selection("deformable", told, figures)
+    return Selection(
+        "rigid", "two contrasts of heads of one size are taken for one person's", figures
+    )
 
 
 def _stretches(transform: Linear) -> list[float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, read_image, require_same_grid
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Layer, Pair, Scan
+from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
 
 Sources = Sequence[ImageSource]
 
@@ -48,10 +48,12 @@ class Channels:
         fixed = self._joined(pair.fixed, self.fixed, masks[0])
         return Pair(fixed, self._joined(pair.moving, self.moving, masks[1]))
 
-    def _joined(self, scan: Scan, images: Sequence[Image], mask: Tensor | None) -> Scan:
-        layers = tuple(Layer(weight) for weight in self.weights)
+    def _joined(
+        self, scan: PreparedImage, images: Sequence[Image], mask: Tensor | None
+    ) -> PreparedImage:
+        layers = tuple(ChannelGroup(weight) for weight in self.weights)
         others = [scaled(image.values, mask).to(scan.image) for image in images]
-        return replace(scan, image=torch.cat([scan.image, *others], dim=1), layers=layers)
+        return replace(scan, image=torch.cat([scan.image, *others], dim=1), channel_groups=layers)
 
 
 def read_channels(

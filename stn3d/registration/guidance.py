@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.evaluate import Case
+from stn3d.evaluation import EvaluationCase
 from stn3d.io import Image, Landmarks, read_landmarks
 from stn3d.landmarks.checks import paired
 from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.supervised import common_labels
 from stn3d.metrics import Array
-from stn3d.preprocessing.pair import Layer, Pair, Scan
+from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
 from stn3d.registration.settings import Settings
 
 PointSource: TypeAlias = "str | os.PathLike[str] | Array"
@@ -29,7 +29,9 @@ MOST_CHANNELS = 16
 _ALL = 1 << 30
 
 
-def read_points_of(case: Case, fixed: PointSource | None, moving: PointSource | None) -> Case:
+def read_points_of(
+    case: EvaluationCase, fixed: PointSource | None, moving: PointSource | None
+) -> EvaluationCase:
     """The case with landmarks of both its images.
 
     Args:
@@ -67,7 +69,7 @@ def _landmarks(fixed: PointSource, moving: PointSource) -> Landmarks:
     return paired(fixed, moving)  # type: ignore[arg-type]
 
 
-def steered(pair: Pair, case: Case, settings: Settings) -> Pair:
+def steered(pair: Pair, case: EvaluationCase, settings: Settings) -> Pair:
     """A pair with what steers beside its images, as far as it is given and counts.
 
     Args:
@@ -104,12 +106,12 @@ def _with_labels(pair: Pair, fixed: Image, moving: Image, weight: float) -> Pair
             "--label-weight out, or give maps that use the same numbers."
         )
 
-    def labelled(scan: Scan, labels: Image) -> Scan:
+    def labelled(scan: PreparedImage, labels: Image) -> PreparedImage:
         shares = label_channels(labels.values, ids).to(scan.image)
-        layers = scan.layers or (Layer(1.0, scan.image.shape[1]),)
-        layer = Layer(weight, shares.shape[1], labels=True)
+        layers = scan.channel_groups or (ChannelGroup(1.0, scan.image.shape[1]),)
+        layer = ChannelGroup(weight, shares.shape[1], labels=True)
         image = torch.cat([scan.image, shares], dim=1)
-        return dataclasses.replace(scan, image=image, layers=(*layers, layer))
+        return dataclasses.replace(scan, image=image, channel_groups=(*layers, layer))
 
     return Pair(labelled(pair.fixed, fixed), labelled(pair.moving, moving), pair.landmarks)
 
@@ -139,7 +141,7 @@ def label_channels(labels: Tensor, ids: Sequence[int]) -> Tensor:
     return out.scatter_(1, channel[counted], value[counted])
 
 
-def steering_channels(case: Case, settings: Settings) -> int:
+def steering_channels(case: EvaluationCase, settings: Settings) -> int:
     """How many channels labels will add to either scan."""
     if not settings.label_weight or case.fixed_labels is None or case.moving_labels is None:
         return 0

@@ -17,10 +17,10 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.losses.similarity import Similarity, window_radii
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.losses.similarity import MetricName, window_radii
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.settings import Settings
-from stn3d.registration.stages import DenseStage, LinearStage, Stage
+from stn3d.registration.stages import DeformableStage, LinearStage, Stage
 
 _FAR_MM = 1e6  # no level is as coarse; JSON knows no infinity
 _GB = 2**30
@@ -30,10 +30,12 @@ _SHARE_OF_FREE = 0.8
 
 # Arrays of a level, each a float32 for every voxel of its grid.
 _LINEAR_ARRAYS = 5  # a field of zeros; what is read and its coverage
-_DENSE_ARRAYS = 22  # image, mask; 3 fields, velocity, force; what is read, weight; coarser field
+_DEFORMABLE_ARRAYS = (
+    22  # image, mask; 3 fields, velocity, force; what is read, weight; coarser field
+)
 # Products and derivatives of a loss; twice where the weight has a derivative too. A
 # descriptor has 12 channels.
-_LOSS_ARRAYS: dict[Similarity, int] = {
+_LOSS_ARRAYS: dict[MetricName, int] = {
     "lncc": 2,
     "mse": 3,
     "ncc": 5,
@@ -42,8 +44,10 @@ _LOSS_ARRAYS: dict[Similarity, int] = {
     "gradient": 24,
 }
 _CHANNEL_ARRAYS = 3  # of each further contrast: image, what is read, derivative
-_FIGURE_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
-_DENSE_FIGURE_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
+_METRIC_ARRAYS = 4  # masks; an image in a mask, less its mean, squared
+_DEFORMABLE_METRIC_ARRAYS = (
+    7  # masks; determinants, those in a mask; their logarithms in float64, twice
+)
 
 
 class MemoryWarning(UserWarning):
@@ -118,11 +122,11 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 
     n, m = fixed.num_voxels, moving.num_voxels
     pair = _geometry(fixed, moving)
     stages = settings.stages()
-    dense = settings.is_dense
-    field = fixed.ndim * _dense_voxels(stages[-1], pair) if dense else 0
+    dense = settings.is_deformable
+    field = fixed.ndim * _deformable_voxels(stages[-1], pair) if dense else 0
     held = 2 * channels * (n + m)  # both images, as they were read and scaled
     working = max(2 * max(n, m), *(_stage_floats(stage, pair, channels) for stage in stages))
-    figures = _DENSE_FIGURE_ARRAYS if dense else _FIGURE_ARRAYS
+    figures = _DEFORMABLE_METRIC_ARRAYS if dense else _METRIC_ARRAYS
     judging = (2 + figures) * n + m + 2 * field  # with the moved image, field and inverse
     constant_gb = _PROCESS_GB + _HEAP_GB * min(1, n / (1 << 18))
     return constant_gb + 4 * max(held + working, judging) / _GB
@@ -130,12 +134,12 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 
 
 def _geometry(fixed: Grid, moving: Grid) -> Pair:
     """A pair without voxels: it knows which levels a stage has."""
-    return Pair(Scan(torch.empty(0), fixed), Scan(torch.empty(0), moving))
+    return Pair(PreparedImage(torch.empty(0), fixed), PreparedImage(torch.empty(0), moving))
 
 
 def _stage_floats(stage: Stage, pair: Pair, channels: int) -> int:
     """The most numbers that a stage holds, besides both scans."""
-    assert isinstance(stage, LinearStage | DenseStage)
+    assert isinstance(stage, LinearStage | DeformableStage)
     spacings = _spacings_mm(stage, pair)
     levels = sum(
         scan.grid.coarsened(spacing).num_voxels
@@ -144,9 +148,9 @@ def _stage_floats(stage: Stage, pair: Pair, channels: int) -> int:
         if scan.grid.coarsened(spacing).shape != scan.grid.shape
     )
     levels *= channels
-    loss = channels * _LOSS_ARRAYS[stage.similarity] + _CHANNEL_ARRAYS * (channels - 1)
-    if isinstance(stage, DenseStage):
-        return levels + (_DENSE_ARRAYS + loss) * _dense_voxels(stage, pair)
+    loss = channels * _LOSS_ARRAYS[stage.metric] + _CHANNEL_ARRAYS * (channels - 1)
+    if isinstance(stage, DeformableStage):
+        return levels + (_DEFORMABLE_ARRAYS + loss) * _deformable_voxels(stage, pair)
     voxels = pair.fixed.grid.coarsened(spacings[-1]).num_voxels
     return levels + (_LINEAR_ARRAYS + 2 * loss) * voxels
 
@@ -155,16 +159,16 @@ def _spacings_mm(stage: Stage, pair: Pair) -> list[float]:
     """The levels of a stage."""
     if isinstance(stage, LinearStage):
         return stage.spacings_mm(pair)
-    assert isinstance(stage, DenseStage)
+    assert isinstance(stage, DeformableStage)
     return pair.level_spacings_mm(stage.factors)
 
 
-def _dense_voxels(stage: Stage, pair: Pair) -> int:
+def _deformable_voxels(stage: Stage, pair: Pair) -> int:
     """Voxels of the field's finest level, with all of its margin."""
-    assert isinstance(stage, DenseStage)
+    assert isinstance(stage, DeformableStage)
     grid = pair.fixed.grid.coarsened(pair.level_spacings_mm(stage.factors)[-1])
     spacings, radii = grid.spacing_mm, [0] * grid.ndim
-    if stage.similarity == "lncc":
+    if stage.metric == "lncc":
         radii = window_radii(stage.radius_vox * min(spacings), spacings)
     margins = [r + math.ceil(stage.margin_mm / s) for r, s in zip(radii, spacings, strict=True)]
     return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
@@ -176,18 +180,20 @@ def _finest_mm(fixed: Grid, moving: Grid, settings: Settings) -> float:
 
 def _coarser(settings: Settings) -> list[Settings]:
     """The settings with ever coarser finest levels of the last stage, until one level is left."""
-    dense = settings.is_dense
-    factors = settings.dense.factors if dense else settings.linear.final_factors
+    dense = settings.is_deformable
+    factors = settings.deformable.factors if dense else settings.linear.final_factors
     steps, made = math.floor(2 * math.log2(max(factors) / factors[-1]) + 1e-9), []
     for k in range(1 if dense else 0, steps + 1):
         finest = factors[-1] * 2 ** (k / 2)
         kept = (*(f for f in factors if f > finest * (1 + 1e-9)), finest)
         if dense:
-            counts = settings.dense.iterations[-len(factors) :][: len(kept)]
-            stage = dataclasses.replace(settings.dense, factors=kept, iterations=counts)
-            made.append(dataclasses.replace(settings, dense=stage))
+            counts = settings.deformable.iterations[-len(factors) :][: len(kept)]
+            stage = dataclasses.replace(settings.deformable, factors=kept, iterations=counts)
+            made.append(dataclasses.replace(settings, deformable=stage))
         else:
-            linear = dataclasses.replace(settings.linear, final_factors=kept, reach_mm=_FAR_MM)
+            linear = dataclasses.replace(
+                settings.linear, final_factors=kept, finest_spacing_mm=_FAR_MM
+            )
             made.append(dataclasses.replace(settings, linear=linear))
     return made
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from stn3d.transforms import Chain, DisplacementField, Transform, chain, rounded
-
-
-def parts(transform: Transform) -> tuple[Transform, ...]:
-    """What a transform is made of, in order."""
-    return transform.transforms if isinstance(transform, Chain) else (transform,)
+from stn3d.transforms import DisplacementField, Transform, chain, rounded
 
 
 def final(transform: Transform) -> Transform:
@@ -17,7 +12,7 @@ def final(transform: Transform) -> Transform:
             rounded(DisplacementField(part.displacement_mm.cpu(), part.grid))
             if isinstance(part, DisplacementField)
             else part
-            for part in parts(transform)
+            for part in transform.parts
         ]
     )
 
@@ -26,7 +21,7 @@ def inverted(transform: Transform) -> tuple[Transform, float]:
     """The inverse and the largest residual of its fields, in mm."""
     found: list[Transform] = []
     residual_mm = 0.0
-    for part in reversed(parts(transform)):
+    for part in reversed(transform.parts):
         if isinstance(part, DisplacementField):
             field, left = part.invert()
             found.append(rounded(field))

@@ -1,4 +1,4 @@
-"""From images, with their masks and windows, to the scans that localisers see."""
+"""From images, with their masks and windows, to the scans that estimators see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.io import Image
 from stn3d.preprocessing.intensity import covered, scaled
-from stn3d.preprocessing.pair import Scan
+from stn3d.preprocessing.pair import PreparedImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Mask:
         return counted
 
 
-def scan_of(image: Image, mask: Mask, window: str | None, device: torch.device) -> Scan:
+def scan_of(image: Image, mask: Mask, window: str | None, device: torch.device) -> PreparedImage:
     """The scan of an image.
 
     Args:
@@ -65,4 +65,4 @@ def scan_of(image: Image, mask: Mask, window: str | None, device: torch.device) 
     if mask.exclude is not None:
         values = covered(values, mask.exclude.values != 0)
     weight = None if counted is None else counted.float().to(device)
-    return Scan(values.to(device), image.grid, weight)
+    return PreparedImage(values.to(device), image.grid, weight)

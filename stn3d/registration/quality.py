@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import apply_matrix
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Dissimilarity, Pair, Scan
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.postprocessing import parts
 from stn3d.registration.stages import LinearStage
-from stn3d.transforms import Linear, LinearKind, Rigid, Transform
+from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 Word = Literal["good", "check", "failed"]
 
@@ -85,7 +84,7 @@ def measure(
     pair: Pair,
     transform: Transform,
     kind: LinearKind,
-    similarity: Similarity,
+    metric: MetricName,
     figures: dict[str, Any],
 ) -> Signs:
     """The signs of a registration.
@@ -94,8 +93,8 @@ def measure(
         pair: the scans.
         transform: fixed points to moving points.
         kind: of its linear part.
-        similarity: that it was found by.
-        figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
+        metric: that it was found by.
+        figures: of `stn3d.evaluation.evaluate`, for the Jacobian's.
     """
     spacing = coarse_mm(pair)
     coarse = pair.at(spacing)
@@ -109,19 +108,19 @@ def measure(
         coarse = coarse.swapped
         ours, other, there, back = other, ours, linear.inverse(), linear
     points, held = _foreground_mm(ours, other, there)
-    stage = LinearStage(kind, similarity, factors=(1,), iterations=25, tolerance=_ROUGH)
+    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_ROUGH)
     apart = []
     for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
         landed = stage(coarse.swapped, back.then(kick), lambda *_: None)
         apart.append(_distance_mm(landed(there(points)), points))
     disagreement_mm = float(torch.tensor(apart).median())
     stretches = torch.linalg.svdvals(linear.matrix[:-1, :-1])
-    changes = [figures.get(key) for key in ("min_jac", "max_jac")]
+    changes = [figures.get(key) for key in ("jacobian_min", "jacobian_max")]
     extremes = [abs(math.log(max(c, 1e-3))) for c in changes if c is not None]
     return Signs(
         disagreement=disagreement_mm / size_mm,
         disagreement_mm=disagreement_mm,
-        margin=_margin(coarse, there, similarity, size_mm),
+        margin=_margin(coarse, there, metric, size_mm),
         overlap=held,
         stretch=float(max(stretches.max(), 1 / stretches.min())),
         folding_pct=figures.get("folding_pct") or 0.0,
@@ -129,16 +128,18 @@ def measure(
     )
 
 
-def _linear_part(transform: Transform, fixed: Scan) -> Linear:
+def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
     """What comes after the fields; where that is a field too, the best fit of an affine one."""
-    last = parts(transform)[-1]
-    if isinstance(last, Linear):
-        return last
+    _, linear = split_linear(transform)
+    if linear is not None:
+        return linear
     points = fixed.grid.points_mm().flatten(0, -2)
     return fit_linear("affine", points, transform(points))
 
 
-def _foreground_mm(ours: Scan, other: Scan, there: Transform) -> tuple[Tensor, float]:
+def _foreground_mm(
+    ours: PreparedImage, other: PreparedImage, there: Transform
+) -> tuple[Tensor, float]:
     """``(N, d)`` points of what is not background and lands in the other image; and the share that
     does. All points where none does."""
     bright = ours.image[0].amax(dim=0) > _DARK
@@ -168,10 +169,10 @@ def _distance_mm(a: Tensor, b: Tensor) -> float:
     return float(torch.linalg.vector_norm(a - b, dim=-1).mean())
 
 
-def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float) -> float:
+def _margin(pair: Pair, there: Transform, metric: MetricName, size_mm: float) -> float:
     """See `Signs.margin`; over what both images show."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
-    dissimilarity = Dissimilarity(pair.fixed, pair.moving, similarity)
+    dissimilarity = ImageLoss(pair.fixed, pair.moving, metric)
 
     def loss(transform: Transform) -> float:
         assert isinstance(transform, Linear)
@@ -179,7 +180,7 @@ def _margin(pair: Pair, there: Transform, similarity: Similarity, size_mm: float
         return float(dissimilarity(matrix))
 
     kicked = [kick.then(there) for kick in _kicks(fixed.ndim, fixed.centre_mm, size_mm, far=True)]
-    around = [loss(one) for one in kicked if overlap(moving, one, fixed) > 0.2]
+    around = [loss(one) for one in kicked if fov_overlap_fraction(moving, one, fixed) > 0.2]
     if len(around) < 3:
         return 0.0
     spread = torch.tensor(around, dtype=torch.float64)
@@ -262,7 +263,7 @@ _SIGNS = (
         0.1,
         2.0,
         lambda s: f"{s.folding_pct:.2f} % of the voxels are folded",
-        "Try a larger dense.field_sigma_vox in a --config, or --kind affine.",
+        "Try a larger deformable.field_sigma_vox in a --config, or --kind affine.",
     ),
     _Sign(
         lambda s: s.largest_log_jac,

@@ -1,17 +1,18 @@
-"""What every run needs: a clock, a history, threads, a device."""
+"""What every run needs: timings, progress, threads, a device."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from stn3d.errors import InputError
 from stn3d.registration.settings import Device
-from stn3d.registration.stages import Progress
+from stn3d.registration.stages import Progress, ProgressEvent
 
 
 class Clock:
@@ -28,21 +29,90 @@ class Clock:
         self.seconds[step] = round(seconds, 3)
 
 
-class History:
-    """Passes progress on and keeps the first and last loss of every level."""
+@dataclass(frozen=True)
+class Step:
+    """A step that a registration will take.
 
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
+    Args:
+        name: name of the step, as in `ProgressEvent`.
+        work: expected work, in voxel visits of an optimiser's iteration (about 50 ns each on two
+            cores).
+        in_cascade: whether the step is a stage of the cascade.
+    """
+
+    name: str
+    work: float
+    in_cascade: bool = False
+
+
+class Tracker:
+    """Times the steps of a registration, reports its progress and records the losses.
+
+    Args:
+        progress: receives the events; None for nobody.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
         self.levels: list[dict[str, Any]] = []
+        """First and last loss of every level, for metrics.json."""
+        self._clock = Clock()
+        self._progress = progress
+        self._steps: Sequence[Step] = ()
+        self._position = 0
+        self._fraction = self._planned_at = 0.0
+        self._stage = self._stages_before = 0
 
-    def __call__(self, stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+    @property
+    def timings_s(self) -> dict[str, float]:
+        """Seconds by step."""
+        return self._clock.seconds
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Set the steps that are still to come; what is done keeps its share of the progress."""
+        self._steps, self._position = steps, 0
+        self._planned_at, self._stages_before = self._fraction, self._stage
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step; its begin is reported."""
+        self(ProgressEvent(name, 0.0))
+        with self._clock(name):
+            yield
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Record an event of a step and pass it on as progress of the whole registration."""
+        self._record(event)
+        names = [step.name for step in self._steps[self._position :]]
+        if event.step in names:
+            self._position += names.index(event.step)
+        here = self._position < len(self._steps) and self._steps[self._position].name == event.step
+        if here:
+            self._fraction = max(self._fraction, self._done(event.fraction))
+        event = replace(event, fraction=self._fraction)
+        if here and self._steps[self._position].in_cascade:
+            self._stage = self._stages_before + self._count_stages(self._position + 1)
+            total = self._stages_before + self._count_stages(len(self._steps))
+            event = replace(event, stage=self._stage, stages=total)
+        if self._progress is not None:
+            self._progress(event)
+
+    def _count_stages(self, end: int) -> int:
+        return sum(step.in_cascade for step in self._steps[:end])
+
+    def _done(self, of_step: float) -> float:
+        """The share that is done, given the share of the current step."""
+        works = [step.work for step in self._steps]
+        done = sum(works[: self._position]) + of_step * works[self._position]
+        return self._planned_at + (1 - self._planned_at) * done / (sum(works) or 1.0)
+
+    def _record(self, event: ProgressEvent) -> None:
+        if event.loss is None:
+            return
         last = self.levels[-1] if self.levels else {}
-        if (last.get("stage"), last.get("spacing_mm")) != (stage, spacing_mm):
-            last = {"stage": stage, "spacing_mm": spacing_mm, "first_loss": loss}
+        if (last.get("stage"), last.get("spacing_mm")) != (event.step, event.spacing_mm):
+            last = {"stage": event.step, "spacing_mm": event.spacing_mm, "first_loss": event.loss}
             self.levels.append(last)
-        last |= {"last_loss": loss, "evaluations": iteration + 1}
-        if self.progress is not None:
-            self.progress(stage, spacing_mm, iteration, loss)
+        last |= {"last_loss": event.loss, "evaluations": event.iteration}
 
 
 def device_of(name: Device) -> torch.device:
@@ -52,9 +122,7 @@ def device_of(name: Device) -> torch.device:
         InputError: CUDA is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda is asked for and torch sees no CUDA device; use cpu or auto."
-        )
+        raise InputError("--device cuda is given, but torch finds no CUDA device; use cpu or auto.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -62,7 +130,7 @@ def device_of(name: Device) -> torch.device:
 
 @contextmanager
 def limited_threads(count: int | None) -> Iterator[None]:
-    """So many CPU threads, for a while; None changes nothing."""
+    """Set the number of CPU threads for a block; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

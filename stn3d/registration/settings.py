@@ -14,16 +14,16 @@ from typing import Any, Literal, get_args
 import yaml
 
 from stn3d.errors import InputError
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.registration.initialisation.candidates import InitialMethod
-from stn3d.registration.stages import DenseStage, LinearStage, Stage
+from stn3d.registration.stages import DeformableStage, LinearStage, Stage
 from stn3d.transforms import LinearKind
 
 Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
-Metric = Literal["auto", Similarity]
+MetricChoice = Literal["auto", MetricName]
 Preset = Literal["fast", "default", "accurate"]
 Device = Literal["auto", "cpu", "cuda"]
-Localiser = Literal["auto", "optimiser", "network", "both"]
+Estimator = Literal["auto", "optimiser", "network", "both"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class Settings:
             two contrasts, else ``deformable``, see `stn3d.registration.automatic`.
         metric: the similarity of the images, for all stages; ``auto`` is ``nmi`` for two contrasts,
             else ``lncc``, see `stn3d.registration.automatic`.
-        dense_metric: the dense stage's own; None for ``metric``, but where that is ``auto`` and the
-            images are no CT and of two contrasts, or one person's but changed by an agent or
-            noise: ``gradient`` then.
+        deformable_metric: metric of the deformable stage; None for ``metric``, except where
+            ``auto`` finds two MR contrasts, or one person's images changed by a contrast agent or
+            by noise: ``gradient`` then.
         preset: what the stages' settings start from.
         init: the initial transform's method, or the path of a transform file.
-        localiser: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
+        estimator: what finds the start and the dense field: ``optimiser``, ``network``, ``both``
             (the network, then the optimiser from there), or ``auto`` (the optimiser; where no plain
             guess of the start is good, the network makes one too). The linear stages in between
             are the optimiser's in any case.
         affine_weights: file of the network that finds starts; None for the one that is shipped.
-        dense_weights: file of the dense network; None for the one that is shipped.
+        deformable_weights: file of the dense network; None for the one that is shipped.
         device: ``auto`` takes CUDA where there is one.
         threads: CPU threads; None leaves torch's choice.
         max_memory: GB that the process may take; a coarser finest level is chosen where it would
@@ -58,17 +58,17 @@ class Settings:
             distance counts, in units of 10 mm; 0 for figures alone.
         seed: for whatever is drawn; the stages of today draw nothing.
         linear: steps of the rigid, similarity and affine stages.
-        dense: the dense stage.
+        deformable: the deformable stage.
     """
 
     kind: Kind = "auto"
-    metric: Metric = "auto"
-    dense_metric: Similarity | None = None
+    metric: MetricChoice = "auto"
+    deformable_metric: MetricName | None = None
     preset: Preset = "default"
     init: str = "auto"
-    localiser: Localiser = "auto"
+    estimator: Estimator = "auto"
     affine_weights: str | None = None
-    dense_weights: str | None = None
+    deformable_weights: str | None = None
     device: Device = "auto"
     threads: int | None = None
     max_memory: float | None = None
@@ -78,22 +78,22 @@ class Settings:
     landmark_weight: float = 1.0
     seed: int = 0
     linear: LinearSettings = dataclasses.field(default_factory=lambda: LinearSettings())
-    dense: DenseStage = dataclasses.field(default_factory=lambda: DenseStage())
+    deformable: DeformableStage = dataclasses.field(default_factory=lambda: DeformableStage())
 
     @property
-    def similarity(self) -> Similarity:
+    def metric_name(self) -> MetricName:
         """The metric, or what stands for one that is not chosen yet."""
         return "lncc" if self.metric == "auto" else self.metric
 
     @property
-    def is_dense(self) -> bool:
+    def is_deformable(self) -> bool:
         """Whether there is, or may be, a dense stage."""
         return self.kind in ("auto", "deformable")
 
     def stages(self) -> list[Stage]:
         """The cascade: rigid, then affine, then dense, as far as the kind may go."""
         linear: list[LinearKind] = ["rigid"]
-        if self.is_dense or self.kind == "affine":
+        if self.is_deformable or self.kind == "affine":
             linear.append("affine")
         elif self.kind == "similarity":
             linear.append("similarity")
@@ -107,18 +107,18 @@ class Settings:
             stages.append(
                 LinearStage(
                     kind,
-                    self.similarity,
+                    self.metric_name,
                     factors,
                     self.linear.iterations,
                     self.linear.radius_vox,
                     self.linear.tolerance,
-                    self.linear.reach_mm if last else math.inf,
-                    self.linear.looks if last else 0,
+                    self.linear.finest_spacing_mm if last else math.inf,
+                    self.linear.restarts if last else 0,
                 )
             )
-        if self.is_dense:
-            similarity = self.dense_metric or self.similarity
-            stages.append(dataclasses.replace(self.dense, similarity=similarity))
+        if self.is_deformable:
+            metric = self.deformable_metric or self.metric_name
+            stages.append(dataclasses.replace(self.deformable, metric=metric))
         return stages
 
 
@@ -132,9 +132,9 @@ class LinearSettings:
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         tolerance: a level ends when the loss changes by less, relatively.
-        reach_mm: where the linear transform is the answer and the last level is coarser than this,
-            finer ones follow as far as the images go.
-        looks: see `stn3d.registration.stages.LinearStage`; used where it is the answer.
+        finest_spacing_mm: where the linear transform is the answer and the last level is coarser
+            than this, finer ones follow as far as the images go.
+        restarts: see `stn3d.registration.stages.LinearStage`; used where it is the answer.
     """
 
     factors: tuple[float, ...] = (8, 4)
@@ -142,19 +142,19 @@ class LinearSettings:
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
-    reach_mm: float = 2.0
-    looks: int = 0
+    finest_spacing_mm: float = 2.0
+    restarts: int = 0
 
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "fast": {
         "linear": {"factors": (8,)},
-        "dense": {"factors": (8, 4, 2), "iterations": (10, 10, 6), "field_sigma_vox": 0.45},
+        "deformable": {"factors": (8, 4, 2), "iterations": (10, 10, 6), "field_sigma_vox": 0.45},
     },
     "default": {},
     "accurate": {
         "linear": {"final_factors": (8, 4, 2, 1)},
-        "dense": {"iterations": (80, 80, 60, 25)},
+        "deformable": {"iterations": (80, 80, 60, 25)},
     },
 }
 
@@ -163,23 +163,23 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 # field must be smoother, and the finest level adds nothing.
 _SMOOTHER = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
 _BY_EDGES: dict[Preset, dict[str, Any]] = {
-    "fast": {"dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
-    "default": {"dense": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **_SMOOTHER}},
-    "accurate": {"dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
+    "fast": {"deformable": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER}},
+    "default": {"deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **_SMOOTHER}},
+    "accurate": {"deformable": {"iterations": (120, 120, 80, 25), **_SMOOTHER}},
 }
-BY_METRIC: dict[Similarity, dict[Preset, dict[str, Any]]] = {
+BY_METRIC: dict[MetricName, dict[Preset, dict[str, Any]]] = {
     "nmi": {
         "fast": {
-            "linear": {"factors": (8,), "looks": 4},
-            "dense": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER},
+            "linear": {"factors": (8,), "restarts": 4},
+            "deformable": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **_SMOOTHER},
         },
         "default": {
-            "linear": {"looks": 4},
-            "dense": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER},
+            "linear": {"restarts": 4},
+            "deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **_SMOOTHER},
         },
         "accurate": {
-            "linear": {"final_factors": (8, 4, 2, 1), "looks": 4},
-            "dense": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
+            "linear": {"final_factors": (8, 4, 2, 1), "restarts": 4},
+            "deformable": {"iterations": (120, 120, 80, 25), **_SMOOTHER},
         },
     },
     "mind": _BY_EDGES,
@@ -208,9 +208,9 @@ def settings_from(
     metric = merged.get("metric", Settings.metric)
     linear, dense = (
         {**PRESETS[preset], **BY_METRIC.get(name, {}).get(preset, {})}
-        for name in (metric, merged.get("dense_metric") or metric)
+        for name in (metric, merged.get("deformable_metric") or metric)
     )
-    base = {**linear, "dense": dense.get("dense", {})}
+    base = {**linear, "deformable": dense.get("deformable", {})}
     return _build(Settings, {**merged, "preset": preset}, base, where="")
 
 
@@ -242,7 +242,7 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> di
 def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where: str) -> Any:
     """A settings dataclass from values over a base; both may hold mappings for nested ones."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    hidden = {"similarity"} if cls is DenseStage else set()
+    hidden = {"metric"} if cls is DeformableStage else set()
     defaults = cls()
     chosen: dict[str, Any] = {}
     values = {key: value for key, value in values.items() if value is not None or key not in fields}
@@ -262,25 +262,27 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     if cls is Settings:
         choices = {
             "kind": Kind,
-            "metric": Metric,
-            "localiser": Localiser,
+            "metric": MetricChoice,
+            "estimator": Estimator,
             "device": Device,
         }
         for key, choice in choices.items():
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
-        if chosen.get("dense_metric") is not None:
-            check_choice("dense_metric", chosen["dense_metric"], Similarity)
+        if chosen.get("deformable_metric") is not None:
+            check_choice("deformable_metric", chosen["deformable_metric"], MetricName)
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
         if chosen.get("max_memory") is not None:
             chosen["max_memory"] = _fitting("max_memory", chosen["max_memory"], 1.0)
     made = cls(**chosen)
     if isinstance(made, Settings):
-        dense = dataclasses.replace(made.dense, similarity=made.dense_metric or made.similarity)
-        made = dataclasses.replace(made, dense=dense)
-    if isinstance(made, DenseStage) and len(made.iterations) < len(made.factors):
+        dense = dataclasses.replace(
+            made.deformable, metric=made.deformable_metric or made.metric_name
+        )
+        made = dataclasses.replace(made, deformable=dense)
+    if isinstance(made, DeformableStage) and len(made.iterations) < len(made.factors):
         raise InputError(
-            f"dense.factors has {len(made.factors)} levels and dense.iterations "
+            f"deformable.factors has {len(made.factors)} levels and deformable.iterations "
             f"{len(made.iterations)}; give a number of iterations for each level."
         )
     return made
@@ -301,7 +303,7 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
         kind = "whole numbers" if whole else "numbers"
         raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
     if isinstance(default, int) and number and float(value).is_integer() and value >= 0:
-        if name not in ("seed", "linear.looks") and value == 0:
+        if name not in ("seed", "linear.restarts") and value == 0:
             raise InputError(f"the setting {name} is 0; give at least 1.")
         return int(value)
     if isinstance(default, float) and number and value >= 0:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.errors import InputError
-from stn3d.evaluate import Case
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
-from stn3d.losses.similarity import Similarity, ncc
+from stn3d.losses.similarity import MetricName, ncc
+from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import InitialMethod, initial_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
@@ -41,7 +41,7 @@ def register_series(
     reference: ImageSource | None = None,
     *,
     reference_volume: int | None = None,
-    metric: Similarity = "ncc",
+    metric: MetricName = "ncc",
     interpolation: SeriesInterpolation = "linear",
     threads: int | None = None,
     progress: Report | None = None,
@@ -70,7 +70,7 @@ def register_series(
             is unknown.
     """
     check_choice("interpolation", interpolation, SeriesInterpolation)
-    check_choice("metric", metric, Similarity)
+    check_choice("metric", metric, MetricName)
     settings = settings_from({"kind": "rigid", "metric": metric, "threads": threads})
     clock = Clock()
     with limited_threads(settings.threads):
@@ -85,14 +85,14 @@ def register_series(
             grid = _checked(volumes, fixed)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
-            search = _Search(fixed, settings.similarity, finest_mm)
+            search = _Search(fixed, settings.metric_name, finest_mm)
             found = _outwards(volumes, search, first, reference is None, progress)
         used = torch.get_num_threads()
     metrics = {
         "series": {"name": volumes.name, "volumes": len(volumes)},
         "reference": {"name": fixed.name},
         **_figures(found),
-        "settings": {"metric": settings.similarity, "interpolation": interpolation},
+        "settings": {"metric": settings.metric_name, "interpolation": interpolation},
         "seconds": clock.seconds,
         "versions": versions(),
         "threads": used,
@@ -162,7 +162,7 @@ class _Search:
     """
 
     fixed: Image
-    metric: Similarity
+    metric: MetricName
     finest_mm: float
 
     @property
@@ -189,16 +189,16 @@ class _Search:
         return 1 - float(ncc(self.fixed.values, moved, seen * self._foreground))
 
     @cached_property
-    def _reference(self) -> Scan:
+    def _reference(self) -> PreparedImage:
         return self._scan(self.fixed)
 
     @cached_property
     def _foreground(self) -> Tensor:
-        return Case(self.fixed, self.fixed).region
+        return foreground(self.fixed.values)
 
-    def _scan(self, image: Image) -> Scan:
+    def _scan(self, image: Image) -> PreparedImage:
         sigmas = [_SIGMA_VOX * self.finest_mm / s for s in image.grid.spacing_mm]
-        return Scan(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
+        return PreparedImage(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
 
 
 def _figures(found: Sequence[_Found]) -> dict[str, dict[str, float]]:

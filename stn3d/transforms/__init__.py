@@ -15,6 +15,7 @@ from stn3d.transforms.linear import (
     Similarity,
     Translation,
     rotation_matrix,
+    split_linear,
 )
 from stn3d.transforms.spline import BSpline, PiecewiseAffine, ThinPlateSpline, control_grid
 
@@ -43,4 +44,5 @@ __all__ = [
     "rotation_matrix",
     "rounded",
     "sampled",
+    "split_linear",
 ]

@@ -25,6 +25,11 @@ class Transform(ABC):
     def ndim(self) -> int:
         """The number of spatial dimensions d."""
 
+    @property
+    def parts(self) -> tuple[Transform, ...]:
+        """The transforms of a chain, the first applied first; of any other, itself alone."""
+        return (self,)
+
     @abstractmethod
     def forward(self, points_mm: Tensor) -> Tensor:
         """Map points.
@@ -80,6 +85,10 @@ class Chain(Transform):
     def ndim(self) -> int:
         return self.transforms[0].ndim
 
+    @property
+    def parts(self) -> tuple[Transform, ...]:
+        return self.transforms
+
     def forward(self, points_mm: Tensor) -> Tensor:
         for transform in self.transforms:
             points_mm = transform.forward(points_mm)
@@ -106,7 +115,7 @@ def chain(*transforms: Transform) -> Transform:
         raise ValueError("a chain needs at least one transform, all of one dimension.")
     flat: list[Transform] = []
     for transform in transforms:
-        for part in transform.transforms if isinstance(transform, Chain) else (transform,):
+        for part in transform.parts:
             folded = flat[-1].fold(part) if flat else None
             if folded is None:
                 flat.append(part)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import apply_matrix, homogeneous
-from stn3d.transforms.base import Transform
+from stn3d.transforms.base import Transform, chain
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -346,6 +346,25 @@ LINEAR_KINDS: dict[LinearKind, type[Linear]] = {
     "similarity": Similarity,
     "affine": Affine,
 }
+
+
+def split_linear(transform: Transform) -> tuple[Transform | None, Linear | None]:
+    """Split a transform into what precedes its final linear part, and that part.
+
+    Convention: ``transform(x) == linear(before(x))``; a registration gives a displacement field and
+    then a linear transform.
+
+    Args:
+        transform: any transform.
+
+    Returns:
+        ``before``, None where the whole transform is linear; ``linear``, None where the last part
+        is not linear.
+    """
+    *before, last = transform.parts
+    if not isinstance(last, Linear):
+        return transform, None
+    return (chain(*before) if before else None), last
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels, write_image, write_transform
 from stn3d.registration.memory import estimated_gb
 from stn3d.registration.settings import settings_from
+from stn3d.registration.stages import ProgressEvent
 from tests.helpers import sitk_reference as judge
 from tests.helpers.paths import ROOT
 from tests.helpers.synthetic import Known, dense_truth, grid_about, known_pair, linear_truth
@@ -186,7 +187,9 @@ def test_metrics_tell_before_and_after(result: Path) -> None:
     assert after["correlation"] > before["correlation"] + 0.3
     assert after["folding_pct"] == 0
     assert figures["settings"]["preset"] == "fast"
-    assert {"read", "initialise", "rigid", "affine", "dense", "evaluate"} <= set(figures["seconds"])
+    assert {"read", "initialise", "rigid", "affine", "deformable", "evaluate"} <= set(
+        figures["seconds"]
+    )
 
 
 def test_same_seed_same_bytes(files: Files, result: Path, tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_register_shows_a_table_and_levels(
     assert re.fullmatch(r"\d+\.\d seconds", out[-1])
     # a line for each level and nothing else, from no library
     assert all(re.match(r"(rigid|affine|dense), [\d.]+ mm: loss .* iterations$", e) for e in err)
-    assert {line.split(",")[0] for line in err} == {"rigid", "affine", "dense"}
+    assert {line.split(",")[0] for line in err} == {"rigid", "affine", "deformable"}
 
 
 def test_config_init_and_mask_are_heard(
@@ -274,7 +277,7 @@ def test_exclude_masks_are_heard_and_told(
         grid = read_image(getattr(files, role)).grid
         assert part["volume_ml"] == pytest.approx(5**ndim * np.prod(grid.spacing_mm) / 1000)
         assert f"excluded of the {role} image: {part['volume_ml']:.2f} ml" in line
-        assert f"{part['change_pct']:+.1f} %" in line
+        assert f"{part['volume_change_pct']:+.1f} %" in line
 
 
 def test_exclude_masks_of_no_use_are_refused(
@@ -362,9 +365,9 @@ def test_less_memory_takes_a_coarser_level_and_says_so(
     assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
     # the same level asked for is the same registration
     config = tmp_path / "coarser.json"
-    dense = figures_of(out)["settings"]["dense"]
+    dense = figures_of(out)["settings"]["deformable"]
     levels = {key: dense[key] for key in ("factors", "iterations")}
-    config.write_text(json.dumps({"dense": levels}))
+    config.write_text(json.dumps({"deformable": levels}))
     again = ["--out", str(tmp_path / "again"), *QUICK, "--config", str(config)]
     assert main(["register", *files.pair, *again]) == 0
     one, two = (voxels(folder / "moved.nii.gz") for folder in (out, tmp_path / "again"))
@@ -567,17 +570,27 @@ def test_evaluate_agrees_with_the_score_script(
     common += ["--transform", str(result / "transform.h5")]
     common += ["--inverse", str(result / "inverse.h5"), *landmarks(files, tmp_path)]
     common += ["--true-transform", str(files.folder / "truth.h5")]
+    inside = ["--fixed-mask", files.labels[1]]  # the score's region is that of the labels
     done = subprocess.run(
         [sys.executable, str(SCORE), *common], capture_output=True, encoding="utf8", check=True
     )
     theirs = json.loads(done.stdout)
-    assert main(["evaluate", *common, "--out", str(tmp_path / "ours.json")]) == 0
+    assert main(["evaluate", *common, *inside, "--out", str(tmp_path / "ours.json")]) == 0
     ours = json.loads((tmp_path / "ours.json").read_text())
-    for key in ("dice", "hd95_mm", "folding_pct", "sd_log_jac"):
-        assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
-    for key in ("tre_mm", "error_mm", "inverse_mm"):
-        for part in theirs[key]:
-            assert ours[key][part] == pytest.approx(theirs[key][part], rel=2e-3, abs=1e-4), key
+    for key, other in (
+        ("dice", "dice"),
+        ("hd95_mm", "hd95_mm"),
+        ("folding_pct", "folding_pct"),
+        ("log_jacobian_sd", "sd_log_jac"),
+    ):
+        assert ours[key] == pytest.approx(theirs[other], abs=1e-5), key
+    for key, other in (
+        ("tre_mm", "tre_mm"),
+        ("true_error_mm", "error_mm"),
+        ("inverse_consistency_error_mm", "inverse_mm"),
+    ):
+        for part in theirs[other]:
+            assert ours[key][part] == pytest.approx(theirs[other][part], rel=2e-3, abs=1e-4), key
     assert len(ours["labels"]) == theirs["num_labels"] > 1
 
 
@@ -641,7 +654,7 @@ def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture
 
 def test_interrupt_leaves_nothing(both_files: dict[int, Files], tmp_path: Path) -> None:
     config = tmp_path / "long.yaml"
-    config.write_text("dense:\n  factors: [2]\n  iterations: [100000]\n  tolerance: 0\n")
+    config.write_text("deformable:\n  factors: [2]\n  iterations: [100000]\n  tolerance: 0\n")
     out = tmp_path / "a" / "out"
     command = "import sys; from stn3d.cli import main; sys.exit(main())"
     options = ["--out", str(out), "--config", str(config), "--threads", "1"]
@@ -682,11 +695,11 @@ def test_the_bar_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     with screen.progress() as show:
-        show("rigid", 8.0, 0, 0.75)
-        show("dense", 2.0, 11, 0.25)
+        show(ProgressEvent("rigid", 0.1, spacing_mm=8.0, iteration=1, loss=0.75))
+        show(ProgressEvent("deformable", 0.9, spacing_mm=2.0, iteration=12, loss=0.25))
     out, err = capfd.readouterr()
     assert out == ""
-    assert "dense, 2 mm, iteration 12, loss 0.25000" in err
+    assert "deformable, 2 mm, iteration 12, loss 0.25000" in err
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.transforms import Affine, DisplacementField, Transform
 from tests.helpers.geometry_cases import make_grid, rotation, smooth_field, uniform
 
@@ -79,9 +79,10 @@ class Known:
 
     @property
     def pair(self) -> Pair:
-        """What localisers take."""
+        """What estimators take."""
         return Pair(
-            Scan(scaled(self.fixed), self.fixed_grid), Scan(scaled(self.moving), self.moving_grid)
+            PreparedImage(scaled(self.fixed), self.fixed_grid),
+            PreparedImage(scaled(self.moving), self.moving_grid),
         )
 
     @property

@@ -18,12 +18,12 @@ from stn3d.grid import Grid, apply_matrix
 from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import upright, working_scan
+from stn3d.nets.frame import upright, working_image
 from stn3d.nets.pose import find_pose, transform_between
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.stages import NetworkStage, NetworkStart
 from stn3d.nets.weights import Trained, load_weights, save_weights
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Rigid, Similarity
 from stn3d.transforms.fit import fit_linear
 from tests.helpers.geometry_cases import DIMS, make_grid, oblique, random, rotation
@@ -71,8 +71,8 @@ def test_a_working_scan_keeps_what_is_bright_where_it_is_in_the_world(d: int) ->
     shift = torch.eye(d + 1, dtype=torch.float64)
     shift[:d, d] = centre - middle.centre_mm
     grid = Grid(grid.shape, shift @ grid.world_from_index)
-    scan = Scan(anatomy(grid.points_mm())[None, None], grid)
-    working = working_scan(scan, 2.0, margin_mm=4.0)
+    scan = PreparedImage(anatomy(grid.points_mm())[None, None], grid)
+    working = working_image(scan, 2.0, margin_mm=4.0)
     assert working.mask is not None
     assert max(working.grid.shape) < 28  # the body and its margin, not the field of view
     truth = anatomy(working.grid.points_mm())
@@ -91,7 +91,7 @@ class TellsItsPlace(nn.Module):
         return torch.cat([chart[:, :-1], 40 * chart[:, -1:] - 30], dim=1)
 
 
-def charted(common_from_world: Linear, grid: Grid, wrong: float = 0.0) -> Scan:
+def charted(common_from_world: Linear, grid: Grid, wrong: float = 0.0) -> PreparedImage:
     """An image of the coordinates themselves, and of a ball where they are known.
 
     ``wrong`` of the voxels tell a place 60 mm off.
@@ -103,7 +103,7 @@ def charted(common_from_world: Linear, grid: Grid, wrong: float = 0.0) -> Scan:
     places += 0.6 * (points[..., :1] - grid.centre_mm[0] > (0.4 - 0.8 * wrong) * grid.size_mm[0])
     image = torch.cat([places.movedim(-1, 0) + 1, inside[None]]).float()
     image[:d] -= 1
-    return Scan(image[None], grid)
+    return PreparedImage(image[None], grid)
 
 
 @pytest.mark.parametrize("d", DIMS)
@@ -148,7 +148,7 @@ def test_a_start_is_the_transform_between_two_poses(kind: Any) -> None:
 
 def test_a_new_chart_finds_no_pose_and_a_start_that_is_not_credible_is_none() -> None:
     grid = make_grid((40, 40, 40), (4.0, 4.0, 4.0))
-    scan = Scan(torch.rand(1, 1, 40, 40, 40), grid)
+    scan = PreparedImage(torch.rand(1, 1, 40, 40, 40), grid)
     born = Trained(
         ChartNetwork(channels=(4, 6, 8)).eval(),
         {"spatial_dims": 3, "in_channels": 1},
@@ -157,7 +157,7 @@ def test_a_new_chart_finds_no_pose_and_a_start_that_is_not_credible_is_none() ->
     )
     assert find_pose(born.network, scan, 4.0) is None  # type: ignore[arg-type]
     assert NetworkStart(born)(Pair(scan, scan), "affine") is None
-    flat = Pair(*[Scan(torch.rand(1, 1, 20, 20), make_grid((20, 20), (4.0, 4.0)))] * 2)
+    flat = Pair(*[PreparedImage(torch.rand(1, 1, 20, 20), make_grid((20, 20), (4.0, 4.0)))] * 2)
     assert born.fits(Pair(scan, scan))
     assert not born.fits(flat)
 
@@ -178,15 +178,15 @@ def test_a_dense_stage_puts_its_residual_in_world_millimetres_before_what_was_fo
     grid = make_grid((40, 44, 36), (1.0, 1.2, 1.5), (10, 25, -15), (-40, 20, 8), True)
     image = torch.zeros(1, 1, *grid.shape)
     image[..., 8:32, 8:36, 8:28] = 1
-    scan = Scan(image, grid)
+    scan = PreparedImage(image, grid)
     trained = Trained(ShiftsBy((1.0, -0.5, 0.25)), {}, {"spacing_mm": 2.0}, {})
-    so_far = Rigid(torch.tensor([0.1, 0, -0.1, 3, 4, 5]).double(), grid.centre_mm)
-    found = NetworkStage(trained)(Pair(scan, scan), so_far, silent)
+    current = Rigid(torch.tensor([0.1, 0, -0.1, 3, 4, 5]).double(), grid.centre_mm)
+    found = NetworkStage(trained)(Pair(scan, scan), current, silent)
     assert isinstance(found, Chain)
     assert isinstance(found.transforms[0], DisplacementField)
     middle = grid.centre_mm[None]
     step_mm = torch.tensor([2.0, -1.0, 0.5]).double()
-    assert torch.allclose(found(middle), so_far(middle + step_mm), atol=1e-4)
+    assert torch.allclose(found(middle), current(middle + step_mm), atol=1e-4)
     field = found.transforms[0].displacement_mm
     assert not field[:, :, 0].any()  # it ends at its faces
     assert not field[..., -1].any()
@@ -288,13 +288,13 @@ def test_a_registration_by_a_network_of_ones_own(tmp_path: Path) -> None:
     anatomy = Anatomy(torch.zeros(3).double())
     grid = make_grid((32, 26, 22), (1.0, 1.0, 1.0), origin_mm=(-16, -13, -11))
     image = (anatomy(grid.points_mm())[None, None], grid)
-    config = {"dense_weights": str(path)}
-    registration = stn3d.register(image, image, init="header", localiser="network", config=config)
+    config = {"deformable_weights": str(path)}
+    registration = stn3d.register(image, image, init="header", estimator="network", config=config)
     points = 8 * random(10, 3)
     field = registration.transform.transforms[0]  # type: ignore[attr-defined]
     assert not field.displacement_mm.any()
     assert torch.allclose(registration.transform(points), points, rtol=0, atol=0.02)
-    assert registration.metrics["settings"]["localiser"] == "network"
+    assert registration.metrics["settings"]["estimator"] == "network"
     assert "network" in registration.metrics["seconds"]
 
 
@@ -303,6 +303,6 @@ def test_a_network_for_other_images_is_told(tmp_path: Path) -> None:
     save_weights(path, PyramidCascade(2, **SMALL), {"spacing_mm": 2.0}, {})
     grid = make_grid((12, 12, 12), (1.0, 1.0, 1.0))
     image = (torch.rand(1, 1, 12, 12, 12), grid)
-    config = {"dense_weights": str(path)}
+    config = {"deformable_weights": str(path)}
     with pytest.raises(InputError, match="2D images of 1 channel"):
-        stn3d.register(image, image, init="header", localiser="network", config=config)
+        stn3d.register(image, image, init="header", estimator="network", config=config)

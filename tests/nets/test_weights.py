@@ -49,7 +49,7 @@ def test_a_head_that_is_turned_far_is_found(
     turn = math.radians(55) * direction / direction.norm()
     truth = Rigid(torch.cat([turn, torch.tensor([30.0, -20, 10]).double()]), grid.centre_mm)
     moving = (image, Grid(grid.shape, truth.matrix @ grid.world_from_index))
-    found = stn3d.register((image, grid), moving, kind="rigid", localiser="network")
+    found = stn3d.register((image, grid), moving, kind="rigid", estimator="network")
     points = grid.points_mm()[image[0, 0] > 0.3]
     error_mm = (found.transform(points) - truth(points)).norm(dim=-1).mean()
     assert found.metrics["initial"][0]["name"] == "network"

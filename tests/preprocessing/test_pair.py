@@ -1,4 +1,4 @@
-"""Scaling, pyramid and masks of a pair as the localisers see it."""
+"""Scaling, pyramid and masks of a pair as the estimators see it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.losses.similarity import SIMILARITIES, Similarity
+from stn3d.losses.similarity import SIMILARITIES, MetricName
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Dissimilarity, Pair, Scan
+from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS, oblique, random, uniform
 from tests.helpers.synthetic import Known, grid_about, known_pair, plain_grid, reoriented
@@ -61,7 +61,7 @@ def test_scaled_of_nearly_constant_images_is_finite_and_not_flat() -> None:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_a_coarser_scan_keeps_the_physical_domain_and_is_made_once(ndim: int) -> None:
     grid = oblique(ndim, (24, 20, 12)[:ndim])
-    scan = Scan(random(1, 1, *grid.shape).float(), grid)
+    scan = PreparedImage(random(1, 1, *grid.shape).float(), grid)
     coarse = scan.at(4.0)
     assert coarse is scan.at(4.0)
     assert scan.at(0.1) is scan
@@ -78,7 +78,7 @@ def test_what_a_mask_leaves_out_does_not_leak_into_coarser_scans(ndim: int) -> N
     mask = torch.ones_like(clean)
     mask[:, :, :9] = 0
     spoilt = torch.where(mask > 0, clean, 1.25)
-    a, b = (Scan(image, grid, mask).at(4.0) for image in (clean, spoilt))
+    a, b = (PreparedImage(image, grid, mask).at(4.0) for image in (clean, spoilt))
     assert a.mask is not None
     counts = (a.mask > 1e-3).expand_as(a.image)
     assert torch.allclose(a.image[counts], b.image[counts], atol=1e-5)
@@ -110,11 +110,11 @@ def test_a_few_thick_slices_do_not_stop_the_pyramid() -> None:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_the_truth_is_less_unlike_than_a_shift(ndim: int, similarity: Similarity) -> None:
+@pytest.mark.parametrize("metric", SIMILARITIES)
+def test_the_truth_is_less_unlike_than_a_shift(ndim: int, metric: MetricName) -> None:
     truth = Affine.identity(ndim)
     known = known_pair(truth, plain_grid(ndim, 30), plain_grid(ndim, 32, 0.8))
-    loss_of = Dissimilarity(known.pair.fixed, known.pair.moving, similarity)
+    loss_of = ImageLoss(known.pair.fixed, known.pair.moving, metric)
     losses = []
     for shift_mm in (0.0, 0.5, 1.0):
         off = Affine.from_matrix(torch.eye(ndim + 1).double())
@@ -132,14 +132,22 @@ def test_voxels_outside_masks_do_not_count() -> None:
     mask[:, :, 7:] = 0
     spoilt = torch.where(mask > 0, clean, 1.25)
     matrix = torch.eye(3, dtype=torch.float64)
-    for similarity in SIMILARITIES:
-        plain = Dissimilarity(Scan(clean, grid, mask), Scan(other, grid), similarity)(matrix)
-        fixed = Dissimilarity(Scan(spoilt, grid, mask), Scan(other, grid), similarity)(matrix)
-        moving = Dissimilarity(Scan(other, grid), Scan(spoilt, grid, mask), similarity)(matrix)
-        back = Dissimilarity(Scan(other, grid), Scan(clean, grid, mask), similarity)(matrix)
+    for metric in SIMILARITIES:
+        plain = ImageLoss(PreparedImage(clean, grid, mask), PreparedImage(other, grid), metric)(
+            matrix
+        )
+        fixed = ImageLoss(PreparedImage(spoilt, grid, mask), PreparedImage(other, grid), metric)(
+            matrix
+        )
+        moving = ImageLoss(PreparedImage(other, grid), PreparedImage(spoilt, grid, mask), metric)(
+            matrix
+        )
+        back = ImageLoss(PreparedImage(other, grid), PreparedImage(clean, grid, mask), metric)(
+            matrix
+        )
         assert float(fixed) == pytest.approx(float(plain), abs=1e-5)
         assert float(moving) == pytest.approx(float(back), abs=1e-5)
-        without = Dissimilarity(Scan(spoilt, grid), Scan(other, grid), similarity)(matrix)
+        without = ImageLoss(PreparedImage(spoilt, grid), PreparedImage(other, grid), metric)(matrix)
         assert float(without) != pytest.approx(float(plain), abs=1e-3)
 
 
@@ -147,8 +155,8 @@ def test_voxels_beyond_the_moving_image_do_not_count() -> None:
     grid = Grid.of_spacing((16, 16))
     image = uniform(0, 1, 1, 1, 16, 16).float()
     half = grid.cropped((0, 0), (8, 16))
-    pair = Pair(Scan(image, grid), Scan(image[:, :, :8].contiguous(), half))
-    loss = Dissimilarity(pair.fixed, pair.moving, "mse")(torch.eye(3, dtype=torch.float64))
+    pair = Pair(PreparedImage(image, grid), PreparedImage(image[:, :, :8].contiguous(), half))
+    loss = ImageLoss(pair.fixed, pair.moving, "mse")(torch.eye(3, dtype=torch.float64))
     assert float(loss) == pytest.approx(0, abs=1e-9)
 
 
@@ -168,21 +176,21 @@ def tilted(ndim: int, shift: float) -> Tensor:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("metric", SIMILARITIES)
 @pytest.mark.parametrize("masks", [(), ("fixed",), ("moving",), ("fixed", "moving")])
 @pytest.mark.parametrize("shift", [1.4, -1.6], ids=["inside", "beyond"])
 def test_the_slope_by_the_matrix_is_that_of_central_differences(
-    ndim: int, similarity: Similarity, masks: tuple[str, ...], shift: float
+    ndim: int, metric: MetricName, masks: tuple[str, ...], shift: float
 ) -> None:
     shapes = {"fixed": (9, 8, 7)[:ndim], "moving": (13, 12, 11)[:ndim]}
     scans = {}
     for seed, (role, shape) in enumerate(shapes.items()):
         grid = Grid.of_spacing(shape)
         mask = waves(grid, 20 + seed) if role in masks else None
-        scans[role] = Scan(waves(grid, 10 * seed), grid, mask)
+        scans[role] = PreparedImage(waves(grid, 10 * seed), grid, mask)
     start = tilted(ndim, shift).requires_grad_()
 
-    loss_at = Dissimilarity(scans["fixed"], scans["moving"], similarity, 1.0)
+    loss_at = ImageLoss(scans["fixed"], scans["moving"], metric, 1.0)
     (slope,) = torch.autograd.grad(loss_at(start), start)
     h = 1e-6
     expected = torch.zeros_like(slope)
@@ -200,11 +208,11 @@ def test_descriptors_do_not_depend_on_how_the_moving_image_is_stored(ndim: int) 
     """They know directions, so they are found along the fixed image's axes."""
     known = known_pair(Affine.identity(ndim), plain_grid(ndim, 32), plain_grid(ndim, 36))
     values, grid = reoriented(known.moving, known.moving_grid, [*range(ndim)][::-1], [0])
-    other = Scan(scaled(values), grid)
+    other = PreparedImage(scaled(values), grid)
     losses = []
     for moving in (known.pair.moving, other):
         index = moving.grid.index_from_world @ known.fixed_grid.world_from_index
-        losses.append(float(Dissimilarity(known.pair.fixed, moving, "mind")(index)))
+        losses.append(float(ImageLoss(known.pair.fixed, moving, "mind")(index)))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4, abs=1e-7)
     assert losses[0] < 1e-3
 
@@ -218,7 +226,7 @@ def test_what_a_mask_leaves_out_does_not_reach_descriptors_that_count(ndim: int)
     spoilt[..., :9] = 7 * torch.rand(spoilt[..., :9].shape)
     fixed, matrix = known.pair.fixed, torch.eye(ndim + 1).double()
     values = [
-        float(Dissimilarity(fixed, Scan(image, known.moving_grid, own), "mind")(matrix))
+        float(ImageLoss(fixed, PreparedImage(image, known.moving_grid, own), "mind")(matrix))
         for image, own in (
             (known.pair.moving.image, mask),
             (spoilt, mask),

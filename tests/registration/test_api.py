@@ -17,10 +17,11 @@ import torch
 import stn3d
 import stn3d.registration.result
 from stn3d.errors import InputError
-from stn3d.evaluate import excluded_figures
+from stn3d.evaluation import excluded_region_metrics
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.io import read_mask
 from stn3d.registration.result import Registration
+from stn3d.registration.stages import ProgressEvent
 from stn3d.transforms import Affine, Chain, DisplacementField
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
@@ -33,7 +34,7 @@ from tests.helpers.synthetic import (
     plain_grid,
 )
 
-QUICK = {"linear": {"iterations": 25}, "dense": {"factors": [4, 2], "iterations": [20, 10]}}
+QUICK = {"linear": {"iterations": 25}, "deformable": {"factors": [4, 2], "iterations": [20, 10]}}
 
 
 def zeros(ndim: int) -> torch.Tensor:
@@ -73,7 +74,7 @@ def test_the_inverse_undoes_the_transform(registered: tuple[Known, Registration]
     points = known.fixed_grid.points_mm()[known.foreground]
     back = result.inverse(result.transform(points))
     assert float((back - points).norm(dim=-1).max()) < 0.1
-    assert result.metrics["after"]["inverse_mm"]["max"] < 0.1
+    assert result.metrics["after"]["inverse_consistency_error_mm"]["max"] < 0.1
 
 
 def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) -> None:
@@ -82,14 +83,16 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
     json.loads(json.dumps(metrics, allow_nan=False))
     for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
         assert key in metrics
-    assert {"initialise", "rigid", "affine", "dense", "inverse", "warp"} <= set(metrics["seconds"])
+    assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp", "metrics"} <= set(
+        metrics["seconds"]
+    )
     assert metrics["versions"]["torch"] == torch.__version__
     assert metrics["versions"]["stn3d"] == stn3d.__version__
-    assert metrics["settings"]["dense"]["iterations"] == (20, 10)
-    assert [s["stage"] for s in metrics["stages"]][-1] == "dense"
+    assert metrics["settings"]["deformable"]["iterations"] == (20, 10)
+    assert [s["stage"] for s in metrics["stages"]][-1] == "deformable"
     for stage in metrics["stages"]:
         assert stage["evaluations"] >= 1
-        if stage["stage"] != "dense":  # its steps have a fixed length
+        if stage["stage"] != "deformable":  # its steps have a fixed length
             assert stage["last_loss"] <= stage["first_loss"] + 1e-6
     losses = [c["loss"] for c in metrics["initial"]]
     assert losses[0] <= 1.01 * min(losses)
@@ -228,7 +231,7 @@ def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
     grid = sources[side][1]
     sources[side] = (spoilt, grid)
     # The coarse levels tell most: there a spoilt part spoils much around it.
-    coarse = {"linear": {"reach_mm": 100}}
+    coarse = {"linear": {"finest_spacing_mm": 100}}
     options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
     errors = []
     for masks in ({f"{side}_mask": (mask, grid)}, {}):
@@ -277,7 +280,7 @@ def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
     assert result.metrics["decided"]["metric"]["value"] == "nmi"
     assert set(result.metrics["decided"]) == {"metric"}
     assert result.metrics["settings"]["metric"] == "nmi"
-    assert result.metrics["settings"]["linear"]["looks"] == 4  # as nmi needs it
+    assert result.metrics["settings"]["linear"]["restarts"] == 4  # as nmi needs it
     assert known.error_mm(result.transform) < 1.2
 
 
@@ -319,13 +322,13 @@ def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> No
     told = stn3d.register(**sources, **{f"{side}_exclude": mask}, threads=1)
     assert set(told.metrics["excluded"]) == {side}
     shown, kept, lost = (
-        excluded_figures(mask, one.transform if side == "fixed" else one.inverse)
+        excluded_region_metrics(mask, one.transform if side == "fixed" else one.inverse)
         for one in (told, whole, bare)
     )
     assert told.metrics["excluded"][side] == pytest.approx(shown)  # threads change rounding
-    assert abs(shown["change_pct"] - shown["surroundings_change_pct"]) < 12
-    assert abs(shown["change_pct"] - kept["change_pct"]) < 6
-    assert lost["change_pct"] < kept["change_pct"] - 20
+    assert abs(shown["volume_change_pct"] - shown["surrounding_volume_change_pct"]) < 12
+    assert abs(shown["volume_change_pct"] - kept["volume_change_pct"]) < 6
+    assert lost["volume_change_pct"] < kept["volume_change_pct"] - 20
     points = known.fixed_grid.points_mm()[known.foreground]
     own = points if side == "fixed" else known.truth(points)
     grid = sources[side][1]
@@ -384,13 +387,20 @@ def test_a_window_that_does_not_fit_names_its_image() -> None:
             run(known, **options)
 
 
-def test_progress_tells_stage_level_iteration_and_loss() -> None:
-    seen: list[tuple[str, float, int, float]] = []
-    result = run(a_pair(2), progress=lambda *step: seen.append(step))
-    stages = [name for name, _ in itertools.groupby(step[0] for step in seen)]
-    assert stages == ["rigid", "affine", "dense"]
-    levels = {(stage, spacing) for stage, spacing, _, _ in seen}
+def test_progress_tells_step_level_iteration_loss_and_how_far_it_is() -> None:
+    seen: list[ProgressEvent] = []
+    result = run(a_pair(2), progress=seen.append)
+    steps = [name for name, _ in itertools.groupby(event.step for event in seen)]
+    before, stages = ["read", "prepare", "initialise"], ["rigid", "affine", "deformable"]
+    assert steps == [*before, *stages, "inverse", "metrics", "warp", "metrics", "quality_check"]
+    levels = {(e.step, e.spacing_mm) for e in seen if e.loss is not None}
     assert levels == {(s["stage"], s["spacing_mm"]) for s in result.metrics["stages"]}
+    fractions = [event.fraction for event in seen]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert len(set(fractions)) > 20
+    cascade = {(e.step, e.stage, e.stages) for e in seen if e.stage}
+    assert cascade == {(name, number, 3) for number, name in enumerate(stages, start=1)}
 
 
 def test_an_initial_transform_is_where_it_starts(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import homogeneous
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.automatic import choose_kind, choose_metric, relation
 from stn3d.transforms import Affine, Transform
 from tests.helpers.geometry_cases import DIMS, rotation, uniform
@@ -117,11 +117,11 @@ def test_a_dense_stage_of_two_contrasts_goes_by_edges_unless_of_ct(ndim: int) ->
     known = a_pair(ndim)
     pair = recoloured(known, TWO_CONTRASTS["the middle brightest"])
     choice = choose_metric(pair, known.truth, 1.0, NO_CT)
-    assert (choice.value, choice.dense) == ("nmi", "gradient")
+    assert (choice.value, choice.deformable_metric) == ("nmi", "gradient")
     assert "a dense stage, if any, goes by gradient" in choice.reason
     for ct in ((True, True), (True, False)):
         choice = choose_metric(pair, known.truth, 1.0, ct)
-        assert (choice.value, choice.dense) == ("nmi", None)
+        assert (choice.value, choice.deformable_metric) == ("nmi", None)
         assert "dense stage" not in choice.reason
 
 
@@ -130,11 +130,11 @@ def test_a_dense_stage_goes_by_edges_where_one_persons_tissues_changed(ndim: int
     known = a_pair(ndim)
     pair = recoloured(known, torch.sqrt)
     choice = choose_metric(pair, known.truth, 1.0, NO_CT)
-    assert (choice.value, choice.dense) == ("lncc", "gradient")
+    assert (choice.value, choice.deformable_metric) == ("lncc", "gradient")
     assert "one person" in choice.reason
     same = choose_metric(known.pair, known.truth, 1.0, NO_CT)  # no tissue changed
-    assert (same.value, same.dense) == ("lncc", None)
-    assert choose_metric(pair, known.truth, 1.0, (True, True)).dense is None
+    assert (same.value, same.deformable_metric) == ("lncc", None)
+    assert choose_metric(pair, known.truth, 1.0, (True, True)).deformable_metric is None
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -143,7 +143,7 @@ def test_what_fits_less_well_in_small_windows_is_not_taken_for_one_person(ndim: 
     noise = 0.25 * uniform(-1, 1, *known.pair.fixed.image.shape, seed=7)
     pair = recoloured(known, lambda x: (x.sqrt() + noise.to(x)).clamp(min=0))
     choice = choose_metric(pair, known.truth, 1.0, NO_CT)
-    assert (choice.value, choice.dense) == ("lncc", None)
+    assert (choice.value, choice.deformable_metric) == ("lncc", None)
     assert choice.figures["explained"] < 0.66
     assert choice.figures["curved"] > 0.055
 
@@ -223,7 +223,7 @@ def test_one_mask_for_both_images_is_read_in_each_ones_place() -> None:
     shift = Affine.from_matrix(homogeneous(torch.eye(2).double(), torch.tensor([20.0, 0]).double()))
     mask = torch.zeros(1, 1, *grid.shape)
     mask[..., :20, :] = 1
-    scan = Scan(known.pair.moving.image, grid, mask)
+    scan = PreparedImage(known.pair.moving.image, grid, mask)
     apart = relation(Pair(scan, scan), shift, 1.0)  # 20 mm on: the mask meets itself nowhere
     assert apart.positive is None
 

@@ -15,13 +15,13 @@ from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Layer, Pair, Scan, unlikeness
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage, image_loss
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid
 
-METRICS: tuple[Similarity, ...] = ("mse", "lncc", "nmi", "mind", "gradient")
+METRICS: tuple[MetricName, ...] = ("mse", "lncc", "nmi", "mind", "gradient")
 
 
 def a_pair(ndim: int) -> Known:
@@ -35,29 +35,35 @@ def halves(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", METRICS)
-def test_the_loss_is_the_mean_by_weights(ndim: int, similarity: Similarity) -> None:
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_loss_is_the_mean_by_weights(ndim: int, metric: MetricName) -> None:
     known = a_pair(ndim)
     fixed, moving = halves(known.fixed), halves(known.moving)
     scans = [
-        Scan(torch.cat(both, dim=1), known.fixed_grid, layers=(Layer(3.0), Layer(1.0)))
+        PreparedImage(
+            torch.cat(both, dim=1),
+            known.fixed_grid,
+            channel_groups=(ChannelGroup(3.0), ChannelGroup(1.0)),
+        )
         for both in (fixed, moving)
     ]
-    single = [Scan(one, known.fixed_grid) for one in (fixed[0], fixed[1], moving[0], moving[1])]
-    if similarity == "mind":
+    single = [
+        PreparedImage(one, known.fixed_grid) for one in (fixed[0], fixed[1], moving[0], moving[1])
+    ]
+    if metric == "mind":
         scans, single = [s.described for s in scans], [s.described for s in single]
     losses = [
-        float(unlikeness(f, m, m.image, None, similarity))
+        float(image_loss(f, m, m.image, None, metric))
         for f, m in ((scans[0], scans[1]), (single[0], single[2]), (single[1], single[3]))
     ]
     assert losses[0] == pytest.approx(0.75 * losses[1] + 0.25 * losses[2], rel=1e-4)
 
 
-@pytest.mark.parametrize("similarity", ["lncc", "nmi", "mind", "gradient"])
-def test_two_contrasts_find_more_than_one(similarity: Similarity) -> None:
+@pytest.mark.parametrize("metric", ["lncc", "nmi", "mind", "gradient"])
+def test_two_contrasts_find_more_than_one(metric: MetricName) -> None:
     known = a_pair(2)
     fixed, moving = halves(known.fixed), halves(known.moving)
-    grid, options = known.fixed_grid, {"metric": similarity, "kind": "deformable", "threads": 1}
+    grid, options = known.fixed_grid, {"metric": metric, "kind": "deformable", "threads": 1}
     alone = stn3d.register((fixed[1], grid), (moving[1], grid), **options)
     together = stn3d.register(
         (fixed[1], grid),
@@ -128,5 +134,7 @@ def test_what_is_refused() -> None:
 
 def test_a_pair_of_contrasts_knows_its_first() -> None:
     both = torch.rand(1, 2, 8, 8)
-    scan = Scan(both, plain_grid(2, 8), layers=(Layer(1.0), Layer(1.0)))
+    scan = PreparedImage(
+        both, plain_grid(2, 8), channel_groups=(ChannelGroup(1.0), ChannelGroup(1.0))
+    )
     assert torch.equal(Pair(scan, scan).first.fixed.image, both[:, :1])

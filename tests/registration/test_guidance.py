@@ -19,10 +19,10 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
 from stn3d.losses.points import LandmarkTerm
-from stn3d.preprocessing.pair import Layer, Pair, Scan
+from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
 from stn3d.registration.guidance import MOST_CHANNELS, label_channels
 from stn3d.registration.result import Registration
-from stn3d.registration.stages.landmark_force import Pull
+from stn3d.registration.stages.landmark_force import LandmarkForce
 from stn3d.transforms import Affine, Rigid
 from tests.helpers.geometry_cases import DIMS, uniform
 from tests.helpers.synthetic import (
@@ -188,7 +188,7 @@ def test_pulled_again_and_again_a_field_reaches_its_landmarks(ndim: int) -> None
     grid = Grid.of_spacing((30,) * ndim, 2.0)
     fixed = grid.centre_mm + uniform(-15, 15, 4, ndim, seed=4).double()
     term = LandmarkTerm(fixed, fixed + uniform(-5, 5, 4, ndim, seed=5).double(), 1.0)
-    pull = Pull.of(term, grid, Affine.identity(ndim), [torch.ones(30)] * ndim)
+    pull = LandmarkForce.of(term, grid, Affine.identity(ndim), [torch.ones(30)] * ndim)
     assert pull is not None
     u = torch.zeros(1, ndim, *grid.shape)
     before = pull.loss(u)
@@ -207,19 +207,22 @@ def test_landmarks_beyond_the_grid_pull_nothing() -> None:
     grid = plain_grid(2, 20)
     far = torch.full((1, 2), 500.0).double()
     assert (
-        Pull.of(LandmarkTerm(far, far, 1.0), grid, Affine.identity(2), [torch.ones(20)] * 2) is None
+        LandmarkForce.of(
+            LandmarkTerm(far, far, 1.0), grid, Affine.identity(2), [torch.ones(20)] * 2
+        )
+        is None
     )
 
 
 def test_layers_of_a_scan_know_their_channels() -> None:
     image = torch.rand(1, 4, 12, 12, 12)
-    layers = (Layer(1.0), Layer(0.5, 3, labels=True))
-    scan = Scan(image, plain_grid(3, 12), layers=layers)
+    layers = (ChannelGroup(1.0), ChannelGroup(0.5, 3, labels=True))
+    scan = PreparedImage(image, plain_grid(3, 12), channel_groups=layers)
     assert [part.image.shape[1] for part in scan.parts] == [1, 3]
     assert scan.labelled
     described = scan.described
-    assert described.layers is not None
-    assert [layer.channels for layer in described.layers] == [12, 3]
+    assert described.channel_groups is not None
+    assert [layer.channels for layer in described.channel_groups] == [12, 3]
     assert torch.equal(described.image[:, 12:], image[:, 1:])  # labels have no descriptors
     first = Pair(scan, scan).first
     assert torch.equal(first.fixed.image, image[:, :1])

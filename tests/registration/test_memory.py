@@ -98,8 +98,8 @@ def test_512_512_400_fits_into_six_gb_by_a_coarser_level() -> None:
     settings = settings_from({"max_memory": 6})
     found = budget(LARGEST, LARGEST, settings)
     assert estimated_gb(LARGEST, LARGEST, settings) > 6 > found.estimated_gb
-    assert found.settings.dense.factors == (8, 4, 2)
-    assert found.settings.dense.iterations == settings.dense.iterations[:3]
+    assert found.settings.deformable.factors == (8, 4, 2)
+    assert found.settings.deformable.iterations == settings.deformable.iterations[:3]
     assert found.note is not None
     for words in ("6.0 GB are allowed (by --max-memory)", "is 2 mm instead of 1 mm", "about 4."):
         assert words in found.note
@@ -108,13 +108,13 @@ def test_512_512_400_fits_into_six_gb_by_a_coarser_level() -> None:
 def test_the_least_step_that_fits_is_taken() -> None:
     limits = [round(gb(256) - 0.01 - 0.1 * k, 2) for k in range(12)]
     made = [budget(cube(256), cube(256), settings_from({"max_memory": gb})) for gb in limits]
-    finest = [one.settings.dense.factors[-1] for one in made]
+    finest = [one.settings.deformable.factors[-1] for one in made]
     assert finest == sorted(finest)
     assert finest[0] == pytest.approx(2**0.5)
-    assert made[0].settings.dense.factors[:-1] == (8, 4, 2)
+    assert made[0].settings.deformable.factors[:-1] == (8, 4, 2)
     assert all(one.estimated_gb <= gb for one, gb in zip(made, limits, strict=True))
     for one in made:
-        assert len(one.settings.dense.factors) == len(one.settings.dense.iterations)
+        assert len(one.settings.deformable.factors) == len(one.settings.deformable.iterations)
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_only_the_last_stage_and_only_its_levels_change(kind: str, preset: str) 
     asked = dataclasses.replace(asked, max_memory=needed - 1e-3)
     found = budget(LARGEST, LARGEST, asked).settings
     if kind == "deformable":
-        assert found.dense.factors[-1] > asked.dense.factors[-1]
-        same = {"factors": asked.dense.factors, "iterations": asked.dense.iterations}
-        found = dataclasses.replace(found, dense=dataclasses.replace(found.dense, **same))
+        assert found.deformable.factors[-1] > asked.deformable.factors[-1]
+        same = {"factors": asked.deformable.factors, "iterations": asked.deformable.iterations}
+        found = dataclasses.replace(found, deformable=dataclasses.replace(found.deformable, **same))
     else:
         assert found.linear.final_factors[-1] > asked.linear.final_factors[-1]
         # Nor do finer levels follow again; what is recorded is a number, which JSON holds.
-        assert asked.linear.reach_mm < 100 < found.linear.reach_mm < float("inf")
-        same = {key: getattr(asked.linear, key) for key in ("final_factors", "reach_mm")}
+        assert asked.linear.finest_spacing_mm < 100 < found.linear.finest_spacing_mm < float("inf")
+        same = {key: getattr(asked.linear, key) for key in ("final_factors", "finest_spacing_mm")}
         linear = dataclasses.replace(found.linear, **same)
         found = dataclasses.replace(found, linear=linear)
     assert found == asked
@@ -212,8 +212,8 @@ def test_a_coarser_registration_says_so_and_keeps_the_fixed_grid() -> None:
     told_of = found.metrics["memory"]
     assert told_of["note"] == str(told[0].message)
     assert told_of["estimated_gb"] <= limit + 0.005
-    assert found.metrics["settings"]["dense"]["factors"][-1] == pytest.approx(2**0.5)
-    dense = [one for one in found.metrics["stages"] if one["stage"] == "dense"]
+    assert found.metrics["settings"]["deformable"]["factors"][-1] == pytest.approx(2**0.5)
+    dense = [one for one in found.metrics["stages"] if one["stage"] == "deformable"]
     assert dense[-1]["spacing_mm"] == pytest.approx(2**0.5)
     assert found.moved.values.shape[2:] == fixed.shape
     assert found.metrics["after"]["correlation"] > found.metrics["before"]["correlation"]

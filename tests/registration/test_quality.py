@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import stn3d
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.quality import Signs, judge, measure
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
@@ -74,7 +74,9 @@ def test_a_failure_outweighs_what_should_only_be_checked() -> None:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_signs_of_the_truth_and_of_a_wrong_answer(ndim: int) -> None:
     known = a_pair(ndim)
-    pair = Pair(Scan(known.fixed, known.fixed_grid), Scan(known.moving, known.moving_grid))
+    pair = Pair(
+        PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
+    )
     right = measure(pair, known.truth, "rigid", "lncc", {})
     assert right.disagreement_mm < 1
     assert right.overlap > 0.9
@@ -92,8 +94,8 @@ def test_a_slab_is_judged_by_what_it_shows(ndim: int) -> None:
     known = a_pair(ndim)
     n = known.fixed_grid.shape[0]
     start, stop = [n // 3] + [0] * (ndim - 1), [2 * n // 3, *known.fixed_grid.shape[1:]]
-    whole = Scan(known.moving, known.moving_grid)
-    slab = Scan(known.fixed, known.fixed_grid).framed(start, stop)
+    whole = PreparedImage(known.moving, known.moving_grid)
+    slab = PreparedImage(known.fixed, known.fixed_grid).framed(start, stop)
     for pair, truth in (
         (Pair(slab, whole), known.truth),
         (Pair(whole, slab), known.truth.inverse()),
@@ -106,18 +108,22 @@ def test_a_slab_is_judged_by_what_it_shows(ndim: int) -> None:
 
 def test_changes_of_volume_come_from_the_figures() -> None:
     known = a_pair(2)
-    pair = Pair(Scan(known.fixed, known.fixed_grid), Scan(known.moving, known.moving_grid))
-    figures: dict[str, Any] = {"folding_pct": 1.5, "min_jac": -0.2, "max_jac": 3.0}
+    pair = Pair(
+        PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
+    )
+    figures: dict[str, Any] = {"folding_pct": 1.5, "jacobian_min": -0.2, "jacobian_max": 3.0}
     signs = measure(pair, known.truth, "rigid", "lncc", figures)
     assert signs.folding_pct == 1.5
     assert signs.largest_log_jac == pytest.approx(6.9, abs=0.1)
-    unmeasured = {"folding_pct": None, "min_jac": None, "max_jac": None}
+    unmeasured = {"folding_pct": None, "jacobian_min": None, "jacobian_max": None}
     assert measure(pair, Affine.identity(2), "rigid", "lncc", unmeasured).largest_log_jac == 0
 
 
 def test_a_start_that_ends_in_a_field_is_judged_as_a_whole() -> None:
     known = a_pair(3)
-    pair = Pair(Scan(known.fixed, known.fixed_grid), Scan(known.moving, known.moving_grid))
+    pair = Pair(
+        PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
+    )
     zero = torch.zeros(1, 3, *known.moving_grid.shape)
     whole = known.truth.then(DisplacementField(zero, known.moving_grid))
     signs = measure(pair, whole, "rigid", "lncc", {})
@@ -131,7 +137,7 @@ def test_registering_noise_does_not_pass_for_good(ndim: int) -> None:
     known = a_pair(ndim)
     noise = torch.rand(known.moving_grid.shape)
     found = stn3d.register(
-        (known.fixed[0, 0], known.fixed_grid), (noise, known.moving_grid), localiser="optimiser"
+        (known.fixed[0, 0], known.fixed_grid), (noise, known.moving_grid), estimator="optimiser"
     )
     assert found.metrics["verdict"]["word"] != "good"
     assert found.metrics["verdict"]["remedy"]

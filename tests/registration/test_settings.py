@@ -12,71 +12,73 @@ import yaml
 
 from stn3d.errors import InputError
 from stn3d.registration.settings import BY_METRIC, PRESETS, Settings, settings_from
-from stn3d.registration.stages import DenseStage, LinearStage
+from stn3d.registration.stages import DeformableStage, LinearStage
 from tests.helpers.paths import ROOT
 
 
 def test_nothing_given_is_the_default_preset() -> None:
     settings = settings_from({})
     assert (settings.kind, settings.metric, settings.preset) == ("auto", "auto", "default")
-    assert settings.is_dense  # whatever is decided later, there may be a dense stage
-    assert settings.similarity == settings.dense.similarity == "lncc"
+    assert settings.is_deformable  # whatever is decided later, there may be a dense stage
+    assert settings.metric_name == settings.deformable.metric == "lncc"
     assert settings == settings_from({"kind": None, "preset": None}, {})
-    assert settings.dense.iterations == DenseStage().iterations
+    assert settings.deformable.iterations == DeformableStage().iterations
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_sets_what_it_says(preset: str) -> None:
     settings = settings_from({"preset": preset})
-    for part in ("linear", "dense"):
+    for part in ("linear", "deformable"):
         for key, value in PRESETS[preset].get(part, {}).items():
             assert getattr(getattr(settings, part), key) == value
-    assert len(settings.dense.factors) == len(settings.dense.iterations)
+    assert len(settings.deformable.factors) == len(settings.deformable.iterations)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_metric_has_settings_of_its_own_that_a_config_may_change(preset: str) -> None:
     settings = settings_from({"preset": preset, "metric": "nmi"})
-    for part in ("linear", "dense"):
+    for part in ("linear", "deformable"):
         own = BY_METRIC["nmi"][preset][part]  # type: ignore[index]
         assert all(getattr(getattr(settings, part), key) == value for key, value in own.items())
     plain = settings_from({"preset": preset}).linear
-    assert dataclasses.replace(settings.linear, looks=plain.looks) == plain
-    assert len(settings.dense.factors) <= len(settings.dense.iterations)
-    changed = settings_from({"preset": preset}, {"metric": "nmi", "dense": {"margin_mm": 5.0}})
-    assert changed.dense == dataclasses.replace(settings.dense, margin_mm=5.0)
-    fewer = settings_from({"preset": preset}, {"metric": "nmi", "linear": {"looks": 0}})
+    assert dataclasses.replace(settings.linear, restarts=plain.restarts) == plain
+    assert len(settings.deformable.factors) <= len(settings.deformable.iterations)
+    changed = settings_from({"preset": preset}, {"metric": "nmi", "deformable": {"margin_mm": 5.0}})
+    assert changed.deformable == dataclasses.replace(settings.deformable, margin_mm=5.0)
+    fewer = settings_from({"preset": preset}, {"metric": "nmi", "linear": {"restarts": 0}})
     assert fewer.linear == plain
 
 
 def test_options_win_over_the_config_and_the_config_over_the_preset() -> None:
-    config = {"preset": "fast", "kind": "rigid", "metric": "mse", "dense": {"step_vox": 0.25}}
+    config = {"preset": "fast", "kind": "rigid", "metric": "mse", "deformable": {"step_vox": 0.25}}
     settings = settings_from({"kind": "affine", "metric": None}, config)
     assert (settings.kind, settings.metric, settings.preset) == ("affine", "mse", "fast")
-    assert settings.dense.step_vox == 0.25
-    assert settings.dense.factors == PRESETS["fast"]["dense"]["factors"]
+    assert settings.deformable.step_vox == 0.25
+    assert settings.deformable.factors == PRESETS["fast"]["deformable"]["factors"]
     assert settings_from({"preset": "accurate"}, config).preset == "accurate"
 
 
 def test_yaml_json_and_a_mapping_say_the_same(tmp_path: Path) -> None:
-    config: dict[str, Any] = {"kind": "affine", "threads": 2, "dense": {"factors": [4, 2]}}
-    config["dense"]["iterations"] = [7, 5]
+    config: dict[str, Any] = {"kind": "affine", "threads": 2, "deformable": {"factors": [4, 2]}}
+    config["deformable"]["iterations"] = [7, 5]
     (tmp_path / "a.json").write_text(json.dumps(config), encoding="utf8")
-    text = "kind: affine\nthreads: 2\ndense:\n  factors: [4, 2]\n  iterations: [7, 5]\n"
+    text = "kind: affine\nthreads: 2\ndeformable:\n  factors: [4, 2]\n  iterations: [7, 5]\n"
     (tmp_path / "a.yaml").write_text(text, encoding="utf8")
     expected = settings_from({}, config)
-    assert expected.dense.iterations == (7, 5)
+    assert expected.deformable.iterations == (7, 5)
     assert settings_from({}, tmp_path / "a.json") == expected
     assert settings_from({}, str(tmp_path / "a.yaml")) == expected
 
 
 def test_an_empty_config_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf8")
-    assert settings_from({}, tmp_path / "empty.yaml") == Settings(dense=settings_from({}).dense)
+    assert settings_from({}, tmp_path / "empty.yaml") == Settings(
+        deformable=settings_from({}).deformable
+    )
 
 
 def test_null_in_a_config_counts_as_not_given() -> None:
-    config = {"init": None, "kind": None, "threads": None, "dense": {"step_vox": None}}
+    config = {"init": None, "kind": None, "threads": None, "deformable": {"step_vox": None}}
     assert settings_from({}, config) == settings_from({})
 
 
@@ -86,8 +88,8 @@ def test_null_in_a_config_counts_as_not_given() -> None:
         ("rigid", ["rigid"]),
         ("similarity", ["rigid", "similarity"]),
         ("affine", ["rigid", "affine"]),
-        ("deformable", ["rigid", "affine", "dense"]),
-        ("auto", ["rigid", "affine", "dense"]),
+        ("deformable", ["rigid", "affine", "deformable"]),
+        ("auto", ["rigid", "affine", "deformable"]),
     ],
 )
 def test_the_cascade_goes_as_far_as_the_kind(kind: str, stages: list[str]) -> None:
@@ -95,37 +97,37 @@ def test_the_cascade_goes_as_far_as_the_kind(kind: str, stages: list[str]) -> No
     made = settings.stages()
     assert [stage.name for stage in made] == stages
     for stage in made:
-        assert isinstance(stage, LinearStage | DenseStage)
-        assert stage.similarity == "ncc"
+        assert isinstance(stage, LinearStage | DeformableStage)
+        assert stage.metric == "ncc"
     last = made[-1]
-    expected = settings.dense if settings.is_dense else settings.linear
-    levels = expected.factors if isinstance(expected, DenseStage) else expected.final_factors
-    assert isinstance(last, LinearStage | DenseStage)
+    expected = settings.deformable if settings.is_deformable else settings.linear
+    levels = expected.factors if isinstance(expected, DeformableStage) else expected.final_factors
+    assert isinstance(last, LinearStage | DeformableStage)
     assert last.factors == levels
 
 
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
 def test_looks_and_reach_are_for_the_answer_alone(kind: str) -> None:
-    config = {"linear": {"looks": 3, "reach_mm": 1.5}}
+    config = {"linear": {"restarts": 3, "finest_spacing_mm": 1.5}}
     *before, last = settings_from({"kind": kind}, config).stages()
     assert isinstance(last, LinearStage)
-    assert (last.looks, last.reach_mm) == (3, 1.5)
+    assert (last.restarts, last.finest_spacing_mm) == (3, 1.5)
     dense = settings_from({"kind": "deformable"}, config).stages()[:-1]
     for stage in (*before, *dense):
         assert isinstance(stage, LinearStage)
-        assert (stage.looks, stage.reach_mm) == (0, float("inf"))
+        assert (stage.restarts, stage.finest_spacing_mm) == (0, float("inf"))
 
 
 def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
-    assert settings_from({"metric": "mse"}).dense.similarity == "mse"
+    assert settings_from({"metric": "mse"}).deformable.metric == "mse"
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         ({"kin": "rigid"}, ["unknown setting kin", "did you mean kind?"]),
-        ({"dense": {"step": 1}}, ["unknown setting dense.step", "dense.step_vox?"]),
-        ({"dense": {"similarity": "mse"}}, ["unknown setting dense.similarity"]),
+        ({"deformable": {"step": 1}}, ["unknown setting deformable.step", "deformable.step_vox?"]),
+        ({"deformable": {"metric": "mse"}}, ["unknown setting deformable.metric"]),
         ({"linear": {"iteration": 1}}, ["linear.iterations?"]),
         ({1: 2}, ["unknown setting 1"]),
         ({"kind": "afine"}, ["'afine'", "did you mean affine?", "rigid, similarity"]),
@@ -133,23 +135,23 @@ def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
         ({"preset": "quick"}, ["preset 'quick'", "fast, default, accurate"]),
         ({"device": "gpu"}, ["device 'gpu'", "auto, cpu, cuda"]),
         ({"kind": ["rigid"]}, ["kind"]),
-        ({"dense": 3}, ["dense", "keys of its own"]),
-        ({"dense": {"factors": "fine"}}, ["dense.factors", "'fine'"]),
-        ({"dense": {"factors": []}}, ["dense.factors"]),
-        ({"dense": {"factors": [2, -1]}}, ["dense.factors"]),
-        ({"dense": {"factors": [2, True]}}, ["dense.factors"]),
-        ({"dense": {"factors": [float("inf"), 1]}}, ["dense.factors"]),
-        ({"dense": {"iterations": [10, 2.5]}}, ["dense.iterations", "whole"]),
-        ({"dense": {"factors": [16, 8, 4, 2, 1]}}, ["5", "4", "dense.iterations"]),
-        ({"dense": {"step_vox": "big"}}, ["dense.step_vox", "'big'", "a number"]),
-        ({"dense": {"step_vox": -1}}, ["dense.step_vox", "-1"]),
-        ({"dense": {"step_vox": float("nan")}}, ["dense.step_vox"]),
-        ({"dense": {"margin_mm": float("inf")}}, ["dense.margin_mm"]),
+        ({"deformable": 3}, ["deformable", "keys of its own"]),
+        ({"deformable": {"factors": "fine"}}, ["deformable.factors", "'fine'"]),
+        ({"deformable": {"factors": []}}, ["deformable.factors"]),
+        ({"deformable": {"factors": [2, -1]}}, ["deformable.factors"]),
+        ({"deformable": {"factors": [2, True]}}, ["deformable.factors"]),
+        ({"deformable": {"factors": [float("inf"), 1]}}, ["deformable.factors"]),
+        ({"deformable": {"iterations": [10, 2.5]}}, ["deformable.iterations", "whole"]),
+        ({"deformable": {"factors": [16, 8, 4, 2, 1]}}, ["5", "4", "deformable.iterations"]),
+        ({"deformable": {"step_vox": "big"}}, ["deformable.step_vox", "'big'", "a number"]),
+        ({"deformable": {"step_vox": -1}}, ["deformable.step_vox", "-1"]),
+        ({"deformable": {"step_vox": float("nan")}}, ["deformable.step_vox"]),
+        ({"deformable": {"margin_mm": float("inf")}}, ["deformable.margin_mm"]),
         ({"linear": {"iterations": 2.5}}, ["linear.iterations", "2.5", "whole number"]),
         ({"linear": {"iterations": 0}}, ["linear.iterations", "at least 1"]),
         ({"linear": {"iterations": True}}, ["linear.iterations", "True"]),
-        ({"linear": {"looks": -1}}, ["linear.looks", "-1"]),
-        ({"linear": {"reach_mm": "fine"}}, ["linear.reach_mm", "'fine'"]),
+        ({"linear": {"restarts": -1}}, ["linear.restarts", "-1"]),
+        ({"linear": {"finest_spacing_mm": "fine"}}, ["linear.finest_spacing_mm", "'fine'"]),
         ({"threads": 0}, ["threads", "at least 1"]),
         ({"threads": "two"}, ["threads", "'two'"]),
         ({"max_memory": -1}, ["max_memory", "-1", "a number"]),
@@ -185,28 +187,28 @@ def test_config_files_that_are_none(tmp_path: Path) -> None:
 
 def test_whole_numbers_and_single_levels_fit_where_they_make_sense() -> None:
     settings = settings_from(
-        {}, {"threads": 2.0, "dense": {"factors": 2, "iterations": 5, "step_vox": 1}}
+        {}, {"threads": 2.0, "deformable": {"factors": 2, "iterations": 5, "step_vox": 1}}
     )
     assert settings.threads == 2
-    assert (settings.dense.factors, settings.dense.iterations) == ((2,), (5,))
-    assert isinstance(settings.dense.step_vox, float)
+    assert (settings.deformable.factors, settings.deformable.iterations) == ((2,), (5,))
+    assert isinstance(settings.deformable.step_vox, float)
 
 
 def test_the_example_config_lists_every_setting_with_its_default() -> None:
     path = ROOT / "configs" / "register.yaml"
     assert settings_from({}, path) == settings_from({})
     written, known = yaml.safe_load(path.read_text()), dataclasses.asdict(settings_from({}))
-    del known["dense"]["similarity"]  # the metric's business
+    del known["deformable"]["metric"]  # the metric's business
     assert written.keys() == known.keys()
-    for part in ("linear", "dense"):
+    for part in ("linear", "deformable"):
         assert written[part].keys() == known[part].keys()
 
 
 def test_the_dense_stage_may_go_by_a_metric_of_its_own() -> None:
-    both = settings_from({"metric": "nmi", "dense_metric": "gradient"})
+    both = settings_from({"metric": "nmi", "deformable_metric": "gradient"})
     *linear, dense = both.stages()
-    assert {stage.similarity for stage in linear} == {"nmi"}  # type: ignore[attr-defined]
-    assert dense == settings_from({"metric": "gradient"}).dense
+    assert {stage.metric for stage in linear} == {"nmi"}  # type: ignore[attr-defined]
+    assert dense == settings_from({"metric": "gradient"}).deformable
     assert both.linear == settings_from({"metric": "nmi"}).linear
-    with pytest.raises(InputError, match="dense_metric 'gradent' is unknown"):
-        settings_from({"dense_metric": "gradent"})
+    with pytest.raises(InputError, match="deformable_metric 'gradent' is unknown"):
+        settings_from({"deformable_metric": "gradent"})

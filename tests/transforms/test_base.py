@@ -20,6 +20,7 @@ from stn3d.transforms import (
     Transform,
     VelocityField,
     chain,
+    split_linear,
 )
 from tests.helpers.geometry_cases import DIMS, oblique, random, smooth_field, uniform
 
@@ -80,6 +81,25 @@ def test_chains_are_flat_and_neighbouring_matrices_one(d: int) -> None:
     assert isinstance(chain(rigid, rigid.inverse()), Affine)
     assert isinstance(chain(velocity, field), Chain)
     assert whole.ndim == d
+
+
+@pytest.mark.parametrize("d", DIMS)
+def test_parts_of_a_chain_and_its_final_linear_part(d: int) -> None:
+    rigid, _, affine, field, velocity, *_ = every_transform(d)
+    whole = chain(rigid, field, velocity, affine)
+    assert whole.parts == (rigid, field, velocity, affine)
+    assert field.parts == (field,)
+    before, linear = split_linear(whole)
+    assert before is not None
+    assert before.parts == (rigid, field, velocity)
+    assert linear is affine
+    points = points_in(oblique(d, (9, 8, 7)[:d]), 20)
+    assert torch.equal(linear(before(points)), whole(points))
+    assert split_linear(affine) == (None, affine)
+    assert split_linear(chain(field, affine)) == (field, affine)
+    assert split_linear(field) == (field, None)
+    back = chain(affine, field)
+    assert split_linear(back) == (back, None)
 
 
 @pytest.mark.parametrize("d", DIMS)

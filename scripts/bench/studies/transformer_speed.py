@@ -143,8 +143,8 @@ def report(folder: Path) -> None:
     head = results.head
     lines = ["# Speed of the affine transformer layer", "", *command(results)]
     lines += [
-        f"Machine: {head['machine']}; threads: {head['threads']}. Batches of {head['batch']} images "
-        f"of {head['size']}x{head['size']} pixels; {head['rounds']} rounds, taking turns.",
+        f"Machine: {head['machine']}; threads: {head['threads']}. Batches of {head['batch']} "
+        f"images of {head['size']}x{head['size']} pixels; {head['rounds']} rounds, taking turns.",
         "",
     ]
     for wanted in WANTED:

@@ -21,17 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Dissimilarity, Pair, Scan
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.search import rotations, shifts_mm
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
-_CONVINCING: dict[Similarity, float] = {
-    **dict.fromkeys(get_args(Similarity), 0.0),
+_CONVINCING: dict[MetricName, float] = {
+    **dict.fromkeys(get_args(MetricName), 0.0),
     "lncc": 0.15,
     "ncc": 0.15,
 }
@@ -69,7 +69,7 @@ class Candidate:
 def initial_candidates(
     pair: Pair,
     method: InitialMethod | None = "auto",
-    similarity: Similarity = "lncc",
+    metric: MetricName = "lncc",
     kind: LinearKind = "rigid",
     others: Sequence[tuple[str, Linear]] = (),
 ) -> list[Candidate]:
@@ -84,11 +84,11 @@ def initial_candidates(
     Args:
         pair: the scans.
         method: which guesses; None for the others alone.
-        similarity: the loss that they are scored by.
+        metric: the loss that they are scored by.
         kind: of the transform that is looked for; only a rigid one keeps sizes.
         others: guesses made elsewhere, by name; the first counts as plainer than the rest.
     """
-    coarse = Coarse.of(pair, similarity, kind)
+    coarse = Coarse.of(pair, metric, kind)
     found = [coarse.scored(name, guess) for name, guess in coarse.guesses(method)]
     found += [coarse.scored(name, guess) for name, guess in others]
     return coarse.chosen(found) if method in ("auto", None) else coarse.ranked(found)
@@ -112,23 +112,23 @@ class Coarse:
     pair: Pair
     """The scans in the roles of in here."""
     swapped: bool
-    similarity: Similarity
+    metric: MetricName
     kind: LinearKind
 
     @classmethod
-    def of(cls, pair: Pair, similarity: Similarity, kind: LinearKind) -> Coarse:
+    def of(cls, pair: Pair, metric: MetricName, kind: LinearKind) -> Coarse:
         """Of a pair of any resolution."""
         coarse = pair.at(coarse_mm(pair))
         swapped = _volume(coarse.moving.grid) < _PART * _volume(coarse.fixed.grid)
-        return cls(coarse.swapped if swapped else coarse, swapped, similarity, kind)
+        return cls(coarse.swapped if swapped else coarse, swapped, metric, kind)
 
     @cached_property
-    def _dissimilarity(self) -> Dissimilarity:
+    def _dissimilarity(self) -> ImageLoss:
         """Over the same voxels for every guess: else one that turns empty corners out of sight
         gains."""
         fixed, moving = self.pair.fixed, self.pair.moving
         wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
-        return Dissimilarity(fixed, wide, self.similarity)
+        return ImageLoss(fixed, wide, self.metric)
 
     def _own(self, transform: Linear) -> Linear:
         """A transform in the roles of in here, or back."""
@@ -149,7 +149,9 @@ class Coarse:
         if self.pair.landmarks is not None:
             loss = loss + self.pair.landmarks(self._own(transform))
         first, second = (moving, fixed) if self.swapped else (fixed, moving)
-        return Candidate(name, transform, float(loss), overlap(second, transform, first))
+        return Candidate(
+            name, transform, float(loss), fov_overlap_fraction(second, transform, first)
+        )
 
     def guesses(self, method: InitialMethod | None) -> list[tuple[str, Linear]]:
         """What the plain methods guess."""
@@ -217,7 +219,7 @@ class Coarse:
         candidates = self.ranked(found)
         for i, candidate in enumerate(candidates[:most]):
             candidates[i] = self._improved(candidate)
-            if self._rank(candidates[i]) < (False, _CONVINCING[self.similarity]):
+            if self._rank(candidates[i]) < (False, _CONVINCING[self.metric]):
                 break
         candidates = self.ranked(candidates)
         little, loss = self._rank(candidates[0])
@@ -237,7 +239,7 @@ class Coarse:
 
     def _improved(self, candidate: Candidate) -> Candidate:
         polish: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
-        short = LinearStage(polish, self.similarity, factors=(1,), iterations=15)
+        short = LinearStage(polish, self.metric, factors=(1,), iterations=15)
         assert isinstance(candidate.transform, Linear)
         better = short(self.pair, self._own(candidate.transform), lambda *_: None)
         assert isinstance(better, Linear)
@@ -245,7 +247,7 @@ class Coarse:
         return replace(scored, improved_from=candidate.transform)
 
 
-def _widened(scan: Scan, margin_mm: float) -> Scan:
+def _widened(scan: PreparedImage, margin_mm: float) -> PreparedImage:
     """The scan with nothing, 0, around it, which counts."""
     margin = [math.ceil(margin_mm / s) for s in scan.grid.spacing_mm]
     sides = [m for m in reversed(margin) for _ in range(2)]
@@ -283,7 +285,7 @@ def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Aff
     return Affine.from_matrix(homogeneous(turn, moving_mm - turn @ fixed_mm), fixed_mm)
 
 
-def _moments(scan: Scan) -> tuple[Tensor, Tensor]:
+def _moments(scan: PreparedImage) -> tuple[Tensor, Tensor]:
     """Centre ``(d,)`` and covariance ``(d, d)`` of the brightness above the mean, in mm."""
     image = scan.image[0].mean(0).double().cpu()
     mask = torch.ones_like(image) if scan.mask is None else scan.mask[0, 0].double().cpu()
@@ -296,7 +298,7 @@ def _moments(scan: Scan) -> tuple[Tensor, Tensor]:
     return centre, spread.T @ (points - centre)
 
 
-def _by_moments(fixed: Scan, moving: Scan, scaled: bool) -> list[Affine]:
+def _by_moments(fixed: PreparedImage, moving: PreparedImage, scaled: bool) -> list[Affine]:
     """Principal axes onto principal axes, in every pairing of directions that is a rotation; with
     the ratio of the spreads for a scale if that is wanted."""
     (fixed_mm, fixed_cov), (moving_mm, moving_cov) = _moments(fixed), _moments(moving)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from stn3d.errors import InputError
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import MetricChoice, choose_metric
+from stn3d.registration.automatic import SelectedMetric, choose_metric
 from stn3d.registration.initialisation.candidates import (
     Candidate,
     Coarse,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # networks take time to import, and most registrations ask no
     from stn3d.nets.weights import Trained
 
 # Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
-_DOUBTFUL: dict[Similarity, float] = {
-    **dict.fromkeys(get_args(Similarity), 0.0),
+_DOUBTFUL: dict[MetricName, float] = {
+    **dict.fromkeys(get_args(MetricName), 0.0),
     "lncc": 0.15,
     "ncc": 0.15,
 }
@@ -49,7 +49,7 @@ class Starts:
 
     Args:
         pair: the scans.
-        settings: kind, initial method, localiser and weights.
+        settings: kind, initial method, estimator and weights.
         ct: whether the fixed and the moving image are known to be CT.
     """
 
@@ -71,7 +71,7 @@ class Starts:
     @cached_property
     def head(self) -> Affine | None:
         """From head to head as the network sees them; None where it is not asked or sees none."""
-        if self.settings.localiser == "optimiser" or not self._trained.fits(self.pair.first):
+        if self.settings.estimator == "optimiser" or not self._trained.fits(self.pair.first):
             return None
         from stn3d.nets.stages import NetworkStart
 
@@ -85,7 +85,7 @@ class Starts:
         Raises:
             InputError: it sees no head.
         """
-        if self.settings.localiser == "network" and self.head is None:
+        if self.settings.estimator == "network" and self.head is None:
             fits = self._trained.fits(self.pair.first)
             reason = (
                 "sees no head in one of the images"
@@ -93,15 +93,15 @@ class Starts:
                 else self._trained.misfit(self.pair.first)
             )
             raise InputError(
-                f"the affine network {reason}; use --localiser auto, or another --init."
+                f"the affine network {reason}; use --estimator auto, or another --init."
             )
 
-    def find(self) -> tuple[Similarity, MetricChoice | None, list[Candidate]]:
+    def find(self) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
         """The metric, why it was chosen if it was not given, and where to start, best first."""
         metric, method = self.settings.metric, self.settings.init
         if metric != "auto":
             return metric, None, self.candidates(metric)
-        if method != "auto" or self.settings.localiser in ("network", "both"):
+        if method != "auto" or self.settings.estimator in ("network", "both"):
             found = self.candidates("lncc")
             choice = self.metric_at(found[0].transform)
             return choice.value, choice, self.candidates(choice.value)
@@ -119,12 +119,12 @@ class Starts:
             return "nmi", choice, informed
         return "lncc", choice, self.candidates("lncc", informed[:1])
 
-    def metric_at(self, transform: Transform) -> MetricChoice:
+    def metric_at(self, transform: Transform) -> SelectedMetric:
         """What the images tell where a transform lays them on each other."""
         spacing = max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
         return choose_metric(self.pair, transform, spacing, self.ct)
 
-    def candidates(self, metric: Similarity, others: Sequence[Candidate] = ()) -> list[Candidate]:
+    def candidates(self, metric: MetricName, others: Sequence[Candidate] = ()) -> list[Candidate]:
         """Where to start by a metric, best first.
 
         Args:
@@ -134,7 +134,7 @@ class Starts:
         method: InitialMethod = self.settings.init  # type: ignore[assignment]
         if method != "auto":
             return initial_candidates(self.pair, method, metric, self.kind)
-        if self.settings.localiser in ("network", "both"):
+        if self.settings.estimator in ("network", "both"):
             self._require_head()
             known = [] if self.head is None else [("network", self.head)]
             return initial_candidates(
@@ -152,12 +152,12 @@ class Starts:
                 return found
         return coarse.chosen([*guesses, *coarse.searched()], _CHOSEN_FROM)
 
-    def _plain(self, metric: Similarity, others: Sequence[Candidate] = ()) -> list[Candidate]:
+    def _plain(self, metric: MetricName, others: Sequence[Candidate] = ()) -> list[Candidate]:
         coarse = Coarse.of(self.pair, metric, self.kind)
         return coarse.chosen(_guesses(coarse, others))
 
     def _sure(
-        self, found: Sequence[Candidate], metric: Similarity, head: Affine | None = None
+        self, found: Sequence[Candidate], metric: MetricName, head: Affine | None = None
     ) -> bool:
         """Whether the best is beyond doubt: by its loss, by landmarks, by the network, or since
         another guess that began elsewhere landed at the same place."""

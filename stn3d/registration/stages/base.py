@@ -1,23 +1,121 @@
-"""What a stage of a cascade is."""
+"""What a stage of the cascade is, and how it reports its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Transform
 
-Progress = Callable[[str, float, int, float], None]
-"""Called with the stage's name, the level's spacing in mm, the iteration and the loss."""
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """How far a registration is.
+
+    Args:
+        step: ``read``, ``prepare``, ``initialise``; the name of a stage (``rigid``, ``similarity``,
+            ``affine``, ``network``, ``deformable``); ``inverse``, ``metrics``, ``warp``,
+            ``quality_check``, ``save``.
+        fraction: share of the expected work that is done, 0 to 1, never decreasing: of the stage
+            where a stage reports it, of the whole registration where `stn3d.register` passes it on.
+        stage: number of the stage in the cascade, from 1; 0 outside the cascade.
+        stages: number of stages in the cascade; 0 outside the cascade.
+        level: number of the resolution level in the stage, from 1; 0 where a step has no levels.
+        levels: number of resolution levels in the stage.
+        spacing_mm: spacing of the level; None where a step has no levels.
+        iteration: number of the iteration (in linear stages, of the loss evaluation) on this level,
+            from 1; 0 where a step does not iterate.
+        iterations: expected number of iterations on this level, never below ``iteration``.
+        loss: current loss; None where a step has none.
+    """
+
+    step: str
+    fraction: float
+    stage: int = 0
+    stages: int = 0
+    level: int = 0
+    levels: int = 0
+    spacing_mm: float | None = None
+    iteration: int = 0
+    iterations: int = 0
+    loss: float | None = None
+
+
+Progress = Callable[[ProgressEvent], None]
+"""Called at every step and at every iteration of a stage."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution level of a stage, and its expected work.
+
+    Args:
+        spacing_mm: spacing of the level.
+        voxels: number of voxels that an iteration visits.
+        iterations: expected number of iterations.
+        repeats: how many times the level is solved (once, and once for each restart).
+    """
+
+    spacing_mm: float
+    voxels: int
+    iterations: int
+    repeats: int = 1
+
+    @property
+    def work(self) -> float:
+        """Expected voxel visits."""
+        return float(self.voxels) * self.iterations * self.repeats
+
+
+@dataclass(frozen=True)
+class LevelProgress:
+    """Reports the iterations of one stage.
+
+    Args:
+        step: name of the stage.
+        levels: levels of the stage, coarse to fine.
+        progress: receives the events.
+    """
+
+    step: str
+    levels: Sequence[Level]
+    progress: Progress
+
+    def at(self, number: int) -> Callable[[int, float], None]:
+        """The callback of a level (numbered from 0), given each iteration (from 0) and its loss."""
+        level = self.levels[number]
+        before = sum(one.work for one in self.levels[:number])
+        total = sum(one.work for one in self.levels) or 1.0
+
+        def note(iteration: int, loss: float) -> None:
+            expected = max(level.iterations, iteration + 1)
+            done = before + level.work * (iteration + 1) / expected
+            event = ProgressEvent(
+                self.step,
+                done / total,
+                level=number + 1,
+                levels=len(self.levels),
+                spacing_mm=level.spacing_mm,
+                iteration=iteration + 1,
+                iterations=expected,
+                loss=loss,
+            )
+            self.progress(event)
+
+        return note
 
 
 class Stage(Protocol):
-    """A localiser: finds the transform of a pair, given the transform so far."""
+    """Estimates the transform of a pair, given the current transform."""
 
     @property
     def name(self) -> str:
-        """What the progress bar and metrics.json call it."""
+        """Name of the stage in the progress and in metrics.json."""
 
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        """The transform so far with this stage's residual before it."""
+    def levels(self, pair: Pair) -> Sequence[Level]:
+        """The resolution levels for this pair, coarse to fine."""
+
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The current transform preceded by this stage's residual."""

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
-from stn3d.losses.similarity import Similarity, window_radii
-from stn3d.preprocessing.pair import Pair, Scan, bounds, textured, unlikeness
-from stn3d.registration.stages.base import Progress
-from stn3d.registration.stages.landmark_force import Pull
-from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Transform
+from stn3d.losses.similarity import MetricName, window_radii
+from stn3d.preprocessing.pair import Pair, PreparedImage, bounds, image_loss, textured
+from stn3d.registration.stages.base import Level, LevelProgress, Progress
+from stn3d.registration.stages.landmark_force import LandmarkForce
+from stn3d.transforms import Affine, DisplacementField, Linear, Transform, split_linear
 from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image
 
 
 @dataclass(frozen=True)
-class DenseStage:
+class DeformableStage:
     """Finds a diffeomorphic displacement field, coarse to fine.
 
     Greedy composition of small smooth steps (Christensen et al. 1996, doi:10.1109/83.536892;
@@ -31,13 +31,13 @@ class DenseStage:
     outermost voxels of its margin; a level ends with the best field that it saw.
 
     Args:
-        similarity: the images' loss.
+        metric: the images' loss.
         factors: levels, in multiples of the finest spacing, coarse to fine.
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         step_vox: how far the force moves the voxel at the step quantile in one iteration.
-        step_quantile: share of the voxels with any force that move less than ``step_vox``.
-        longest_vox: no voxel moves farther in one iteration.
+        step_norm_quantile: share of the voxels with any force that move less than ``step_vox``.
+        max_step_vox: no voxel moves farther in one iteration.
         momentum: share of an iteration's move that goes on in the next.
         update_sigma_vox: Gaussian smoothing of each step.
         field_sigma_vox: Gaussian smoothing of the whole field at each step.
@@ -49,13 +49,13 @@ class DenseStage:
         margin_mm: how far the field reaches around the fixed image.
     """
 
-    similarity: Similarity = "lncc"
+    metric: MetricName = "lncc"
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
     step_vox: float = 0.5
-    step_quantile: float = 0.999
-    longest_vox: float = 1.0
+    step_norm_quantile: float = 0.999
+    max_step_vox: float = 1.0
     momentum: float = 0.35
     update_sigma_vox: float = 1.4
     field_sigma_vox: float = 0.5
@@ -66,7 +66,7 @@ class DenseStage:
 
     @property
     def name(self) -> str:
-        return "dense"
+        return "deformable"
 
     def converged(self, losses: list[float]) -> bool:
         """Whether the latest losses stand still."""
@@ -86,28 +86,32 @@ class DenseStage:
             weights.append(inner.clamp(max=1) if n > 1 else torch.ones(1))
         return weights
 
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
-        spacings = pair.level_spacings_mm(self.factors)
-        counts = self.iterations[-len(spacings) :]
-        linear, field = _split(so_far, pair.fixed.grid)
-        for spacing, count in zip(spacings, counts, strict=True):
-            level = _DenseLevel.of(self, pair, linear, spacing)
-
-            def note(iteration: int, loss: float, spacing: float = spacing) -> None:
-                progress(self.name, spacing, iteration, loss)
-
-            field = level.run(field, count, note)
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        linear, field = _split(current, pair.fixed.grid)
+        levels = self.levels(pair)
+        reports = LevelProgress(self.name, levels, progress)
+        for number, level in enumerate(levels):
+            solver = _DeformableLevel.of(self, pair, linear, level.spacing_mm)
+            field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
         return field.then(linear)
+
+    def levels(self, pair: Pair) -> list[Level]:
+        """The resolution levels for this pair, coarse to fine."""
+        spacings = pair.level_spacings_mm(self.factors)
+        counts = self.iterations[-len(spacings) :]
+        return [
+            Level(spacing, pair.fixed.grid.coarsened(spacing).num_voxels, count)
+            for spacing, count in zip(spacings, counts, strict=True)
+        ]
 
 
 def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField | None]:
     """A transform as a displacement of a grid's points, None for none, and then a linear one."""
-    if isinstance(transform, Linear):
-        return transform, None
-    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
-    last = parts[-1]
-    linear = last if isinstance(last, Linear) else Affine.identity(grid.ndim)
+    before, linear = split_linear(transform)
+    linear = linear or Affine.identity(grid.ndim)
+    if before is None:
+        return linear, None
     back = linear.inverse()
     moves = [
         (back(transform(points)) - points).float()
@@ -117,7 +121,7 @@ def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField 
 
 
 @dataclass(frozen=True, eq=False)
-class _DenseLevel:
+class _DeformableLevel:
     """One level of a dense stage.
 
     The field lives on the part of the fixed level's grid that matters and a margin around it, as
@@ -125,25 +129,27 @@ class _DenseLevel:
     ``(1, d, *grid.shape)``; `run` converts.
     """
 
-    stage: DenseStage
-    fixed: Scan
-    moving: Scan
+    stage: DeformableStage
+    fixed: PreparedImage
+    moving: PreparedImage
     moving_from_fixed_index: Tensor
     windows: kernels.Region
     """The centres of the windows that count."""
     reached: kernels.Region
     """The voxels in these windows: elsewhere there is no force."""
-    pull: Pull | None = None
+    pull: LandmarkForce | None = None
     """Of landmarks."""
 
     @classmethod
-    def of(cls, stage: DenseStage, pair: Pair, linear: Linear, spacing: float) -> _DenseLevel:
+    def of(
+        cls, stage: DeformableStage, pair: Pair, linear: Linear, spacing: float
+    ) -> _DeformableLevel:
         fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-        if stage.similarity == "mind":
+        if stage.metric == "mind":
             fixed = fixed.described
         d, spacings = fixed.grid.ndim, fixed.grid.spacing_mm
         radii, seen = [0] * d, torch.ones(fixed.grid.shape, dtype=torch.bool)
-        if stage.similarity == "lncc":
+        if stage.metric == "lncc":
             radii = window_radii(stage.radius_vox * min(spacings), spacings)
             if not fixed.labelled and pair.landmarks is None:  # they may lie where all is flat
                 seen = textured(fixed, radii).cpu()
@@ -156,7 +162,7 @@ class _DenseLevel:
                 a < r or b + r > n
                 for a, b, r, n in zip(start, stop, radii, fixed.grid.shape, strict=True)
             )
-            or stage.similarity != "lncc"
+            or stage.metric != "lncc"
         ):
             fixed = fixed.masked()  # the margin is part of some windows and must not count
         part = fixed.framed(low, high)
@@ -167,8 +173,8 @@ class _DenseLevel:
         windows = kernels.Region.of(inner)
         pull = None
         if pair.landmarks is not None:
-            pull = Pull.of(pair.landmarks, part.grid, linear, stage.taper(part.grid))
-        if stage.similarity == "mind":  # along the fixed scan's axes, as the fixed scan's are
+            pull = LandmarkForce.of(pair.landmarks, part.grid, linear, stage.taper(part.grid))
+        if stage.metric == "mind":  # along the fixed scan's axes, as the fixed scan's are
             moving, linear = moving.described_on(part.grid, linear), Affine.identity(d)
         matrix = moving.grid.index_from_world @ linear.matrix @ part.grid.world_from_index
         return cls(stage, part, moving, matrix, windows, windows.grown(radii), pull)
@@ -204,13 +210,13 @@ class _DenseLevel:
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
             step = kernels.gaussian_smooth(force, update, moving, one)
-            size = kernels.taper(step, taper, moving, stage.step_quantile)
+            size = kernels.taper(step, taper, moving, stage.step_norm_quantile)
             if size == 0 and self.pull is None:
                 break
             scale = stage.step_vox / (size or 1.0)
             if self.pull is not None:
                 self.pull.add_to(step, u, 1 / scale)
-            options = scale, stage.longest_vox, moving, one
+            options = scale, stage.max_step_vox, moving, one
             kernels.take_step(step, u, *options, velocity, stage.momentum)
             kernels.diffuse_divergence(one, self._stiffness(), moving, other)
             u = kernels.gaussian_smooth(other, smooth, moving, one)
@@ -247,12 +253,12 @@ class _DenseLevel:
         around = self.reached.grown([1] * grid.ndim)
         moved, inside = kernels.warp(moving, matrix, u, around, out)
         moved = moved.detach().requires_grad_()
-        loss = unlikeness(
+        loss = image_loss(
             self.fixed,
             self.moving,
             moved,
             self._weight(u, inside),
-            stage.similarity,
+            stage.metric,
             stage.radius_vox,
             self.windows,
         )

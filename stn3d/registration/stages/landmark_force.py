@@ -19,7 +19,7 @@ _LONGEST_VOX = 1.0  # of one iteration
 
 
 @dataclass(frozen=True, eq=False)
-class Pull:
+class LandmarkForce:
     """Landmarks on one level of a dense stage, in voxels of its grid.
 
     Each iteration takes a share ``w / (1 + w)`` of what is left to each landmark, at most a voxel,
@@ -46,7 +46,7 @@ class Pull:
     @classmethod
     def of(
         cls, term: LandmarkTerm, grid: Grid, linear: Linear, taper: Sequence[Tensor]
-    ) -> Pull | None:
+    ) -> LandmarkForce | None:
         """Of landmarks on a grid; None where none lies within it.
 
         Args:

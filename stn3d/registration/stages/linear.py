@@ -6,19 +6,19 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Dissimilarity, Pair
-from stn3d.registration.stages.base import Progress
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import ImageLoss, Pair
+from stn3d.registration.stages.base import Level, LevelProgress, Progress
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 _ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
+_EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
 _FREE_STRETCH = math.log(1.25)
 
 Loss = Callable[[Tensor], Tensor]
@@ -34,30 +34,31 @@ class LinearStage:
 
     Args:
         kind: ``rigid``, ``similarity`` or ``affine``.
-        similarity: the images' loss.
+        metric: the images' loss.
         factors: levels, in multiples of the finest spacing, coarse to fine.
         iterations: at most this many on each level.
         radius_vox: half the window of the local correlation, in voxels of the level.
         tolerance: see above.
-        looks: how often the last level but one is repeated from half a voxel aside, each parameter
-            to either side in turn; the least loss counts. A histogram's loss has small hollows.
-        reach_mm: where the last level is coarser, finer ones follow as far as the images go.
+        restarts: how often the last level but one is repeated from a start perturbed by half a
+            voxel; the least loss counts. A histogram's loss has small local minima.
+        finest_spacing_mm: where the last level is coarser, finer ones follow as far as the
+            images go.
     """
 
     kind: LinearKind
-    similarity: Similarity = "lncc"
+    metric: MetricName = "lncc"
     factors: tuple[float, ...] = (8, 4, 2)
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
-    reach_mm: float = math.inf
-    looks: int = 0
+    finest_spacing_mm: float = math.inf
+    restarts: int = 0
 
     @property
     def name(self) -> str:
         return self.kind
 
-    def __call__(self, pair: Pair, so_far: Transform, progress: Progress) -> Transform:
+    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         make = LINEAR_KINDS[self.kind]
         grid = pair.fixed.grid
         d, centre = grid.ndim, grid.centre_mm
@@ -73,33 +74,31 @@ class LinearStage:
                 stretch_penalty(before @ matrix) if self.kind != "rigid" else matrix.new_zeros(())
             )
 
-        before = so_far.matrix if isinstance(so_far, Linear) else torch.eye(d + 1).to(start)
+        before = current.matrix if isinstance(current, Linear) else torch.eye(d + 1).to(start)
         landmarks = pair.landmarks
-        steps, spacings = torch.zeros_like(start), self.spacings_mm(pair)
-        if self.similarity == "mind":  # each once more, with descriptors along the axes as found
-            spacings = [spacing for spacing in spacings for _ in range(2)]
-        for number, spacing in enumerate(spacings):
-            by_matrix = self._loss_by_matrix(pair, so_far, spacing, residual(steps).matrix)
+        steps, levels = torch.zeros_like(start), self.levels(pair)
+        reports = LevelProgress(self.name, levels, progress)
+        for number, spacing in enumerate(level.spacing_mm for level in levels):
+            by_matrix = self._loss_by_matrix(pair, current, spacing, residual(steps).matrix)
 
             def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
                 found = residual(steps)
                 loss = by_matrix(found.matrix) + bent(found.matrix)
-                return loss if landmarks is None else loss + landmarks(found.then(so_far))
+                return loss if landmarks is None else loss + landmarks(found.then(current))
 
-            note = partial(progress, self.name, spacing)
-            found = self._minimised(loss_of, steps, 0.5 * spacing, note)
-            if number == max(0, len(spacings) - 2):
+            found = self._minimised(loss_of, steps, 0.5 * spacing, reports.at(number))
+            if number == self._restarted(len(levels)):
                 found = self._looked_around(loss_of, found, spacing)
-            totals = (residual(x).then(so_far) for x in (steps, found))
+            totals = (residual(x).then(current) for x in (steps, found))
             if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
                 steps = found
-        return residual(steps).then(so_far)
+        return residual(steps).then(current)
 
     def _looked_around(self, loss_of: Loss, found: Tensor, spacing_mm: float) -> Tensor:
         """The best of what is found from here and from aside."""
         half = 0.5 * spacing_mm
-        best, least = found, float(loss_of(found)) if self.looks else 0.0
-        for number in range(self.looks):
+        best, least = found, float(loss_of(found)) if self.restarts else 0.0
+        for number in range(self.restarts):
             # Rows of a Hadamard matrix: no two looks go the same way.
             signs = [(-1.0) ** (number + (number & k).bit_count()) for k in range(len(found))]
             aside = found + half * torch.tensor(signs, dtype=found.dtype)
@@ -109,27 +108,45 @@ class LinearStage:
                 best, least = other, loss
         return best
 
+    def levels(self, pair: Pair) -> list[Level]:
+        """The resolution levels for this pair, coarse to fine."""
+        spacings = self.spacings_mm(pair)
+        if self.metric == "mind":  # each once more, with descriptors along the axes as found
+            spacings = [spacing for spacing in spacings for _ in range(2)]
+        voxels = [pair.fixed.grid.coarsened(spacing).num_voxels for spacing in spacings]
+        evaluations, again = min(self.iterations, _EVALUATIONS), self._restarted(len(spacings))
+        repeats = [1 + (self.restarts if number == again else 0) for number in range(len(spacings))]
+        return [
+            Level(spacing, count, evaluations, times)
+            for spacing, count, times in zip(spacings, voxels, repeats, strict=True)
+        ]
+
+    @staticmethod
+    def _restarted(count: int) -> int:
+        """Number of the level with restarts: the last but one."""
+        return max(0, count - 2)
+
     def spacings_mm(self, pair: Pair) -> list[float]:
         """The levels' spacings."""
         spacings = pair.level_spacings_mm(self.factors)
-        while spacings[-1] > max(self.reach_mm, pair.finest_mm) * (1 + 1e-6):
+        while spacings[-1] > max(self.finest_spacing_mm, pair.finest_mm) * (1 + 1e-6):
             spacings.append(max(pair.finest_mm, spacings[-1] / 2))
         return spacings
 
     def _loss_by_matrix(
-        self, pair: Pair, so_far: Transform, spacing_mm: float, near: Tensor
+        self, pair: Pair, current: Transform, spacing_mm: float, near: Tensor
     ) -> Loss:
         """The loss on a level as a function of the residual's matrix, which is near a known one."""
         fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
-        if isinstance(so_far, Linear):
-            from_residual = moving.grid.index_from_world @ so_far.matrix
+        if isinstance(current, Linear):
+            from_residual = moving.grid.index_from_world @ current.matrix
         else:
             # What it makes of the moving scan stands in for that: then a matrix is all.
             margin_mm = 0.25 * max(pair.fixed.grid.size_mm)
-            moving = moving.through(so_far, fixed.grid.padded(margin_mm))
+            moving = moving.through(current, fixed.grid.padded(margin_mm))
             from_residual = moving.grid.index_from_world
         to_residual = fixed.grid.world_from_index
-        whole = Dissimilarity(fixed, moving, self.similarity, self.radius_vox)
+        whole = ImageLoss(fixed, moving, self.metric, self.radius_vox)
         dissimilarity = whole.near(from_residual @ near @ to_residual)
         return lambda matrix: dissimilarity(from_residual @ matrix @ to_residual)
 
@@ -179,4 +196,6 @@ def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform
     tempt a stage that may scale.
     """
     grid = pair.fixed.at(spacing_mm).grid
-    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
+    return fov_overlap_fraction(pair.moving.grid, after, grid) >= 0.75 * fov_overlap_fraction(
+        pair.moving.grid, before, grid
+    )

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from stn3d.grid import homogeneous
-from stn3d.losses.similarity import Similarity
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.losses.similarity import MetricName
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import (
     Candidate,
     InitialMethod,
@@ -94,11 +94,11 @@ def test_guesses_are_rotations_in_order_with_their_overlap(ndim: int) -> None:
         assert 0 <= one.overlap <= 1
 
 
-@pytest.mark.parametrize("similarity", ["mse", "ncc", "lncc"])
-def test_a_guess_of_little_overlap_comes_after_all_others(similarity: Similarity) -> None:
+@pytest.mark.parametrize("metric", ["mse", "ncc", "lncc"])
+def test_a_guess_of_little_overlap_comes_after_all_others(metric: MetricName) -> None:
     fixed, moving = plain_grid(2, 40), plain_grid(2, 40).cropped((33, 33), (73, 73))
     known = known_pair(Affine.identity(2), fixed, moving, torch.tensor([26.5, 26.5]).double())
-    found = initial_candidates(known.pair, "auto", similarity)
+    found = initial_candidates(known.pair, "auto", metric)
     header = next(c for c in found if c.name == "header")
     assert header.overlap < 0.05
     little = [c.overlap < 0.25 for c in found]
@@ -106,7 +106,7 @@ def test_a_guess_of_little_overlap_comes_after_all_others(similarity: Similarity
     assert 0 < sum(little) < len(found)
     # The rule decides here: among those of little overlap one has a lower loss than the first. (By
     # lncc none has, over the same voxels for every guess.)
-    if similarity != "lncc":
+    if metric != "lncc":
         worst = max(c.loss for c in found[: -sum(little)])
         assert min(c.loss for c in found[-sum(little) :]) < worst
 
@@ -141,7 +141,7 @@ def test_brightness_that_a_mask_leaves_out_does_not_draw_the_mass() -> None:
     pair = known.pair
     spoilt, mask = pair.moving.image.clone(), torch.ones_like(pair.moving.image)
     spoilt[..., :6, :8], mask[..., :6, :8] = 1.25, 0
-    masked = Pair(pair.fixed, Scan(spoilt, pair.moving.grid, mask))
-    bare = Pair(pair.fixed, Scan(spoilt, pair.moving.grid))
+    masked = Pair(pair.fixed, PreparedImage(spoilt, pair.moving.grid, mask))
+    bare = Pair(pair.fixed, PreparedImage(spoilt, pair.moving.grid))
     assert known.error_mm(initial_candidates(masked, "mass")[0].transform) < 0.5
     assert known.error_mm(initial_candidates(bare, "mass")[0].transform) > 1

@@ -46,7 +46,7 @@ def two_contrasts(known: Known) -> Pair:
 
 
 def starts(pair: Pair, ct: tuple[bool, bool] = (False, False), **options: Any) -> Starts:
-    options = {"localiser": "optimiser", "kind": "rigid"} | options
+    options = {"estimator": "optimiser", "kind": "rigid"} | options
     return Starts(pair, settings_from(options), ct)
 
 
@@ -171,16 +171,16 @@ def test_ct_beside_mr_is_known_without_a_look() -> None:
 def test_the_network_alone_needs_a_head() -> None:
     """The one that is shipped is for 3D."""
     pair = near_pair(2).pair
-    with pytest.raises(InputError, match=r"the affine network .* --localiser auto"):
-        starts(pair, localiser="network").find()
-    assert starts(pair, localiser="network", init="mass").find()[2][0].name == "mass"
-    assert starts(pair, localiser="network").head is None  # asked by the kind: no reason to stop
+    with pytest.raises(InputError, match=r"the affine network .* --estimator auto"):
+        starts(pair, estimator="network").find()
+    assert starts(pair, estimator="network", init="mass").find()[2][0].name == "mass"
+    assert starts(pair, estimator="network").head is None  # asked by the kind: no reason to stop
 
 
-@pytest.mark.parametrize("localiser", ["auto", "both"])
-def test_without_a_head_plain_guesses_do(localiser: str) -> None:
+@pytest.mark.parametrize("estimator", ["auto", "both"])
+def test_without_a_head_plain_guesses_do(estimator: str) -> None:
     known = near_pair(2)
-    found = starts(known.pair, localiser=localiser).find()[2]
+    found = starts(known.pair, estimator=estimator).find()[2]
     assert known.error_mm(found[0].transform) < 1
     assert "network" not in {one.name for one in found}
 
@@ -189,7 +189,7 @@ def test_without_a_head_plain_guesses_do(localiser: str) -> None:
 def test_a_network_that_agrees_removes_the_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     known = turned_pair(3, TURNS_DEG[3][0])
     monkeypatch.setattr(Starts, "head", known.truth)
-    found = starts(known.pair, localiser="auto").candidates("lncc")
+    found = starts(known.pair, estimator="auto").candidates("lncc")
     assert found[0].name == "network"
     assert known.error_mm(found[0].transform) < 0.5
 

@@ -1,4 +1,4 @@
-"""The instance localisers find known transforms, on any grids, and stop when they have."""
+"""The instance estimators find known transforms, on any grids, and stop when they have."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.kernels import dispatch
-from stn3d.losses.similarity import Similarity
+from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Dissimilarity, Pair, Scan
+from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
-from stn3d.registration.stages import DenseStage, LinearStage, Stage
+from stn3d.registration.stages import DeformableStage, LinearStage, ProgressEvent, Stage
+from stn3d.registration.stages.base import LevelProgress
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
-from stn3d.warp import jacobian_determinant, overlap
+from stn3d.warp import fov_overlap_fraction, jacobian_determinant
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import (
     Known,
@@ -27,10 +28,10 @@ from tests.helpers.synthetic import (
     reoriented,
 )
 
-METRICS: tuple[Similarity, ...] = ("mse", "ncc", "lncc", "nmi", "mind", "gradient")
+METRICS: tuple[MetricName, ...] = ("mse", "ncc", "lncc", "nmi", "mind", "gradient")
 # Of voxels of 1 mm; measured at most 0.17, 0.024 and 0.38 (flat windows pull local correlation).
 # Descriptors stay along the axes of the level's start while the image turns: measured 0.5.
-BOUND_MM: dict[Similarity, float] = {
+BOUND_MM: dict[MetricName, float] = {
     "mse": 0.3,
     "ncc": 0.08,
     "lncc": 0.6,
@@ -40,7 +41,7 @@ BOUND_MM: dict[Similarity, float] = {
 }
 
 
-def silent(stage: str, spacing_mm: float, iteration: int, loss: float) -> None:
+def silent(event: ProgressEvent) -> None:
     """No progress."""
 
 
@@ -62,16 +63,14 @@ def linear_pair(ndim: int, kind: str, turn_deg: float = 12) -> Known:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
-def test_a_linear_stage_recovers_its_kind(
-    ndim: int, kind: LinearKind, similarity: Similarity
-) -> None:
+def test_a_linear_stage_recovers_its_kind(ndim: int, kind: LinearKind, metric: MetricName) -> None:
     known = linear_pair(ndim, kind)
     start = initial_candidates(known.pair, "mass")[0].transform
     assert known.error_mm(start) > 1
-    found = run(known.pair, start, LinearStage(kind, similarity, (4, 2, 1)))
-    assert known.error_mm(found) < BOUND_MM[similarity]
+    found = run(known.pair, start, LinearStage(kind, metric, (4, 2, 1)))
+    assert known.error_mm(found) < BOUND_MM[metric]
     assert isinstance(found, Affine)
 
 
@@ -87,22 +86,22 @@ def test_a_rigid_stage_after_a_rigid_start_stays_rigid() -> None:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_an_inverted_image_is_no_obstacle_for_local_correlation(ndim: int) -> None:
     known = linear_pair(ndim, "affine", 8)
-    pair = Pair(Scan(1 - known.pair.fixed.image, known.fixed_grid), known.pair.moving)
+    pair = Pair(PreparedImage(1 - known.pair.fixed.image, known.fixed_grid), known.pair.moving)
     start = initial_candidates(known.pair, "mass")[0].transform
     found = run(pair, start, LinearStage("affine", "lncc", (4, 2, 1)))
     assert known.error_mm(found) < 0.7
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", ["nmi", "mind", "gradient"])
+@pytest.mark.parametrize("metric", ["nmi", "mind", "gradient"])
 def test_a_contrast_that_neither_rises_nor_falls_is_no_obstacle(
-    ndim: int, similarity: Similarity
+    ndim: int, metric: MetricName
 ) -> None:
     known = linear_pair(ndim, "affine", 8)
     folded = (2 * known.pair.fixed.image - 1).abs()  # the darkest and the brightest are alike
-    pair = Pair(Scan(folded, known.fixed_grid), known.pair.moving)
+    pair = Pair(PreparedImage(folded, known.fixed_grid), known.pair.moving)
     start = initial_candidates(known.pair, "mass")[0].transform
-    found = run(pair, start, LinearStage("affine", similarity, (4, 2, 1)))
+    found = run(pair, start, LinearStage("affine", metric, (4, 2, 1)))
     assert known.error_mm(found) < 0.7
 
 
@@ -128,32 +127,34 @@ def turned_over(known: Known, ndim: int) -> Pair:
     points = fixed_grid.points_mm()
     expected = known.anatomy(known.truth(points))[None, None]
     assert torch.allclose(fixed, expected, atol=1e-5)  # the turn is right in the world
-    return Pair(Scan(scaled(fixed), fixed_grid), Scan(scaled(moving), moving_grid))
+    return Pair(
+        PreparedImage(scaled(fixed), fixed_grid), PreparedImage(scaled(moving), moving_grid)
+    )
 
 
 @pytest.mark.parametrize("ndim", DIMS)
 def test_the_order_and_direction_of_axes_change_nothing(ndim: int) -> None:
     known = linear_pair(ndim, "affine")
     start = initial_candidates(known.pair, "mass")[0].transform
-    stages = (LinearStage("affine", "lncc", (4, 2)), DenseStage("lncc", (4, 2), (30, 30)))
+    stages = (LinearStage("affine", "lncc", (4, 2)), DeformableStage("lncc", (4, 2), (30, 30)))
     points = known.fixed_grid.points_mm()[known.foreground]
     results = [run(pair, start, *stages)(points) for pair in (known.pair, turned_over(known, ndim))]
     assert float((results[0] - results[1]).norm(dim=-1).mean()) < 0.25
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-@pytest.mark.parametrize("similarity", METRICS)
-def test_a_dense_stage_recovers_a_smooth_diffeomorphism(ndim: int, similarity: Similarity) -> None:
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_dense_stage_recovers_a_smooth_diffeomorphism(ndim: int, metric: MetricName) -> None:
     grid = plain_grid(ndim, 40)
     known = known_pair(dense_truth(grid), grid, plain_grid(ndim, 40))
     identity = Affine.identity(ndim)
     before = known.error_mm(identity)
-    found = run(known.pair, identity, DenseStage(similarity, (4, 2, 1), (100, 100, 60)))
+    found = run(known.pair, identity, DeformableStage(metric, (4, 2, 1), (100, 100, 60)))
     assert before > 0.7
     # A histogram of the whole tells least of each voxel: measured 0.36 with this little smoothing;
     # descriptors of blobs without edges 0.42.
     bounds_mm = {"nmi": 0.45, "mind": 0.5, "gradient": 0.7}
-    assert known.error_mm(found) < bounds_mm.get(similarity, 0.3)
+    assert known.error_mm(found) < bounds_mm.get(metric, 0.3)
     assert float(jacobian_determinant(found, grid).min()) > 0.2
 
 
@@ -163,14 +164,15 @@ def test_a_dense_stage_on_oblique_anisotropic_grids(ndim: int) -> None:
     fixed = grid_about(zeros(ndim), [40] * ndim, [1, 1.4, 3][:ndim], (25, -15, 30), True)
     moving = grid_about(zeros(ndim), [46] * ndim, [1.3, 1, 1.1][:ndim], (-40, 25, 10))
     known = known_pair(dense_truth(world), fixed, moving)
-    found = run(known.pair, Affine.identity(ndim), DenseStage("lncc", (4, 2, 1), (100, 100, 60)))
+    found = run(
+        known.pair, Affine.identity(ndim), DeformableStage("lncc", (4, 2, 1), (100, 100, 60))
+    )
     assert known.error_mm(found) < 0.4
     assert float(jacobian_determinant(found, fixed).min()) > 0.1
 
 
 def field_of(transform: Transform) -> DisplacementField:
-    parts = transform.transforms if isinstance(transform, Chain) else (transform,)
-    (field,) = (part for part in parts if isinstance(part, DisplacementField))
+    (field,) = (part for part in transform.parts if isinstance(part, DisplacementField))
     return field
 
 
@@ -180,7 +182,7 @@ def test_the_field_ends_in_zeros_and_can_be_inverted(ndim: int, margin_mm: float
     grid = plain_grid(ndim, 28)
     shift = homogeneous(torch.eye(ndim).double(), zeros(ndim) + 1.5)
     known = known_pair(Affine.from_matrix(shift), grid, grid)
-    stage = DenseStage("lncc", (2, 1), (20, 10), margin_mm=margin_mm)
+    stage = DeformableStage("lncc", (2, 1), (20, 10), margin_mm=margin_mm)
     field = field_of(run(known.pair, Affine.identity(ndim), stage))
     assert bool(torch.isfinite(field.displacement_mm).all())
     assert float(field.displacement_mm.abs().max()) > 0.5
@@ -199,7 +201,7 @@ def test_a_dense_stage_keeps_what_came_before() -> None:
     known = linear_pair(3, "affine")
     push = Affine.from_matrix(homogeneous(torch.eye(3).double(), torch.ones(3).double()))
     start = known.truth.then(push)
-    found = run(known.pair, start, DenseStage("lncc", (2,), (20,)))
+    found = run(known.pair, start, DeformableStage("lncc", (2,), (20,)))
     assert isinstance(found, Chain)
     assert isinstance(found.transforms[0], DisplacementField)
     outside = torch.full((1, 3), 500.0).double()
@@ -209,20 +211,20 @@ def test_a_dense_stage_keeps_what_came_before() -> None:
 
 def test_a_dense_stage_does_not_spoil_what_is_right() -> None:
     known = linear_pair(3, "affine")
-    found = run(known.pair, known.truth, DenseStage("lncc", (2,), (20,)))
+    found = run(known.pair, known.truth, DeformableStage("lncc", (2,), (20,)))
     assert known.error_mm(found) < 0.3
 
 
 @pytest.mark.parametrize(
-    "stage", [LinearStage("rigid"), DenseStage(iterations=(40,) * 4)], ids=lambda s: s.name
+    "stage", [LinearStage("rigid"), DeformableStage(iterations=(40,) * 4)], ids=lambda s: s.name
 )
 def test_stages_stop_when_nothing_changes_any_more(stage: Stage) -> None:
     known = known_pair(Affine.identity(3), plain_grid(3, 32), plain_grid(3, 32))
-    seen: list[tuple[str, float, int, float]] = []
-    stage(known.pair, Affine.identity(3), lambda *step: seen.append(step))
-    spacings = [step[1] for step in seen]
+    seen: list[ProgressEvent] = []
+    stage(known.pair, Affine.identity(3), seen.append)
+    spacings = [event.spacing_mm or 0.0 for event in seen]
     most = stage.iterations if isinstance(stage, LinearStage) else 40
-    for _, level in itertools.groupby(seen, key=lambda step: step[1]):
+    for _, level in itertools.groupby(seen, key=lambda event: event.spacing_mm):
         assert len(list(level)) < most
     assert spacings == sorted(spacings, reverse=True)
 
@@ -230,23 +232,44 @@ def test_stages_stop_when_nothing_changes_any_more(stage: Stage) -> None:
 def test_progress_gets_stage_level_iteration_and_a_falling_loss() -> None:
     known = linear_pair(2, "rigid")
     start = initial_candidates(known.pair, "mass")[0].transform
-    for stage in (LinearStage("rigid", factors=(2, 1)), DenseStage("lncc", (2, 1), (9, 7))):
-        seen: list[tuple[str, float, int, float]] = []
-        stage(known.pair, start, lambda *step, seen=seen: seen.append(step))
-        levels = {s: list(steps) for s, steps in itertools.groupby(seen, key=lambda step: step[1])}
+    for stage in (LinearStage("rigid", factors=(2, 1)), DeformableStage("lncc", (2, 1), (9, 7))):
+        seen: list[ProgressEvent] = []
+        stage(known.pair, start, seen.append)
+        levels = {s: list(e) for s, e in itertools.groupby(seen, key=lambda e: e.spacing_mm)}
         assert list(levels) == [2.0, 1.0]
-        for steps in levels.values():
-            assert [step[2] for step in steps] == list(range(len(steps)))
-            assert {step[0] for step in steps} == {stage.name}
-        first = levels[2.0]
-        assert min(step[3] for step in first) < first[0][3]
+        for number, events in enumerate(levels.values(), start=1):
+            assert [event.iteration for event in events] == list(range(1, len(events) + 1))
+            assert all(event.iterations >= event.iteration for event in events)
+            assert {(event.step, event.level, event.levels) for event in events} == {
+                (stage.name, number, 2)
+            }
+        losses = [event.loss or 0.0 for event in levels[2.0]]
+        assert min(losses) < losses[0]
+        fractions = [event.fraction for event in seen]
+        assert fractions == sorted(fractions)
+        assert fractions[0] > 0
+        assert fractions[-1] <= 1
+
+
+def test_a_level_takes_its_share_of_the_progress_by_its_work() -> None:
+    known = linear_pair(2, "rigid")
+    coarse, fine = DeformableStage("lncc", (2, 1), (9, 7)).levels(known.pair)
+    assert (coarse.iterations, fine.iterations) == (9, 7)
+    assert fine.voxels == known.fixed_grid.num_voxels
+    seen: list[ProgressEvent] = []
+    LevelProgress("deformable", [coarse, fine], seen.append).at(1)(0, 0.5)
+    (event,) = seen
+    expected = (coarse.work + fine.work / 7) / (coarse.work + fine.work)
+    assert event.fraction == pytest.approx(expected)
+    nmi = LinearStage("rigid", "nmi", factors=(4, 2, 1), restarts=4)
+    assert [level.repeats for level in nmi.levels(known.pair)] == [1, 5, 1]
 
 
 @pytest.mark.parametrize("ndim", DIMS)
 def test_the_same_twice_is_the_same_to_the_last_bit(ndim: int) -> None:
     known = linear_pair(ndim, "affine")
     start = initial_candidates(known.pair, "mass")[0].transform
-    stages = (LinearStage("affine", factors=(4, 2)), DenseStage("lncc", (4, 2), (15, 15)))
+    stages = (LinearStage("affine", factors=(4, 2)), DeformableStage("lncc", (4, 2), (15, 15)))
     points = known.fixed_grid.points_mm()
     first, second = (run(known.pair, start, *stages)(points) for _ in range(2))
     assert torch.equal(first, second)
@@ -267,7 +290,7 @@ def test_one_slice_of_a_volume_moves_in_its_plane_alone() -> None:
     grid = Grid((36, 36, 1), torch.diag(torch.tensor([1.0, 1, 3, 1]).double()))
     shift = homogeneous(torch.eye(3).double(), torch.tensor([2.0, -1.5, 0]).double())
     known = known_pair(Affine.from_matrix(shift), grid, grid)
-    stages = (LinearStage("rigid", "ncc", (2, 1)), DenseStage("ncc", (2, 1), (10, 10)))
+    stages = (LinearStage("rigid", "ncc", (2, 1)), DeformableStage("ncc", (2, 1), (10, 10)))
     found = run(known.pair, Affine.identity(3), *stages)
     assert known.error_mm(found) < 0.3
     index = apply_matrix(grid.index_from_world, found(grid.points_mm()))
@@ -281,10 +304,10 @@ def test_without_the_loops_plain_torch_finds_the_same(
     grid = plain_grid(ndim, 32)
     known = known_pair(dense_truth(grid), grid, grid, zeros(ndim))
     start = Affine.identity(ndim)
-    stage = DenseStage(factors=(2, 1), iterations=(6, 4))
+    stage = DeformableStage(factors=(2, 1), iterations=(6, 4))
     by_loops = run(known.pair, start, stage)
     monkeypatch.setattr(dispatch, "fused", lambda *_: False)
-    fresh = Pair(*(Scan(s.image, s.grid) for s in (known.pair.fixed, known.pair.moving)))
+    fresh = Pair(*(PreparedImage(s.image, s.grid) for s in (known.pair.fixed, known.pair.moving)))
     by_torch = run(fresh, start, stage)
     points = known.fixed_grid.points_mm()
     moves = (by_loops(points) - points).norm(dim=-1)
@@ -308,7 +331,7 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
 
     monkeypatch.setattr(LinearStage, "_minimised", far)
     found = run(known.pair, start, LinearStage(kind, "lncc", (2,)))
-    shares = [overlap(known.pair.moving.grid, t, grid) for t in (start, found)]
+    shares = [fov_overlap_fraction(known.pair.moving.grid, t, grid) for t in (start, found)]
     assert (shares[1] < 0.5 * shares[0]) == believed
     assert (shares[1] == shares[0]) != believed
 
@@ -316,12 +339,12 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
 # -- looks and reach ------------------------------------------------------------------------------
 
 
-def loss_at(pair: Pair, found: Transform, spacing_mm: float, similarity: Similarity) -> float:
+def loss_at(pair: Pair, found: Transform, spacing_mm: float, metric: MetricName) -> float:
     """Of a linear transform on a level."""
     fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
     assert isinstance(found, Affine)
     matrix = moving.grid.index_from_world @ found.matrix @ fixed.grid.world_from_index
-    return float(Dissimilarity(fixed, moving, similarity, 2.0)(matrix))
+    return float(ImageLoss(fixed, moving, metric, 2.0)(matrix))
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -334,15 +357,17 @@ def test_looks_from_aside_never_lose_and_sometimes_win(ndim: int) -> None:
         0.15 * torch.randn(s.image.shape, generator=generator) for s in (pair.fixed, pair.moving)
     ]
     noisy = Pair(
-        Scan(pair.fixed.image + noise[0], known.fixed_grid),
-        Scan(pair.moving.image + noise[1], known.moving_grid),
+        PreparedImage(pair.fixed.image + noise[0], known.fixed_grid),
+        PreparedImage(pair.moving.image + noise[1], known.moving_grid),
     )
     won = []
     for k in range(4):
         aside = linear_truth("rigid", zeros(ndim), zeros(ndim) + 0.5 * k, 5.0 * k)
         start = aside.then(known.truth)
         losses = [
-            loss_at(noisy, run(noisy, start, LinearStage("rigid", "nmi", (3,), looks=n)), 3, "nmi")
+            loss_at(
+                noisy, run(noisy, start, LinearStage("rigid", "nmi", (3,), restarts=n)), 3, "nmi"
+            )
             for n in (0, 2, 6)
         ]
         assert losses[2] <= losses[1] + 1e-9 <= losses[0] + 2e-9
@@ -353,17 +378,19 @@ def test_looks_from_aside_never_lose_and_sometimes_win(ndim: int) -> None:
 
 def test_looks_are_not_told_and_change_no_number_of_levels() -> None:
     known = linear_pair(2, "rigid")
-    seen: dict[int, list[tuple[str, float, int, float]]] = {0: [], 4: []}
-    for looks, steps in seen.items():
-        stage = LinearStage("rigid", "nmi", (4, 2), looks=looks)
-        stage(known.pair, known.truth, lambda *step, steps=steps: steps.append(step))
-    first = [[s for s in steps if s[1] == 4] for steps in seen.values()]
+    seen: dict[int, list[ProgressEvent]] = {0: [], 4: []}
+    for looks, events in seen.items():
+        stage = LinearStage("rigid", "nmi", (4, 2), restarts=looks)
+        stage(known.pair, known.truth, events.append)
+    first = [
+        [(e.iteration, e.loss) for e in events if e.spacing_mm == 4] for events in seen.values()
+    ]
     assert first[0] == first[1]  # the looks come after the level's own steps
-    assert [{s[1] for s in steps} for steps in seen.values()] == [{4.0, 2.0}] * 2
+    assert [{e.spacing_mm for e in events} for events in seen.values()] == [{4.0, 2.0}] * 2
 
 
 @pytest.mark.parametrize(
-    ("finest_mm", "factors", "reach_mm", "levels"),
+    ("finest_mm", "factors", "finest_spacing_mm", "levels"),
     [
         (1.0, (8, 4), float("inf"), [8, 4]),
         (1.0, (8, 4), 2.0, [8, 4, 2]),
@@ -376,12 +403,12 @@ def test_looks_are_not_told_and_change_no_number_of_levels() -> None:
     ],
 )
 def test_finer_levels_follow_within_reach(
-    finest_mm: float, factors: tuple[float, ...], reach_mm: float, levels: list[float]
+    finest_mm: float, factors: tuple[float, ...], finest_spacing_mm: float, levels: list[float]
 ) -> None:
     grid = Grid.of_spacing((120, 110), finest_mm)
     image = torch.zeros(1, 1, *grid.shape)
-    pair = Pair(Scan(image, grid), Scan(image, grid))
-    stage = LinearStage("rigid", factors=factors, reach_mm=reach_mm)
+    pair = Pair(PreparedImage(image, grid), PreparedImage(image, grid))
+    stage = LinearStage("rigid", factors=factors, finest_spacing_mm=finest_spacing_mm)
     assert stage.spacings_mm(pair) == pytest.approx(levels)
 
 
@@ -389,7 +416,7 @@ def test_levels_within_reach_are_worked_on_and_help() -> None:
     known = linear_pair(3, "rigid")
     start = initial_candidates(known.pair, "mass")[0].transform
     coarse, fine = (
-        run(known.pair, start, LinearStage("rigid", "ncc", (8,), reach_mm=reach))
+        run(known.pair, start, LinearStage("rigid", "ncc", (8,), finest_spacing_mm=reach))
         for reach in (float("inf"), 1.0)
     )
     assert known.error_mm(fine) < min(0.05, known.error_mm(coarse))

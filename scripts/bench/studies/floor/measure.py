@@ -24,7 +24,7 @@ from scripts.bench.studies.floor.page import REST, report
 from stn3d import InputError, kernels, read_image
 from stn3d.kernels.cpu.jit import run as run_kernel
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.settings import PRESETS, settings_from
 
@@ -202,7 +202,9 @@ def _named(name: str, cost: Cost, args: tuple[Any, ...]) -> tuple[str, str]:
 def measured(fixed: Path, moving: Path, preset: str) -> list[Row]:
     """One run of all stages."""
     images = [read_image(path, role) for path, role in ((fixed, "fixed"), (moving, "moving"))]
-    fixed_image, moving_image = (Scan(scaled(image.values), image.grid) for image in images)
+    fixed_image, moving_image = (
+        PreparedImage(scaled(image.values), image.grid) for image in images
+    )
     pair = Pair(fixed_image, moving_image)
     transform, meter = initial_candidates(pair)[0].transform, Meter()
     for stage in settings_from({"preset": preset}).stages():

@@ -30,7 +30,7 @@ from stn3d import InputError
 from stn3d.nets.stages import NetworkStart
 from stn3d.nets.weights import load_weights, shipped
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, Scan
+from stn3d.preprocessing.pair import Pair, PreparedImage
 
 REFERENCES = RESULTS / "initialisation" / "references.json"
 # Arguments of `stn3d.register` for each method.
@@ -144,7 +144,9 @@ def by_network(trial: Trial, moving: Path, method: str, threads: int, tools_pyth
     """
     wall, cpu = time.perf_counter(), time.process_time()
     images = [stn3d.read_image(path) for path in (image_path(trial.pose.fixed), moving)]
-    fixed_image, moving_image = (Scan(scaled(image.values), image.grid) for image in images)
+    fixed_image, moving_image = (
+        PreparedImage(scaled(image.values), image.grid) for image in images
+    )
     pair = Pair(fixed_image, moving_image)
     transform = NetworkStart(load_weights(shipped("affine")))(pair, "affine")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

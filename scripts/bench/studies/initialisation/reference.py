@@ -19,7 +19,7 @@ from scripts.bench.store import Store
 from scripts.bench.studies.initialisation.poses import Pose
 from stn3d import Affine, read_image
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Dissimilarity, Scan
+from stn3d.preprocessing.pair import ImageLoss, PreparedImage
 from stn3d.transforms import Linear
 
 # greedy's Python package runs command lines of its program; it may be in another environment.
@@ -91,10 +91,10 @@ def searched(fixed: Path, moving: Path, tools_python: str) -> dict[str, Any]:
 def affine_loss(fixed_path: Path, moving_path: Path) -> Callable[[Linear], float]:
     """The loss of an affine on a pair: LNCC in windows of radius 2 on a grid of 2 mm."""
     images = [read_image(path) for path in (fixed_path, moving_path)]
-    fixed, moving = (Scan(scaled(image.values), image.grid).at(2.0) for image in images)
-    dissimilarity = Dissimilarity(fixed, moving, "lncc")
+    fixed, moving = (PreparedImage(scaled(image.values), image.grid).at(2.0) for image in images)
+    loss = ImageLoss(fixed, moving, "lncc")
     to_world, from_world = fixed.grid.world_from_index, moving.grid.index_from_world
-    return lambda transform: float(dissimilarity(from_world @ transform.matrix @ to_world))
+    return lambda transform: float(loss(from_world @ transform.matrix @ to_world))
 
 
 def greedy_affine(

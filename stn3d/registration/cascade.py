@@ -1,0 +1,123 @@
+"""The cascade: its stages for the settings given, and their run from an initial transform."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stn3d.errors import InputError
+from stn3d.preprocessing.pair import Pair
+from stn3d.registration.automatic import Selection, choose_kind
+from stn3d.registration.runtime import Step, Tracker
+from stn3d.registration.settings import Kind, Settings
+from stn3d.registration.stages import LinearStage, Stage
+from stn3d.transforms import Affine, Transform
+
+# Expected work beside the stages, in voxel visits: of every registration, and per voxel.
+_INITIALISE, _QUALITY_CHECK = 8e6, 4e6
+_INVERSE, _METRICS, _WARP = 0.8, 0.4, 0.1
+
+
+@dataclass(frozen=True)
+class CascadeResult:
+    """The outcome of a cascade.
+
+    Args:
+        transform: fixed points to moving points.
+        settings: the settings used, with the kind that was selected.
+        kind: the selection of the kind; None if the kind was given.
+    """
+
+    transform: Transform
+    settings: Settings
+    kind: Selection | None
+
+
+def run_cascade(
+    pair: Pair,
+    settings: Settings,
+    start: Transform,
+    head: Callable[[], Affine | None],
+    tracker: Tracker,
+) -> CascadeResult:
+    """Run the stages from an initial transform; where no kind is given, select it on the way.
+
+    Args:
+        pair: the prepared images.
+        settings: settings with the metric that was selected.
+        start: initial transform, fixed points to moving points.
+        head: estimates the transform between two heads, see `choose_kind`; called if needed.
+        tracker: times and reports the stages.
+
+    Raises:
+        InputError: the deformable network is for other images.
+    """
+    stages = stages_of(pair, settings)
+    tracker.plan(expected_steps(stages, pair))
+    linear = [stage for stage in stages if isinstance(stage, LinearStage)]
+    transform = _through(linear, pair, start, tracker)
+    if settings.kind != "auto":
+        transform = _through(stages[len(linear) :], pair, transform, tracker)
+        return CascadeResult(transform, settings, None)
+    metric = settings.metric_name
+    choice = choose_kind(metric, transform, head() if metric == "nmi" else None)
+    kind: Kind = "rigid" if choice.value == "rigid" else "deformable"
+    settings = dataclasses.replace(settings, kind=kind)
+    rest = stages[len(linear) :]
+    if kind == "rigid":  # from the start again, down to finer levels
+        rest, transform = settings.stages(), start
+        tracker.plan(expected_steps(rest, pair))
+    return CascadeResult(_through(rest, pair, transform, tracker), settings, choice)
+
+
+def _through(
+    stages: Sequence[Stage], pair: Pair, transform: Transform, tracker: Tracker
+) -> Transform:
+    for stage in stages:
+        with tracker.step(stage.name):
+            transform = stage(pair, transform, tracker)
+    return transform
+
+
+def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
+    """The stages: linear ones, then the optimiser's deformable one, a network's, or both.
+
+    Raises:
+        InputError: the network is for other images.
+    """
+    stages = settings.stages()
+    if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
+        return stages
+    from stn3d.nets.stages import NetworkStage
+    from stn3d.nets.weights import load_weights, shipped
+
+    trained = load_weights(settings.deformable_weights or shipped("dense"))
+    if not trained.fits(pair):
+        reason = trained.misfit(pair)
+        raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
+    *linear, deformable = stages
+    network = NetworkStage(trained.on(pair.fixed.image.device))
+    return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
+
+
+def expected_steps(stages: Sequence[Stage], pair: Pair) -> list[Step]:
+    """The stages and the steps after them, with their expected work."""
+    levels = [(stage, stage.levels(pair)) for stage in stages]
+    steps = [Step(stage.name, sum(one.work for one in each), True) for stage, each in levels]
+    last, finest = levels[-1][0], levels[-1][1][-1]
+    inverse = 0.0 if isinstance(last, LinearStage) else _INVERSE * finest.voxels
+    size = pair.fixed.grid.num_voxels
+    end = (
+        ("inverse", inverse),
+        ("metrics", _METRICS * size),
+        ("warp", _WARP * size),
+        ("metrics", _METRICS * size),
+        ("quality_check", _QUALITY_CHECK),
+    )
+    return steps + [Step(name, work) for name, work in end]
+
+
+def initial_steps(settings: Settings, pair: Pair) -> list[Step]:
+    """The initialisation and all steps after it, before a metric is selected."""
+    return [Step("initialise", _INITIALISE), *expected_steps(settings.stages(), pair)]
