@@ -76,7 +76,7 @@ def read(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, study = content.pop("schema_version"), content.pop("study")
         rows = content.pop("rows")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise SystemExit(
             f"{path} is damaged or not a file of results; remove it and measure again."
         ) from None
@@ -88,8 +88,8 @@ def read(path: Path) -> Results:
 def write(path: Path, results: Results) -> None:
     """Write a file of results, one line for each row, completely or not at all."""
     head = {"schema_version": SCHEMA_VERSION, "study": results.study, **results.head}
-    lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    rows = ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in results.rows)
+    lines = [f" {json.dumps(key)}: {json.dumps(_plain(value))}," for key, value in head.items()]
+    rows = ",\n".join(f"  {json.dumps(_plain(row))}" for row in results.rows)
     write_text(path, "\n".join(["{", *lines, ' "rows": [', rows, " ]", "}"]) + "\n")
 
 
@@ -175,8 +175,8 @@ class Store:
             if again or not self.has(row):
                 self.add(row | measured(row))
 
-    def _key(self, row: Row) -> tuple[Any, ...]:
-        return tuple(row[key] for key in self.keys)
+    def _key(self, row: Row) -> str:
+        return json.dumps([row[key] for key in self.keys])
 
 
 def _plain(value: Any) -> Any:

@@ -1,17 +1,14 @@
-"""The known motion of scripts/sliding.py: a jump along the wall, and nothing torn or doubled."""
+"""The known motion of the sliding study: a jump along the wall, nothing torn or doubled."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-import sliding
+from scripts.bench.studies import sliding
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -1,21 +1,18 @@
-"""The page on a training: its facts, means of the losses, validation and curves."""
+"""The page about a training: its facts, means of the losses, validation and curves."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ignite")
 
+from scripts.bench.__main__ import main
+from scripts.bench.studies import training
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.weights import save_weights
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-import training_report
 
 COMMAND = "stn3d train configs/train.yaml spatial_dims=2 epochs=30"
 
@@ -43,9 +40,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def report(run: Path, out: Path) -> str:
-    named = ["--name", "small", "--command", COMMAND, "--machine", "a machine"]
-    training_report.main([str(run), *named, "--out", str(out)])
-    return (out / "training-small.md").read_text()
+    named = ["--name", "small", "--command", COMMAND, "--trained-on", "a machine"]
+    main(["training", "run", "--run", str(run), *named, "--out", str(out)])
+    return (out / "README.md").read_text()
 
 
 def test_the_page_holds_what_repeats_the_training_and_its_curves(run: Path, tmp_path: Path) -> None:
@@ -58,27 +55,28 @@ def test_the_page_holds_what_repeats_the_training_and_its_curves(run: Path, tmp_
         "seed": "7",
         "iterations": "300, of 2 samples each",
         "hours": "3.00, without validation",
-        "samples a second": "2.00",
-        "learning rate": "at most 0.000995, at the end 0.0007",
+        "samples per second": "2.00",
+        "learning rate": "maximum 0.000995, at the end 0.0007",
         "versions": "python 3.11, torch 2.13",
     }.items():
         assert f"| {key} | {value} |" in text
     assert "of iteration 170" in text
-    assert "| iterations to | loss | truth | dice |" in text
+    assert "| up to iteration | loss | truth | dice |" in text
     first = sum(100 / i for i in range(5, 31, 5)) / 6
     assert f"| 30 | {first:.4g} |" in text
     assert "| **170** | **1** | **nan** |" in text
-    assert "![Loss and validation curves](training-small.svg)" in text
-    drawing = (tmp_path / "out" / "training-small.svg").read_text(encoding="utf-8")
+    assert "![Loss and validation curves](plot.svg)" in text
+    drawing = (tmp_path / "out" / "plot.svg").read_text(encoding="utf-8")
     for title in ("loss, training", "truth, training", "truth error mm, validation"):
         assert f">{title}<" in drawing
 
 
 def test_many_epochs_are_thinned_but_first_best_and_last_stay(run: Path) -> None:
-    rows = training_report.validations(training_report.read_run(run))
+    _, epochs, trained = training.read_run(run)
+    rows = training.validations(epochs, trained.record["iterations"])
     shown = [int(row[0].strip("*")) for row in rows[1:]]
     assert {10, 170, 300} <= set(shown)
-    assert len(shown) <= training_report.SHOWN_EPOCHS + 3
+    assert len(shown) <= training.SHOWN_EPOCHS + 3
     assert shown == sorted(shown)
 
 
@@ -86,17 +84,17 @@ def test_equal_runs_give_equal_bytes(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     report(run, tmp_path / "a")
     report(run, tmp_path / "b")
-    for name in ("training-small.md", "training-small.svg"):
+    for name in ("README.md", "plot.svg"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_running_means_look_back() -> None:
-    assert training_report.running_means([4.0, 2.0, 0.0, 7.0], 2) == [4.0, 3.0, 1.0, 3.5]
+    assert training.running_means([4.0, 2.0, 0.0, 7.0], 2) == [4.0, 3.0, 1.0, 3.5]
 
 
-def test_a_folder_without_a_training_is_told(run: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_training_is_reported(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no history"):
-        training_report.read_run(tmp_path / "nowhere")
+        training.read_run(tmp_path / "nowhere")
     (run / "model.safetensors").unlink()
-    with pytest.raises(SystemExit, match="come with a training's first epoch"):
-        training_report.read_run(run)
+    with pytest.raises(SystemExit, match="written after the first epoch"):
+        training.read_run(run)

@@ -1,8 +1,7 @@
-"""The pairs of scripts/bodies.py: names of organs, landmarks, headers, and what is asked."""
+"""The pairs of the bodies study: names of organs, landmarks, headers, and the tools."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import benchmark  # noqa: E402
-import bodies  # noqa: E402
+from scripts.bench import paths
+from scripts.bench.__main__ import main
+from scripts.bench.pairs import read_pairs
+from scripts.bench.studies import bodies
+from scripts.bench.written_pairs import LUNGS
 
 MAPS = """
 class_map = {
@@ -35,14 +34,14 @@ def save(path: Path, values: Any, zoom: float = 0.4) -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of data like the real one: organs, lobes, and glands with landmarks."""
-    folder = tmp_path / "data"
+    folder = tmp_path / "shared" / "data"
     values = np.arange(512, dtype=np.int16).reshape(8, 8, 8)
     organs = (values // 64).astype(np.uint8)
     for kind in ("ct", "mr"):
         save(folder / "abdomen" / f"{kind}.nii.gz", values)
         save(folder / "abdomen" / f"{kind}_labels.nii.gz", organs)
     (folder / "abdomen" / "map_to_binary.py.txt").write_text(MAPS)
-    for person in bodies.LUNGS:
+    for person in LUNGS:
         save(folder / "lung_mr" / f"{person}.nii.gz", values)
         save(folder / "lung_mr" / f"{person}_lobes.nii.gz", (organs % 6).astype(np.float32))
     channels = np.zeros((8, 8, 8, 2))
@@ -53,7 +52,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             labels = channels[..., 0] if case in (2, 5, 6) else channels
             save(folder / "prostate" / f"case{case}_{kind}.nii.gz", values.astype(np.uint8))
             save(folder / "prostate" / f"case{case}_{kind}_labels.nii.gz", labels)
-    monkeypatch.setattr(bodies, "DATA", folder)
+    monkeypatch.setattr(paths, "SHARED", folder.parent)
     return folder
 
 
@@ -89,17 +88,18 @@ def test_landmarks_are_centroids_in_mm() -> None:
     assert (gland.sum(), points.shape) == (27, (0, 3))
 
 
-def test_every_part_becomes_pairs_of_the_benchmark(
+def test_every_part_becomes_pairs_on_disk(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[list[str]] = []
-    monkeypatch.setattr(benchmark, "main", calls.append)
-    bodies.main(["--work", str(tmp_path / "w"), "--out", "r", "--prostate-mm", "0.8"])
-    words = calls[0]
-    assert words[:3] == [str(tmp_path / "w" / "pairs"), "--tools", bodies.TOOLS]
-    assert words[-2:] == ["--out", "r"]
-    assert "headers are nominal" in words[words.index("--about") + 1]
-    pairs = benchmark.read_pairs(tmp_path / "w" / "pairs")
+    calls: list[tuple[str, Path, bodies.Options]] = []
+    monkeypatch.setattr(bodies, "measure_pairs", lambda *call: calls.append(call))
+    monkeypatch.setattr(bodies, "report", lambda folder: None)
+    options = ["--work", str(tmp_path / "w"), "--out", "r", "--prostate-mm", "0.8"]
+    main(["bodies", "run", *options])
+    ((study, folder, given),) = calls
+    assert (study, folder) == ("bodies", tmp_path / "w" / "pairs")
+    assert (given.tools, given.out) == (bodies.TOOLS, Path("r"))
+    pairs = read_pairs(folder)
     splits = [pair["split"] for pair in pairs]
     assert {s: splits.count(s) for s in splits} == {"abdomen": 2, "lungs": 6, "prostate": 16}
     by_name = {pair["name"]: pair for pair in pairs}
@@ -118,9 +118,9 @@ def test_every_part_becomes_pairs_of_the_benchmark(
     assert np.unique(labels.dataobj).tolist() == [0, 1, 2, 3]
 
 
-def test_a_part_that_is_not_known_and_missing_data_are_told(data: Path, tmp_path: Path) -> None:
+def test_an_unknown_part_and_missing_data_are_reported(data: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="there is no 'knee'"):
-        bodies.main(["--work", str(tmp_path), "--out", "r", "--parts", "lungs,knee"])
+        main(["bodies", "run", "--work", str(tmp_path), "--out", "r", "--parts", "lungs,knee"])
     (data / "lung_mr" / "0006_lobes.nii.gz").unlink()
-    with pytest.raises(SystemExit, match=r"no file .*0006_lobes.nii.gz"):
-        bodies.main(["--work", str(tmp_path), "--out", "r", "--parts", "lungs"])
+    with pytest.raises(SystemExit, match=r"No file .*0006_lobes.nii.gz"):
+        main(["bodies", "run", "--work", str(tmp_path), "--out", "r", "--parts", "lungs"])

@@ -1,9 +1,8 @@
-"""The lesion's sphere, its masks, and that what happened to it is measured right."""
+"""The lesion's sphere, its masks, and the measurement of what happens to it."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import lesion  # noqa: E402
-import lesion_report  # noqa: E402
-import starts_cases  # noqa: E402
-from lesion_figures import Ball, distances, errors, linear_ratio, volumes  # noqa: E402
+from scripts.bench import paths
+from scripts.bench.store import Results, write
+from scripts.bench.studies.lesion import measure, page
+from scripts.bench.studies.lesion.metrics import Ball, distances, errors, linear_ratio, volumes
 
 SIZE, SPACING = 60, 2.0
 
@@ -34,21 +30,22 @@ def brains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "data" / "brains" / f"{person}_t1.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(values, affine), path)
-    monkeypatch.setattr(starts_cases, "DATA", tmp_path / "data")
+    (tmp_path / "bench").symlink_to(paths.SHARED / "bench")
+    monkeypatch.setattr(paths, "SHARED", tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("side", lesion.SIDES)
+@pytest.mark.parametrize("side", measure.SIDES)
 def test_a_sphere_is_dark_deep_and_masked(side: str, brains: Path) -> None:
-    case = lesion.Case("1", "2", side, 0)
-    files, ball = lesion.write_lesion(case, 6, brains, brains)
-    assert lesion.write_lesion(case, 6, brains, brains)[1] == ball
+    case = measure.Case("1", "2", side, 0)
+    files, ball = measure.write_lesion(case, 6, brains, brains)
+    assert measure.write_lesion(case, 6, brains, brains)[1] == ball
     (brains / "other").mkdir()
-    assert lesion.write_lesion(case, 7, brains / "other", brains)[1] != ball
+    assert measure.write_lesion(case, 7, brains / "other", brains)[1] != ball
     other = "moving" if side == "fixed" else "fixed"
-    assert files[other] == str(lesion.brain(case.people[other], brains))
+    assert files[other] == str(measure.brain(case.people[other], brains))
     image: Any = nib.load(files[side])
-    before: Any = nib.load(lesion.brain("1", brains))
+    before: Any = nib.load(measure.brain("1", brains))
     values, was = np.asanyarray(image.dataobj), np.asanyarray(before.dataobj)
     dark = values != was
     assert set(np.unique(values[dark])) == {40.0}
@@ -60,16 +57,16 @@ def test_a_sphere_is_dark_deep_and_masked(side: str, brains: Path) -> None:
     assert exclude.sum() < 2 * dark.sum()
     assert (exclude + mask == 1).all()
     depth = 50 - np.linalg.norm(np.array(ball.centre_mm) - (70 - 59, -50 + 59, -40 + 59))
-    assert depth > lesion.DEPTH_MM - 2
+    assert depth > measure.DEPTH_MM - 2
 
 
 @pytest.mark.usefixtures("shared_data")
-def test_a_pair_with_a_known_truth_is_judged_by_it(brains: Path) -> None:
-    case = lesion.Case("1", "1~3", "moving", 0)
-    lesion.make_known(case, brains)
-    truth = lesion.known_folder(case, brains) / "truth.h5"
-    _files, ball = lesion.write_lesion(case, 6, brains, brains)
-    values, affine = lesion.brain_of("1~3", brains)
+def test_a_pair_with_a_known_truth_is_evaluated_by_it(brains: Path) -> None:
+    case = measure.Case("1", "1~3", "moving", 0)
+    measure.make_moving(case, brains)
+    truth = measure.known_folder(case, brains) / "truth.h5"
+    _files, ball = measure.write_lesion(case, 6, brains, brains)
+    values, affine = measure.brain_of("1~3", brains)
     inside = ball.distance_mm(values.shape, affine) <= 0
     assert inside.sum() * SPACING**3 / 1000 == pytest.approx(ball.volume_ml, rel=0.15)
     assert values[inside].min() > 200  # deep in the brain as it was carried
@@ -81,23 +78,23 @@ def test_a_pair_with_a_known_truth_is_judged_by_it(brains: Path) -> None:
     count = true.GetNumberOfTransforms()
     both = sitk.CompositeTransform([shift, *map(true.GetNthTransform, range(count))])
     sitk.WriteTransform(both, str(brains / "free" / "transform.h5"))
-    fixed = lesion.brain("1", brains)
-    told = errors(brains / "run", brains / "free", truth, fixed, "moving", ball)
-    assert told == {"error_mm": 0, "error_free_mm": pytest.approx(5, abs=1e-3)}
-    with pytest.raises(SystemExit, match="2~1 is not made of 1"):
-        lesion.make_known(lesion.Case("1", "2~1", "fixed", 0), brains)
+    fixed = measure.brain("1", brains)
+    found = errors(brains / "run", brains / "free", truth, fixed, "moving", ball)
+    assert found == {"true_error_mm": 0, "true_error_free_mm": pytest.approx(5, abs=1e-3)}
+    with pytest.raises(SystemExit, match="2~1 is not made from 1"):
+        measure.make_moving(measure.Case("1", "2~1", "fixed", 0), brains)
 
 
-def test_a_brain_without_depth_is_told() -> None:
-    with pytest.raises(SystemExit, match="no voxel lies 20 mm deep"):
-        lesion.deep_place(np.ones((30, 30, 30), bool), np.eye(4), np.random.default_rng(0))
+def test_a_brain_without_depth_is_reported() -> None:
+    with pytest.raises(SystemExit, match="no voxel lies 20 mm inside"):
+        measure.deep_place(np.ones((30, 30, 30), bool), np.eye(4), np.random.default_rng(0))
 
 
 def test_only_the_masked_run_is_asked_for_a_mask() -> None:
     files = {"exclude": "e.nii", "mask": "m.nii"}
-    assert lesion.mask_options("fixed", "plain", "exclude", files) == []
-    assert lesion.mask_options("fixed", "masked", "exclude", files) == ["--fixed-exclude", "e.nii"]
-    assert lesion.mask_options("moving", "masked", "mask", files) == ["--moving-mask", "m.nii"]
+    assert measure.mask_options("fixed", "plain", "exclude", files) == []
+    assert measure.mask_options("fixed", "masked", "exclude", files) == ["--fixed-exclude", "e.nii"]
+    assert measure.mask_options("moving", "masked", "mask", files) == ["--moving-mask", "m.nii"]
 
 
 def swelling(centre_lps: np.ndarray, factor: float, reach: float) -> sitk.Transform:
@@ -119,12 +116,12 @@ def test_the_spheres_volume_is_measured_through_a_transform(tmp_path: Path) -> N
     ball = Ball((10.0, -5.0, 20.0), 7.5)
     transform = swelling(np.array([-10.0, 5.0, 20.0]), 0.8, 12.0)
     sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
-    told = volumes(tmp_path / "t.h5", ball)
-    assert told["before_ml"] == pytest.approx(1.7671, abs=1e-4)
-    assert told["ratio_affine"] == pytest.approx(1.331)
-    assert told["ratio"] == pytest.approx(0.512 * 1.331, rel=0.01)
-    assert told["after_ml"] == pytest.approx(told["ratio"] * told["before_ml"], rel=1e-3)
-    assert told["ratio_around"] > told["ratio"]
+    found = volumes(tmp_path / "t.h5", ball)
+    assert found["before_ml"] == pytest.approx(1.7671, abs=1e-4)
+    assert found["ratio_affine"] == pytest.approx(1.331)
+    assert found["ratio"] == pytest.approx(0.512 * 1.331, rel=0.01)
+    assert found["after_ml"] == pytest.approx(found["ratio"] * found["before_ml"], rel=1e-3)
+    assert found["ratio_around"] > found["ratio"]
 
 
 def test_linear_parts_are_multiplied() -> None:
@@ -136,7 +133,7 @@ def test_linear_parts_are_multiplied() -> None:
     assert linear_ratio(sitk.CompositeTransform([both, one])) == pytest.approx(1.728**2)
 
 
-@pytest.mark.parametrize("side", lesion.SIDES)
+@pytest.mark.parametrize("side", measure.SIDES)
 def test_distances_are_taken_outside_near_and_within(
     side: str, tmp_path: Path, brains: Path
 ) -> None:
@@ -147,8 +144,8 @@ def test_distances_are_taken_outside_near_and_within(
             sitk.CompositeTransform([moved]), str(tmp_path / folder / "transform.h5")
         )
     ball = Ball((11.0, 9.0, 19.0), 7.5)
-    told = distances(tmp_path / "run", tmp_path / "free", lesion.brain("1", brains), side, ball)
-    assert told == {"apart_mm": 3.0, "apart_near_mm": 3.0, "apart_within_mm": 3.0}
+    found = distances(tmp_path / "run", tmp_path / "free", measure.brain("1", brains), side, ball)
+    assert found == {"apart_mm": 3.0, "apart_near_mm": 3.0, "apart_within_mm": 3.0}
 
 
 def row(side: str, how: str, ratio: float, number: int = 0, **more: Any) -> dict[str, Any]:
@@ -159,31 +156,35 @@ def row(side: str, how: str, ratio: float, number: int = 0, **more: Any) -> dict
     return common | apart | more
 
 
-def test_the_page_has_means_runs_and_failures() -> None:
+def test_the_page_has_means_runs_and_failures(tmp_path: Path) -> None:
     head = {
         "machine": "a machine",
         "threads": 2,
         "version": "stn3d 1",
         "tool": "stn3d",
         "by": "mask",
-        "command": "scripts/lesion.py --out x",
+        "command": "lesion run",
+        "versions": {},
     }
     rows = [row("fixed", "plain", 0.9), row("fixed", "plain", 3.6, 1), row("fixed", "masked", 1.8)]
     failed = {"fixed": "1", "moving": "2", "side": "moving", "number": 0, "how": "masked"}
-    text = lesion_report.markdown(head, [*rows, failed | {"failed": "no such option"}])
-    means, runs = text.split("## Every run")
+    rows.append(failed | {"failed": "no such option"})
+    write(tmp_path / "results.json", Results("lesion", head, rows))
+    page.report(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    means, runs = text.split("## All runs")
     apart = "0.100 | 0.200 | 0.300"
     assert f"| fixed | plain | 2 | 0.900 | 1.100 | 0.900 | 1.000 | {apart} | 7.0 |" in means
     assert f"| fixed | masked | 1 | 0.900 | 1.100 | 0.900 | 1.000 | {apart} | 7.0 |" in means
     assert f"| 1 <- 2 (1) | fixed | plain | 1.800 | 1.100 | 0.900 | 2.000 | {apart} |" in runs
     assert "masks by `--SIDE-mask`" in means
     assert text.endswith("- 1 <- 2 (0), moving, masked: no such option\n")
-    assert lesion_report.geometric((1.0, -0.1)) == 0.0
+    assert page.geometric((1.0, -0.1)) == 0.0
 
 
 def test_a_pair_is_two_names() -> None:
-    found = list(lesion.cases("1 2,3 4", 2))
+    found = list(measure.cases("1 2,3 4", 2))
     assert len(found) == 8
-    assert found[1] == lesion.Case("1", "2", "moving", 0)
+    assert found[1] == measure.Case("1", "2", "moving", 0)
     with pytest.raises(SystemExit, match="give pairs such as"):
-        list(lesion.cases("1", 1))
+        list(measure.cases("1", 1))

@@ -1,14 +1,14 @@
-"""The memory floor's accounts: what every loop's call must move, and the tables."""
+"""The memory floor: what every call of a kernel must move, and the tables."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from scripts.bench.store import Results, write
+from scripts.bench.studies.floor import costs, measure, report
 from stn3d import kernels
 from stn3d.kernels import Region
 from stn3d.preprocessing.intensity import scaled
@@ -17,25 +17,19 @@ from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.settings import settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-import floor
-import floor_costs
-import floor_report
-
 SHAPE = (6, 7, 8)
 N = 6 * 7 * 8
 INNER = Region.full(SHAPE).without_faces()
 M = 4 * 5 * 6
 
 
-def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
+def test_every_input_and_output_counts_once_where_the_kernel_works() -> None:
     image, field = torch.rand(1, 1, *SHAPE), torch.zeros(1, 3, *SHAPE)
     matrix, out = torch.eye(4, dtype=torch.float64), torch.zeros_like(field)
     read = kernels.warp(image, matrix, field, INNER)
     seen = 0 if read.coverage is None else 1
     step = out, field, 1.0, 1.0, INNER, out
-    of = floor_costs
+    of = costs
     counted = {
         "warp": of.of_warp(read, image, matrix, field, INNER).numbers / M,
         "warp_slope": of.of_warp_slope(matrix, image, matrix, field, image, image).numbers / N,
@@ -54,16 +48,16 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
     }
 
 
-def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: Path) -> None:
+def test_every_kernel_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: Path) -> None:
     grid = grid_about(torch.zeros(3), [30.0] * 3, (1.0, 1.0, 1.0))
     known = known_pair(dense_truth(grid, 1.0), grid, grid)
     pair = Pair(*[PreparedImage(scaled(values), grid) for values in (known.fixed, known.moving)])
-    transform, meter = initial_candidates(pair)[0].transform, floor.Meter()
+    transform, meter = initial_candidates(pair)[0].transform, measure.Meter()
     for stage in settings_from({"preset": "fast"}).stages():
         with meter.of_stage(stage.name), meter.watching():
             transform = stage(pair, transform, lambda *_: None)
     rows = list(meter.rows.values())
-    assert {row.kernel.partition(",")[0] for row in rows} == {*floor_costs.COSTS, "rest"}
+    assert {row.kernel.partition(",")[0] for row in rows} == {*costs.COSTS, "rest"}
     assert all(row.bytes > 0 and row.flops > 0 for row in rows if row.kernel != "rest")
     calls = {
         name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("deformable", name))
@@ -72,7 +66,8 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
     assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0
     assert calls["warp_slope"] == 0
     assert [row.kernel for row in rows if row.level == "all"] == ["rest"] * 3
-    result = {
+    head = {
+        "command": "floor run",
         "images": ["a", "b"],
         "preset": "fast",
         "machine": "a machine",
@@ -82,16 +77,18 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
         "last_cache_mib": 32.0,
         "bandwidth_gb_per_s": 10.0,
         "arithmetic_gflops": 100.0,
-        "rows": [vars(row) for row in floor.least([rows, rows])],
     }
-    (tmp_path / "f.json").write_text(json.dumps(result))
-    floor_report.main([str(tmp_path / "f.json")])
-    text = (tmp_path / "f.md").read_text()
+    rows_of = [vars(row) for row in measure.least([rows, rows])]
+    write(tmp_path / "results.json", Results("floor", head, rows_of))
+    report(tmp_path)
+    text = (tmp_path / "README.md").read_text()
     assert "| **all stages** |" in text
     for row in rows:
         assert f"| {row.stage}, {row.level} | {row.kernel} | {row.calls or ''} |" in text
 
 
-def test_a_missing_file_is_told() -> None:
-    with pytest.raises(SystemExit, match=r"give the JSON that scripts/floor\.py wrote"):
-        floor_report.main(["nowhere.json"])
+def test_a_missing_file_is_reported() -> None:
+    with pytest.raises(
+        SystemExit, match="There is no file nowhere; give a folder that a study wrote"
+    ):
+        report(Path("nowhere"))
