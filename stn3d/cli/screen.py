@@ -145,7 +145,7 @@ def show_figures(**columns: Mapping[str, Any]) -> None:
 
 
 def show_decisions(metrics: Mapping[str, Any]) -> None:
-    """What a registration decided by itself and why, what was left out, and its verdict."""
+    """What a registration decided by itself and why, what was left out, and its quality status."""
     for what, choice in metrics["decided"].items():
         print(f"{what}: {choice['value']}, since {choice['reason']}")
     if metrics["steered_by"]:
@@ -158,9 +158,9 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
             f"({_cell(part['volume_change_pct'], '+.1f')} %; "
             f"its surroundings {_cell(part['surrounding_volume_change_pct'], '+.1f')} %)"
         )
-    verdict = metrics["verdict"]
-    remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""
-    print(f"verdict: {verdict['word']}; {verdict['reason']}.{remedy}")
+    quality = metrics["quality"]
+    suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
+    print(f"quality: {quality['status']}; {quality['reason']}.{suggestion}")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

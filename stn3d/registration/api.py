@@ -35,7 +35,7 @@ from stn3d.registration.initialisation.strategies import Starts, linear_kind
 from stn3d.registration.memory import MemoryWarning, budget
 from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.preparation import Mask, scan_of
-from stn3d.registration.quality import judge, measure
+from stn3d.registration.quality import assess_quality, measure_quality
 from stn3d.registration.result import Registration, versions
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
@@ -235,11 +235,12 @@ def _run(
         after = evaluate(case, transform, inverse, moved)
         after["inverse_solver_residual_mm"] = residual_mm
     with tracker.step("quality_check"):
-        verdict = judge(measure(pair, transform, linear_kind(settings.kind), metric, after))
+        kind = linear_kind(settings.kind)
+        quality = assess_quality(measure_quality(pair, transform, kind, metric, after))
     tracker(ProgressEvent("quality_check", 1.0))
     decided = {"metric": choice, "kind": run.kind}
     metrics = {
-        "verdict": verdict.as_dict(),
+        "quality": quality.as_dict(),
         "decided": {k: dataclasses.asdict(v) for k, v in decided.items() if v is not None},
         "fixed": _about(case.fixed),
         "moving": _about(case.moving),

@@ -324,17 +324,17 @@ def test_a_failed_registration_ends_with_3_and_leaves_its_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever makes it fail; that is decided elsewhere."""
-    from stn3d.registration.quality import Signs, Verdict
+    from stn3d.registration.quality import Quality, QualityMeasures
 
-    def failing(signs: Signs) -> Verdict:
-        return Verdict("failed", "the images do not match", "Try --init mass.", signs)
+    def failing(measures: QualityMeasures) -> Quality:
+        return Quality("failed", "the images do not match", "Try --init mass.", measures)
 
-    monkeypatch.setattr(sys.modules["stn3d.registration.api"], "judge", failing)
+    monkeypatch.setattr(sys.modules["stn3d.registration.api"], "assess_quality", failing)
     out = tmp_path / "out"
     assert main(["register", *both_files[2].pair, "--out", str(out), *QUICK]) == 3
-    assert "verdict: failed; the images do not match. Try --init mass." in said(capfd)[0]
+    assert "quality: failed; the images do not match. Try --init mass." in said(capfd)[0]
     assert {path.name for path in out.iterdir()} == RESULTS
-    assert figures_of(out)["verdict"]["word"] == "failed"
+    assert figures_of(out)["quality"]["status"] == "failed"
 
 
 def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(

@@ -28,7 +28,7 @@ from scripts.bench.store import Row, Store, read
 from stn3d import Affine, Grid, InputError, Rigid, Transform, VelocityField, read_image
 from stn3d.grid import apply_matrix
 from stn3d.preprocessing.intensity import limits
-from stn3d.registration.quality import Signs, judge
+from stn3d.registration.quality import QualityMeasures, assess_quality
 from stn3d.transforms import chain
 from stn3d.warp import resample_image, warp_image
 
@@ -274,7 +274,7 @@ def status_of(row: Row) -> str:
     """The status that the current limits give to a row's measures."""
     if "refused" in row:
         return "refused"
-    return judge(Signs(**row["quality"]["measures"])).word
+    return assess_quality(QualityMeasures(**row["quality"]["measures"])).status
 
 
 def summary(rows: Sequence[Row]) -> str:

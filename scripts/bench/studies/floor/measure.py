@@ -22,7 +22,7 @@ from scripts.bench.store import RESULTS_FILE, Results, write
 from scripts.bench.studies.floor.costs import COSTS, Cost
 from scripts.bench.studies.floor.page import REST, report
 from stn3d import InputError, kernels, read_image
-from stn3d.kernels.cpu.jit import run as run_kernel
+from stn3d.kernels.common.jit import run as run_kernel
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair, PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates

@@ -33,8 +33,8 @@ def test_rows_become_tables_and_fractions(tmp_path: Path) -> None:
     rows = [
         row(0, 0.4),
         row(2, 3.0),
-        row(4, 9.0, disagreement=0.3, disagreement_mm=60.0),
-        row(6, None, "unrelated", stretch=1.5),
+        row(4, 9.0, restart_disagreement_fraction=0.3, restart_disagreement_mm=60.0),
+        row(6, None, "unrelated", max_affine_scale=1.5),
         row(61, 7.5),
         {"number": 301, "what": "unrelated", "refused": "the images do not overlap."},
     ]
