@@ -1,4 +1,4 @@
-"""Several contrasts at once: their weights, what they bring, the command line, what is refused."""
+"""One side of a registration: its mask and channels, their weights, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage, image_loss
+from stn3d.registration.inputs import RegistrationImage
+from stn3d.registration.inputs.image import read_side
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS
+from tests.helpers.registration import sides
 from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid
 
 METRICS: tuple[MetricName, ...] = ("mse", "lncc", "nmi", "mind", "gradient")
@@ -66,10 +69,10 @@ def test_two_contrasts_find_more_than_one(metric: MetricName) -> None:
     grid, options = known.fixed_grid, {"metric": metric, "kind": "deformable", "threads": 1}
     alone = stn3d.register((fixed[1], grid), (moving[1], grid), **options)
     together = stn3d.register(
-        (fixed[1], grid),
-        (moving[1], grid),
-        fixed_channels=[(fixed[0], grid)],
-        moving_channels=[(moving[0], grid)],
+        *sides(
+            ((fixed[1], grid), (moving[1], grid)),
+            channels=([(fixed[0], grid)], [(moving[0], grid)]),
+        ),
         **options,
     )
     assert known.error_mm(together.transform) < known.error_mm(alone.transform)
@@ -81,8 +84,10 @@ def test_a_channel_of_weight_0_changes_nothing() -> None:
     grid, noise = known.fixed_grid, torch.rand_like(known.fixed)
     options: dict[str, Any] = {"kind": "affine", "metric": "ncc", "threads": 1, "init": "header"}
     alone = stn3d.register(*known.sources, **options)
-    more = {"fixed_channels": [(noise, grid)], "moving_channels": [(noise.flip(2), grid)]}
-    found = stn3d.register(*known.sources, **options, **more, channel_weights=[2, 0])
+    channels = [(noise, grid)], [(noise.flip(2), grid)]
+    found = stn3d.register(
+        *sides(known.sources, channels=channels), **options, channel_weights=[2, 0]
+    )
     assert isinstance(found.transform, Affine)
     assert isinstance(alone.transform, Affine)
     assert torch.allclose(found.transform.matrix, alone.transform.matrix, atol=1e-3)
@@ -120,15 +125,17 @@ def test_what_is_refused() -> None:
     known = a_pair(2)
     channel, grid = (known.fixed, known.fixed_grid), plain_grid(2, 20)
     other = (torch.rand(1, 1, *grid.shape), grid)
-    for options, words in (
-        ({"fixed_channels": [channel]}, "1 further channels of the fixed image and 0"),
-        ({"fixed_channels": [other], "moving_channels": [channel]}, "on another grid"),
-        ({"channel_weights": [1, 2]}, "2 channel weights and 1 channels"),
-        ({"channel_weights": [-1]}, "from 0 upward"),
-        ({"channel_weights": [0]}, "are 0"),
+    for channels, weights, words in (
+        (([channel], []), None, "1 further channels of the fixed image and 0"),
+        (([other], [channel]), None, "on another grid"),
+        (([], []), [1, 2], "2 channel weights and 1 channels"),
+        (([], []), [-1], "from 0 upward"),
+        (([], []), [0], "are 0"),
+        (([], []), ["much"], "a channel weight is 'much'; give a number"),
     ):
+        given = sides(known.sources, channels=channels)
         with pytest.raises(InputError, match=words) as caught:
-            stn3d.register(*known.sources, **options)
+            stn3d.register(*given, channel_weights=weights)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
 
@@ -138,3 +145,51 @@ def test_a_pair_of_contrasts_knows_its_first() -> None:
         both, plain_grid(2, 8), channel_groups=(ChannelGroup(1.0), ChannelGroup(1.0))
     )
     assert torch.equal(Pair(scan, scan).first.fixed.image, both[:, :1])
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_exclude_masks_of_no_use_are_named(ndim: int) -> None:
+    known = a_pair(ndim)
+    image, grid = read_image(known.sources[0]), known.fixed_grid
+    assert read_side(RegistrationImage(image), image, "fixed").exclude is None
+    some = torch.zeros_like(known.fixed)
+    other = plain_grid(ndim, 20)
+    for source, role, words in (
+        ((some, grid), "fixed", r"fixed exclude mask .* is empty"),
+        ((some + 1, grid), "fixed", r"fixed exclude mask .* covers the whole image"),
+        ((torch.ones(1, 1, *other.shape), other), "moving", r"moving exclude mask .* another grid"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_side(RegistrationImage(image, exclude=source), image, role)
+    some[(..., *[slice(5, 9)] * ndim)] = 3  # of any number
+    read = read_side(RegistrationImage(image, exclude=(some, grid)), image, "fixed").exclude
+    assert read is not None
+    assert torch.equal(read.values, some > 0)
+
+
+def test_a_plain_source_is_a_side_without_further_data() -> None:
+    known = a_pair(2)
+    source = known.sources[0]
+    side = RegistrationImage.of(source)
+    assert side.image is source
+    assert (side.mask, side.labels, tuple(side.channels)) == (None, None, ())
+    assert RegistrationImage.of(side) is side
+    with pytest.raises(TypeError):
+        RegistrationImage(source, source)  # type: ignore[misc]
+
+
+def test_a_side_in_memory_knows_what_is_included_and_tells_about_itself() -> None:
+    known = a_pair(2)
+    image, grid = read_image(known.sources[0]), known.fixed_grid
+    keep, spoilt = torch.zeros_like(known.fixed), torch.zeros_like(known.fixed)
+    keep[..., 2:20, :], spoilt[..., 5:9, 5:9] = 1, 1
+    given = RegistrationImage(image, mask=(keep, grid), exclude=(spoilt, grid), window="0,1")
+    side = read_side(given, image, "moving")
+    assert side.included is not None
+    assert torch.equal(side.included, (keep > 0) & (spoilt == 0))
+    about = {"name": image.name, "shape": [32, 32], "spacing_mm": [1.0, 1.0], "window": "0,1"}
+    assert side.about() == about
+    plain = read_side(RegistrationImage(image), image, "fixed")
+    assert plain.included is None
+    prepared = plain.prepared((1.0,), None, torch.device("cpu"))
+    assert (prepared.mask, prepared.channel_groups) == (None, None)
