@@ -64,6 +64,7 @@ _MODULES = {
     "stn3d.io": ("Image", "read_image", "read_transform", "write_image", "write_transform"),
     "stn3d.landmarks": ("register_landmarks",),
     "stn3d.registration.api": ("register",),
+    "stn3d.registration.inputs": ("RegistrationImage",),
     "stn3d.registration.result": ("Registration",),
     "stn3d.series.api": ("register_series",),
     "stn3d.series.result": ("SeriesRegistration",),

@@ -17,6 +17,7 @@ PUBLIC = [
     "Image",
     "InputError",
     "Registration",
+    "RegistrationImage",
     "Rigid",
     "SeriesRegistration",
     "Similarity",
