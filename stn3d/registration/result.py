@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stn3d.apply import Interpolations, apply
+from stn3d.apply_transform import apply
+from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, whole, write_image, write_transform
-from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Transform
 
 
@@ -39,16 +39,12 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
 
-    def apply(self, image: ImageSource, interpolation: Interpolations = "auto") -> Image:
+    def apply(self, image: ImageSource, interpolation: ImageInterpolation = "auto") -> Image:
         """Warp another image or label map from moving to fixed space."""
         return apply(self.transform, image, self.fixed, interpolation)
 
-    def save(self, folder: str | os.PathLike[str], progress: Progress | None = None) -> list[Path]:
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.
-
-        Args:
-            folder: folder for the files, created if needed.
-            progress: called when writing starts.
 
         Returns:
             The files written.
@@ -57,8 +53,6 @@ class Registration:
             InputError: the folder cannot be written.
         """
         folder = make_folder(folder)
-        if progress is not None:
-            progress(ProgressEvent("save", 1.0))
         names = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
         written = [folder / name for name in names]
         with ExitStack() as files:

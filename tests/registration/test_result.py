@@ -17,7 +17,6 @@ import stn3d
 import stn3d.registration.result
 from stn3d.errors import InputError
 from stn3d.registration.result import Registration
-from stn3d.registration.stages import ProgressEvent
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth
@@ -125,11 +124,3 @@ def test_a_folder_that_cannot_be_is_named(
     with pytest.raises(InputError, match=r"inverse\.h5"):
         result.save(tmp_path / "taken")
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["inverse.h5"]
-
-
-def test_saving_reports_its_progress(
-    registered: tuple[Known, Registration], tmp_path: Path
-) -> None:
-    seen: list[ProgressEvent] = []
-    registered[1].save(tmp_path, seen.append)
-    assert seen == [ProgressEvent("save", 1.0)]
