@@ -95,7 +95,7 @@ class ResidualHead(nn.Module):
             ``(B or 2B, d, *shape)`` velocity in voxels; gains ``(B or 2B, 1, *shape)`` by level.
         """
         orders = _both_orders(_normalised(fixed), _normalised(moved), symmetric)
-        cost_volume = kernels.local_products(*orders, self.radius)
+        cost_volume = kernels.cost_volume(*orders, self.radius)
         cost_volume, fixed, moved = (_to_autocast_dtype(t) for t in (cost_volume, fixed, moved))
         inputs = torch.cat([cost_volume, *_both_orders(fixed, moved, symmetric)], dim=1)
         hidden = self.layers(to_channels_last(inputs))

@@ -91,7 +91,7 @@ class RandomDeformation:
             # 99th percentile of the length of d standard normal numbers.
             velocity += noise * (own_mm / spacing_mm / (3.03 if d == 2 else 3.37))
         window = [_boundary_window(n).to(rng.device) for n in shape]
-        kernels.taper(velocity, window)
+        kernels.apply_boundary_window(velocity, window)
         return kernels.exponential(velocity, squarings=5)
 
 

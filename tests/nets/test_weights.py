@@ -128,7 +128,7 @@ def test_a_head_rotated_by_55_degrees_is_registered(
     found = stn3d.register((image, grid), moving, kind="rigid", estimator="network")
     points = grid.points_mm()[image[0, 0] > 0.3]
     error_mm = (found.transform(points) - truth(points)).norm(dim=-1).mean()
-    assert found.metrics["initial"][0]["name"] == "network"
+    assert found.metrics["initial_candidates"][0]["name"] == "network"
     assert error_mm < 0.5
     assert abs(torch.linalg.det(found.transform.matrix) - 1) < 1e-6  # type: ignore[attr-defined]
 
@@ -142,4 +142,9 @@ def test_auto_does_not_ask_the_network_if_simple_candidates_are_good() -> None:
     grid = Grid(grid.shape, shift)
     image = (anatomy(grid.points_mm())[None, None], grid)
     found = stn3d.register(image, image, kind="rigid")
-    assert {c["name"] for c in found.metrics["initial"]} == {"header", "centres", "mass", "moments"}
+    assert {c["name"] for c in found.metrics["initial_candidates"]} == {
+        "header",
+        "centres",
+        "centre_of_mass",
+        "moments",
+    }

@@ -143,9 +143,7 @@ def test_the_truth_is_unknown_for_two_subjects_and_outside_the_grid(heads: list[
 
 def test_coordinates_agree_with_label_centroids(heads: list[Subject]) -> None:
     pose = RandomAffine(rotation_deg=60, translation_mm=10, scale=1.1)
-    settings = CoordinateSettings(
-        (72, 72, 72), 4.0, pose, RandomDeformation(probability=0), PLAIN
-    )
+    settings = CoordinateSettings((72, 72, 72), 4.0, pose, RandomDeformation(probability=0), PLAIN)
     gaps = []
     for index in range(3):
         sample = SyntheticCoordinates(heads[:1], settings, seed=4)[index]
