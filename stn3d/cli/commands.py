@@ -14,10 +14,10 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 
 from stn3d import __version__
-from stn3d.apply import Interpolations
+from stn3d.apply import InterpolationChoice
 from stn3d.cli import options, screen
 from stn3d.cli.landmarks import landmarks
-from stn3d.cli.scoring import Scored, score
+from stn3d.cli.scoring import EvaluationFiles, evaluate_files
 from stn3d.cli.series import series
 from stn3d.cli.training import train
 from stn3d.errors import InputError
@@ -218,7 +218,7 @@ def apply(
     like: Annotated[Path, typer.Option(help="The fixed image: gives the grid.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The image to write.")],
     interpolation: Annotated[
-        str, typer.Option(help=options.one_of(get_args(Interpolations), "auto"))
+        str, typer.Option(help=options.one_of(get_args(InterpolationChoice), "auto"))
     ] = "auto",
     volume: Annotated[
         int | None, typer.Option(help="Only this volume of a 4D IMAGE, from 0.")
@@ -231,7 +231,7 @@ def apply(
     from stn3d.apply import apply_to_file
 
     check_image_path(out)
-    check_choice("interpolation", interpolation, Interpolations)
+    check_choice("interpolation", interpolation, InterpolationChoice)
     how: Any = interpolation
     used = apply_to_file(read_transform(transform), image, like, out, how, volume)
     if interpolation == "auto":
@@ -293,7 +293,7 @@ def evaluate(
     """Measure how well a transform aligns a pair: labels, points, images, folding."""
     if out is not None:
         check_output(out)
-    files = Scored(
+    files = EvaluationFiles(
         (fixed, moving),
         (fixed_volume, moving_volume),
         (fixed_labels, moving_labels),
@@ -303,7 +303,7 @@ def evaluate(
         inverse,
         true_transform,
     )
-    figures = score(files)
+    figures = evaluate_files(files)
     text = json.dumps(figures, indent=2)
     if out is not None:
         with whole(out) as part:

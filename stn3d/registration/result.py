@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stn3d.apply import Interpolations, apply
+from stn3d.apply import InterpolationChoice, apply
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, whole, write_image, write_transform
 from stn3d.transforms import Transform
@@ -37,7 +37,7 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
 
-    def apply(self, image: ImageSource, interpolation: Interpolations = "auto") -> Image:
+    def apply(self, image: ImageSource, interpolation: InterpolationChoice = "auto") -> Image:
         """Another image of the moving side (or its labels) on the fixed image's grid."""
         return apply(self.transform, image, self.fixed, interpolation)
 
