@@ -150,7 +150,7 @@ def _warped_volumes(
             )
     images = (
         open_volumes(first) if len(moving) == 1 else moving
-    )  # do not read a single volume twice
+    )  # read one volume once
     if interpolation == "auto":
         interpolation = "label" if _all_labels(images) else "linear"
     volumes = moving if interpolation == "label" else images

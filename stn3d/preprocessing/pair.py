@@ -289,7 +289,7 @@ class ImageLoss:
             return loss
         by_layers, *rest = torch.autograd.grad(loss, inputs)
         by_coverage = rest[0] if rest else None
-        slope = kernels.warp_slope(
+        slope = kernels.warp_gradient(
             self._layers, matrix, self._still, by_layers, by_coverage, self._windows[1]
         )
         linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()

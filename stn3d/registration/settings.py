@@ -50,12 +50,11 @@ class Settings:
         threads: CPU threads; None leaves torch's choice.
         max_memory: GB that the process may take; a coarser finest level is chosen where it would
             take more. None is 80 % of what is free.
-        fixed_window: see `stn3d.preprocessing.intensity.scaled`; None selects it.
-        moving_window: the same for the moving image.
-        label_weight: how much the labels that are given steer, beside the images' 1; 0 for figures
-            of their overlap alone.
-        landmark_weight: how much the landmarks that are given steer: what their mean squared
-            distance counts, in units of 10 mm; 0 for figures alone.
+        channel_weights: weight of each channel in the metric, the image's own first. None: equal.
+        label_weight: weight of the label-overlap loss relative to the image loss; 0: labels are
+            only evaluated.
+        landmark_weight: weight of the mean squared landmark distance, in units of 10 mm, relative
+            to the image loss; 0: landmarks are only evaluated.
         seed: for whatever is drawn; the stages of today draw nothing.
         linear: steps of the rigid, similarity and affine stages.
         deformable: the deformable stage.
@@ -72,8 +71,7 @@ class Settings:
     device: Device = "auto"
     threads: int | None = None
     max_memory: float | None = None
-    fixed_window: str | None = None
-    moving_window: str | None = None
+    channel_weights: tuple[float, ...] | None = None
     label_weight: float = 0.0
     landmark_weight: float = 1.0
     seed: int = 0
@@ -270,6 +268,8 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
             check_choice(key, chosen.get(key, getattr(defaults, key)), choice)
         if chosen.get("deformable_metric") is not None:
             check_choice("deformable_metric", chosen["deformable_metric"], MetricName)
+        if chosen.get("channel_weights") is not None:
+            chosen["channel_weights"] = _weights(chosen["channel_weights"])
         if chosen.get("threads") is not None:
             chosen["threads"] = _fitting("threads", chosen["threads"], 1)
         if chosen.get("max_memory") is not None:
@@ -310,6 +310,17 @@ def _fitting(name: str, value: Any, default: Any) -> Any:
         return float(value)
     kind = "a whole number" if isinstance(default, int) else "a number"
     raise InputError(f"the setting {name} is {value!r}; give {kind}, not negative.")
+
+
+def _weights(value: Any) -> tuple[float, ...] | None:
+    """Channel weights, each from 0 upward; None if there are none."""
+    items = value if isinstance(value, list | tuple) else [value]
+    for weight in items:
+        if not (_is_number(weight) and weight >= 0):
+            raise InputError(f"a channel weight is {weight!r}; give a number from 0 upward.")
+    if items and not any(items):
+        raise InputError("all channel weights are 0; give one above 0.")
+    return tuple(float(weight) for weight in items) or None
 
 
 def _is_number(value: Any) -> bool:

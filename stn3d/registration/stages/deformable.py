@@ -210,7 +210,7 @@ class _DeformableLevel:
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
             step = kernels.gaussian_smooth(force, update, moving, one)
-            size = kernels.taper(step, taper, moving, stage.step_norm_quantile)
+            size = kernels.apply_boundary_window(step, taper, moving, stage.step_norm_quantile)
             if size == 0 and self.pull is None:
                 break
             scale = stage.step_vox / (size or 1.0)
