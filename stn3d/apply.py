@@ -148,9 +148,7 @@ def _warped_volumes(
                 f"{one.name} is {one.grid.ndim}D and the transform {transform.ndim}D; "
                 "give images of the transform's dimension."
             )
-    images = (
-        open_volumes(first) if len(moving) == 1 else moving
-    )  # read one volume once
+    images = open_volumes(first) if len(moving) == 1 else moving  # read one volume once
     if interpolation == "auto":
         interpolation = "label" if _all_labels(images) else "linear"
     volumes = moving if interpolation == "label" else images
