@@ -75,5 +75,5 @@ def _folding_pct(determinants: Tensor) -> float:
 def _log_sd(determinants: Tensor, protocol: Protocol) -> float:
     """Standard deviation of the logarithm of ``(N,)`` determinants; NaN for N = 0."""
     shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
-    logs = determinants.double().add_(shift).clamp_(low, high).log_()
+    logs = determinants.to(torch.float64, copy=True).add_(shift).clamp_(low, high).log_()
     return float(logs.std(correction=0)) if len(logs) else math.nan

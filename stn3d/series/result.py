@@ -9,17 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stn3d.apply import WarpedVolumes
+from stn3d.apply_transform import WarpedVolumes
+from stn3d.choices import SeriesInterpolation
 from stn3d.io import Image, Volumes, whole, write_transform
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
-
-SeriesInterpolation = Literal["linear", "cubic"]
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 
