@@ -21,9 +21,9 @@ from stn3d.pair import Dissimilarity, Pair, Scan
 from torch import Tensor
 
 import stn3d
-from stn3d.evaluate import Case
 from stn3d.grid import Grid
 from stn3d.io import read_image
+from stn3d.metrics import foreground
 from stn3d.transforms import Affine, Linear, Similarity
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -189,7 +189,7 @@ def brain_points_mm(path: Path) -> Tensor:
     """``(N, 3)`` world positions of the foreground, every third voxel along each axis, float64."""
     image = read_image(path)
     every = (slice(None, None, 3),) * 3
-    region = Case(image, image).region[every]
+    region = foreground(image.values)[every]
     return image.grid.points_mm()[every][region].double()
 
 

@@ -174,7 +174,7 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     return kernels.resample(image, grid.index_from_world @ target.world_from_index, target.shape)
 
 
-def overlap(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
+def fov_overlap_fraction(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
     """The share of the fixed grid that falls into the moving grid.
 
     Counted at its voxels; where it has more than a quarter of a million, at that many points.

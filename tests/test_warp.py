@@ -21,8 +21,8 @@ from stn3d.transforms import (
     chain,
 )
 from stn3d.warp import (
+    fov_overlap_fraction,
     jacobian_determinant,
-    overlap,
     resample_image,
     warp_batch,
     warp_image,
@@ -112,7 +112,7 @@ def test_slab_by_slab_equals_one_go(
             warp_image(image, moving, transform, fixed, interpolation),
             warp_labels(labels, moving, transform, fixed, smooth=True),
             jacobian_determinant(transform, fixed),
-            torch.tensor(overlap(moving, transform, fixed)),
+            torch.tensor(fov_overlap_fraction(moving, transform, fixed)),
         ]
 
     whole = everything()
@@ -293,8 +293,10 @@ def test_overlap_is_the_share_of_fixed_voxels() -> None:
     grid = make_grid((10, 4, 5), (2, 1, 1))
     for shift, expected in ((0, 1), (4, 0.8), (-10, 0.5), (18, 0.1), (19, 0), (40, 0)):
         transform = Rigid(torch.tensor([0, 0, 0, shift, 0, 0]).double(), torch.zeros(3))
-        assert overlap(grid, transform, grid) == pytest.approx(expected)
-    assert overlap(grid, Rigid.identity(3), grid.padded(2)) == pytest.approx(200 / (12 * 8 * 9))
+        assert fov_overlap_fraction(grid, transform, grid) == pytest.approx(expected)
+    assert fov_overlap_fraction(grid, Rigid.identity(3), grid.padded(2)) == pytest.approx(
+        200 / (12 * 8 * 9)
+    )
 
 
 @pytest.mark.parametrize("d", DIMS)

@@ -205,7 +205,7 @@ def register(
     screen.show_figures(before=figures["before"], after=figures["after"])
     screen.show_decisions(figures)
     screen.show_end(files, time.perf_counter() - begin)
-    if figures["verdict"]["word"] == "failed":
+    if figures["quality"]["status"] == "failed":
         raise typer.Exit(3)
 
 

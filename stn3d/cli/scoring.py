@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.evaluate import evaluate, read_case
+from stn3d.evaluation import evaluate, read_case
 from stn3d.io import read_landmarks, read_transform
 from stn3d.transforms import Affine, Transform
 
@@ -43,7 +43,7 @@ class Scored:
 
 
 def score(files: Scored) -> dict[str, Any]:
-    """All figures that the files allow; see `stn3d.evaluate.evaluate`.
+    """All figures that the files allow; see `stn3d.evaluation.evaluate`.
 
     Raises:
         InputError: a file is of no use, or does not fit the others.

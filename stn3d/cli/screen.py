@@ -19,18 +19,19 @@ from stn3d.registration.stages import ProgressEvent
 ShowVolume = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
-# What is measured, as `stn3d.evaluate` calls it, what a table calls it, and its format.
+# What is measured, as `stn3d.evaluation.evaluate` calls it, what a table calls it, and its format.
 FIGURES = (
-    ("overlap_pct", "fixed image covered, %", ".1f"),
+    ("fov_overlap_pct", "overlap with the fixed image's field of view, %", ".1f"),
     ("correlation", "correlation", ".4f"),
     ("local_correlation", "local correlation", ".4f"),
     ("dice", "Dice, mean over labels", ".4f"),
     ("hd95_mm", "HD95, mm, mean over labels", ".3f"),
     ("tre_mm", "landmark error (TRE), mm", ".3f"),
-    ("error_mm", "error to the true transform, mm", ".3f"),
+    ("true_error_mm", "error vs. ground truth, mm", ".3f"),
     ("folding_pct", "folding, % of voxels", ".4f"),
-    ("sd_log_jac", "spread (sd) of log J", ".4f"),
-    ("inverse_mm", "inverse error, mm", ".4f"),
+    ("folding_whole_field_pct", "folding, whole field, % of voxels", ".4f"),
+    ("log_jacobian_sd", "SD of log-Jacobian", ".4f"),
+    ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".4f"),
     ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
     ("framewise_displacement_max_mm", "framewise displacement, largest, mm", ".3f"),
     ("rotation_max_deg", "rotation, largest, degrees", ".3f"),
@@ -144,7 +145,7 @@ def show_figures(**columns: Mapping[str, Any]) -> None:
 
 
 def show_decisions(metrics: Mapping[str, Any]) -> None:
-    """What a registration decided by itself and why, what was left out, and its verdict."""
+    """What a registration decided by itself and why, what was left out, and its quality status."""
     for what, choice in metrics["decided"].items():
         print(f"{what}: {choice['value']}, since {choice['reason']}")
     if metrics["steered_by"]:
@@ -154,12 +155,12 @@ def show_decisions(metrics: Mapping[str, Any]) -> None:
         print(
             f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "
             f"{part['volume_after_ml']:.2f} ml in the other "
-            f"({_cell(part['change_pct'], '+.1f')} %; "
-            f"its surroundings {_cell(part['surroundings_change_pct'], '+.1f')} %)"
+            f"({_cell(part['volume_change_pct'], '+.1f')} %; "
+            f"its surroundings {_cell(part['surrounding_volume_change_pct'], '+.1f')} %)"
         )
-    verdict = metrics["verdict"]
-    remedy = f" {verdict['remedy']}" if verdict["remedy"] else ""
-    print(f"verdict: {verdict['word']}; {verdict['reason']}.{remedy}")
+    quality = metrics["quality"]
+    suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
+    print(f"quality: {quality['status']}; {quality['reason']}.{suggestion}")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

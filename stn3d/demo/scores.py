@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stn3d.demo.heads import BEND_MM, GREY, TURN_DEG, WHITE, Subject
 from stn3d.losses.similarity import ncc
-from stn3d.metrics import dice, error_mm
+from stn3d.metrics import dice, true_error_mm
 from stn3d.registration.result import Registration
 from stn3d.report.planes import otsu_thresholds
 from stn3d.transforms import Affine, Transform
@@ -113,7 +113,9 @@ def copy_outcome(subject: Subject, registration: Registration) -> Outcome:
         figures[name] = _overlaps(subject, tissues)
         figures[name]["correlation"] = _correlation(subject, _moved(subject, step))
         if step is not subject.truth:
-            figures[name]["error_mm"] = error_mm(step, subject.truth, grid, subject.mask)["mean"]
+            figures[name]["error_mm"] = true_error_mm(step, subject.truth, grid, subject.mask)[
+                "mean"
+            ]
     return Outcome(
         "The MNI ICBM152 template registered to its own bent copy",
         "One head and its copy: the MNI ICBM152 template was stretched, turned by "
@@ -135,7 +137,7 @@ def _folding_note(registration: Registration) -> str:
     after = registration.metrics["after"]
     return (
         f"Folding: {after['folding_pct']:.3g} % of the brain's voxels; there and back through the "
-        f"inverse: {after['inverse_mm']['mean']:.3f} mm off on average."
+        f"inverse: {after['inverse_consistency_error_mm']['mean']:.3f} mm off on average."
     )
 
 

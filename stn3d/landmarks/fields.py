@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.metrics import inverse_error_mm, jacobian_figures, tre_mm
+from stn3d.metrics import inverse_consistency_error_mm, jacobian_metrics, tre_mm
 from stn3d.sampler import inside
 from stn3d.transforms import Inverse, ThinPlateSpline, Transform, control_grid, rounded, sampled
 from stn3d.transforms.fit import fit_linear
@@ -61,14 +61,14 @@ def fields_of(spline: ThinPlateSpline, grid: Grid) -> Fields | None:
     field = rounded(sampled(bend, grid.covering(torch.cat([probes_mm, back_mm]))))
     back, unsolved_mm = field.invert(there, tolerance_mm=1e-3)
     unsolved = unsolved_mm > _UNSOLVED_VOX * min(grid.spacing_mm)
-    if unsolved or jacobian_figures(field, grid)["folding_pct"] > 0:
+    if unsolved or jacobian_metrics(field, grid)["folding_pct"] > 0:
         return None
     transform, inverse = field.then(affine), affine.inverse().then(rounded(back))
     index = apply_matrix(grid.index_from_world, spline.points_mm)
     probes_mm = torch.cat([probes_mm, spline.points_mm[inside(index, grid.shape)]])  # sharp bends
     figures = {
         "sampling_mm": tre_mm(transform, probes_mm, spline(probes_mm)),
-        "inverse_mm": inverse_error_mm(transform, inverse, probes_mm),
+        "inverse_mm": inverse_consistency_error_mm(transform, inverse, probes_mm),
     }
     return Fields(transform, inverse, figures)
 

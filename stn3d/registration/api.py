@@ -15,7 +15,13 @@ from typing import Any
 import torch
 
 from stn3d.errors import InputError
-from stn3d.evaluate import Case, evaluate, excluded_figures, read_case, read_exclusion
+from stn3d.evaluation import (
+    EvaluationCase,
+    evaluate,
+    excluded_region_metrics,
+    read_case,
+    read_exclusion,
+)
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import looks_like_ct
@@ -29,7 +35,7 @@ from stn3d.registration.initialisation.strategies import Starts, linear_kind
 from stn3d.registration.memory import MemoryWarning, budget
 from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.preparation import Mask, scan_of
-from stn3d.registration.quality import judge, measure
+from stn3d.registration.quality import assess_quality, measure_quality
 from stn3d.registration.result import Registration, versions
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
@@ -45,7 +51,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Affine, Transform
-from stn3d.warp import overlap, warp_image
+from stn3d.warp import fov_overlap_fraction, warp_image
 
 
 def register(
@@ -190,7 +196,7 @@ class _Plan:
 
 
 def _run(
-    case: Case,
+    case: EvaluationCase,
     masks: tuple[Mask, Mask],
     channels: Channels,
     plan: _Plan,
@@ -227,20 +233,21 @@ def _run(
         moved = warp_image(case.moving.values, case.moving.grid, transform, case.fixed.grid)
     with tracker.step("metrics"):
         after = evaluate(case, transform, inverse, moved)
-        after["inverse_residual_mm"] = residual_mm
+        after["inverse_solver_residual_mm"] = residual_mm
     with tracker.step("quality_check"):
-        verdict = judge(measure(pair, transform, linear_kind(settings.kind), metric, after))
+        kind = linear_kind(settings.kind)
+        quality = assess_quality(measure_quality(pair, transform, kind, metric, after))
     tracker(ProgressEvent("quality_check", 1.0))
     decided = {"metric": choice, "kind": run.kind}
     metrics = {
-        "verdict": verdict.as_dict(),
+        "quality": quality.as_dict(),
         "decided": {k: dataclasses.asdict(v) for k, v in decided.items() if v is not None},
         "fixed": _about(case.fixed),
         "moving": _about(case.moving),
         "before": before,
         "after": after,
         "excluded": {
-            mask.role: excluded_figures(mask.exclude, way)
+            mask.role: excluded_region_metrics(mask.exclude, way)
             for mask, way in zip(masks, (transform, inverse), strict=True)
             if mask.exclude is not None
         },
@@ -264,13 +271,13 @@ def _run(
 
 
 def _found(
-    starts: Starts, given: Transform | None, case: Case
+    starts: Starts, given: Transform | None, case: EvaluationCase
 ) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
     """See `Starts.find`; where the start is given the images may still tell the metric."""
     if given is None:
         return starts.find()
     _require_dimension(given, case)
-    share = overlap(case.moving.grid, given, case.fixed.grid)
+    share = fov_overlap_fraction(case.moving.grid, given, case.fixed.grid)
     candidates = [Candidate("given", given, math.nan, share)]
     if starts.settings.metric != "auto":
         return starts.settings.metric_name, None, candidates
@@ -288,7 +295,7 @@ def _initial_from(init: str) -> Transform | None:
     return read_transform(init)
 
 
-def _require_dimension(start: Transform, case: Case) -> None:
+def _require_dimension(start: Transform, case: EvaluationCase) -> None:
     if start.ndim != case.fixed.grid.ndim:
         raise InputError(
             f"the initial transform (--init) is {start.ndim}D and the images are "
@@ -296,7 +303,7 @@ def _require_dimension(start: Transform, case: Case) -> None:
         )
 
 
-def _require_overlap(best: Candidate, case: Case) -> None:
+def _require_overlap(best: Candidate, case: EvaluationCase) -> None:
     if best.overlap == 0:
         raise InputError(
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "
@@ -306,7 +313,7 @@ def _require_overlap(best: Candidate, case: Case) -> None:
 
 def _steering(pair: Pair) -> list[str]:
     """What steered beside the images, of which figures are no judge."""
-    labels = ["labels"] if pair.fixed.labelled else []
+    labels = ["labels"] if pair.fixed.has_labels else []
     return labels + (["landmarks"] if pair.landmarks is not None else [])
 
 

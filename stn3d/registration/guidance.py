@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.evaluate import Case
+from stn3d.evaluation import EvaluationCase
 from stn3d.io import Image, Landmarks, read_landmarks
 from stn3d.landmarks.checks import paired
-from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.supervised import common_labels
 from stn3d.metrics import Array
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
+from stn3d.preprocessing.landmark_term import LandmarkTerm
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.settings import Settings
 
 PointSource: TypeAlias = "str | os.PathLike[str] | Array"
@@ -29,7 +30,9 @@ MOST_CHANNELS = 16
 _ALL = 1 << 30
 
 
-def read_points_of(case: Case, fixed: PointSource | None, moving: PointSource | None) -> Case:
+def read_points_of(
+    case: EvaluationCase, fixed: PointSource | None, moving: PointSource | None
+) -> EvaluationCase:
     """The case with landmarks of both its images.
 
     Args:
@@ -67,7 +70,7 @@ def _landmarks(fixed: PointSource, moving: PointSource) -> Landmarks:
     return paired(fixed, moving)  # type: ignore[arg-type]
 
 
-def steered(pair: Pair, case: Case, settings: Settings) -> Pair:
+def steered(pair: Pair, case: EvaluationCase, settings: Settings) -> Pair:
     """A pair with what steers beside its images, as far as it is given and counts.
 
     Args:
@@ -139,7 +142,7 @@ def label_channels(labels: Tensor, ids: Sequence[int]) -> Tensor:
     return out.scatter_(1, channel[counted], value[counted])
 
 
-def steering_channels(case: Case, settings: Settings) -> int:
+def steering_channels(case: EvaluationCase, settings: Settings) -> int:
     """How many channels labels will add to either scan."""
     if not settings.label_weight or case.fixed_labels is None or case.moving_labels is None:
         return 0

@@ -1,8 +1,9 @@
-"""Whether a registration can be trusted: measured signs, and a plain statement from them.
+"""Automatic quality check of a registration: measures, and a status derived from them.
 
-No sign knows the truth. Each asks something that a right answer must pass: do other starts, with
-the images' roles changed, land at the same place; does the loss rise wherever one turns; do the
-images overlap; is the stretch one that bodies have; is nothing folded.
+No measure knows the true transform. Each tests a property of a correct result: registrations from
+perturbed starts, with the roles of the images swapped, end at the same transform; the image loss is
+lower than at perturbed transforms; the images overlap; the scaling is plausible; nothing is folded.
+docs/quality.md documents the limits with examples.
 """
 
 from __future__ import annotations
@@ -18,118 +19,246 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import apply_matrix
-from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.losses.image_loss import ImageLoss
+from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.stages import LinearStage
+from stn3d.sampler import inside
 from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
-Word = Literal["good", "check", "failed"]
+Status = Literal["good", "check", "failed"]
 
-_TURN_RAD, _SHIFT = 0.2, 0.1  # of a kick; the shift as a share of the fixed image's size
-_FAR_RAD, _FAR_SHIFT = 0.6, 0.25  # of a place that a right answer must beat by far
-_ROUGH = 1e-4  # of the loss: where others land need be told to a part of a voxel only
-_DARK = 0.05  # of the range of intensities: less is background
-_POINTS = 2_000
+# Perturbed starts: rotation about each axis; translation as a fraction of the image size.
+_START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
+# Perturbed transforms that the result must beat in image loss.
+_FAR_ROTATION_RAD, _FAR_TRANSLATION = 0.6, 0.25
+# Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
+_TOLERANCE = 1e-4
+_BACKGROUND = 0.05  # of the intensity range
+_MAX_POINTS = 2_000
+_MIN_JACOBIAN = 1e-3
 
 
 @dataclass(frozen=True)
-class Signs:
-    """What was measured of a registration.
+class QualityMeasures:
+    """Measures of a registration without knowledge of the true transform.
 
     Args:
-        disagreement: how far apart, as a share of the image's size, the transform lies from where
-            registrations of the moving to the fixed image, started aside of it, land: the median.
-        disagreement_mm: the same in mm.
-        margin: how far the loss lies below that of places all around, in standard deviations.
-        overlap: the share of what the smaller image shows that falls into the other.
-        stretch: the largest stretch of the linear part, or one over the least.
-        folding_pct: of voxels whose neighbourhood is turned inside out.
-        largest_log_jac: of the dense part's volume changes, either way, the largest.
+        restart_disagreement_fraction: ``restart_disagreement_mm`` divided by the image size.
+        restart_disagreement_mm: median distance between the result and linear registrations from
+            perturbed starts, with fixed and moving image swapped; mean over foreground points.
+        similarity_margin_sd: difference between the mean image loss at perturbed transforms and the
+            image loss of the result, in standard deviations of the former.
+        foreground_inside_fraction: fraction of the foreground of the smaller image that lies inside
+            the field of view of the other image.
+        max_affine_scale: largest singular value of the linear part, or one over the smallest,
+            whichever is larger.
+        folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.
+        max_abs_log_jacobian: largest absolute logarithm of the Jacobian determinant in the
+            evaluation region, clipped at ``log(1000)``.
     """
 
-    disagreement: float
-    disagreement_mm: float
-    margin: float
-    overlap: float
-    stretch: float
+    restart_disagreement_fraction: float
+    restart_disagreement_mm: float
+    similarity_margin_sd: float
+    foreground_inside_fraction: float
+    max_affine_scale: float
     folding_pct: float
-    largest_log_jac: float
+    max_abs_log_jacobian: float
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A plain statement.
+class Quality:
+    """The quality status of a registration.
 
     Args:
-        word: ``good``, ``check`` or ``failed``.
-        reason: why.
-        remedy: what to do.
-        signs: what it rests on.
+        status: ``good``, ``check`` (inspect the result) or ``failed``.
+        reason: the measure that decided, in words.
+        suggestion: what to try next; empty if the status is ``good``.
+        measures: the measures that the status is derived from.
     """
 
-    word: Word
+    status: Status
     reason: str
-    remedy: str
-    signs: Signs
+    suggestion: str
+    measures: QualityMeasures
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
 
-def measure(
+@dataclass(frozen=True)
+class Criterion:
+    """The limits of one measure.
+
+    Args:
+        measure: name of the field of `QualityMeasures`.
+        check: the status is ``check`` beyond this value.
+        failed: the status is ``failed`` beyond this value.
+        reason: the reason that is reported, from the measures.
+        suggestion: the suggestion that is reported.
+        lower_is_worse: whether values below the limits are beyond them, instead of values above.
+    """
+
+    measure: str
+    check: float
+    failed: float
+    reason: Callable[[QualityMeasures], str]
+    suggestion: str
+    lower_is_worse: bool = False
+
+    def exceeded(self, measures: QualityMeasures, limit: float) -> bool:
+        """Whether a measure is beyond a limit."""
+        value = getattr(measures, self.measure)
+        return bool(value < limit if self.lower_is_worse else value > limit)
+
+
+_ALIGNMENT = (
+    "Inspect the moved image; try another --init, or give masks of the part that both images show."
+)
+
+CRITERIA = (
+    Criterion(
+        "foreground_inside_fraction",
+        check=0.3,
+        failed=0.1,
+        reason=lambda m: (
+            f"only {m.foreground_inside_fraction:.0%} of the smaller image's foreground lies "
+            "inside the other image"
+        ),
+        suggestion=_ALIGNMENT,
+        lower_is_worse=True,
+    ),
+    Criterion(
+        "restart_disagreement_fraction",
+        check=0.02,
+        failed=0.04,
+        reason=lambda m: (
+            "repeated registrations from perturbed starts end "
+            f"{m.restart_disagreement_mm:.0f} mm away"
+        ),
+        suggestion=_ALIGNMENT,
+    ),
+    Criterion(
+        "max_affine_scale",
+        check=1.35,
+        failed=1.6,
+        reason=lambda m: (
+            f"the affine part enlarges or shrinks the image by a factor of {m.max_affine_scale:.2f}"
+        ),
+        suggestion=(
+            "Try --kind rigid or --kind similarity, or correct the voxel sizes in the headers."
+        ),
+    ),
+    Criterion(
+        "similarity_margin_sd",
+        check=6.0,
+        failed=2.0,
+        reason=lambda m: "the similarity is barely better than at perturbed transforms",
+        suggestion=_ALIGNMENT,
+        lower_is_worse=True,
+    ),
+    Criterion(
+        "folding_pct",
+        check=0.1,
+        failed=2.0,
+        reason=lambda m: f"{m.folding_pct:.2f}% of the voxels are folded",
+        suggestion=(
+            "Increase deformable.field_sigma_vox in a --config file, or try --kind affine."
+        ),
+    ),
+    Criterion(
+        "max_abs_log_jacobian",
+        check=4.0,
+        failed=math.inf,
+        reason=lambda m: (
+            f"the local volume changes by a factor of up to {math.exp(m.max_abs_log_jacobian):.0f}"
+        ),
+        suggestion=(
+            "The deformation may be fitting noise: inspect the moved image or try --kind affine."
+        ),
+    ),
+)
+"""The limits, most important first. They were set on one half of the cases of the quality study
+(docs/results) and checked on the other half."""
+
+
+def assess_quality(measures: QualityMeasures) -> Quality:
+    """The status of a registration: that of the first criterion whose limit is exceeded.
+
+    Limits for ``failed`` are tested before those for ``check``.
+
+    Args:
+        measures: the result of `measure_quality`.
+    """
+    for status in ("failed", "check"):
+        for criterion in CRITERIA:
+            limit = criterion.failed if status == "failed" else criterion.check
+            if criterion.exceeded(measures, limit):
+                return Quality(status, criterion.reason(measures), criterion.suggestion, measures)
+    reason = (
+        "repeated registrations from perturbed starts agree within "
+        f"{measures.restart_disagreement_mm:.1f} mm, {measures.foreground_inside_fraction:.0%} of "
+        "the smaller image's foreground lies inside the other image, and no scaling or local "
+        "volume change is implausible"
+    )
+    return Quality("good", reason, "", measures)
+
+
+def measure_quality(
     pair: Pair,
     transform: Transform,
     kind: LinearKind,
     metric: MetricName,
-    figures: dict[str, Any],
-) -> Signs:
-    """The signs of a registration.
+    metrics: dict[str, Any],
+) -> QualityMeasures:
+    """Measure the quality of a registration; see `QualityMeasures`.
+
+    The linear part is measured on a coarse level, from the smaller image into the larger one.
 
     Args:
-        pair: the scans.
+        pair: the prepared images.
         transform: fixed points to moving points.
-        kind: of its linear part.
-        metric: that it was found by.
-        figures: of `stn3d.evaluate.evaluate`, for the Jacobian's.
+        kind: kind of the linear part.
+        metric: metric of the linear part.
+        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants.
     """
-    spacing = coarse_mm(pair)
-    coarse = pair.at(spacing)
-    ours, other = coarse.fixed, coarse.moving
-    ndim, size_mm = ours.grid.ndim, min(max(ours.grid.size_mm), max(other.grid.size_mm))
-    linear = _linear_part(transform, ours)
-    there: Transform = linear
-    back: Transform = linear.inverse()
-    if math.prod(other.grid.size_mm) < math.prod(ours.grid.size_mm):
-        # What little there is must be found in the other.
-        coarse = coarse.swapped
-        ours, other, there, back = other, ours, linear.inverse(), linear
-    points, held = _foreground_mm(ours, other, there)
-    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_ROUGH)
-    apart = []
-    for kick in _kicks(ndim, ours.grid.centre_mm, size_mm):
-        landed = stage(coarse.swapped, back.then(kick), lambda *_: None)
-        apart.append(_distance_mm(landed(there(points)), points))
-    disagreement_mm = float(torch.tensor(apart).median())
-    stretches = torch.linalg.svdvals(linear.matrix[:-1, :-1])
-    changes = [figures.get(key) for key in ("min_jac", "max_jac")]
-    extremes = [abs(math.log(max(c, 1e-3))) for c in changes if c is not None]
-    return Signs(
-        disagreement=disagreement_mm / size_mm,
-        disagreement_mm=disagreement_mm,
-        margin=_margin(coarse, there, metric, size_mm),
-        overlap=held,
-        stretch=float(max(stretches.max(), 1 / stretches.min())),
-        folding_pct=figures.get("folding_pct") or 0.0,
-        largest_log_jac=max(extremes, default=0.0),
+    coarse, linear = _smaller_first(pair.at(coarse_mm(pair)), transform)
+    size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
+    points, inside_fraction = _foreground_inside(coarse, linear)
+    disagreement_mm = _restart_disagreement_mm(coarse, linear, kind, metric, points)
+    scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
+    extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
+    log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
+    return QualityMeasures(
+        restart_disagreement_fraction=disagreement_mm / size_mm,
+        restart_disagreement_mm=disagreement_mm,
+        similarity_margin_sd=_similarity_margin_sd(coarse, linear, metric, size_mm),
+        foreground_inside_fraction=inside_fraction,
+        max_affine_scale=float(max(scales.max(), 1 / scales.min())),
+        folding_pct=metrics.get("folding_pct") or 0.0,
+        max_abs_log_jacobian=max(log_jacobians, default=0.0),
     )
 
 
+def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
+    """The pair with the image of the smaller field of view as the fixed one, and the linear part of
+    the transform in that direction."""
+    linear = _linear_part(transform, pair.fixed)
+    if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
+        inverse = linear.inverse()
+        assert isinstance(inverse, Linear)
+        return pair.swapped, inverse
+    return pair, linear
+
+
 def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
-    """What comes after the fields; where that is a field too, the best fit of an affine one."""
+    """The linear transform that follows the fields; an affine fit if there is none."""
     _, linear = split_linear(transform)
     if linear is not None:
         return linear
@@ -137,139 +266,67 @@ def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
     return fit_linear("affine", points, transform(points))
 
 
-def _foreground_mm(
-    ours: PreparedImage, other: PreparedImage, there: Transform
-) -> tuple[Tensor, float]:
-    """``(N, d)`` points of what is not background and lands in the other image; and the share that
-    does. All points where none does."""
-    bright = ours.image[0].amax(dim=0) > _DARK
+def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
+    """``(N, d)`` foreground points of the fixed image that map into the moving image, and their
+    fraction of all foreground points. If no point maps into the moving image, all are returned."""
+    image, grid = pair.fixed.image, pair.fixed.grid
+    bright = image[0].amax(dim=0) > _BACKGROUND
     index = (bright if bool(bright.any()) else torch.ones_like(bright)).nonzero().cpu()
-    points = apply_matrix(ours.grid.world_from_index, index[:: 1 + len(index) // _POINTS].double())
-    at = apply_matrix(other.grid.index_from_world, there(points))
-    limit = torch.tensor(other.grid.shape, dtype=torch.float64) - 0.5
-    inside = ((at >= -0.5) & (at <= limit)).all(dim=-1)
-    return (points[inside] if bool(inside.any()) else points), float(inside.double().mean())
+    step = 1 + len(index) // _MAX_POINTS
+    points = apply_matrix(grid.world_from_index, index[::step].double())
+    moving = pair.moving.grid
+    mapped = inside(apply_matrix(moving.index_from_world, linear(points)), moving.shape)
+    return (points[mapped] if bool(mapped.any()) else points), float(mapped.double().mean())
 
 
-def _kicks(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = False) -> list[Rigid]:
-    """Turns and shifts into all directions."""
-    turn, shift = (_FAR_RAD, _FAR_SHIFT) if far else (_TURN_RAD, _SHIFT)
-    signs = list(itertools.product((1.0, -1.0), repeat=ndim))
-    made = []
-    for k, sign in enumerate(signs):
-        angles = (
-            [turn * s for s in signs[(3 * k + 1) % len(signs)]] if ndim == 3 else [turn * sign[0]]
-        )
-        offset = [shift * size_mm * s / math.sqrt(ndim) for s in sign]
-        made.append(Rigid(torch.tensor([*angles, *offset], dtype=torch.float64), centre_mm))
-    return made if far else made[::2]
+def _restart_disagreement_mm(
+    pair: Pair, linear: Linear, kind: LinearKind, metric: MetricName, points: Tensor
+) -> float:
+    """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one."""
+    grid = pair.fixed.grid
+    size_mm = min(max(image.grid.size_mm) for image in (pair.fixed, pair.moving))
+    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
+    backward, mapped, distances_mm = linear.inverse(), linear(points), []
+    for perturbation in _perturbations(grid.ndim, grid.centre_mm, size_mm)[::2]:
+        repeated = stage(pair.swapped, backward.then(perturbation), lambda *_: None)
+        errors_mm = torch.linalg.vector_norm(repeated(mapped) - points, dim=-1)
+        distances_mm.append(float(errors_mm.mean()))
+    return float(torch.tensor(distances_mm).median())
 
 
-def _distance_mm(a: Tensor, b: Tensor) -> float:
-    return float(torch.linalg.vector_norm(a - b, dim=-1).mean())
-
-
-def _margin(pair: Pair, there: Transform, metric: MetricName, size_mm: float) -> float:
-    """See `Signs.margin`; over what both images show."""
-    fixed, moving = pair.fixed.grid, pair.moving.grid
-    dissimilarity = ImageLoss(pair.fixed, pair.moving, metric)
-
-    def loss(transform: Transform) -> float:
-        assert isinstance(transform, Linear)
-        matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
-        return float(dissimilarity(matrix))
-
-    kicked = [kick.then(there) for kick in _kicks(fixed.ndim, fixed.centre_mm, size_mm, far=True)]
-    around = [loss(one) for one in kicked if overlap(moving, one, fixed) > 0.2]
-    if len(around) < 3:
-        return 0.0
-    spread = torch.tensor(around, dtype=torch.float64)
-    return float((spread.mean() - loss(there)) / spread.std().clamp(min=1e-6))
-
-
-def judge(signs: Signs) -> Verdict:
-    """A statement from signs: the first that is out of all bounds decides, or else the first that
-    is out of the ordinary.
-
-    The limits come from some of the cases of scripts/verdicts.py and were checked on the others.
-    """
-    against: list[tuple[Word, _Sign]] = [
-        *(("failed", sign) for sign in _SIGNS if sign.of(signs) > sign.failed),
-        *(("check", sign) for sign in _SIGNS if sign.of(signs) > sign.check),
-    ]
-    if against:
-        word, sign = against[0]
-        return Verdict(word, sign.reason(signs), sign.remedy, signs)
-    told = (
-        f"other starts land within {signs.disagreement_mm:.1f} mm, the images overlap by "
-        f"{signs.overlap:.0%}, and no change of size or volume is out of the ordinary"
+def _perturbations(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = False) -> list[Rigid]:
+    """Rotations and translations in all directions, ``2 ** ndim`` of them."""
+    rotation, translation = (
+        (_FAR_ROTATION_RAD, _FAR_TRANSLATION) if far else (_START_ROTATION_RAD, _START_TRANSLATION)
     )
-    return Verdict("good", told, "", signs)
+    signs = list(itertools.product((1.0, -1.0), repeat=ndim))
+    perturbations = []
+    for k, sign in enumerate(signs):
+        # Another order of the signs, so that rotations and translations are not paired alike.
+        about = signs[(3 * k + 1) % len(signs)] if ndim == 3 else sign[:1]
+        angles = [rotation * s for s in about]
+        offset = [translation * size_mm * s / math.sqrt(ndim) for s in sign]
+        parameters = torch.tensor([*angles, *offset], dtype=torch.float64)
+        perturbations.append(Rigid(parameters, centre_mm))
+    return perturbations
 
 
-@dataclass(frozen=True)
-class _Sign:
-    """What speaks against a registration.
+def _similarity_margin_sd(pair: Pair, linear: Linear, metric: MetricName, size_mm: float) -> float:
+    """See `QualityMeasures`; 0 if fewer than three perturbed transforms leave enough overlap."""
+    fixed, moving = pair.fixed.grid, pair.moving.grid
+    image_loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
 
-    Args:
-        of: a number, the worse the higher.
-        check: above it somebody should look.
-        failed: above it the registration has failed.
-        reason: what is said then.
-        remedy: what to do.
-    """
+    def loss(transform: Linear) -> float:
+        matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
+        return float(image_loss(matrix))
 
-    of: Callable[[Signs], float]
-    check: float
-    failed: float
-    reason: Callable[[Signs], str]
-    remedy: str
-
-
-_START = (
-    "Look at the moved image; give a better --init, or masks of the part that both images show."
-)
-_SIGNS = (
-    _Sign(
-        lambda s: -s.overlap,
-        -0.3,
-        -0.1,
-        lambda s: f"only {s.overlap:.0%} of the smaller image's content lies within the other",
-        _START,
-    ),
-    _Sign(
-        lambda s: s.disagreement,
-        0.02,
-        0.04,
-        lambda s: f"other starts land {s.disagreement_mm:.0f} mm away",
-        _START,
-    ),
-    _Sign(
-        lambda s: s.stretch,
-        1.35,
-        1.6,
-        lambda s: f"the image is stretched or shrunk by a factor of {s.stretch:.2f}",
-        "Try --kind rigid or --kind similarity, or mend the voxel sizes in the headers.",
-    ),
-    _Sign(
-        lambda s: -s.margin,
-        -6.0,
-        -2.0,
-        lambda s: "the images match hardly better here than elsewhere",
-        _START,
-    ),
-    _Sign(
-        lambda s: s.folding_pct,
-        0.1,
-        2.0,
-        lambda s: f"{s.folding_pct:.2f} % of the voxels are folded",
-        "Try a larger deformable.field_sigma_vox in a --config, or --kind affine.",
-    ),
-    _Sign(
-        lambda s: s.largest_log_jac,
-        4.0,
-        math.inf,
-        lambda s: f"a volume changes by a factor of {math.exp(s.largest_log_jac):.0f} somewhere",
-        "Noise may lead it: look at the moved image, or try --kind affine.",
-    ),
-)
+    losses = []
+    for perturbation in _perturbations(fixed.ndim, fixed.centre_mm, size_mm, far=True):
+        perturbed = perturbation.then(linear)
+        assert isinstance(perturbed, Linear)
+        if fov_overlap_fraction(moving, perturbed, fixed) > 0.2:
+            losses.append(loss(perturbed))
+    if len(losses) < 3:
+        return 0.0
+    perturbed_losses = torch.tensor(losses, dtype=torch.float64)
+    return float((perturbed_losses.mean() - loss(linear)) / perturbed_losses.std().clamp(min=1e-6))

@@ -228,4 +228,14 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
 _NESTED: dict[str, type] = {"linear": LinearSettings, "deformable": DeformableStage}
 _HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`
 
+
+def check_choice(name: str, value: Any, choice: Any) -> None:
+    """Make sure that a value is one of a Literal's.
+
+    Raises:
+        InputError: It is not; the message suggests the closest one and lists all.
+    """
+    check_known(name, value, get_args(choice))
+
+
 INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

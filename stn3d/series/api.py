@@ -11,12 +11,13 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.errors import InputError
-from stn3d.evaluate import Case
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
 from stn3d.losses.similarity import MetricName, ncc
+from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import InitialMethod, initial_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
@@ -194,7 +195,7 @@ class _Search:
 
     @cached_property
     def _foreground(self) -> Tensor:
-        return Case(self.fixed, self.fixed).region
+        return foreground(self.fixed.values)
 
     def _scan(self, image: Image) -> PreparedImage:
         sigmas = [_SIGMA_VOX * self.finest_mm / s for s in image.grid.spacing_mm]

@@ -277,7 +277,7 @@ def test_exclude_masks_are_heard_and_told(
         grid = read_image(getattr(files, role)).grid
         assert part["volume_ml"] == pytest.approx(5**ndim * np.prod(grid.spacing_mm) / 1000)
         assert f"excluded of the {role} image: {part['volume_ml']:.2f} ml" in line
-        assert f"{part['change_pct']:+.1f} %" in line
+        assert f"{part['volume_change_pct']:+.1f} %" in line
 
 
 def test_exclude_masks_of_no_use_are_refused(
@@ -324,17 +324,17 @@ def test_a_failed_registration_ends_with_3_and_leaves_its_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever makes it fail; that is decided elsewhere."""
-    from stn3d.registration.quality import Signs, Verdict
+    from stn3d.registration.quality import Quality, QualityMeasures
 
-    def failing(signs: Signs) -> Verdict:
-        return Verdict("failed", "the images do not match", "Try --init mass.", signs)
+    def failing(measures: QualityMeasures) -> Quality:
+        return Quality("failed", "the images do not match", "Try --init mass.", measures)
 
-    monkeypatch.setattr(sys.modules["stn3d.registration.api"], "judge", failing)
+    monkeypatch.setattr(sys.modules["stn3d.registration.api"], "assess_quality", failing)
     out = tmp_path / "out"
     assert main(["register", *both_files[2].pair, "--out", str(out), *QUICK]) == 3
-    assert "verdict: failed; the images do not match. Try --init mass." in said(capfd)[0]
+    assert "quality: failed; the images do not match. Try --init mass." in said(capfd)[0]
     assert {path.name for path in out.iterdir()} == RESULTS
-    assert figures_of(out)["verdict"]["word"] == "failed"
+    assert figures_of(out)["quality"]["status"] == "failed"
 
 
 def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(
@@ -570,17 +570,27 @@ def test_evaluate_agrees_with_the_score_script(
     common += ["--transform", str(result / "transform.h5")]
     common += ["--inverse", str(result / "inverse.h5"), *landmarks(files, tmp_path)]
     common += ["--true-transform", str(files.folder / "truth.h5")]
+    inside = ["--fixed-mask", files.labels[1]]  # the score's region is that of the labels
     done = subprocess.run(
         [sys.executable, str(SCORE), *common], capture_output=True, encoding="utf8", check=True
     )
     theirs = json.loads(done.stdout)
-    assert main(["evaluate", *common, "--out", str(tmp_path / "ours.json")]) == 0
+    assert main(["evaluate", *common, *inside, "--out", str(tmp_path / "ours.json")]) == 0
     ours = json.loads((tmp_path / "ours.json").read_text())
-    for key in ("dice", "hd95_mm", "folding_pct", "sd_log_jac"):
-        assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
-    for key in ("tre_mm", "error_mm", "inverse_mm"):
-        for part in theirs[key]:
-            assert ours[key][part] == pytest.approx(theirs[key][part], rel=2e-3, abs=1e-4), key
+    for key, other in (
+        ("dice", "dice"),
+        ("hd95_mm", "hd95_mm"),
+        ("folding_pct", "folding_pct"),
+        ("log_jacobian_sd", "sd_log_jac"),
+    ):
+        assert ours[key] == pytest.approx(theirs[other], abs=1e-5), key
+    for key, other in (
+        ("tre_mm", "tre_mm"),
+        ("true_error_mm", "error_mm"),
+        ("inverse_consistency_error_mm", "inverse_mm"),
+    ):
+        for part in theirs[other]:
+            assert ours[key][part] == pytest.approx(theirs[other][part], rel=2e-3, abs=1e-4), key
     assert len(ours["labels"]) == theirs["num_labels"] > 1
 
 

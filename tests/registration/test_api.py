@@ -17,7 +17,7 @@ import torch
 import stn3d
 import stn3d.registration.result
 from stn3d.errors import InputError
-from stn3d.evaluate import excluded_figures
+from stn3d.evaluation import excluded_region_metrics
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.io import read_mask
 from stn3d.registration.result import Registration
@@ -74,7 +74,7 @@ def test_the_inverse_undoes_the_transform(registered: tuple[Known, Registration]
     points = known.fixed_grid.points_mm()[known.foreground]
     back = result.inverse(result.transform(points))
     assert float((back - points).norm(dim=-1).max()) < 0.1
-    assert result.metrics["after"]["inverse_mm"]["max"] < 0.1
+    assert result.metrics["after"]["inverse_consistency_error_mm"]["max"] < 0.1
 
 
 def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) -> None:
@@ -322,13 +322,13 @@ def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> No
     told = stn3d.register(**sources, **{f"{side}_exclude": mask}, threads=1)
     assert set(told.metrics["excluded"]) == {side}
     shown, kept, lost = (
-        excluded_figures(mask, one.transform if side == "fixed" else one.inverse)
+        excluded_region_metrics(mask, one.transform if side == "fixed" else one.inverse)
         for one in (told, whole, bare)
     )
     assert told.metrics["excluded"][side] == pytest.approx(shown)  # threads change rounding
-    assert abs(shown["change_pct"] - shown["surroundings_change_pct"]) < 12
-    assert abs(shown["change_pct"] - kept["change_pct"]) < 6
-    assert lost["change_pct"] < kept["change_pct"] - 20
+    assert abs(shown["volume_change_pct"] - shown["surrounding_volume_change_pct"]) < 12
+    assert abs(shown["volume_change_pct"] - kept["volume_change_pct"]) < 6
+    assert lost["volume_change_pct"] < kept["volume_change_pct"] - 20
     points = known.fixed_grid.points_mm()[known.foreground]
     own = points if side == "fixed" else known.truth(points)
     grid = sources[side][1]

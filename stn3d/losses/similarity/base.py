@@ -17,7 +17,7 @@ from stn3d.transforms import Transform
 Preset = Literal["fast", "default", "accurate"]
 Contrast = Literal["same", "different", "any"]
 StageSettings = Mapping[Preset, Mapping[str, Mapping[str, Any]]]
-"""By preset: the settings of the ``linear`` and the ``deformable`` stages that a metric replaces."""
+"""By preset: settings of the ``linear`` and the ``deformable`` stages that a metric replaces."""
 
 SMOOTHER_FIELD: Mapping[str, float] = {"update_sigma_vox": 4.0, "field_sigma_vox": 0.7}
 """Smoothing of the deformable stage for metrics that say little about a single voxel."""
@@ -63,7 +63,7 @@ class ImageMetric(ABC):
     description: ClassVar[str]
     """One line for the help text."""
     contrast: ClassVar[Contrast]
-    """Whether the metric assumes images of the same contrast, of different contrasts, or neither."""
+    """Contrast of the images that the metric is for: the same, different, or either."""
 
     loss_arrays: ClassVar[int] = 3
     """Float32 arrays of the size of the image that the loss and its gradient need at their peak."""

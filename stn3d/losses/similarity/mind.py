@@ -172,10 +172,10 @@ def _descriptor(image: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _described(
-    like: PreparedImage, values: Tensor, mask: Tensor | None, **changes: Any
+    like: PreparedImage, values: Tensor, seen: Tensor | None, **changes: Any
 ) -> PreparedImage:
     """Descriptors of values with the channel groups of an image; label channels stay as they are.
 
     Each group is scaled by its own variance.
     """
-    return like.map_groups(values, lambda group: _descriptor(group, mask), **changes)
+    return like.map_groups(values, lambda group: _descriptor(group, seen), **changes)

@@ -30,7 +30,7 @@ def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
 
     a, b = centred(fixed), centred(moved)
     norms = (weight * a * a).sum(axes) * (weight * b * b).sum(axes)
-    # The derivative of the square root is infinite at 0. A constant image is unrelated to any other.
+    # The derivative of a square root is infinite at 0. A constant image is unrelated to all others.
     safe = torch.where(norms > 0, norms, torch.ones_like(norms)).sqrt()
     return 1 - ((weight * a * b).sum(axes) / safe).mean()
 

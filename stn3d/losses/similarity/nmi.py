@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from stn3d.losses.similarity.base import (
     SMOOTHER_FIELD,
     ImageMetric,
     LossContext,
+    StageSettings,
 )
 
 
@@ -55,7 +56,7 @@ class MutualInformation(ImageMetric):
     description = "normalised mutual information; for different modalities or contrasts"
     contrast = "different"
     loss_arrays = 5
-    stage_settings = {
+    stage_settings: ClassVar[StageSettings] = {
         "fast": {
             "linear": {"factors": (8,), "restarts": 4},
             "deformable": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **SMOOTHER_FIELD},

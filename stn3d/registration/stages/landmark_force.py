@@ -22,9 +22,9 @@ _MAX_STEP_VOX = 1.0  # in one iteration
 class LandmarkForce:
     """The landmarks on one level of a deformable stage, in voxels of its grid.
 
-    For a weight w, each iteration moves every landmark by a fraction ``w / (1 + w)`` of its residual,
-    at most one voxel. A Gaussian spreads the step to the voxels around; where several landmarks
-    reach a voxel, they share it by their Gaussian weights.
+    For a weight w, each iteration moves every landmark by a fraction ``w / (1 + w)`` of its
+    residual, at most one voxel. A Gaussian spreads the step to the voxels around it; several
+    landmarks share a voxel by their Gaussian weights.
 
     Args:
         term: The landmarks within the grid, and their weight w.

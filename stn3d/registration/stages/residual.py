@@ -14,7 +14,7 @@ from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import ImageMetric
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 _FREE_STRETCH = math.log(1.25)
 
@@ -142,4 +142,5 @@ def keeps_overlap(pair: Pair, spacing_mm: float, before: Transform, after: Trans
     with scaling may do with images of different contrast.
     """
     grid = pair.fixed.at(spacing_mm).grid
-    return overlap(pair.moving.grid, after, grid) >= 0.75 * overlap(pair.moving.grid, before, grid)
+    kept, had = (fov_overlap_fraction(pair.moving.grid, one, grid) for one in (after, before))
+    return kept >= 0.75 * had

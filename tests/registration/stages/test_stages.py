@@ -9,14 +9,16 @@ import torch
 
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.kernels import dispatch
+from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.stages import DeformableStage, LinearStage, ProgressEvent, Stage
 from stn3d.registration.stages.base import LevelProgress
 from stn3d.transforms import Affine, Chain, DisplacementField, LinearKind, Transform
-from stn3d.warp import jacobian_determinant, overlap
+from stn3d.warp import fov_overlap_fraction, jacobian_determinant
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import (
     Known,
@@ -331,7 +333,7 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
 
     monkeypatch.setattr(LinearStage, "_minimised", far)
     found = run(known.pair, start, LinearStage(kind, "lncc", (2,)))
-    shares = [overlap(known.pair.moving.grid, t, grid) for t in (start, found)]
+    shares = [fov_overlap_fraction(known.pair.moving.grid, t, grid) for t in (start, found)]
     assert (shares[1] < 0.5 * shares[0]) == believed
     assert (shares[1] == shares[0]) != believed
 

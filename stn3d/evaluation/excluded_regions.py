@@ -1,0 +1,46 @@
+"""What a transform does to the volume of an excluded region, such as a lesion."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from scipy import ndimage
+
+from stn3d.evaluation.json_values import json_value
+from stn3d.io import Image
+from stn3d.transforms import Transform
+from stn3d.warp import jacobian_determinant
+
+
+@torch.no_grad()
+def excluded_region_metrics(
+    mask: Image, transform: Transform, surrounding_mm: float = 10.0
+) -> dict[str, Any]:
+    """Volume of an excluded region before and after a transform, and of its surroundings.
+
+    Volumes after the transform are sums of Jacobian determinants over the voxels.
+
+    Args:
+        mask: exclusion mask.
+        transform: points of the mask's image to points of the other image.
+        surrounding_mm: width of the surrounding shell, in mm.
+
+    Returns:
+        ``volume_ml`` in the mask's image, ``volume_after_ml`` in the other image,
+        ``volume_change_pct``, and ``surrounding_volume_change_pct`` of the shell (None where the
+        shell is empty).
+    """
+    grid, region = mask.grid, mask.values[0, 0] > 0
+    change = jacobian_determinant(transform, grid).cpu().double()
+    distance_mm = ndimage.distance_transform_edt(~region.numpy(), sampling=grid.spacing_mm)
+    shell = torch.from_numpy((distance_mm > 0) & (distance_mm <= surrounding_mm))
+    voxel_ml = math.prod(grid.spacing_mm) / 1000
+    before, after = (voxel_ml * float(x) for x in (region.sum(), change[region].sum()))
+    return {
+        "volume_ml": before,
+        "volume_after_ml": after,
+        "volume_change_pct": json_value(100 * (after / before - 1)) if before else None,
+        "surrounding_volume_change_pct": json_value(100 * (float(change[shell].mean()) - 1)),
+    }

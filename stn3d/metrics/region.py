@@ -1,0 +1,68 @@
+"""The region of the fixed image in which metrics are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stn3d.preprocessing.intensity import limits
+
+FOREGROUND_LEVEL = 0.02  # of the intensity range
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRegion:
+    """The voxels of the fixed image in which metrics are computed.
+
+    Args:
+        name: ``mask`` (the fixed mask) or ``foreground`` (see `foreground`).
+        voxels: ``fixed.grid.shape`` bool.
+    """
+
+    name: Literal["mask", "foreground"]
+    voxels: Tensor
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name, number of voxels, and their share of the image in percent; for JSON."""
+        count = int(self.voxels.sum())
+        return {
+            "name": self.name,
+            "voxels": count,
+            "image_pct": round(100 * count / self.voxels.numel(), 2),
+        }
+
+
+def foreground(image: Tensor) -> Tensor:
+    """Voxels brighter than 2 % of the intensity range, ``shape`` bool.
+
+    The range goes from the background to the 99.5th percentile of the foreground; see
+    `stn3d.preprocessing.intensity.limits`.
+
+    Args:
+        image: ``(1, C, *shape)``; only the first channel is used.
+    """
+    dark, bright = limits(image[:, :1])
+    return image[0, 0] > dark + FOREGROUND_LEVEL * (bright - dark)
+
+
+def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without its outer two voxels, along axes of at least five voxels.
+
+    Args:
+        mask: ``grid.shape``; voxels outside the grid are outside the mask.
+    """
+    for _ in range(2):
+        kept = mask.copy()
+        for axis, n in enumerate(mask.shape):
+            if n < 5:
+                continue
+            here, source = np.moveaxis(kept, axis, 0), np.moveaxis(mask, axis, 0)
+            here[1:] &= source[:-1]
+            here[:-1] &= source[1:]
+            here[[0, -1]] = False
+        mask = kept
+    return mask

@@ -1,0 +1,95 @@
+"""Folding, SD of the log-Jacobian and extremes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stn3d.errors import InputError
+from stn3d.grid import Grid, homogeneous
+from stn3d.metrics import (
+    jacobian_metrics,
+)
+from stn3d.transforms import Affine, DisplacementField, rotation_matrix
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("protocol", ["strict", "l2r"])
+def test_jacobian_of_a_scaling_is_its_volume(d: int, protocol: Any) -> None:
+    turn = rotation_matrix(torch.tensor([0.3, 0.2, -0.5][: 2 * d - 3]).double())
+    grid = Grid(
+        (9, 8, 7)[:d],
+        homogeneous(turn * torch.tensor([1.0, 2.0, 0.7][:d]), -torch.ones(d).double()),
+    )
+    scaled = Affine(
+        torch.cat([1.5 * turn.flatten(), torch.ones(d).double()]), torch.ones(d).double()
+    )
+    found = jacobian_metrics(scaled, grid, protocol=protocol)
+    expected = {
+        "folding_pct": 0,
+        "folding_whole_field_pct": 0,
+        "log_jacobian_sd": 0,
+        "jacobian_min": 1.5**d,
+        "jacobian_max": 1.5**d,
+    }
+    assert found == pytest.approx(expected, abs=1e-4)
+    parameters = torch.cat([torch.diag(torch.tensor([-1.0, 1, 1][:d])).flatten(), torch.zeros(d)])
+    mirrored = Affine(parameters.double(), torch.zeros(d).double())
+    found = jacobian_metrics(mirrored, grid, protocol=protocol)
+    assert (found["folding_pct"], found["folding_whole_field_pct"]) == (100, 100)
+
+
+def folded_grid() -> tuple[Grid, DisplacementField]:
+    """Rows 6 to 7 of 14 go backward along the first axis."""
+    grid = Grid.of_spacing((14, 12))
+    u = torch.zeros(1, 2, 14, 12).double()
+    u[0, 0, :7], u[0, 0, 7:] = 2.0, -2.0
+    return grid, DisplacementField(u, grid)
+
+
+def test_folding_and_spread_are_counted_in_the_eroded_mask() -> None:
+    grid, transform = folded_grid()
+    found = jacobian_metrics(transform, grid)  # determinants 1, but -1 in rows 6 and 7 of 2 to 11
+    logs = np.log(np.r_[np.full(8, 1.0), 1e-3, 1e-3])
+    expected = {
+        "folding_pct": 20,
+        "folding_whole_field_pct": 100 / 7,
+        "log_jacobian_sd": logs.std(),
+        "jacobian_min": -1,
+        "jacobian_max": 1,
+    }
+    assert found == pytest.approx(expected, abs=1e-5)
+    logs = np.log(np.r_[np.full(8, 4.0), 2, 2])
+    assert jacobian_metrics(transform, grid, protocol="l2r")["log_jacobian_sd"] == pytest.approx(
+        logs.std(), abs=1e-5
+    )
+    mask = np.zeros((14, 12), np.uint8)
+    mask[:8] = 1  # eroded: rows 2 to 5, which do not fold
+    assert jacobian_metrics(transform, grid, mask)["folding_pct"] == 0
+    assert jacobian_metrics(transform, grid, mask, "l2r")["folding_pct"] == pytest.approx(100 / 3)
+    none = jacobian_metrics(transform, grid, np.zeros((14, 12)))
+    assert none.pop("folding_whole_field_pct") == pytest.approx(100 / 7)  # of no mask
+    assert len(none) == 4
+    assert all(math.isnan(value) for value in none.values())
+
+
+def test_a_thin_slab_keeps_its_slices() -> None:
+    found = jacobian_metrics(Affine.identity(3), Grid.of_spacing((9, 9, 1)))
+    assert found == pytest.approx(
+        {
+            "folding_pct": 0,
+            "folding_whole_field_pct": 0,
+            "log_jacobian_sd": 0,
+            "jacobian_min": 1,
+            "jacobian_max": 1,
+        }
+    )
+
+
+def test_a_mask_that_does_not_fit_the_grid_is_refused() -> None:
+    with pytest.raises(InputError, match="does not fit the grid"):
+        jacobian_metrics(Affine.identity(2), Grid.of_spacing((4, 5)), np.ones((5, 4)))
