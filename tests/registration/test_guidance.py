@@ -9,23 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 
 import stn3d
 from stn3d.cli import main
 from stn3d.errors import InputError
-from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
-from stn3d.preprocessing.landmark_term import LandmarkTerm
-from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.guidance import MOST_CHANNELS, label_channels
 from stn3d.registration.result import Registration
-from stn3d.registration.stages.landmark_force import LandmarkForce
-from stn3d.transforms import Affine, Rigid
-from tests.helpers.geometry_cases import DIMS, uniform
+from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import (
     Known,
     dense_truth,
@@ -156,78 +147,6 @@ def test_one_landmark_steers_too() -> None:
 
 
 # -- the parts -------------------------------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 1000), ndim=st.sampled_from(DIMS))
-def test_the_term_is_alike_both_ways_for_a_rigid_transform(seed: int, ndim: int) -> None:
-    points = uniform(-30, 30, 5, ndim, seed=seed).double()
-    targets = uniform(-30, 30, 5, ndim, seed=seed + 1).double()
-    count = Rigid.num_parameters(ndim)
-    rigid = Rigid(uniform(-1, 1, count, seed=seed + 2).double(), torch.zeros(ndim).double())
-    term = LandmarkTerm(points, targets, 0.7)
-    assert torch.allclose(term(rigid), term.swapped(rigid.inverse()))
-
-
-def test_the_term_has_the_right_gradient() -> None:
-    term = LandmarkTerm(uniform(-9, 9, 4, 3, seed=1).double(), torch.zeros(4, 3).double(), 2.0)
-
-    def loss(numbers: Tensor) -> Tensor:
-        return term(Affine(numbers, torch.zeros(3).double()))
-
-    start = Affine.identity_parameters(3) + 0.1 * uniform(-1, 1, 12, seed=2).double()
-    assert torch.autograd.gradcheck(loss, start.requires_grad_())
-
-
-def test_the_term_counts_ten_millimetres_as_one() -> None:
-    off = torch.tensor([[0.0, 6, 8], [0, 0, 0]]).double()
-    term = LandmarkTerm(torch.zeros(2, 3).double(), off, 3.0)
-    assert float(term(Affine.identity(3))) == pytest.approx(3 * (1 + 0) / 2)
-
-
-@pytest.mark.parametrize("ndim", DIMS)
-def test_pulled_again_and_again_a_field_reaches_its_landmarks(ndim: int) -> None:
-    grid = Grid.of_spacing((30,) * ndim, 2.0)
-    fixed = grid.centre_mm + uniform(-15, 15, 4, ndim, seed=4).double()
-    term = LandmarkTerm(fixed, fixed + uniform(-5, 5, 4, ndim, seed=5).double(), 1.0)
-    pull = LandmarkForce.of(term, grid, Affine.identity(ndim), [torch.ones(30)] * ndim)
-    assert pull is not None
-    u = torch.zeros(1, ndim, *grid.shape)
-    before = pull.loss(u)
-    assert before == pytest.approx(float(term(Affine.identity(ndim))), rel=1e-5)
-    for _ in range(200):
-        step = torch.zeros_like(u)
-        pull.add_to(step, u, 1.0)
-        assert float(torch.linalg.vector_norm(step, dim=1).max()) <= 0.5 + 1e-6
-        u = u + step
-    assert pull.loss(u) < 1e-4 * before
-    corner = u[(0, slice(None), *(0,) * ndim)]
-    assert float(corner.abs().max()) == 0  # far from all landmarks
-
-
-def test_landmarks_beyond_the_grid_pull_nothing() -> None:
-    grid = plain_grid(2, 20)
-    far = torch.full((1, 2), 500.0).double()
-    assert (
-        LandmarkForce.of(
-            LandmarkTerm(far, far, 1.0), grid, Affine.identity(2), [torch.ones(20)] * 2
-        )
-        is None
-    )
-
-
-def test_layers_of_a_scan_know_their_channels() -> None:
-    image = torch.rand(1, 4, 12, 12, 12)
-    layers = (ChannelGroup(1.0), ChannelGroup(0.5, 3, labels=True))
-    scan = PreparedImage(image, plain_grid(3, 12), channel_groups=layers)
-    assert [part.image.shape[1] for part in scan.parts] == [1, 3]
-    assert scan.has_labels
-    described = scan.described
-    assert described.channel_groups is not None
-    assert [layer.channels for layer in described.channel_groups] == [12, 3]
-    assert torch.equal(described.image[:, 12:], image[:, 1:])  # labels have no descriptors
-    first = Pair(scan, scan).first
-    assert torch.equal(first.fixed.image, image[:, :1])
-    assert not first.fixed.has_labels
 
 
 def test_few_labels_have_a_channel_each_and_many_share() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.search import rotations, shifts_mm
@@ -65,7 +65,7 @@ class Candidate:
 def initial_candidates(
     pair: Pair,
     method: InitialMethod | None = "auto",
-    metric: MetricName = "lncc",
+    metric: MetricName = AUTOMATIC.same,
     kind: LinearKind = "rigid",
     others: Sequence[tuple[str, Linear]] = (),
 ) -> list[Candidate]:

@@ -14,7 +14,7 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import METRICS, ImageMetric, MetricName
+from stn3d.losses.similarity import AUTOMATIC, METRICS, ImageMetric, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
@@ -69,7 +69,7 @@ class DeformableStage:
         InputError: A value does not fit, or there are fewer iterations than levels.
     """
 
-    metric: MetricName = "lncc"
+    metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
