@@ -39,7 +39,8 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
     of = floor_costs
     counted = {
         "warp": of.of_warp(read, image, matrix, field, INNER).numbers / M,
-        "warp_slope": of.of_warp_slope(matrix, image, matrix, field, image, image).numbers / N,
+        "warp_gradient": of.of_warp_gradient(matrix, image, matrix, field, image, image).numbers
+        / N,
         "force": of.of_force(out, image, image, INNER, out).numbers / M,
         "step": of.of_step(out, *step).numbers / M,
         "step with velocity": of.of_step(out, *step, field, 0.5).numbers / M,
@@ -47,7 +48,7 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
     }
     assert counted == {
         "warp": 3 + 1 + 1 + seen,
-        "warp_slope": 3 + 1 + 1 + 1,
+        "warp_gradient": 3 + 1 + 1 + 1,
         "force": 1 + 1 + 3,
         "step": 9,
         "step with velocity": 15,
@@ -68,10 +69,10 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
     assert all(row.bytes > 0 and row.flops > 0 for row in rows if row.kernel != "rest")
     calls = {
         name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("deformable", name))
-        for name in ("warp", "lncc", "force", "take_step", "warp_slope")
+        for name in ("warp", "lncc", "force", "take_step", "warp_gradient")
     }
     assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0
-    assert calls["warp_slope"] == 0
+    assert calls["warp_gradient"] == 0
     assert [row.kernel for row in rows if row.level == "all"] == ["rest"] * 3
     result = {
         "images": ["a", "b"],

@@ -251,7 +251,7 @@ class _LevelSolver:
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
             step = kernels.gaussian_smooth(force, update, region, one)
-            size = kernels.taper(step, boundary, region, stage.step_norm_quantile)
+            size = kernels.apply_boundary_window(step, boundary, region, stage.step_norm_quantile)
             if size == 0 and self.landmark_force is None:
                 break
             scale = stage.step_vox / (size or 1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn3d.grid import homogeneous
-from stn3d.kernels import dispatch
+from stn3d.kernels.common import dispatch
 from stn3d.losses.similarity import METRICS, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
@@ -107,7 +107,7 @@ def test_without_the_loops_plain_torch_finds_the_same(
     start = Affine.identity(ndim)
     stage = DeformableStage(factors=(2, 1), iterations=(6, 4))
     by_loops = run(known.pair, start, stage)
-    monkeypatch.setattr(dispatch, "fused", lambda *_: False)
+    monkeypatch.setattr(dispatch, "supported", lambda *_: False)
     fresh = Pair(*(PreparedImage(s.image, s.grid) for s in (known.pair.fixed, known.pair.moving)))
     by_torch = run(fresh, start, stage)
     points = known.fixed_grid.points_mm()
