@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.grid import Grid, homogeneous
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.search import rotations, shifts_mm
@@ -30,7 +30,6 @@ from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
-InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 _TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
 _SHIFTS = 400  # of a search, at most
 _PART = 0.6  # of the fixed field of view: a smaller moving one is looked for in it

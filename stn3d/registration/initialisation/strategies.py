@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.errors import InputError
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, choose_metric
 from stn3d.registration.initialisation.candidates import (
     Candidate,
     Coarse,
-    InitialMethod,
     coarse_mm,
     initial_candidates,
 )
