@@ -7,15 +7,15 @@ and voxels of weight 0 count nowhere, not even in the windows of their neighbour
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.choices import MetricName
 
-MetricName = Literal["mse", "ncc", "lncc", "nmi", "mind", "gradient"]
 _EDGE = 0.08  # of the usual length of a gradient: more is an edge, less may be noise
 
 

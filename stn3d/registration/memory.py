@@ -50,10 +50,6 @@ _DEFORMABLE_METRIC_ARRAYS = (
 )
 
 
-class MemoryWarning(UserWarning):
-    """A registration will be coarser than asked for, to fit into memory."""
-
-
 @dataclass(frozen=True)
 class Budget:
     """What a registration may take and will take.

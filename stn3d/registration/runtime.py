@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from stn3d.choices import Device
 from stn3d.errors import InputError
-from stn3d.registration.settings import Device
 from stn3d.registration.stages import Progress, ProgressEvent
 
 

@@ -9,21 +9,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 
+from stn3d.choices import (
+    Device,
+    Estimator,
+    Kind,
+    LinearKind,
+    MetricChoice,
+    MetricName,
+    Preset,
+    check_choice,
+)
 from stn3d.errors import InputError
-from stn3d.losses.similarity import MetricName
-from stn3d.registration.initialisation.candidates import InitialMethod
 from stn3d.registration.stages import DeformableStage, LinearStage, Stage
-from stn3d.transforms import LinearKind
-
-Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
-MetricChoice = Literal["auto", MetricName]
-Preset = Literal["fast", "default", "accurate"]
-Device = Literal["auto", "cpu", "cuda"]
-Estimator = Literal["auto", "optimiser", "network", "both"]
 
 
 @dataclass(frozen=True)
@@ -325,19 +326,3 @@ def _weights(value: Any) -> tuple[float, ...] | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_choice(name: str, value: Any, choice: Any) -> None:
-    """Make sure that a value is one of a Literal's.
-
-    Raises:
-        InputError: it is not; the message names the nearest one and all.
-    """
-    known = get_args(choice)
-    if value not in known:
-        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
-        listed = ", ".join(known)
-        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
-
-
-INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

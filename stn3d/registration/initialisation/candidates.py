@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.choices import InitialMethod
 from stn3d.grid import Grid, homogeneous
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
@@ -28,7 +29,6 @@ from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
-InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 # A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
 _CONVINCING: dict[MetricName, float] = {
     **dict.fromkeys(get_args(MetricName), 0.0),

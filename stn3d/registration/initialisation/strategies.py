@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
+from stn3d.choices import InitialMethod
 from stn3d.errors import InputError
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
@@ -21,7 +22,6 @@ from stn3d.registration.automatic import SelectedMetric, choose_metric
 from stn3d.registration.initialisation.candidates import (
     Candidate,
     Coarse,
-    InitialMethod,
     coarse_mm,
     initial_candidates,
 )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from stn3d.apply import Interpolations, apply, apply_to_file, looks_like_labels
+from stn3d.apply_transform import apply, apply_to_file, looks_like_labels
+from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.grid import homogeneous
 from stn3d.io import read_image, write_image
@@ -115,7 +116,7 @@ def a_series(folder: Path, known: Known, labels: bool = False) -> Path:
 
 @pytest.mark.parametrize("ndim", DIMS)
 @pytest.mark.parametrize("how", ["auto", "nearest", "cubic", "label"])
-def test_all_volumes_are_each_volume(tmp_path: Path, ndim: int, how: Interpolations) -> None:
+def test_all_volumes_are_each_volume(tmp_path: Path, ndim: int, how: ImageInterpolation) -> None:
     known = a_pair(ndim)
     series, like = a_series(tmp_path, known, labels=how == "label"), known.sources[0]
     moved = apply(known.truth, series, like, how)
