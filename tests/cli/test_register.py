@@ -258,7 +258,7 @@ def test_less_memory_takes_a_coarser_level_and_says_so(
     command = ["register", *files.pair, "--out", str(out), *QUICK, "--max-memory"]
     assert main([*command, str(enough_gb - 1e-6)]) == 0
     (note,) = [line for line in said(capfd)[1] if line.startswith("note: ")]
-    assert "are allowed (by --max-memory), so the finest level is 4.24 mm instead of 3 mm" in note
+    assert "are allowed (by --max-memory); the finest level is 4.24 mm instead of 3 mm" in note
     assert note == "note: " + figures_of(out)["memory"]["note"]
     assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
     # the same level asked for is the same registration
