@@ -1,4 +1,4 @@
-"""Carry images and label maps through transforms, one volume at a time, to memory or a file."""
+"""Warp images and label maps from moving to fixed space, one volume at a time."""
 
 from __future__ import annotations
 
@@ -35,26 +35,28 @@ def apply(
     interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
 ) -> Image:
-    """An image or label map of the moving side on the grid of an image of the fixed side.
+    """Warp an image or label map from moving to fixed space.
 
     Args:
         transform: fixed points to moving points.
-        image: what is moved; of a 4D image all volumes, by the one transform.
-        like: gives the grid, affine and codes.
-        interpolation: ``label`` takes the largest of the linearly interpolated labels; ``auto`` is
-            ``label`` for what `looks_like_labels`, else ``linear``.
-        volume: the only volume of a 4D image that is wanted.
+        image: image or label map in moving space. All volumes of a 4D image are warped by the same
+            transform.
+        like: reference image in fixed space: defines the grid, affine and header codes.
+        interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
+            linearly interpolated indicator) or ``auto`` (``label`` if `looks_like_labels`, else
+            ``linear``).
+        volume: volume number, to warp a single volume of a 4D image.
 
     Returns:
-        The moved image; of V volumes, values are ``(1, V, *shape)``. `apply_to_file` writes them
-        without holding them all.
+        The moved image. For V volumes, its values are ``(1, V, *shape)``; `apply_to_file` writes
+        them one at a time instead.
 
     Raises:
-        InputError: an image is of no use, or its dimension is not the transform's.
+        InputError: an image cannot be read, or its dimension differs from the transform's.
     """
-    carried = _carried(transform, image, like, interpolation, volume)
-    values = torch.cat(list(carried), dim=1)
-    return dataclasses.replace(carried.like, values=values, name=f"moved {carried.moving.name}")
+    warped = _warped_volumes(transform, image, like, interpolation, volume)
+    values = torch.cat(list(warped), dim=1)
+    return dataclasses.replace(warped.like, values=values, name=f"moved {warped.moving.name}")
 
 
 def apply_to_file(
@@ -65,36 +67,36 @@ def apply_to_file(
     interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
 ) -> ImageInterpolation:
-    """Like `apply`, but the moved image goes into a file, of which one volume at a time is held.
+    """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
     Args:
-        path: ``.nii.gz`` or ``.nii``; for one volume also ``.mha`` or ``.nrrd``. Several volumes of
-            labels are stored as int32.
+        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``. Several
+            volumes of labels are stored as int32.
 
     Returns:
         The interpolation that was used.
 
     Raises:
-        InputError: as for `apply`, or the file cannot be written.
+        InputError: see `apply`; or the file cannot be written.
     """
     check_image_path(path)
-    carried = _carried(transform, image, like, interpolation, volume)
-    if len(carried.moving) == 1:
-        write_image(path, next(iter(carried)), carried.like)
+    warped = _warped_volumes(transform, image, like, interpolation, volume)
+    if len(warped.moving) == 1:
+        write_image(path, next(iter(warped)), warped.like)
     else:
-        carried.write(path)
-    return carried.interpolation
+        warped.write(path)
+    return warped.interpolation
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
-    """Volumes on their way through transforms: one at a time is read, moved and given.
+class WarpedVolumes:
+    """Volumes warped by one transform each; iteration reads and warps one volume at a time.
 
     Args:
         transforms: fixed points to moving points, one for each volume.
         moving: the volumes.
-        fixed: the image of the fixed side.
-        interpolation: each volume is interpolated once.
+        fixed: reference image in fixed space.
+        interpolation: interpolation of the volumes; each is interpolated once.
     """
 
     transforms: Sequence[Transform]
@@ -104,7 +106,7 @@ class Carried:
 
     @property
     def like(self) -> Image:
-        """The fixed image, its header for all volumes and with their time."""
+        """The fixed image, with a header for all volumes and their repetition time."""
         return self.moving.header_on(self.fixed)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -119,24 +121,24 @@ class Carried:
                 yield warp_image(image.values, image.grid, transform, grid, how)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the moved volumes one after another: float32, labels int32.
+        """Write the moved volumes one after another, as float32 (labels: int32).
 
         Raises:
-            InputError: a volume is of no use, or the file cannot be written.
+            InputError: a volume cannot be read, or the file cannot be written.
         """
         dtype = torch.int32 if self.interpolation == "label" else torch.float32
         write_volumes(path, self, self.like, dtype)
 
 
-def _carried(
+def _warped_volumes(
     transform: Transform,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation,
     volume: int | None,
-) -> Carried:
-    """All that `apply` needs, checked."""
-    fixed = read_image(like, "like", 0, allow_constant=True)  # all volumes share one grid
+) -> WarpedVolumes:
+    """The checked arguments of `apply`."""
+    fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     moving = open_volumes(image, "image", volume)
     first = moving.image(0)
     for one in (fixed, first):
@@ -145,15 +147,15 @@ def _carried(
                 f"{one.name} is {one.grid.ndim}D and the transform {transform.ndim}D; "
                 "give images of the transform's dimension."
             )
-    images = open_volumes(first) if len(moving) == 1 else moving  # a single one is read once
+    images = open_volumes(first) if len(moving) == 1 else moving  # read one volume once
     if interpolation == "auto":
         interpolation = "label" if _all_labels(images) else "linear"
     volumes = moving if interpolation == "label" else images
-    return Carried([transform] * len(volumes), volumes, fixed, interpolation)
+    return WarpedVolumes([transform] * len(volumes), volumes, fixed, interpolation)
 
 
 def _all_labels(images: Iterable[Image]) -> bool:
-    """Whether all that are not empty look like labels, and any is not empty."""
+    """Whether all images that are not empty look like labels, and at least one is not empty."""
     found = False
     for image in images:
         if bool(image.values.any()):
@@ -164,7 +166,10 @@ def _all_labels(images: Iterable[Image]) -> bool:
 
 
 def looks_like_labels(values: Tensor) -> bool:
-    """Whether an image holds labels: whole numbers, and most neighbours of a labelled voxel equal.
+    """Whether an image looks like a label map.
+
+    True if all values are whole numbers and more than 60 % of the neighbouring pairs of non-zero
+    voxels have equal values.
 
     Args:
         values: ``(1, 1, *shape)``.

@@ -58,12 +58,12 @@ def evaluate(
     """Measure how well a transform aligns a pair: labels, landmarks, images, folding."""
     with screen.opened(f"evaluating {moving.name} on {fixed.name}", quiet, verbose) as shown:
         with slow_imports():
-            from stn3d.cli.scoring import Scored, score
+            from stn3d.cli.scoring import EvaluationFiles, evaluate_files
             from stn3d.io import check_output, whole
 
         if out is not None:
             check_output(out)
-        files = Scored(
+        files = EvaluationFiles(
             (fixed, moving),
             (fixed_volume, moving_volume),
             (fixed_labels, moving_labels),
@@ -73,7 +73,7 @@ def evaluate(
             inverse,
             true_transform,
         )
-        metrics = score(files)
+        metrics = evaluate_files(files)
         text = json.dumps(metrics, indent=2)
         if out is not None:
             with whole(out) as part:

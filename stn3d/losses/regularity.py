@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.losses.similarity import masked_mean
+from stn3d.losses.masked import masked_mean
 from stn3d.transforms import Transform
 
 # Cosine below which axes are treated as perpendicular: headers have float32 precision.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import masked_mean
+from stn3d.losses.masked import masked_mean
 
 # Distances far below this are penalised quadratically, so that the gradient is continuous at 0.
 _SMOOTH_VOX = 0.01

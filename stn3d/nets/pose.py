@@ -12,7 +12,7 @@ from stn3d.losses.coordinates import COORDINATE_UNIT_MM
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.working_grid import working_image
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
 

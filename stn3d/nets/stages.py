@@ -13,7 +13,8 @@ from stn3d.nets.pose import Pose, estimate_pose, transform_between
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
 from stn3d.nets.working_grid import resample_through, working_image
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm

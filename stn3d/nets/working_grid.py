@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.preprocessing.pair import PreparedImage, bounds
+from stn3d.preprocessing.prepared import PreparedImage, bounding_box
 from stn3d.transforms import Affine, Transform
 
 _BACKGROUND = 0.05  # scaled intensities up to this value are background
@@ -37,16 +37,16 @@ def working_image(image: PreparedImage, spacing_mm: float, margin_mm: float) -> 
         margin_mm: Background kept around the foreground.
     """
     aligned = axis_aligned_grid(image.grid, spacing_mm)
-    whole = image.at(spacing_mm).through(Affine.identity(image.grid.ndim), aligned)
-    start, stop = bounds(whole.image[0].amax(0) > _BACKGROUND)
+    whole = image.at(spacing_mm).warped(Affine.identity(image.grid.ndim), aligned)
+    start, stop = bounding_box(whole.image[0].amax(0) > _BACKGROUND)
     margin = math.ceil(margin_mm / spacing_mm)
-    return whole.framed([a - margin for a in start], [b + margin for b in stop])
+    return whole.cropped([a - margin for a in start], [b + margin for b in stop])
 
 
 def resample_through(
     image: PreparedImage, transform: Transform, grid: Grid
 ) -> tuple[Tensor, Tensor]:
     """Intensities and voxel weights of an image read through a transform on a grid."""
-    resampled = image.at(min(grid.spacing_mm)).through(transform, grid)
+    resampled = image.at(min(grid.spacing_mm)).warped(transform, grid)
     assert resampled.mask is not None
     return resampled.image, resampled.mask

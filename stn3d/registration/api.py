@@ -22,12 +22,12 @@ from stn3d.choices import (
     InitialMethod,
     Kind,
     MetricChoice,
+    MetricName,
     Preset,
 )
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.io import ImageSource, read_transform
-from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade

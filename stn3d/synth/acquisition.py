@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import bounds
+from stn3d.preprocessing.prepared import bounding_box
 from stn3d.synth.appearance import MODALITIES, Appearance, Modality
 from stn3d.synth.generator import SeededGenerator
 from stn3d.synth.lookup import look_up
@@ -245,7 +245,7 @@ def _thick_slices(rng: SeededGenerator, image: Tensor, max_thickness_vox: float)
 def _field_of_view(rng: SeededGenerator, inside: Tensor) -> Tensor:
     """``(*shape)`` 0 or 1: cuts off up to a third of the foreground on one or two sides."""
     weight = torch.ones_like(inside, dtype=torch.float32)
-    start, stop = bounds(inside)
+    start, stop = bounding_box(inside)
     for _ in range(1 + rng.integer(2)):
         axis = rng.integer(inside.ndim)
         cut = round(rng.uniform(0.05, 0.33) * (stop[axis] - start[axis]))

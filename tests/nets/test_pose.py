@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stn3d.grid import Grid
 from stn3d.losses.coordinates import COORDINATE_UNIT_MM
 from stn3d.nets.pose import estimate_pose, transform_between
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, Linear, Rigid
 from tests.helpers.geometry_cases import DIMS, make_grid, random, rotation
 

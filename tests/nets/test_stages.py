@@ -16,7 +16,8 @@ from stn3d.nets.pose import estimate_pose
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.stages import NetworkInitialiser, NetworkStage
 from stn3d.nets.weights import TrainedNetwork, save_weights
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Chain, DisplacementField, Rigid
 from tests.helpers.geometry_cases import make_grid, random
 from tests.helpers.networks import (

@@ -7,7 +7,7 @@ import torch
 
 from stn3d.grid import Grid, apply_matrix
 from stn3d.nets.working_grid import axis_aligned_grid, working_image
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from tests.helpers.geometry_cases import DIMS, make_grid, oblique
 from tests.helpers.synthetic import Anatomy
 

@@ -30,7 +30,8 @@ from stn3d import InputError
 from stn3d.nets.stages import NetworkInitialiser
 from stn3d.nets.weights import bundled_weights, load_weights
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 
 REFERENCES = RESULTS / "initialisation" / "references.json"
 # Arguments of `stn3d.register` for each method.
