@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from stn3d import register
-from stn3d.errors import InputError
+from stn3d.errors import InputError, MemoryWarning
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
-from stn3d.registration.memory import MemoryWarning, budget, estimated_gb, free_gb
+from stn3d.registration.memory import budget, estimated_gb, free_gb
 from stn3d.registration.settings import PRESETS, Settings, settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
@@ -153,17 +153,17 @@ def test_too_little_is_refused_in_one_sentence() -> None:
     assert "\n" not in sentence
 
 
-# -- what is free ---------------------------------------------------------------------------------
+# -- free memory ---------------------------------------------------------------------------------
 
 
-def test_by_default_four_fifths_of_what_is_free_are_allowed(
+def test_by_default_80_percent_of_the_free_memory_are_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "free_gb", lambda: 7.5)
     found = budget(LARGEST, LARGEST, Settings())
     assert found.allowed_gb == 6.0
     assert found.note is not None
-    assert "6.0 GB are allowed (80% of what is free)" in found.note
+    assert "6.0 GB are allowed (80% of the free memory)" in found.note
 
 
 def test_where_nobody_can_tell_all_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
