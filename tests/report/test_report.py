@@ -15,18 +15,18 @@ from stn3d.grid import Grid, homogeneous
 from stn3d.io import Image, read_image
 from stn3d.preprocessing.intensity import limits
 from stn3d.registration.api import register
-from stn3d.report import picture, picture_of, save_picture
+from stn3d.report import picture, save_picture, save_registration_picture
 from stn3d.report.planes import (
     affine_part,
-    carried,
+    brightness,
     checkerboard,
-    grey,
-    nice,
+    image_on_plane,
+    intensity_window,
+    mapped_lines,
     otsu_thresholds,
     planes_of,
-    seen,
-    turn_deg,
-    window_within,
+    rotation_angle_deg,
+    round_length,
 )
 from stn3d.transforms import Affine, Chain, DisplacementField, Rigid, Transform
 from tests.helpers.geometry_cases import make_grid, rotation, smooth_field
@@ -66,7 +66,7 @@ def test_planes_show_the_world_as_it_is(ndim: int) -> None:
         ["image"] if ndim == 2 else ["coronal", "sagittal", "axial"]
     )
     for plane in planes:
-        points, pixels = plane.points_mm(), seen(image, plane)
+        points, pixels = plane.points_mm(), image_on_plane(image, plane)
         known = np.isfinite(pixels)
         assert 0.2 < known.mean() < 1  # the oblique image does not fill its bounding box
         inner = torch.from_numpy(known)
@@ -97,7 +97,7 @@ def test_the_moving_image_is_seen_through_the_transform() -> None:
         homogeneous(torch.eye(3).double(), torch.tensor([2.0, 0, 0]).double())
     )
     plane = planes_of(image.grid, pixels=50)[2]
-    before, after = seen(image, plane), seen(image, plane, shift)
+    before, after = image_on_plane(image, plane), image_on_plane(image, plane, shift)
     both = np.isfinite(before) & np.isfinite(after)
     assert np.median((after - before)[both]) == pytest.approx(2.0, abs=1e-3)
     assert (np.isfinite(before) != np.isfinite(after)).any()
@@ -123,11 +123,11 @@ def test_windows_and_greys() -> None:
     low, high = limits(values[None, None])
     assert low == 0
     assert 95 < high < 102  # one bright voxel does not darken the rest
-    assert grey(np.array([np.nan, -5, 50, 1e5]), (0, 100)).tolist() == [0, 0, 0.5, 1]
+    assert brightness(np.array([np.nan, -5, 50, 1e5]), (0, 100)).tolist() == [0, 0, 0.5, 1]
     region = np.arange(1000) < 500
     pixels = np.where(region, np.linspace(0, 20, 1000), 1000.0)
-    assert window_within(pixels, region) == pytest.approx((0.05, 9.94), abs=0.02)
-    assert window_within(pixels, region & False) is None
+    assert intensity_window(pixels, region) == pytest.approx((0.05, 9.94), abs=0.02)
+    assert intensity_window(pixels, region & False) is None
 
 
 def test_otsu_parts_three_clusters() -> None:
@@ -159,14 +159,14 @@ def test_the_affine_part_is_found_and_taken_away(ndim: int) -> None:
     affine = Affine.from_matrix(homogeneous(linear, torch.tensor([3.0, 4.0, 5.0][:ndim]).double()))
     found = affine_part(affine, grid)
     assert torch.allclose(found.matrix, affine.matrix, atol=1e-8)
-    assert turn_deg(found) == pytest.approx(25.0, abs=1e-6)
+    assert rotation_angle_deg(found) == pytest.approx(25.0, abs=1e-6)
     field = DisplacementField(smooth_field(grid, 2.0), grid)
     rest = Chain((field, affine, affine_part(field.then(affine), grid).inverse()))
     assert torch.allclose(affine_part(rest, grid).matrix, torch.eye(ndim + 1).double(), atol=0.05)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_grid_lines_are_straight_until_they_are_carried(ndim: int) -> None:
+def test_grid_lines_are_straight_until_they_are_mapped_lines(ndim: int) -> None:
     grid = Grid.of_spacing(SHAPES[ndim], SPACINGS[:ndim])
     for plane in planes_of(grid):
         lines = plane.lines_mm(4.0)
@@ -178,12 +178,12 @@ def test_grid_lines_are_straight_until_they_are_carried(ndim: int) -> None:
             assert float(stands.max() - stands.min()) < 1e-9
         turn = Rigid(torch.tensor([0.1, 1, 2] if ndim == 2 else [0, 0, 0.1, 1, 2, 3]).double(),
                      grid.centre_mm)  # fmt: skip
-        for line, there in zip(lines, carried(lines, turn), strict=True):
+        for line, there in zip(lines, mapped_lines(lines, turn), strict=True):
             assert torch.equal(there, turn.forward(line))
 
 
 def test_round_lengths() -> None:
-    assert [nice(x) for x in (70, 50, 49.9, 9.99, 0.3, 1000)] == [50, 50, 20, 5, 0.2, 1000]
+    assert [round_length(x) for x in (70, 50, 49.9, 9.99, 0.3, 1000)] == [50, 50, 20, 5, 0.2, 1000]
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -274,17 +274,18 @@ def test_a_registration_is_drawn_with_its_figures(
 ) -> None:
     fixed, moving, _ = scene(2)
     found = register(fixed, moving, kind="rigid", preset="fast", threads=1)
-    told = []
+    shown = []
     keep = picture.save_picture
 
     def spy(*args: object) -> None:
-        told.append(args[-1])
+        shown.append(args[-1])
         keep(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(picture, "save_picture", spy)
-    picture_of(tmp_path / "a.png", found, moving, title="Two blobs")
-    before, after = told[0]
+    save_registration_picture(tmp_path / "a.png", found, moving, title="Two blobs")
+    before, after = shown[0]
     assert before[0] == f"correlation {found.metrics['before']['correlation']:.3f}"
+    assert after[-1] == f"quality: {found.metrics['quality']['status']}"
     assert after[0] == f"correlation {found.metrics['after']['correlation']:.3f}"
     assert drawn(tmp_path / "a.png").shape[1] > 1000
 
@@ -298,6 +299,6 @@ def test_bad_paths_and_a_missing_matplotlib_are_told(
     with pytest.raises(InputError, match="no folder"):
         save_picture(tmp_path / "none" / "a.png", fixed, moving, answer)
     monkeypatch.setattr(picture, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'stn3d\[demo\]'"):
+    with pytest.raises(InputError, match="pip install matplotlib"):
         save_picture(tmp_path / "a.png", fixed, moving, answer)
     assert list(tmp_path.iterdir()) == []
