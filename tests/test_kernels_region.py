@@ -18,7 +18,8 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.kernels import Region, dispatch, reference
-from stn3d.preprocessing.pair import PreparedImage, textured
+from stn3d.losses.similarity import textured
+from stn3d.preprocessing.prepared import PreparedImage
 from tests.helpers.geometry_cases import QUICK, random, uniform
 
 SHAPES = [(7, 5), (6, 7, 5), (1, 6), (6, 1), (5, 1, 4), (1, 5, 6), (5, 6, 1)]

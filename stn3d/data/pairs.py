@@ -30,8 +30,9 @@ from stn3d.io import (
 )
 from stn3d.nets.frame import on_grid, working_image
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_labels
@@ -95,7 +96,7 @@ class LoadPair(DictionaryTransform):
             return _linear(pair["initial"])
         scans = Pair(fixed.at(self.spacing_mm), moving.at(self.spacing_mm))
         method: Any = "auto" if self.start == "affine" else self.start
-        begin = initial_candidates(scans, method)[0].transform
+        begin = simple_candidates(scans, method)[0].transform
         if self.start == "affine":
             begin = LinearStage("rigid", factors=(4,))(scans, begin, _silent)
             begin = LinearStage("affine", factors=(4, 2, 1))(scans, begin, _silent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,8 @@ from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.channels import Channels, Sources, read_channels
 from stn3d.registration.guidance import PointSource, read_points_of, steered, steering_channels
-from stn3d.registration.initialisation.candidates import Candidate, InitialMethod
-from stn3d.registration.initialisation.strategies import Starts, linear_kind
+from stn3d.registration.initialisation.candidates import InitialMethod, InitialTransform
+from stn3d.registration.initialisation.initialise import initialise, linear_kind
 from stn3d.registration.memory import MemoryWarning, budget
 from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.preparation import Mask, scan_of
@@ -51,7 +50,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Affine, Transform
-from stn3d.warp import fov_overlap_fraction, warp_image
+from stn3d.warp import warp_image
 
 
 def register(
@@ -215,15 +214,18 @@ def _run(
         pair = channels.joined(Pair(first, second), (masks[0].counted, masks[1].counted))
         pair = steered(pair, case, settings)
     tracker.plan(initial_steps(settings, pair))
-    starts = Starts(pair, settings, tuple(looks_like_ct(image.values) for image in images))
     with tracker.step("initialise"):
-        metric, choice, candidates = _found(starts, start, case)
-        _require_overlap(candidates[0], case)
+        if start is not None:
+            _require_dimension(start, case)
+        ct = tuple(looks_like_ct(image.values) for image in images)
+        initial = initialise(pair, settings, ct, start)
+        _require_overlap(initial.best, case)
+    metric, choice, candidates = initial.metric, initial.selected_metric, initial.candidates
     memory = budget(*grids, plan.of(metric, choice), count)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin = candidates[0].transform
-    run = run_cascade(pair, memory.settings, begin, lambda: starts.head, tracker)
+    begin = initial.best.transform
+    run = run_cascade(pair, memory.settings, begin, lambda: initial.network.transform, tracker)
     settings, transform = run.settings, final(run.transform)
     with tracker.step("inverse"):
         inverse, residual_mm = inverted(transform)
@@ -251,10 +253,7 @@ def _run(
             for mask, way in zip(masks, (transform, inverse), strict=True)
             if mask.exclude is not None
         },
-        "initial": [
-            {"name": c.name, "loss": None if math.isnan(c.loss) else c.loss, "overlap": c.overlap}
-            for c in candidates
-        ],
+        "initial_candidates": [one.as_dict() for one in candidates],
         "stages": tracker.levels,
         "memory": {"estimated_gb": round(memory.estimated_gb, 2), "note": memory.note},
         "settings": dataclasses.asdict(settings),
@@ -268,21 +267,6 @@ def _run(
     }
     image = dataclasses.replace(case.fixed, values=moved, name=f"moved {case.moving.name}")
     return Registration(transform, inverse, image, case.fixed, metrics)
-
-
-def _found(
-    starts: Starts, given: Transform | None, case: EvaluationCase
-) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
-    """See `Starts.find`; where the start is given the images may still tell the metric."""
-    if given is None:
-        return starts.find()
-    _require_dimension(given, case)
-    share = fov_overlap_fraction(case.moving.grid, given, case.fixed.grid)
-    candidates = [Candidate("given", given, math.nan, share)]
-    if starts.settings.metric != "auto":
-        return starts.settings.metric_name, None, candidates
-    choice = starts.metric_at(given)
-    return choice.value, choice, candidates
 
 
 def _initial_from(init: str) -> Transform | None:
@@ -303,8 +287,8 @@ def _require_dimension(start: Transform, case: EvaluationCase) -> None:
         )
 
 
-def _require_overlap(best: Candidate, case: EvaluationCase) -> None:
-    if best.overlap == 0:
+def _require_overlap(best: InitialTransform, case: EvaluationCase) -> None:
+    if best.fov_overlap_fraction == 0:
         raise InputError(
             f"{case.fixed.name} and {case.moving.name} do not overlap under the initial transform "
             f"({best.name}); use --init auto, or mend the headers."
@@ -313,7 +297,7 @@ def _require_overlap(best: Candidate, case: EvaluationCase) -> None:
 
 def _steering(pair: Pair) -> list[str]:
     """What steered beside the images, of which figures are no judge."""
-    labels = ["labels"] if pair.fixed.labelled else []
+    labels = ["labels"] if pair.fixed.has_labels else []
     return labels + (["landmarks"] if pair.landmarks is not None else [])
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, read_image, require_same_grid
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 
 Sources = Sequence[ImageSource]
 

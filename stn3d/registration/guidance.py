@@ -14,10 +14,11 @@ from stn3d.errors import InputError
 from stn3d.evaluation import EvaluationCase
 from stn3d.io import Image, Landmarks, read_landmarks
 from stn3d.landmarks.checks import paired
-from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.supervised import common_labels
 from stn3d.metrics import Array
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
+from stn3d.preprocessing.landmark_term import LandmarkTerm
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.settings import Settings
 
 PointSource: TypeAlias = "str | os.PathLike[str] | Array"

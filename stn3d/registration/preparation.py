@@ -10,7 +10,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.io import Image
 from stn3d.preprocessing.intensity import covered, scaled
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 
 
 @dataclass(frozen=True, eq=False)

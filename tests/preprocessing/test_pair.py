@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
+from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import SIMILARITIES, MetricName
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS, oblique, random, uniform
 from tests.helpers.synthetic import Known, grid_about, known_pair, plain_grid, reoriented

@@ -15,8 +15,10 @@ from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
+from stn3d.losses.image_loss import image_loss
 from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage, image_loss
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid

@@ -18,8 +18,9 @@ from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
-from stn3d.losses.points import LandmarkTerm
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
+from stn3d.preprocessing.landmark_term import LandmarkTerm
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.guidance import MOST_CHANNELS, label_channels
 from stn3d.registration.result import Registration
 from stn3d.registration.stages.landmark_force import LandmarkForce
@@ -219,14 +220,14 @@ def test_layers_of_a_scan_know_their_channels() -> None:
     layers = (ChannelGroup(1.0), ChannelGroup(0.5, 3, labels=True))
     scan = PreparedImage(image, plain_grid(3, 12), channel_groups=layers)
     assert [part.image.shape[1] for part in scan.parts] == [1, 3]
-    assert scan.labelled
+    assert scan.has_labels
     described = scan.described
     assert described.channel_groups is not None
     assert [layer.channels for layer in described.channel_groups] == [12, 3]
     assert torch.equal(described.image[:, 12:], image[:, 1:])  # labels have no descriptors
     first = Pair(scan, scan).first
     assert torch.equal(first.fixed.image, image[:, :1])
-    assert not first.fixed.labelled
+    assert not first.fixed.has_labels
 
 
 def test_few_labels_have_a_channel_each_and_many_share() -> None:

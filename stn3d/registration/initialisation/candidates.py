@@ -6,26 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ImageLoss, Pair
+from stn3d.losses.image_loss import ImageLoss
+from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.geometry import padded, volume
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 
-# A loss below this value shows that the images are aligned; 0 where no loss shows it.
-_CONVINCING_LOSS: dict[MetricName, float] = {
-    **dict.fromkeys(get_args(MetricName), 0.0),
-    "lncc": 0.15,
-    "ncc": 0.15,
-}
 _COARSE_VOXELS = 24  # the longest axis of the coarse grid has at least this many, below twice it
 _MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still shows the images
 _SMALL_MOVING = 0.6  # below this fraction of the fixed field of view the images swap roles
@@ -59,11 +54,17 @@ class InitialTransform:
         """The transform as the strategy proposed it."""
         return self.transform if self.unrefined is None else self.unrefined
 
+    @property
+    def linear(self) -> Linear:
+        """The transform; only a given one may be other than linear."""
+        assert isinstance(self.transform, Linear)
+        return self.transform
+
     def as_dict(self) -> dict[str, Any]:
         """Name, loss and overlap, for JSON."""
         loss = None if math.isnan(self.loss) else self.loss
-        overlap_fraction = self.fov_overlap_fraction
-        return {"name": self.name, "loss": loss, "fov_overlap_fraction": overlap_fraction}
+        overlap = self.fov_overlap_fraction
+        return {"name": self.name, "loss": loss, "fov_overlap_fraction": overlap}
 
 
 def coarse_mm(pair: Pair) -> float:
@@ -116,7 +117,8 @@ class CoarsePair:
         """The loss over the same voxels for every candidate. Beyond the moving image is 0, which
         contributes: otherwise rotating empty corners out of the field of view would pay."""
         fixed, moving = self.pair.fixed, self.pair.moving
-        return ImageLoss(fixed, padded(moving, math.hypot(*fixed.grid.size_mm)), self.metric)
+        wide = padded(moving, math.hypot(*fixed.grid.size_mm))
+        return ImageLoss(fixed, wide, METRICS[self.metric])
 
     def outer(self, inner: Linear) -> Linear:
         """A transform between the inner roles as one from fixed to moving points, or back."""
@@ -142,7 +144,7 @@ class CoarsePair:
         fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
         if self.swapped:
             fixed, moving = moving, fixed
-        return overlap(moving, transform, fixed)
+        return fov_overlap_fraction(moving, transform, fixed)
 
     def scored(self, name: str, transform: Linear) -> InitialTransform:
         """A transform with its loss and overlap."""
@@ -153,8 +155,7 @@ class CoarsePair:
 
     def refined(self, candidate: InitialTransform) -> InitialTransform:
         """A candidate after a few iterations of a linear stage on the coarse grid."""
-        proposed = candidate.transform
-        assert isinstance(proposed, Linear)
+        proposed = candidate.linear
         key = _key(proposed)
         if key not in self._refined:
             kind: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
@@ -167,11 +168,10 @@ class CoarsePair:
     def is_convincing(self, candidate: InitialTransform) -> bool:
         """Whether the loss alone shows that the images are aligned, here or at half the resolution:
         limits were chosen on grids of 24 to 32 voxels, and small structures raise the loss."""
-        limit = _CONVINCING_LOSS[self.metric]
+        limit = METRICS[self.metric].convincing_loss
         if candidate.loss < limit or self.half is self or limit == 0:
             return candidate.loss < limit
-        assert isinstance(candidate.transform, Linear)
-        return self.half.loss(candidate.transform) < limit
+        return self.half.loss(candidate.linear) < limit
 
     def selected(
         self, candidates: Sequence[InitialTransform], num_refined: int
@@ -190,7 +190,7 @@ class CoarsePair:
         ranked = self.ranked(candidates)
         for i, candidate in enumerate(ranked[:num_refined]):
             ranked[i] = self.refined(candidate)
-            if self._rank(ranked[i]) < (False, _CONVINCING_LOSS[self.metric]):
+            if self._rank(ranked[i]) < (False, METRICS[self.metric].convincing_loss):
                 break
         ranked = self.ranked(ranked)
         little, loss = self._rank(ranked[0])

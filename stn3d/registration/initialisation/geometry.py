@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, Transform
 
 _MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
@@ -106,4 +106,3 @@ def mean_distance_mm(grid: Grid, a: Transform, b: Transform) -> float:
     index = torch.cartesian_prod(*[(n - 1) * quarters for n in grid.shape])
     points = index @ grid.world_from_index[:-1, :-1].T + grid.world_from_index[:-1, -1]
     return float(torch.linalg.vector_norm(a(points) - b(points), dim=-1).mean())
-

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stn3d.losses.similarity import MetricName
+from stn3d.losses.similarity import AUTOMATIC, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, select_metric
 from stn3d.registration.initialisation.candidates import (
@@ -31,7 +31,7 @@ from stn3d.registration.initialisation.strategies import (
     exhaustive_search,
 )
 from stn3d.registration.settings import Kind, Settings
-from stn3d.transforms import Linear, LinearKind, Transform
+from stn3d.transforms import LinearKind, Transform
 
 _PROBABLY_ALIGNED = 0.3  # loss of the metric for one contrast: low enough to compare the contrasts
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
@@ -94,8 +94,7 @@ def _with_metric(
     finder: Finder, ct: tuple[bool, ...]
 ) -> tuple[SelectedMetric, list[InitialTransform]]:
     """The metric and the candidates, where either depends on the other."""
-    same: MetricName = "lncc"
-    different: MetricName = "nmi"
+    same, different = AUTOMATIC.same, AUTOMATIC.different
     if len(finder.rounds) == 1:  # one strategy alone, whatever the metric
         selected = finder.selected_metric(finder.find(same)[0], ct)
         return selected, finder.find(selected.choice)
@@ -184,15 +183,16 @@ class Finder:
             num_rounds: Maximum number of rounds; all by default.
         """
         coarse = self.coarse(metric)
-        candidates = Proposed([(c.name, c.transform) for c in earlier])(coarse)
+        candidates = Proposed([(c.name, c.linear) for c in earlier])(coarse)
         ranked: list[InitialTransform] = []
         tried: list[Strategy] = []
-        for each in self.rounds[:num_rounds]:
+        rounds = self.rounds[:num_rounds]
+        for each in rounds:
             for strategy in each.strategies:
                 candidates += strategy(coarse)
             tried += each.strategies
             ranked = coarse.selected(candidates, each.num_refined)
-            if self._is_certain(ranked, coarse, self.network in tried):
+            if each is not rounds[-1] and self._is_certain(ranked, coarse, self.network in tried):
                 break
         return ranked
 
@@ -206,14 +206,12 @@ class Finder:
     ) -> bool:
         """Whether the best candidate is beyond doubt: by its loss, by landmarks, by the network, or
         because another candidate that was proposed elsewhere converged to it."""
-        best, voxel_mm = ranked[0], coarse_mm(self.pair)
+        best = ranked[0]
         if best.name == "landmarks" or coarse.is_convincing(best):
             return True
         estimate = self.network.transform if network_tried else None
-        if estimate is not None:
-            distance = mean_distance_mm(self.pair.fixed.grid, best.transform, estimate)
-            if distance < _NEAR_VOX * voxel_mm:
-                return True
+        if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
+            return True
         return any(
             self._distance_vox(one.transform, best.transform) < _SAME_VOX
             and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX

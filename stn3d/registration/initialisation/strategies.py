@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from stn3d.errors import InputError
-from stn3d.losses.similarity import MetricName
+from stn3d.losses.similarity import AUTOMATIC, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
@@ -25,7 +25,7 @@ from stn3d.registration.initialisation.geometry import (
 )
 from stn3d.registration.initialisation.search import rotations, translations_mm
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
-from stn3d.warp import overlap
+from stn3d.warp import fov_overlap_fraction
 
 if TYPE_CHECKING:  # networks take time to import, and most registrations use none
     from stn3d.nets.weights import Trained
@@ -62,7 +62,8 @@ class Given:
     transform: Transform
 
     def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
-        fraction = overlap(self.pair.moving.grid, self.transform, self.pair.fixed.grid)
+        fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
+        fraction = fov_overlap_fraction(moving, self.transform, fixed)
         return [InitialTransform("given", self.transform, math.nan, fraction)]
 
 
@@ -207,11 +208,10 @@ SIMPLE: dict[InitialMethod, tuple[Strategy, ...]] = {
 """The strategies behind each initial method, in the order of preference."""
 
 
-
 def simple_candidates(
     pair: Pair,
     method: InitialMethod = "auto",
-    metric: MetricName = "lncc",
+    metric: MetricName = AUTOMATIC.same,
     kind: LinearKind = "rigid",
 ) -> list[InitialTransform]:
     """The candidates of one method as they are, or those of all methods with the best refined.

@@ -9,7 +9,8 @@ import torch
 
 from stn3d.grid import homogeneous
 from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import (
     Candidate,
     InitialMethod,

@@ -9,9 +9,11 @@ import torch
 
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.kernels import dispatch
+from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.stages import DeformableStage, LinearStage, ProgressEvent, Stage
 from stn3d.registration.stages.base import LevelProgress

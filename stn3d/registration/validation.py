@@ -1,0 +1,85 @@
+"""Checks of settings: types, ranges and known values, with messages that name the setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from stn3d.errors import InputError
+
+
+def check_fields(instance: Any, prefix: str = "", zero_allowed: Collection[str] = ()) -> None:
+    """Convert the numbers of a frozen dataclass to their annotated types and check their ranges.
+
+    A ``float`` must not be negative, an ``int`` must be at least 1, and a tuple must hold positive
+    numbers; None is kept where the annotation allows it, and so is a default that is infinite.
+    Fields of other types are left alone.
+
+    Args:
+        instance: The dataclass, in its ``__post_init__``.
+        prefix: Precedes the names of the fields in messages, such as ``linear.``.
+        zero_allowed: Fields of whole numbers that may be 0.
+
+    Raises:
+        InputError: A value does not fit.
+    """
+    for field in dataclasses.fields(instance):
+        value, kind = getattr(instance, field.name), str(field.type)
+        if value == field.default == math.inf or (value is None and kind.endswith(" | None")):
+            continue
+        kind, name = kind.removesuffix(" | None"), prefix + field.name
+        if kind == "float":
+            value = _number(name, value)
+        elif kind == "int":
+            value = _whole_number(name, value, 0 if field.name in zero_allowed else 1)
+        elif kind in ("tuple[float, ...]", "tuple[int, ...]"):
+            value = _numbers(name, value, whole="int" in kind)
+        object.__setattr__(instance, field.name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    if _is_number(value) and value >= 0:
+        return float(value)
+    raise InputError(f"the setting {name} is {value!r}; give a number, not negative.")
+
+
+def _whole_number(name: str, value: Any, least: int) -> int:
+    if not _is_number(value) or not float(value).is_integer() or value < 0:
+        raise InputError(f"the setting {name} is {value!r}; give a whole number, not negative.")
+    if value < least:
+        raise InputError(f"the setting {name} is {value}; give at least {least}.")
+    return int(value)
+
+
+def _numbers(name: str, value: Any, whole: bool) -> tuple[float, ...]:
+    """Positive numbers; one number stands for a list of one."""
+    items = value if isinstance(value, list | tuple) else [value]
+    fit = all(_is_number(v) and v > 0 and (not whole or float(v).is_integer()) for v in items)
+    if items and fit:
+        return tuple(int(v) if whole else v for v in items)
+    kind = "whole numbers" if whole else "numbers"
+    raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Make sure that a value is one of the known ones.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: The value.
+        known: All values that are allowed.
+
+    Raises:
+        InputError: It is not; the message suggests the closest one and lists all.
+    """
+    if value not in known:
+        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
+        listed = ", ".join(known)
+        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
