@@ -233,7 +233,7 @@ class CoarsePair:
                     little.append(i)
                 else:
                     best.append(i)
-        return [self.scored(name, transforms[i]) for i in best]
+        return self.ranked([self.scored(name, transforms[i]) for i in best])
 
     def _rank(self, candidate: InitialTransform) -> tuple[bool, float]:
         return self._overlaps_little(candidate.fov_overlap_fraction), candidate.loss
