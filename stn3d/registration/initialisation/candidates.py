@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.geometry import padded, volume
 from stn3d.registration.stages import LinearStage, stretch_penalty
@@ -211,7 +211,8 @@ class CoarsePair:
     ) -> list[InitialTransform]:
         """The best of many transforms that all differ from each other.
 
-        They are compared at half the resolution of the coarse grid where that suffices.
+        They are compared at half the resolution of the coarse grid where that suffices, and by a
+        metric that need not prepare the moving image again for each of them.
 
         Args:
             name: Name of the candidates.
@@ -219,7 +220,10 @@ class CoarsePair:
             count: Maximum number of candidates.
             apart: Whether the transforms with these two indices differ enough.
         """
-        losses = [self.half.loss(transform) for transform in transforms]
+        fast = self.half
+        if METRICS[self.metric].depends_on_axes:
+            fast = replace(fast, metric=AUTOMATIC.different)
+        losses = [fast.loss(transform) for transform in transforms]
         best: list[int] = []
         little: list[int] = []
         order = sorted(range(len(transforms)), key=losses.__getitem__)
