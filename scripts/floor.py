@@ -51,7 +51,7 @@ from stn3d.settings import PRESETS, settings_from
 from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.io import read_image
-from stn3d.kernels.cpu.jit import run
+from stn3d.kernels.common.jit import run
 
 BRAINS = Path(__file__).resolve().parents[2] / "shared" / "data" / "brains"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.kernels import Region
-from stn3d.kernels.reference import gaussian_weights
+from stn3d.kernels.smooth.reference import gaussian_weights
 
 
 class Cost(NamedTuple):
@@ -44,7 +44,7 @@ def of_warp(
     return Cost(tuple(field.shape[2:]), n, numbers, 2 * d * d + 8 * d + c * 3 * 2**d)
 
 
-def of_warp_slope(
+def of_warp_gradient(
     result: Tensor,
     image: Tensor,
     matrix: Tensor,
@@ -113,7 +113,7 @@ def of_smooth(
     return Cost(shape, n, 2 * c * n, c * sum(1 + 3 * t for t in taps))
 
 
-def of_taper(
+def of_apply_boundary_window(
     result: float, vectors: Tensor, weights: Any, region: Region | None = None, quantile: float = 1
 ) -> Cost:
     n, d = _voxels(region, vectors), vectors.shape[1]
@@ -148,10 +148,10 @@ COSTS: dict[str, Callable[..., Cost]] = {
     "box_sum": of_box_sum,
     "warp": of_warp,
     "lncc": of_lncc,
-    "warp_slope": of_warp_slope,
+    "warp_gradient": of_warp_gradient,
     "force": of_force,
     "gaussian_smooth": of_smooth,
-    "taper": of_taper,
+    "apply_boundary_window": of_apply_boundary_window,
     "take_step": of_step,
     "diffuse_divergence": of_diffuse,
 }

@@ -29,11 +29,11 @@ What the loops spend their time on instead of memory:
   and of three coefficients for the slopes. Each addition reads and writes rows in the caches.
 * gaussian_smooth reads every number of a component once for each neighbour within three sigmas,
   along each axis, and its sums so far as often; a plane is larger than the first cache.
-* warp, warp_slope, resample and take_step read 2**d neighbours for each value at places that are
+* warp, warp_gradient, resample and take_step read 2**d neighbours for each value at places that are
   known only then; processors do such reads one by one.
 * force reads 2 d neighbours for each value, all but two from other rows, most from the caches.
 * diffuse_divergence reads 4 d - 1 neighbours for each value, most of them from the caches.
-* taper reads and writes each number once: it is bound by memory where the level is large.
+* apply_boundary_window reads and writes each number once: large levels are bound by memory.
 * On the smallest levels a call's own cost counts, about 0.05 ms.
 """
 Row = dict[str, Any]

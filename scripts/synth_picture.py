@@ -66,7 +66,7 @@ def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     for sample in (pairs[index] for index in range(columns)):
         u = sample["displacement_vox"]
         matrix = torch.eye(u.ndim).double()
-        move = kernels.Moves(u[None], matrix, torch.eye(u.ndim - 1).double())
+        move = kernels.Displacement(u[None], matrix, torch.eye(u.ndim - 1).double())
         moved = kernels.resample(sample["moving"][None], matrix, u.shape[1:], move)[0]
         for name, pixels in {
             "fixed": grey(sample["fixed"]),

@@ -9,6 +9,7 @@ with starting():
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
     from stn3d.landmarks import register_landmarks
     from stn3d.registration.api import register
+    from stn3d.registration.inputs import RegistrationImage
     from stn3d.registration.result import Registration
     from stn3d.series.api import register_series
     from stn3d.series.result import SeriesRegistration
@@ -32,6 +33,7 @@ __all__ = [
     "Image",
     "InputError",
     "Registration",
+    "RegistrationImage",
     "Rigid",
     "SeriesRegistration",
     "Similarity",

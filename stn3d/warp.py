@@ -29,7 +29,7 @@ def _index_path(moving_grid: Grid, fixed_grid: Grid, transform: Transform) -> Tr
 
 def _as_resampling(
     path: Transform, device: torch.device
-) -> tuple[Tensor, kernels.Moves | None] | None:
+) -> tuple[Tensor, kernels.Displacement | None] | None:
     """What `_index_path` gives, as `kernels.resample` takes it, if there is at most one field."""
     matrices = [part.matrix.cpu() for part in path.parts if isinstance(part, Linear)]
     fields = [field for part in path.parts if (field := _field(part)) is not None]
@@ -40,7 +40,9 @@ def _as_resampling(
         return matrices[0], None
     field, (first, last) = fields[0], matrices
     vectors = field.displacement_mm.to(device)
-    return last @ first, kernels.Moves(vectors, field.grid.index_from_world @ first, last[:-1, :-1])
+    return last @ first, kernels.Displacement(
+        vectors, field.grid.index_from_world @ first, last[:-1, :-1]
+    )
 
 
 def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:

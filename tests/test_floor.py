@@ -14,7 +14,7 @@ from stn3d.kernels import Region
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.settings import settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
@@ -39,7 +39,8 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
     of = floor_costs
     counted = {
         "warp": of.of_warp(read, image, matrix, field, INNER).numbers / M,
-        "warp_slope": of.of_warp_slope(matrix, image, matrix, field, image, image).numbers / N,
+        "warp_gradient": of.of_warp_gradient(matrix, image, matrix, field, image, image).numbers
+        / N,
         "force": of.of_force(out, image, image, INNER, out).numbers / M,
         "step": of.of_step(out, *step).numbers / M,
         "step with velocity": of.of_step(out, *step, field, 0.5).numbers / M,
@@ -47,7 +48,7 @@ def test_every_input_and_output_counts_once_where_the_loop_works() -> None:
     }
     assert counted == {
         "warp": 3 + 1 + 1 + seen,
-        "warp_slope": 3 + 1 + 1 + 1,
+        "warp_gradient": 3 + 1 + 1 + 1,
         "force": 1 + 1 + 3,
         "step": 9,
         "step with velocity": 15,
@@ -59,7 +60,7 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
     grid = grid_about(torch.zeros(3), [30.0] * 3, (1.0, 1.0, 1.0))
     known = known_pair(dense_truth(grid, 1.0), grid, grid)
     pair = Pair(*[PreparedImage(scaled(values), grid) for values in (known.fixed, known.moving)])
-    transform, meter = initial_candidates(pair)[0].transform, floor.Meter()
+    transform, meter = simple_candidates(pair)[0].transform, floor.Meter()
     for stage in settings_from({"preset": "fast"}).stages():
         with meter.of_stage(stage.name), meter.watching():
             transform = stage(pair, transform, lambda *_: None)
@@ -68,10 +69,10 @@ def test_every_loop_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path: P
     assert all(row.bytes > 0 and row.flops > 0 for row in rows if row.kernel != "rest")
     calls = {
         name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("deformable", name))
-        for name in ("warp", "lncc", "force", "take_step", "warp_slope")
+        for name in ("warp", "lncc", "force", "take_step", "warp_gradient")
     }
     assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0
-    assert calls["warp_slope"] == 0
+    assert calls["warp_gradient"] == 0
     assert [row.kernel for row in rows if row.level == "all"] == ["rest"] * 3
     result = {
         "images": ["a", "b"],

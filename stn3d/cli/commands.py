@@ -166,6 +166,7 @@ def register(
     says whether the outcome is good, to be checked, or failed (then the exit code is 3).
     """
     from stn3d.registration.api import register as run
+    from stn3d.registration.inputs import RegistrationImage
 
     begin = time.perf_counter()
     chosen: dict[str, Any] = {
@@ -179,27 +180,33 @@ def register(
         "max_memory": max_memory,
         "seed": seed,
         "config": config,
-        "fixed_mask": fixed_mask,
-        "moving_mask": moving_mask,
-        "fixed_exclude": fixed_exclude,
-        "moving_exclude": moving_exclude,
-        "fixed_window": fixed_window,
-        "moving_window": moving_window,
-        "fixed_channels": fixed_channel,
-        "moving_channels": moving_channel,
         "channel_weights": channel_weight,
-        "fixed_labels": fixed_labels,
-        "moving_labels": moving_labels,
         "label_weight": label_weight,
-        "fixed_points": fixed_points,
-        "moving_points": moving_points,
         "landmark_weight": landmark_weight,
-        "fixed_volume": fixed_volume,
-        "moving_volume": moving_volume,
     }
+    fixed_side = RegistrationImage(
+        fixed,
+        mask=fixed_mask,
+        exclude=fixed_exclude,
+        channels=fixed_channel or (),
+        labels=fixed_labels,
+        landmarks=fixed_points,
+        window=fixed_window,
+        volume=fixed_volume,
+    )
+    moving_side = RegistrationImage(
+        moving,
+        mask=moving_mask,
+        exclude=moving_exclude,
+        channels=moving_channel or (),
+        labels=moving_labels,
+        landmarks=moving_points,
+        window=moving_window,
+        volume=moving_volume,
+    )
     with results_folder(out) as folder:
         with screen.progress() as progress:
-            registration = run(fixed, moving, **chosen, progress=progress)
+            registration = run(fixed_side, moving_side, **chosen, progress=progress)
         files = registration.save(folder)
     figures = registration.metrics
     screen.show_figures(before=figures["before"], after=figures["after"])

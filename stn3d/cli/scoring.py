@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch import Tensor
-
 from stn3d.errors import InputError
-from stn3d.evaluation import evaluate, read_case
-from stn3d.io import read_landmarks, read_transform
+from stn3d.evaluation import evaluate
+from stn3d.io import read_transform
+from stn3d.registration.inputs import RegistrationImage, read_pair
 from stn3d.transforms import Affine, Transform
 
 Two: TypeAlias = "tuple[Path | None, Path | None]"
@@ -48,15 +47,14 @@ def score(files: Scored) -> dict[str, Any]:
     Raises:
         InputError: a file is of no use, or does not fit the others.
     """
-    case, _ = read_case(*files.images, (files.mask, None), files.labels, files.volumes)
-    ndim = case.fixed.grid.ndim
-    fixed_mm, moving_mm = _landmarks(files.points, ndim)
-    case = dataclasses.replace(
-        case,
-        fixed_points_mm=fixed_mm,
-        moving_points_mm=moving_mm,
-        true_transform=_transform(files.truth, ndim),
+    roles = zip(files.images, files.volumes, files.labels, files.points, strict=True)
+    fixed, moving = (
+        RegistrationImage(image, volume=volume, labels=labels, landmarks=points)
+        for image, volume, labels, points in roles
     )
+    case = read_pair(dataclasses.replace(fixed, mask=files.mask), moving).evaluation_case
+    ndim = case.fixed.grid.ndim
+    case = dataclasses.replace(case, true_transform=_transform(files.truth, ndim))
     transform = _transform(files.transform, ndim) or Affine.identity(ndim)
     return evaluate(case, transform, _transform(files.inverse, ndim))
 
@@ -71,20 +69,3 @@ def _transform(path: Path | None, ndim: int) -> Transform | None:
             "give one of their dimension."
         )
     return transform
-
-
-def _landmarks(paths: Two, ndim: int) -> tuple[Tensor | None, Tensor | None]:
-    """Both sets of landmarks, ``(N, d)``, in pairs; or none."""
-    fixed, moving = paths
-    if fixed is None and moving is None:
-        return None, None
-    if fixed is None or moving is None:
-        given, other = ("moving", "fixed") if fixed is None else ("fixed", "moving")
-        raise InputError(f"only {given} points are given; give --{other}-points too, or neither.")
-    pairs = read_landmarks(fixed, moving)
-    if pairs.fixed_mm.shape[1] != ndim:
-        raise InputError(
-            f"{fixed} holds {pairs.fixed_mm.shape[1]}D points and the images are {ndim}D; "
-            "give points of their dimension."
-        )
-    return pairs.fixed_mm, pairs.moving_mm

@@ -146,12 +146,12 @@ def show_figures(**columns: Mapping[str, Any]) -> None:
 
 def show_decisions(metrics: Mapping[str, Any]) -> None:
     """What a registration decided by itself and why, what was left out, and its quality status."""
-    for what, choice in metrics["decided"].items():
-        print(f"{what}: {choice['value']}, since {choice['reason']}")
-    if metrics["steered_by"]:
-        what = " and ".join(metrics["steered_by"])
+    for what, choice in metrics["auto_selected"].items():
+        print(f"{what}: {choice['choice']}, since {choice['reason']}")
+    if metrics["used_in_optimisation"]:
+        what = " and ".join(metrics["used_in_optimisation"])
         print(f"steered by {what} too: their figures are no test of the outcome")
-    for role, part in metrics["excluded"].items():
+    for role, part in metrics["excluded_regions"].items():
         print(
             f"excluded of the {role} image: {part['volume_ml']:.2f} ml, "
             f"{part['volume_after_ml']:.2f} ml in the other "

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from stn3d.cli import options, screen
-from stn3d.losses.similarity import MetricName
+from stn3d.losses.similarity import AUTOMATIC, MetricName
 from stn3d.registration.result import results_folder
 from stn3d.series.result import SeriesInterpolation
 
@@ -27,7 +27,9 @@ def series(
             "one if neither is given."
         ),
     ] = None,
-    metric: Annotated[str, typer.Option(help=options.one_of(get_args(MetricName), "ncc"))] = "ncc",
+    metric: Annotated[
+        str, typer.Option(help=options.one_of(get_args(MetricName), AUTOMATIC.series))
+    ] = AUTOMATIC.series,
     interpolation: Annotated[
         str, typer.Option(help=options.one_of(get_args(SeriesInterpolation), "linear"))
     ] = "linear",

@@ -17,6 +17,7 @@ from stn3d.demo.heads import Mode, demo_pair, require_heads
 from stn3d.demo.scores import score_copy, score_two_heads
 from stn3d.io import whole
 from stn3d.registration.api import register
+from stn3d.registration.inputs import RegistrationImage
 from stn3d.registration.result import make_folder
 from stn3d.registration.stages import Progress
 from stn3d.report import require_matplotlib, save_picture
@@ -57,11 +58,10 @@ def run(
     pair = demo_pair(mode, spacing_mm)
     start = time.perf_counter()
     registration = register(
-        pair.fixed,
+        RegistrationImage(pair.fixed, mask=(pair.mask, pair.fixed.grid)),
         pair.moving,
         kind="deformable",
         preset="fast",
-        fixed_mask=(pair.mask, pair.fixed.grid),
         threads=threads,
         progress=progress,
     )

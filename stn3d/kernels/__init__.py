@@ -1,35 +1,42 @@
-"""The hot loops behind one small face: fused numba loops on the CPU, plain torch elsewhere.
+"""Numerical kernels of registration: numba on the CPU, plain torch for everything else.
 
-Images are ``(B, C, *shape)``, d = 2 or 3; coordinates and vectors are in voxels, along the axes of
-the grid that they stand on. `stn3d.kernels.reference` defines what is right.
+Images are ``(B, C, *shape)``, d = 2 or 3; coordinates and vectors are in voxels along the axes of
+their grid. Each operation is a package: the public function with its signature and docstring,
+``reference`` (plain torch, which defines the result) and ``cpu`` (numba kernels).
 """
 
 from __future__ import annotations
 
-from stn3d.kernels.affine import sample_affine
-from stn3d.kernels.composition import compose, exponential, take_step
-from stn3d.kernels.correlation import lncc
+from stn3d.kernels.boundary_window import apply_boundary_window
+from stn3d.kernels.box_sum import box_sum
+from stn3d.kernels.common.points import inside, points_of
+from stn3d.kernels.common.region import Region
+from stn3d.kernels.compose import compose, exponential, take_step
+from stn3d.kernels.cost_volume import cost_volume
+from stn3d.kernels.force import force
 from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
-from stn3d.kernels.inversion import invert
+from stn3d.kernels.invert import invert
 from stn3d.kernels.jacobian import jacobian_determinant
-from stn3d.kernels.matching import local_products
-from stn3d.kernels.reference import Buffers, Moves, Warped, buffers, inside, points_of
-from stn3d.kernels.region import Region
-from stn3d.kernels.resampling import resample
-from stn3d.kernels.sampling import sample_linear
+from stn3d.kernels.lncc import lncc
+from stn3d.kernels.resample import resample
+from stn3d.kernels.resample.types import Displacement
+from stn3d.kernels.sample_affine import sample_affine
+from stn3d.kernels.sample_linear import sample_linear
 from stn3d.kernels.self_similarity import self_similarity
-from stn3d.kernels.smoothing import diffuse_divergence, gaussian_smooth, taper
-from stn3d.kernels.warping import force, warp, warp_slope
-from stn3d.kernels.windows import box_sum
+from stn3d.kernels.smooth import diffuse_divergence, gaussian_smooth
+from stn3d.kernels.warp import warp, warp_gradient
+from stn3d.kernels.warp.types import Buffers, Warped, buffers
 
 __all__ = [
     "Buffers",
-    "Moves",
+    "Displacement",
     "Region",
     "Warped",
+    "apply_boundary_window",
     "box_sum",
     "buffers",
     "compose",
+    "cost_volume",
     "diffuse_divergence",
     "entropy",
     "exponential",
@@ -40,7 +47,6 @@ __all__ = [
     "jacobian_determinant",
     "joint_histogram",
     "lncc",
-    "local_products",
     "mutual_information",
     "points_of",
     "resample",
@@ -48,7 +54,6 @@ __all__ = [
     "sample_linear",
     "self_similarity",
     "take_step",
-    "taper",
     "warp",
-    "warp_slope",
+    "warp_gradient",
 ]

@@ -88,7 +88,7 @@ class Residual(nn.Module):
             moved: the same.
             both: the images are also seen the other way round, which the batch has after the first.
         """
-        near = kernels.local_products(*_orders(_unit(fixed), _unit(moved), both), self.radius)
+        near = kernels.cost_volume(*_orders(_unit(fixed), _unit(moved), both), self.radius)
         near, fixed, moved = (_as_convolved(t) for t in (near, fixed, moved))
         seen = torch.cat([near, *_orders(fixed, moved, both)], dim=1)
         hidden = self.layers(dense_memory(seen))

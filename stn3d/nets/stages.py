@@ -81,7 +81,7 @@ class NetworkStage:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
             found = self.trained.network(images)
         u = found.float().contiguous()
-        kernels.taper(u, [_fading(n) for n in fixed.grid.shape])
+        kernels.apply_boundary_window(u, [_fading(n) for n in fixed.grid.shape])
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
 
 

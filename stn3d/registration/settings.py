@@ -16,7 +16,7 @@ from stn3d.errors import InputError
 from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName, Preset
 from stn3d.registration.initialisation.candidates import InitialMethod
 from stn3d.registration.stages import DeformableStage, LinearSettings, OptimiserStage
-from stn3d.registration.validation import check_fields, check_known
+from stn3d.registration.validation import channel_weights, check_fields, check_known
 from stn3d.transforms import LinearKind
 
 Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
@@ -63,12 +63,12 @@ class Settings:
         threads: Number of CPU threads; None for PyTorch's choice.
         max_memory: Memory limit of the process in GB; the finest level is coarsened to meet it.
             None for 80 % of the free memory.
-        fixed_window: Intensity window of the fixed image, see
-            `stn3d.preprocessing.intensity.scaled`; None to select it automatically.
-        moving_window: Intensity window of the moving image.
-        label_weight: Weight of the label overlap relative to the image loss; 0 to only evaluate it.
+        channel_weights: Weight of each channel in the metric, the image's own first; None for equal
+            weights.
+        label_weight: Weight of the label-overlap loss relative to the image loss; 0 to only
+            evaluate the labels.
         landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm, relative
-            to the image loss; 0 to only evaluate it.
+            to the image loss; 0 to only evaluate the landmarks.
         seed: Seed of the random number generator; the present stages draw no random numbers.
         linear: Settings of the rigid, similarity and affine stages.
         deformable: The deformable stage.
@@ -88,8 +88,7 @@ class Settings:
     device: Device = "auto"
     threads: int | None = None
     max_memory: float | None = None
-    fixed_window: str | None = None
-    moving_window: str | None = None
+    channel_weights: tuple[float, ...] | None = None
     label_weight: float = 0.0
     landmark_weight: float = 1.0
     seed: int = 0
@@ -104,7 +103,10 @@ class Settings:
         check_known("preset", self.preset, get_args(Preset))
         check_known("estimator", self.estimator, get_args(Estimator))
         check_known("device", self.device, get_args(Device))
-        check_fields(self, zero_allowed=["seed"])
+        check_fields(self, zero_allowed=["seed"], skip=["channel_weights"])
+        if self.channel_weights is not None:
+            weights = channel_weights(self.channel_weights)
+            object.__setattr__(self, "channel_weights", weights)
         metric = self.deformable_metric or self.metric_name
         stage = dataclasses.replace(self.deformable, metric=metric)
         object.__setattr__(self, "init", str(self.init))

@@ -11,7 +11,12 @@ from typing import Any
 from stn3d.errors import InputError
 
 
-def check_fields(instance: Any, prefix: str = "", zero_allowed: Collection[str] = ()) -> None:
+def check_fields(
+    instance: Any,
+    prefix: str = "",
+    zero_allowed: Collection[str] = (),
+    skip: Collection[str] = (),
+) -> None:
     """Convert the numbers of a frozen dataclass to their annotated types and check their ranges.
 
     A ``float`` must not be negative, an ``int`` must be at least 1, and a tuple must hold positive
@@ -22,13 +27,16 @@ def check_fields(instance: Any, prefix: str = "", zero_allowed: Collection[str] 
         instance: The dataclass, in its ``__post_init__``.
         prefix: Precedes the names of the fields in messages, such as ``linear.``.
         zero_allowed: Fields of whole numbers that may be 0.
+        skip: Fields with checks of their own.
 
     Raises:
         InputError: A value does not fit.
     """
     for field in dataclasses.fields(instance):
         value, kind = getattr(instance, field.name), str(field.type)
-        if value == field.default == math.inf or (value is None and kind.endswith(" | None")):
+        if field.name in skip or value == field.default == math.inf:
+            continue
+        if value is None and kind.endswith(" | None"):
             continue
         kind, name = kind.removesuffix(" | None"), prefix + field.name
         if kind == "float":
@@ -66,6 +74,21 @@ def _numbers(name: str, value: Any, whole: bool) -> tuple[float, ...]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def channel_weights(value: Any) -> tuple[float, ...] | None:
+    """Channel weights from 0 upward; None where there are none.
+
+    Raises:
+        InputError: A weight is negative or not a number, or all are 0.
+    """
+    items = value if isinstance(value, list | tuple) else [value]
+    for weight in items:
+        if not (_is_number(weight) and weight >= 0):
+            raise InputError(f"a channel weight is {weight!r}; give a number from 0 upward.")
+    if items and not any(items):
+        raise InputError("all channel weights are 0; give one above 0.")
+    return tuple(float(weight) for weight in items) or None
 
 
 def check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
-from stn3d.losses.similarity import MetricName, ncc
+from stn3d.losses.similarity import AUTOMATIC, MetricName, ncc
 from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
@@ -42,7 +42,7 @@ def register_series(
     reference: ImageSource | None = None,
     *,
     reference_volume: int | None = None,
-    metric: MetricName = "ncc",
+    metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
     threads: int | None = None,
     progress: Report | None = None,

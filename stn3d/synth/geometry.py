@@ -90,7 +90,7 @@ class Deformation:
             # The length of d standard normal numbers is below this in 99 of 100 draws.
             velocity += noise * (own_mm / spacing_mm / (3.03 if d == 2 else 3.37))
         fade = [_fading(n).to(draws.device) for n in shape]
-        kernels.taper(velocity, fade)
+        kernels.apply_boundary_window(velocity, fade)
         return kernels.exponential(velocity, squarings=5)
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from stn3d.kernels import sample_linear
-from stn3d.kernels.cpu.jit import kernel, run
-from stn3d.kernels.cpu.tensors import as_field, three
+from stn3d.kernels.common.jit import kernel, run
+from stn3d.kernels.common.tensors import as_field, three_axes
 
 
 def look_up(
@@ -44,7 +44,7 @@ def look_up(
     volume, sums = codes.numpy(), out.numpy()
     if d == 2:
         volume, sums = volume[None], sums[None]
-    shifts = np.array([three(offset, 0.0) for offset in offsets], np.float32)
+    shifts = np.array([three_axes(offset, 0.0) for offset in offsets], np.float32)
     field = as_field(nodes)
     run(look_up_planes, len(sums), volume, table.numpy(), field, shifts, sums)
     return out

@@ -2,6 +2,7 @@
 
 from stn3d.transforms.base import Chain, Transform, chain
 from stn3d.transforms.dense import DisplacementField, VelocityField, compose, rounded, sampled
+from stn3d.transforms.description import LinearParameters, describe_linear
 from stn3d.transforms.inverse import Inverse
 from stn3d.transforms.linear import (
     LINEAR_KINDS,
@@ -30,6 +31,7 @@ __all__ = [
     "Inverse",
     "Linear",
     "LinearKind",
+    "LinearParameters",
     "PiecewiseAffine",
     "Projective",
     "Rigid",
@@ -41,6 +43,7 @@ __all__ = [
     "chain",
     "compose",
     "control_grid",
+    "describe_linear",
     "rotation_matrix",
     "rounded",
     "sampled",

@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import pytest
 import torch
 
-from stn3d.errors import InputError
-from stn3d.evaluation import evaluate, read_exclusion
+from stn3d.evaluation import evaluate
 from stn3d.io import Image, read_image, read_labels, read_mask
 from stn3d.metrics import foreground
 from tests.evaluation.cases import a_pair, case_of
-from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, dense_truth
 
 
@@ -65,21 +62,3 @@ def test_a_background_of_any_brightness_is_no_foreground() -> None:
         other = read_image((factor * one_hole + offset, known.fixed_grid))
         differ = dataclasses.replace(case, fixed=other).region.voxels != case.region.voxels
         assert float(differ.float().mean()) < 5e-3  # rounding
-
-
-@pytest.mark.parametrize("ndim", DIMS)
-def test_exclude_masks_of_no_use_are_named(ndim: int) -> None:
-    known = a_pair(ndim)
-    image = read_image(known.sources[0])
-    assert read_exclusion(None, image, "fixed") is None
-    some = torch.zeros_like(known.fixed)
-    with pytest.raises(InputError, match=r"fixed exclude mask .* is empty"):
-        read_exclusion((some, known.fixed_grid), image, "fixed")
-    with pytest.raises(InputError, match=r"fixed exclude mask .* covers the whole image"):
-        read_exclusion((some + 1, known.fixed_grid), image, "fixed")
-    with pytest.raises(InputError, match=r"moving exclude mask .* another grid"):
-        read_exclusion((torch.ones_like(known.moving), known.moving_grid), image, "moving")
-    some[(..., *[slice(5, 9)] * ndim)] = 3  # of any number
-    read = read_exclusion((some, known.fixed_grid), image, "fixed")
-    assert read is not None
-    assert torch.equal(read.values, some > 0)

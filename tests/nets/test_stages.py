@@ -296,7 +296,7 @@ def test_a_registration_by_a_network_of_ones_own(tmp_path: Path) -> None:
     assert not field.displacement_mm.any()
     assert torch.allclose(registration.transform(points), points, rtol=0, atol=0.02)
     assert registration.metrics["settings"]["estimator"] == "network"
-    assert "network" in registration.metrics["seconds"]
+    assert "network" in registration.metrics["timings_s"]
 
 
 def test_a_network_for_other_images_is_told(tmp_path: Path) -> None:

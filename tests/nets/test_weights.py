@@ -52,7 +52,7 @@ def test_a_head_that_is_turned_far_is_found(
     found = stn3d.register((image, grid), moving, kind="rigid", estimator="network")
     points = grid.points_mm()[image[0, 0] > 0.3]
     error_mm = (found.transform(points) - truth(points)).norm(dim=-1).mean()
-    assert found.metrics["initial"][0]["name"] == "network"
+    assert found.metrics["initial_candidates"][0]["name"] == "network"
     assert error_mm < 0.5
     assert abs(torch.linalg.det(found.transform.matrix) - 1) < 1e-6  # type: ignore[attr-defined]
 
@@ -66,4 +66,9 @@ def test_what_is_no_head_is_left_to_the_optimiser() -> None:
     grid = Grid(grid.shape, shift)
     image = (anatomy(grid.points_mm())[None, None], grid)
     found = stn3d.register(image, image, kind="rigid")
-    assert {c["name"] for c in found.metrics["initial"]} == {"header", "centres", "mass", "moments"}
+    assert {c["name"] for c in found.metrics["initial_candidates"]} == {
+        "header",
+        "centres",
+        "centre_of_mass",
+        "moments",
+    }

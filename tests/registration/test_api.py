@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 import stn3d
@@ -23,8 +21,8 @@ from stn3d.io import read_mask
 from stn3d.registration.result import Registration
 from stn3d.registration.stages import ProgressEvent
 from stn3d.transforms import Affine, Chain, DisplacementField
-from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
+from tests.helpers.registration import one_sided, sides
 from tests.helpers.synthetic import (
     Known,
     dense_truth,
@@ -50,7 +48,11 @@ def a_pair(ndim: int, kind: str = "affine") -> Known:
 
 
 def run(known: Known, **options: Any) -> Registration:
-    return stn3d.register(*known.sources, **{"config": QUICK, "threads": 1, **options})
+    return run_sides(sides(known.sources), **options)
+
+
+def run_sides(given: Sequence[Any], **options: Any) -> Registration:
+    return stn3d.register(*given, **{"config": QUICK, "threads": 1, **options})
 
 
 @pytest.fixture(scope="module", params=DIMS)
@@ -80,11 +82,21 @@ def test_the_inverse_undoes_the_transform(registered: tuple[Known, Registration]
 def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) -> None:
     _, result = registered
     metrics = result.metrics
+    assert metrics["schema_version"] == 1
     json.loads(json.dumps(metrics, allow_nan=False))
-    for key in ("before", "after", "initial", "stages", "settings", "seconds", "versions", "seed"):
+    for key in (
+        "before",
+        "after",
+        "initial_candidates",
+        "stages",
+        "settings",
+        "timings_s",
+        "versions",
+        "seed",
+    ):
         assert key in metrics
     assert {"initialise", "rigid", "affine", "deformable", "inverse", "warp", "metrics"} <= set(
-        metrics["seconds"]
+        metrics["timings_s"]
     )
     assert metrics["versions"]["torch"] == torch.__version__
     assert metrics["versions"]["stn3d"] == stn3d.__version__
@@ -94,7 +106,7 @@ def test_metrics_hold_what_they_promise(registered: tuple[Known, Registration]) 
         assert stage["evaluations"] >= 1
         if stage["stage"] != "deformable":  # its steps have a fixed length
             assert stage["last_loss"] <= stage["first_loss"] + 1e-6
-    losses = [c["loss"] for c in metrics["initial"]]
+    losses = [c["loss"] for c in metrics["initial_candidates"]]
     assert losses[0] <= 1.01 * min(losses)
 
 
@@ -104,98 +116,8 @@ def test_the_same_twice_is_the_same_to_the_last_bit(
     known, first = registered
     second = run(known)
     assert torch.equal(first.moved.values, second.moved.values)
-    for which in ("before", "after", "initial", "stages"):
+    for which in ("before", "after", "initial_candidates", "stages"):
         assert first.metrics[which] == second.metrics[which]
-
-
-def test_saved_files_say_what_the_registration_says(
-    registered: tuple[Known, Registration], tmp_path: Path
-) -> None:
-    known, result = registered
-    folder = tmp_path / "new" / "folder"
-    result.save(folder)
-    names = sorted(p.name for p in folder.iterdir())
-    assert names == ["inverse.h5", "metrics.json", "moved.nii.gz", "transform.h5"]
-    points = known.fixed_grid.points_mm().flatten(0, -2)[::7]
-    for name, transform in (("transform.h5", result.transform), ("inverse.h5", result.inverse)):
-        assert (
-            float((stn3d.read_transform(folder / name)(points) - transform(points)).abs().max())
-            < 1e-4
-        )
-    expected = sitk_reference.mapped(sitk.ReadTransform(str(folder / "transform.h5")), points)
-    assert float((result.transform(points) - expected).abs().max()) < 1e-4
-    moved = sitk_reference.resampled(
-        sitk_reference.image_of(known.moving, known.moving_grid),
-        known.fixed_grid,
-        sitk.ReadTransform(str(folder / "transform.h5")),
-        sitk.sitkLinear,
-        0,
-    )
-    gap = (moved - result.moved.values).square().mean().sqrt()
-    assert float(gap) <= 0.002 * float(torch.quantile(moved.flatten(), 0.99))
-    image = nib.load(folder / "moved.nii.gz")
-    assert np.allclose(np.squeeze(image.get_fdata()), result.moved.values[0, 0].numpy())
-    saved = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
-    assert saved["after"] == result.metrics["after"]
-
-
-def test_saving_is_all_or_nothing(
-    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, result = registered
-    (tmp_path / "metrics.json").write_text("older", encoding="utf8")
-
-    def no_space(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", no_space)
-    with pytest.raises(InputError, match="No space left"):
-        result.save(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
-    assert (tmp_path / "metrics.json").read_text(encoding="utf8") == "older"
-
-
-def test_a_file_that_fails_leaves_no_other_behind(
-    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, result = registered
-    write = stn3d.registration.result.write_image
-
-    def full(*_: Any) -> None:
-        raise InputError("No space left")
-
-    def late(*arguments: Any) -> None:
-        time.sleep(0.2)  # the others have failed by then
-        write(*arguments)
-
-    monkeypatch.setattr(stn3d.registration.result, "write_transform", full)
-    monkeypatch.setattr(stn3d.registration.result, "write_image", late)
-    with pytest.raises(InputError, match="No space left"):
-        result.save(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_saved_twice_are_equal_bytes(
-    registered: tuple[Known, Registration], tmp_path: Path
-) -> None:
-    _, result = registered
-    first, second = result.save(tmp_path / "a"), result.save(tmp_path / "b")
-    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    stn3d.write_transform(tmp_path / "alone.h5", result.transform)
-    assert (tmp_path / "alone.h5").read_bytes() == (tmp_path / "a/transform.h5").read_bytes()
-
-
-def test_a_folder_that_cannot_be_is_named(
-    registered: tuple[Known, Registration], tmp_path: Path
-) -> None:
-    _, result = registered
-    (tmp_path / "file").write_text("", encoding="utf8")
-    with pytest.raises(InputError, match="cannot make the folder"):
-        result.save(tmp_path / "file")
-    (tmp_path / "taken" / "inverse.h5").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"inverse\.h5"):
-        result.save(tmp_path / "taken")
-    assert [p.name for p in (tmp_path / "taken").iterdir()] == ["inverse.h5"]
 
 
 def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
@@ -227,15 +149,16 @@ def test_a_mask_leaves_a_spoilt_part_out(side: str, metric: str) -> None:
     n = spoilt.shape[2] // 2 - 4
     part = (..., slice(0, n), slice(None), slice(0, spoilt.shape[-1] // 2 + 3))
     spoilt[part], mask[part] = 3.0, 0
-    sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
-    grid = sources[side][1]
-    sources[side] = (spoilt, grid)
+    number = ("fixed", "moving").index(side)
+    sources = list(known.sources)
+    grid = sources[number][1]
+    sources[number] = (spoilt, grid)
     # The coarse levels tell most: there a spoilt part spoils much around it.
     coarse = {"linear": {"finest_spacing_mm": 100}}
     options: dict[str, Any] = {"kind": "rigid", "metric": metric, "threads": 1, "config": coarse}
     errors = []
-    for masks in ({f"{side}_mask": (mask, grid)}, {}):
-        result = stn3d.register(**sources, **masks, **options)
+    for given in (sides(sources, mask=one_sided(side, (mask, grid))), sources):
+        result = stn3d.register(*given, **options)
         errors.append(known.error_mm(result.transform))
     assert errors[0] < 0.6
     assert errors[1] > errors[0] + 0.2
@@ -250,15 +173,15 @@ def bent_brightness(values: torch.Tensor) -> torch.Tensor:
 
 
 def test_what_is_decided_is_told_with_its_reason(registered: tuple[Known, Registration]) -> None:
-    decided = registered[1].metrics["decided"]
-    assert {key: choice["value"] for key, choice in decided.items()} == {
+    decided = registered[1].metrics["auto_selected"]
+    assert {key: choice["choice"] for key, choice in decided.items()} == {
         "metric": "lncc",
         "kind": "deformable",
     }
-    assert all("one contrast" in choice["reason"] for choice in decided.values())
+    assert all("same contrast" in choice["reason"] for choice in decided.values())
     settings = registered[1].metrics["settings"]  # what was used, so that it can be asked for
     assert (settings["metric"], settings["kind"]) == ("lncc", "deformable")
-    assert registered[1].metrics["excluded"] == {}
+    assert registered[1].metrics["excluded_regions"] == {}
 
 
 def test_what_was_decided_can_be_asked_for_and_is_the_same(
@@ -266,10 +189,10 @@ def test_what_was_decided_can_be_asked_for_and_is_the_same(
 ) -> None:
     known, auto = registered
     asked = run(known, metric="lncc", kind="deformable")
-    assert asked.metrics["decided"] == {}
+    assert asked.metrics["auto_selected"] == {}
     assert torch.equal(asked.moved.values, auto.moved.values)
     half = run(known, metric="lncc", config={**QUICK, "kind": "auto"})
-    assert set(half.metrics["decided"]) == {"kind"}
+    assert set(half.metrics["auto_selected"]) == {"kind"}
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -277,8 +200,8 @@ def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
     known = a_pair(ndim)
     fixed = (bent_brightness(known.fixed), known.fixed_grid)
     result = stn3d.register(fixed, known.sources[1], kind="affine", threads=1, init="mass")
-    assert result.metrics["decided"]["metric"]["value"] == "nmi"
-    assert set(result.metrics["decided"]) == {"metric"}
+    assert result.metrics["auto_selected"]["metric"]["choice"] == "nmi"
+    assert set(result.metrics["auto_selected"]) == {"metric"}
     assert result.metrics["settings"]["metric"] == "nmi"
     assert result.metrics["settings"]["linear"]["restarts"] == 4  # as nmi needs it
     assert known.error_mm(result.transform) < 1.2
@@ -290,22 +213,22 @@ def test_a_start_that_is_given_is_where_the_images_are_asked() -> None:
     for source, expected in ((known.sources[0], "lncc"), (fixed, "nmi")):
         options: dict[str, Any] = {"kind": "rigid", "init": known.truth, "config": QUICK}
         result = stn3d.register(source, known.sources[1], threads=1, **options)
-        assert result.metrics["decided"]["metric"]["value"] == expected
+        assert result.metrics["auto_selected"]["metric"]["choice"] == expected
 
 
 # -- what does not count, and windows -------------------------------------------------------------
 
 
-def with_lesion(known: Known, side: str) -> tuple[dict[str, Any], torch.Tensor]:
+def with_lesion(known: Known, side: str) -> tuple[list[Any], torch.Tensor]:
     """The sources with a dark ball in one image; where it is, a little wider."""
-    sources = dict(zip(("fixed", "moving"), known.sources, strict=True))
-    image, grid = sources[side]
+    sources, number = list(known.sources), ("fixed", "moving").index(side)
+    image, grid = sources[number]
     d = grid.ndim
     middle = known.truth(known.fixed_grid.centre_mm[None]) if side == "moving" else grid.centre_mm
     far = torch.linalg.vector_norm(
         grid.points_mm() - middle - torch.tensor([2.0, -3, 1])[:d], dim=-1
     )
-    sources[side] = (image.masked_fill((far < 5)[None, None], 0.02), grid)
+    sources[number] = (image.masked_fill((far < 5)[None, None], 0.02), grid)
     return sources, (far < 6.5)[None, None]
 
 
@@ -316,22 +239,22 @@ def test_what_is_excluded_goes_with_its_surroundings(ndim: int, side: str) -> No
     as the registration without a ball treats the place."""
     known = a_pair(ndim)
     sources, where = with_lesion(known, side)
-    mask = read_mask((where, sources[side][1]))
+    grid = sources[("fixed", "moving").index(side)][1]
+    mask = read_mask((where, grid))
     whole = stn3d.register(*known.sources, threads=1)
-    bare = stn3d.register(**sources, threads=1, metric="lncc")  # edges would shrink it less
-    told = stn3d.register(**sources, **{f"{side}_exclude": mask}, threads=1)
-    assert set(told.metrics["excluded"]) == {side}
+    bare = stn3d.register(*sources, threads=1, metric="lncc")  # edges would shrink it less
+    told = stn3d.register(*sides(sources, exclude=one_sided(side, mask)), threads=1)
+    assert set(told.metrics["excluded_regions"]) == {side}
     shown, kept, lost = (
         excluded_region_metrics(mask, one.transform if side == "fixed" else one.inverse)
         for one in (told, whole, bare)
     )
-    assert told.metrics["excluded"][side] == pytest.approx(shown)  # threads change rounding
+    assert told.metrics["excluded_regions"][side] == pytest.approx(shown)  # threads change rounding
     assert abs(shown["volume_change_pct"] - shown["surrounding_volume_change_pct"]) < 12
     assert abs(shown["volume_change_pct"] - kept["volume_change_pct"]) < 6
     assert lost["volume_change_pct"] < kept["volume_change_pct"] - 20
     points = known.fixed_grid.points_mm()[known.foreground]
     own = points if side == "fixed" else known.truth(points)
-    grid = sources[side][1]
     index = apply_matrix(grid.index_from_world, own).round().long()
     index = torch.minimum(index.clamp(min=0), torch.tensor(grid.shape) - 1)
     outside = ~where[0, 0][tuple(index.T)]
@@ -353,13 +276,13 @@ def test_exclude_and_mask_work_together() -> None:
     keep[..., :6] = 0
     grid = known.fixed_grid
     options: dict[str, Any] = {"kind": "rigid", "metric": "mse", "threads": 1}
-    masked = stn3d.register(**sources, fixed_mask=(keep * ~where, grid), **options)
-    both = stn3d.register(
-        **sources, fixed_mask=(keep, grid), fixed_exclude=(where, grid), **options
-    )
+    masked = stn3d.register(*sides(sources, mask=((keep * ~where, grid), None)), **options)
+    data = {"mask": ((keep, grid), None), "exclude": ((where, grid), None)}
+    both = stn3d.register(*sides(sources, **data), **options)
     assert torch.equal(both.transform(zeros(2)), masked.transform(zeros(2)))
+    nothing = sides(sources, **data | {"mask": ((where, grid), None)})
     with pytest.raises(InputError, match="covers all that the fixed mask marks"):
-        stn3d.register(**sources, fixed_mask=(where, grid), fixed_exclude=(where, grid), **options)
+        stn3d.register(*nothing, **options)
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -370,21 +293,22 @@ def test_a_window_is_what_the_metric_sees(ndim: int) -> None:
     spoilt[(..., *[slice(3, 8)] * ndim)] = 5000.0
     moving = (spoilt, known.moving_grid)
     options: dict[str, Any] = {"kind": "rigid", "metric": "ncc", "threads": 1}
-    seen = stn3d.register(known.sources[0], moving, moving_window="0,120", **options)
-    assert seen.metrics["settings"]["moving_window"] == "0,120"
-    assert seen.metrics["settings"]["fixed_window"] is None
+    given = sides((known.sources[0], moving), window=(None, "0,120"))
+    seen = stn3d.register(*given, **options)
+    assert seen.metrics["moving"]["window"] == "0,120"
+    assert seen.metrics["fixed"]["window"] is None
     assert known.error_mm(seen.transform) < 0.6
     assert float(seen.moved.values.max()) > 500  # the images themselves stay as they are
 
 
 def test_a_window_that_does_not_fit_names_its_image() -> None:
     known = a_pair(2)
-    for options, words in (
-        ({"fixed_window": "lung"}, r"fixed.*the window lung is for CT in HU"),
-        ({"moving_window": "9,5"}, r"moving.*the window '9,5' is unknown; give LOW,HIGH"),
+    for windows, words in (
+        (("lung", None), r"fixed.*the window lung is for CT in HU"),
+        ((None, "9,5"), r"moving.*the window '9,5' is unknown; give LOW,HIGH"),
     ):
         with pytest.raises(InputError, match=words):
-            run(known, **options)
+            run_sides(sides(known.sources, window=windows))
 
 
 def test_progress_tells_step_level_iteration_loss_and_how_far_it_is() -> None:
@@ -410,9 +334,9 @@ def test_an_initial_transform_is_where_it_starts(tmp_path: Path) -> None:
     stn3d.write_transform(tmp_path / "start.h5", start)
     for init in (start, tmp_path / "start.h5", str(tmp_path / "start.h5")):
         result = run(known, kind="rigid", init=init)
-        (given,) = result.metrics["initial"]
-        assert (given["loss"], given["overlap"]) == (None, pytest.approx(0.9, abs=0.1))
-        assert given["name"] not in ("header", "centres", "mass", "moments")
+        (given,) = result.metrics["initial_candidates"]
+        assert (given["loss"], given["fov_overlap_fraction"]) == (None, pytest.approx(0.9, abs=0.1))
+        assert given["name"] == "given"
         assert isinstance(result.transform, Chain)
         assert any(isinstance(p, DisplacementField) for p in result.transform.transforms)
         assert known.error_mm(result.transform) < 0.5
@@ -421,14 +345,15 @@ def test_an_initial_transform_is_where_it_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("init", ["header", "centres", "mass", "moments"])
 def test_an_initial_method_is_the_one_asked_for(init: str) -> None:
     result = run(a_pair(2), kind="rigid", init=init)
-    assert {c["name"] for c in result.metrics["initial"]} == {init}
+    name = "centre_of_mass" if init == "mass" else init
+    assert {c["name"] for c in result.metrics["initial_candidates"]} == {name}
 
 
 def test_labels_are_scored_and_steer_nothing() -> None:
     known = a_pair(3, "rigid")
     labels = [(((image > 0.3).int() + (image > 0.7).int()), grid) for image, grid in known.sources]
     plain = run(known, kind="rigid")
-    scored = run(known, kind="rigid", fixed_labels=labels[0], moving_labels=labels[1])
+    scored = run_sides(sides(known.sources, labels=labels), kind="rigid")
     assert "dice" not in plain.metrics["after"]
     assert scored.metrics["after"]["dice"] > max(0.75, scored.metrics["before"]["dice"])
     assert torch.equal(plain.transform(zeros(3)), scored.transform(zeros(3)))
@@ -479,12 +404,15 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     far = Affine.from_matrix(homogeneous(torch.eye(2).double(), zeros(2) + 1e3))
     with pytest.raises(InputError, match="do not overlap"):
         run(flat, init=far)
+    labels = ((flat.fixed > 0.5).int(), flat.fixed_grid)
     with pytest.raises(InputError, match="only fixed labels"):
-        run(flat, fixed_labels=((flat.fixed > 0.5).int(), flat.fixed_grid))
+        run_sides(sides(flat.sources, labels=(labels, None)))
     with pytest.raises(InputError, match=r"fixed mask .* another grid"):
-        run(flat, fixed_mask=((flat.moving > 0.5), flat.moving_grid))
+        run_sides(sides(flat.sources, mask=((flat.moving > 0.5, flat.moving_grid), None)))
     with pytest.raises(InputError, match="did you mean rigid"):
         run(flat, kind="rigit")
+    with pytest.raises(InputError, match=r"unknown setting thread; did you mean threads\?"):
+        run(flat, thread=2)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA"):
             run(flat, device="cuda")

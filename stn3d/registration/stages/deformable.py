@@ -14,7 +14,7 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import METRICS, ImageMetric, MetricName
+from stn3d.losses.similarity import AUTOMATIC, METRICS, ImageMetric, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
@@ -69,7 +69,7 @@ class DeformableStage:
         InputError: A value does not fit, or there are fewer iterations than levels.
     """
 
-    metric: MetricName = "lncc"
+    metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
@@ -251,7 +251,7 @@ class _LevelSolver:
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
             step = kernels.gaussian_smooth(force, update, region, one)
-            size = kernels.taper(step, boundary, region, stage.step_norm_quantile)
+            size = kernels.apply_boundary_window(step, boundary, region, stage.step_norm_quantile)
             if size == 0 and self.landmark_force is None:
                 break
             scale = stage.step_vox / (size or 1.0)

@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.stages.base import (
     Level,
@@ -57,7 +57,7 @@ class LinearStage:
     """
 
     kind: LinearKind
-    metric: MetricName = "lncc"
+    metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2)
     iterations: int = 50
     radius_vox: float = 2.0

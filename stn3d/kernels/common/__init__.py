@@ -1,0 +1,1 @@
+"""What the operations share: selection of the implementation, regions, tensors, numba helpers."""

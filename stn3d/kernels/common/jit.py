@@ -1,0 +1,142 @@
+"""Compilation of numba kernels, and the threads that run them.
+
+A kernel ``kernel(first, last, ...)`` processes planes ``first`` up to ``last`` of a volume and
+releases the GIL; `run` distributes the planes over threads. The computation of each plane does not
+depend on the number of threads, so the results do not either.
+
+Compiled code is cached in the user's cache folder, under a digest of the kernels' sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.core import config, event
+from numpy.typing import NDArray
+
+# Sums may be reordered for vectorisation; NaN and infinity are respected.
+_FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call with each set of types, or load its cached code."""
+    settings: Any = config  # its attributes are created at import
+    before = settings.CACHE_DIR
+    try:
+        if not before and _CACHE is not None:
+            settings.CACHE_DIR = str(_CACHE)
+        keep = bool(settings.CACHE_DIR)
+        return numba.njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=keep)(function)
+    finally:
+        settings.CACHE_DIR = before
+
+
+def _cache_folder() -> Path | None:
+    """The cache folder of these sources; None if it cannot be written."""
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    folder = root / "stn3d" / f"kernels-{digest[:12]}"
+    try:
+        fresh = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)  # marks it as used
+    except OSError:
+        return None
+    if fresh:
+        _remove_unused(folder.parent)
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _remove_unused(root: Path, days: float = 60) -> None:
+    """Remove the folders of other versions that have not been used for some time."""
+    for other in root.glob("kernels-*"):
+        try:
+            unused_s = time.time() - other.stat().st_mtime
+        except OSError:
+            continue  # another process has removed it
+        if unused_s > days * 86_400:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+_CACHE = _cache_folder()
+
+
+class _Announcer(event.Listener):
+    """Logs one message when kernels are compiled, because that run takes longer."""
+
+    def __init__(self) -> None:
+        self.announced = False
+
+    def on_start(self, event: Any) -> None:
+        module = event.data["dispatcher"].py_func.__module__
+        if not self.announced and module.startswith("stn3d.kernels."):
+            self.announced = True
+            cached = f"cached in {_CACHE}" if _CACHE is not None else "no writable cache folder"
+            logging.getLogger("stn3d").warning(
+                "compiling stn3d's numba kernels for this CPU, about half a minute (%s)", cached
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Announcer())
+
+_MIN_VOXELS_PER_THREAD = 5_000  # about what is processed while a thread wakes up
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """A forked child does not inherit its parent's threads."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run(
+    kernel: Callable[..., Any], planes: int, *arguments: Any, work: NDArray[Any] | None = None
+) -> None:
+    """Call ``kernel(first, last, *arguments)`` for slabs of planes, one per torch thread.
+
+    Args:
+        planes: number of planes.
+        work: ``(planes,)`` number of voxels in each plane; by default equal and large.
+    """
+    global _pool
+    slabs = max(1, min(torch.get_num_threads(), planes))
+    if work is not None and work.sum() < _MIN_VOXELS_PER_THREAD * slabs:
+        slabs = 1
+    done = np.arange(planes + 1) if work is None else np.concatenate([[0], np.cumsum(work)])
+    targets = done[-1] * np.arange(1, slabs) / slabs
+    cuts = [0, *np.searchsorted(done, targets).tolist(), planes]
+    if slabs > 1 and _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="stn3d")
+    others = [
+        _pool.submit(kernel, first, last, *arguments)  # type: ignore[union-attr]
+        for first, last in itertools.pairwise(cuts[1:])
+    ]
+    kernel(cuts[0], cuts[1], *arguments)
+    for other in others:
+        other.result()

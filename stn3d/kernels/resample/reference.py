@@ -1,0 +1,41 @@
+"""Resampling by explicit points, in slabs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import apply_matrix
+from stn3d.kernels.common.points import inside, points_of
+from stn3d.kernels.resample.types import Displacement
+from stn3d.kernels.sample_linear.reference import sample_linear
+
+
+def resample(
+    image: Tensor,
+    matrix: Tensor,
+    shape: Sequence[int],
+    displacement: Displacement | None = None,
+    outside_value: float = 0.0,
+    sample: Callable[[Tensor, Tensor], Tensor] = sample_linear,
+) -> Tensor:
+    """Sample slabs of about a million points; ``sample`` interpolates image and displacement."""
+    planes, parts = max(1, (1 << 20) // math.prod(shape[1:])), []
+    for first in range(0, shape[0], planes):
+        slab = min(planes, shape[0] - first), *shape[1:]
+        index = points_of(slab, image.new_empty((), dtype=torch.float64)).reshape(1, -1, len(shape))
+        index[..., 0] += first
+        points = apply_matrix(matrix, index)
+        if displacement is not None:
+            vectors = sample(displacement.vectors, apply_matrix(displacement.matrix, index))
+            vectors = vectors.transpose(1, 2).to(points)
+            points = points + vectors @ displacement.linear.to(points).T
+        values = sample(image, points)
+        if outside_value != 0:
+            within = inside(points, tuple(image.shape[2:]))[:, None]
+            values = torch.where(within, values, values.new_full((), outside_value))
+        parts.append(values.reshape(1, image.shape[1], *slab))
+    return torch.cat(parts, dim=2)
