@@ -1,10 +1,18 @@
-"""stn3d: spatial transformers for volumes; register 2D and 3D medical images."""
+"""stn3d: spatial transformers for volumes; register 2D and 3D medical images.
 
-from stn3d.startup import starting
+Names are imported when they are first used, so that `stn3d --help` needs no torch.
+"""
 
-with starting():
-    from stn3d.apply import apply
-    from stn3d.errors import InputError
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stn3d.errors import InputError
+from stn3d.startup import set_environment, starting
+
+if TYPE_CHECKING:
+    from stn3d.apply_transform import apply
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
     from stn3d.landmarks import register_landmarks
@@ -49,3 +57,41 @@ __all__ = [
     "write_image",
     "write_transform",
 ]
+
+_MODULES = {
+    "stn3d.apply_transform": ("apply",),
+    "stn3d.grid": ("Grid",),
+    "stn3d.io": ("Image", "read_image", "read_transform", "write_image", "write_transform"),
+    "stn3d.landmarks": ("register_landmarks",),
+    "stn3d.registration.api": ("register",),
+    "stn3d.registration.inputs": ("RegistrationImage",),
+    "stn3d.registration.result": ("Registration",),
+    "stn3d.series.api": ("register_series",),
+    "stn3d.series.result": ("SeriesRegistration",),
+    "stn3d.transforms": (
+        "Affine",
+        "Chain",
+        "DisplacementField",
+        "Rigid",
+        "Similarity",
+        "Transform",
+        "VelocityField",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+set_environment()
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with starting():
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, and this sentence says how to mend it."""
+"""Exceptions and warnings whose message alone tells a user what is wrong and what to do."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,11 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class GeometryWarning(UserWarning):
+    """An image or points can be read, but other tools may place them elsewhere in the world."""
+
+
+class MemoryWarning(UserWarning):
+    """The finest level is coarser than the settings say, so that less memory is used."""

@@ -1,13 +1,12 @@
-"""How Python and torch are set before torch is imported.
+"""Settings of the process that must be made before torch is imported, and its imports themselves.
 
-GNU OpenMP spins for a millisecond by default. Where anything else wants the cores, a registration
+GNU OpenMP spins for a millisecond by default. Where another process wants the cores, a registration
 then takes three to five times as long; with a hundredth of it an idle machine loses nothing.
 Large pages for torch's memory make a new volume cost a third of what it costs in small ones
-(Linux; elsewhere nothing changes). The garbage collector would look through the several hundred
-thousand lasting objects of torch's modules again and again, a quarter of a second in all.
+(Linux; elsewhere nothing changes). While torch is imported, the garbage collector would scan its
+several hundred thousand lasting objects again and again, a quarter of a second in all.
 
-Whoever sets OMP_WAIT_POLICY, GOMP_SPINCOUNT or THP_MEM_ALLOC_ENABLE, or imports torch first, keeps
-what they have.
+A value of OMP_WAIT_POLICY, GOMP_SPINCOUNT or THP_MEM_ALLOC_ENABLE that is set already is kept.
 """
 
 import gc
@@ -17,13 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-@contextmanager
-def starting() -> Iterator[None]:
-    """Around the imports of a package that imports torch."""
+def set_environment() -> None:
+    """Set the variables that torch reads when it is imported; nothing if it is imported already."""
     if "torch" not in sys.modules:
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Around imports that import torch: its environment is set, the garbage collector is off."""
+    set_environment()
     collecting = gc.isenabled()
     gc.disable()
     try:

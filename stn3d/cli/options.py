@@ -1,64 +1,264 @@
-"""Options that several commands share, or whose values the package knows."""
+"""Options that commands share or that have a few values: panels, descriptions, checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any
 
 import typer
 
-from stn3d.registration.settings import Device, Estimator, Kind, MetricChoice, Preset, Settings
+from stn3d import choices
+from stn3d.choices import check_choice
+
+INPUTS = "Inputs"
+METHOD = "Method"
+REGIONS = "Masks and intensity windows"
+LABELS = "Labels and landmarks"
+COMPUTING = "Computing"
+_POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
 
 
-def one_of(known: Sequence[str], default: str) -> str:
-    """What the help says of an option with a few values."""
-    return f"{', '.join(known[:-1])} or {known[-1]}; {default} if not given."
+def described(what: str, values: Mapping[str, str], default: str) -> str:
+    """The help of an option with a few values: a line for each, and the default."""
+    lines = (f"[bold]{name}[/bold]: {text}." for name, text in values.items())
+    return "\n\n".join([f"{what}. Default: {default}.", *lines])
 
 
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
-FixedVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D FIXED, from 0.")]
-MovingVolume = Annotated[int | None, typer.Option(help="Which volume of a 4D MOVING, from 0.")]
-FixedMask = Annotated[Path | None, typer.Option(help="Voxels of the fixed image that count.")]
-FixedExclude = Annotated[
-    Path | None, typer.Option(help="Voxels of the fixed image that do not count: a lesion.")
+def _option(metavar: str, panel: str | None, help: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
+
+
+def _choice(name: str, panel: str | None, choice: Any, help: str) -> Any:
+    """An option with a few values; others are refused before anything slow is imported."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            check_choice(name, value, choice)
+        return value
+
+    return typer.Option(
+        f"--{name}",
+        metavar=name.upper(),
+        rich_help_panel=panel,
+        callback=check,
+        show_default=False,
+        help=help,
+    )
+
+
+# -- all commands ---------------------------------------------------------------------------------
+
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")
 ]
-MovingExclude = Annotated[
-    Path | None, typer.Option(help="Voxels of the moving image that do not count: a lesion.")
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only errors and the final status line.")
 ]
-_WINDOW = "head, lung, abdomen or bone of a CT, or LOW,HIGH: intensities told apart in the"
-FixedWindow = Annotated[str | None, typer.Option(metavar="WINDOW", help=f"{_WINDOW} fixed image.")]
-MovingWindow = Annotated[
-    str | None, typer.Option(metavar="WINDOW", help=f"{_WINDOW} moving image.")
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print more: settings, times and versions.")
+]
+Threads = Annotated[
+    int | None, _option("N", COMPUTING, "Number of CPU threads. Default: PyTorch's.")
+]
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+Fixed = Annotated[Path, typer.Argument(metavar="FIXED", help="Fixed (reference, target) image.")]
+Moving = Annotated[
+    Path, typer.Argument(metavar="MOVING", help="Moving (source) image, warped onto FIXED.")
+]
+TransformFile = Annotated[
+    Path,
+    typer.Argument(metavar="TRANSFORM", help="ITK transform file (.h5, .tfm, .txt or .mat)."),
+]
+FixedVolume = Annotated[
+    int | None, _option("N", INPUTS, "Volume of a 4D fixed image, counted from 0.")
+]
+MovingVolume = Annotated[
+    int | None, _option("N", INPUTS, "Volume of a 4D moving image, counted from 0.")
 ]
 FixedChannels = Annotated[
     list[Path] | None,
-    typer.Option("--fixed-channel", help="A further contrast on FIXED's grid; may be repeated."),
+    _option(
+        "IMAGE",
+        INPUTS,
+        "Additional image channel on FIXED's grid; may be repeated.",
+        "--fixed-channel",
+    ),
 ]
 MovingChannels = Annotated[
     list[Path] | None,
-    typer.Option("--moving-channel", help="The same contrast on MOVING's grid; in that order."),
+    _option(
+        "IMAGE",
+        INPUTS,
+        "Additional image channel on MOVING's grid; same order as --fixed-channel.",
+        "--moving-channel",
+    ),
 ]
 ChannelWeights = Annotated[
     list[float] | None,
-    typer.Option(
-        "--channel-weight", help="One for each contrast, FIXED's own first; all alike by default."
+    _option(
+        "WEIGHT",
+        INPUTS,
+        "Weight of each channel in order, FIXED itself first; repeated. Default: equal weights.",
+        "--channel-weight",
     ),
 ]
-FixedLabels = Annotated[Path | None, typer.Option(help="Label map of the fixed image, to score.")]
-MovingLabels = Annotated[Path | None, typer.Option(help="Label map of the moving image, to score.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")]
+
+# -- method ---------------------------------------------------------------------------------------
+
+Kind = Annotated[
+    str | None,
+    _choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
+]
+Metric = Annotated[
+    str | None,
+    _choice(
+        "metric",
+        METHOD,
+        choices.MetricChoice,
+        described("Similarity metric of the images", choices.METRIC_CHOICES, "auto"),
+    ),
+]
+Preset = Annotated[
+    str | None,
+    _choice(
+        "preset",
+        METHOD,
+        choices.Preset,
+        described("Levels and iterations", choices.PRESETS, "default"),
+    ),
+]
+Init = Annotated[
+    str | None,
+    _option(
+        "METHOD|FILE",
+        METHOD,
+        described(
+            "Initial transform",
+            {**choices.INITIAL_METHODS, "FILE": "an ITK transform, fixed points to moving points"},
+            "auto",
+        ),
+    ),
+]
+Estimator = Annotated[
+    str | None,
+    _choice(
+        "estimator",
+        METHOD,
+        choices.Estimator,
+        described("Estimator of the transform", choices.ESTIMATORS, "auto"),
+    ),
+]
+Config = Annotated[
+    Path | None,
+    _option(
+        "FILE",
+        METHOD,
+        "YAML file with these and advanced settings. Options on the command line win over it.",
+    ),
+]
+LandmarkKind = Annotated[
+    str,
+    _choice(
+        "kind",
+        None,
+        choices.LandmarkKind,
+        described("Kind of transform", choices.LANDMARK_KINDS, "rigid"),
+    ),
+]
+SeriesMetric = Annotated[
+    str,
+    _choice(
+        "metric",
+        None,
+        choices.MetricName,
+        described("Similarity metric of the volumes", choices.METRICS, choices.AUTOMATIC.series),
+    ),
+]
+SeriesInterpolation = Annotated[
+    str,
+    _choice(
+        "interpolation",
+        None,
+        choices.SeriesInterpolation,
+        described("Interpolation of the moved volumes", choices.SERIES_INTERPOLATIONS, "linear"),
+    ),
+]
+ImageInterpolation = Annotated[
+    str,
+    _choice(
+        "interpolation",
+        None,
+        choices.ImageInterpolation,
+        described("Interpolation", choices.IMAGE_INTERPOLATIONS, "auto"),
+    ),
+]
+
+# -- masks and intensity windows ------------------------------------------------------------------
+
+_MASK = "Binary mask of {}: only these voxels contribute to the metric."
+_EXCLUSION = "Exclusion mask of {}, such as a lesion: the metric ignores these voxels."
+_WINDOW = "Intensity window of {}: head, lung, abdomen or bone for CT in HU, or LOW,HIGH."
+FixedMask = Annotated[Path | None, _option("IMAGE", REGIONS, _MASK.format("FIXED"))]
+MovingMask = Annotated[Path | None, _option("IMAGE", REGIONS, _MASK.format("MOVING"))]
+FixedExclude = Annotated[Path | None, _option("IMAGE", REGIONS, _EXCLUSION.format("FIXED"))]
+MovingExclude = Annotated[Path | None, _option("IMAGE", REGIONS, _EXCLUSION.format("MOVING"))]
+FixedWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("FIXED"))]
+MovingWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("MOVING"))]
+
+# -- labels and landmarks -------------------------------------------------------------------------
+
+FixedLabels = Annotated[
+    Path | None, _option("IMAGE", LABELS, "Label map of the fixed image, for Dice and HD95.")
+]
+MovingLabels = Annotated[
+    Path | None, _option("IMAGE", LABELS, "Label map of the moving image, for Dice and HD95.")
+]
+LabelWeight = Annotated[
+    float | None,
+    _option(
+        "WEIGHT",
+        LABELS,
+        "Weight of the label-overlap term relative to the image term. Default: 0, which only "
+        "evaluates the labels.",
+    ),
+]
+FixedPoints = Annotated[
+    Path | None,
+    _option("FILE", LABELS, f"Landmarks in FIXED, used as soft constraints: {_POINT_FILES}."),
+]
+MovingPoints = Annotated[Path | None, _option("FILE", LABELS, "The same landmarks in MOVING.")]
+LandmarkWeight = Annotated[
+    float | None,
+    _option(
+        "WEIGHT",
+        LABELS,
+        "Weight of the landmark term relative to the image term. Default: 1; 0 only reports the "
+        "TRE.",
+    ),
+]
+EvaluatedFixedPoints = Annotated[
+    Path | None,
+    _option("FILE", LABELS, f"Landmarks in the fixed image, for the TRE: {_POINT_FILES}."),
+]
+EvaluatedMovingPoints = Annotated[
+    Path | None, _option("FILE", LABELS, "The same landmarks in the moving image.")
+]
+
+# -- computing ------------------------------------------------------------------------------------
+
+Device = Annotated[
+    str | None,
+    _choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+]
 MaxMemory = Annotated[
     float | None,
-    typer.Option(
-        metavar="GB", help="Take a coarser finest level rather than more; 80 % of what is free."
+    _option(
+        "GB",
+        COMPUTING,
+        "Memory limit; the finest level is coarsened if needed. Default: 80 % of free RAM.",
     ),
 ]
-TransformFile = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="An ITK transform file.")]
-OfKind = Annotated[str | None, typer.Option(help=one_of(get_args(Kind), Settings.kind))]
-OfMetric = Annotated[str | None, typer.Option(help=one_of(get_args(MetricChoice), Settings.metric))]
-OfPreset = Annotated[str | None, typer.Option(help=one_of(get_args(Preset), Settings.preset))]
-OfEstimator = Annotated[
-    str | None, typer.Option(help=one_of(get_args(Estimator), Settings.estimator))
-]
-OfDevice = Annotated[str | None, typer.Option(help=one_of(get_args(Device), Settings.device))]
+Seed = Annotated[int | None, _option("N", COMPUTING, "Random seed. Default: 0.")]

@@ -1,4 +1,4 @@
-"""From the files that `stn3d evaluate` is given to figures."""
+"""From the files of `stn3d evaluate` to metrics."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Two: TypeAlias = "tuple[Path | None, Path | None]"
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What is scored, each as a file; of pairs the fixed image's comes first.
+class EvaluationFiles:
+    """The input files of an evaluation; in each tuple, that of the fixed image comes first.
 
     Args:
-        images: the pair.
-        volumes: which volumes of 4D images.
-        labels: label maps, both or none.
-        points: landmarks, both or none.
-        mask: where figures are taken.
-        transform: fixed points to moving points; None is the identity.
+        images: the pair of images.
+        volumes: volume numbers, for 4D images.
+        labels: label maps of both images or of neither.
+        points: landmark files of both images or of neither.
+        mask: mask of the fixed image in which metrics are computed.
+        transform: fixed points to moving points. Default: identity.
         inverse: moving points to fixed points.
-        truth: the known truth of the transform.
+        truth: the known true transform, fixed points to moving points.
     """
 
     images: tuple[Path, Path]
@@ -41,11 +41,11 @@ class Scored:
     truth: Path | None = None
 
 
-def score(files: Scored) -> dict[str, Any]:
-    """All figures that the files allow; see `stn3d.evaluation.evaluate`.
+def evaluate_files(files: EvaluationFiles) -> dict[str, Any]:
+    """All metrics that the files allow; see `stn3d.evaluation.evaluate`.
 
     Raises:
-        InputError: a file is of no use, or does not fit the others.
+        InputError: a file cannot be read, or does not fit the others.
     """
     roles = zip(files.images, files.volumes, files.labels, files.points, strict=True)
     fixed, moving = (

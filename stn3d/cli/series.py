@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
-from stn3d.cli import options, screen
-from stn3d.losses.similarity import AUTOMATIC, MetricName
-from stn3d.registration.result import results_folder
-from stn3d.series.result import SeriesInterpolation
+from stn3d import choices
+from stn3d.cli import options, progress, screen, summary
+from stn3d.cli.process import slow_imports
 
 
 def series(
-    series: Annotated[Path, typer.Argument(metavar="SERIES", help="A 4D image.")],
+    series: Annotated[Path, typer.Argument(metavar="SERIES", help="4D image.")],
     out: options.OutFolder,
     reference: Annotated[
-        Path | None, typer.Option(help="An image of any grid to bring the volumes onto.")
+        Path | None,
+        typer.Option(metavar="IMAGE", help="External reference image, of any grid."),
     ] = None,
     reference_volume: Annotated[
         int | None,
         typer.Option(
-            help="A volume of SERIES (of --reference, if that is 4D) instead, from 0; the middle "
-            "one if neither is given."
+            metavar="N",
+            help="Reference volume of SERIES (of --reference, if that is 4D), counted from 0. "
+            "Default: the middle one.",
         ),
     ] = None,
-    metric: Annotated[
-        str, typer.Option(help=options.one_of(get_args(MetricName), AUTOMATIC.series))
-    ] = AUTOMATIC.series,
-    interpolation: Annotated[
-        str, typer.Option(help=options.one_of(get_args(SeriesInterpolation), "linear"))
-    ] = "linear",
+    metric: options.SeriesMetric = choices.AUTOMATIC.series,
+    interpolation: options.SeriesInterpolation = "linear",
     threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    """Bring every volume of a 4D image rigidly onto a reference: motion in fMRI, DWI, perfusion.
+    """Rigid motion correction of a 4D series (fMRI, DWI, perfusion).
 
     Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into --out.
     """
-    from stn3d.series.api import register_series
-
-    begin = time.perf_counter()
     chosen: dict[str, Any] = {"metric": metric, "interpolation": interpolation}
-    with results_folder(out) as folder:
-        with screen.volumes() as progress:
-            found = register_series(
-                series,
-                reference,
-                reference_volume=reference_volume,
-                threads=threads,
-                progress=progress,
-                **chosen,
-            )
-        files = found.save(folder)
-    figures = found.metrics
-    screen.show_figures(before=figures["before"], after=figures["after"])
-    screen.show_figures(motion=figures["motion"])
-    screen.show_end(files, time.perf_counter() - begin)
+    with screen.opened(f"registering the volumes of {series.name}", quiet, verbose) as shown:
+        with slow_imports():
+            from stn3d.registration.result import results_folder
+            from stn3d.series.api import register_series
+
+        with results_folder(out) as folder:
+            with progress.volumes(shown) as show:
+                found = register_series(
+                    series,
+                    reference,
+                    reference_volume=reference_volume,
+                    threads=threads,
+                    progress=show,
+                    **chosen,
+                )
+            files = found.save(folder)
+        metrics = found.metrics
+        summary.show_metrics(shown, before=metrics["before"], after=metrics["after"])
+        summary.show_metrics(shown, motion=metrics["motion"])
+        shown.wrote(files)

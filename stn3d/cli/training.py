@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stn3d.cli import options, screen
+from stn3d.cli.process import slow_imports
 from stn3d.errors import InputError
 
 Configs = Annotated[
@@ -25,27 +27,32 @@ def train(
         bool,
         typer.Option(
             "--fresh/--resume",
-            help="Start anew and forget the checkpoint in output_dir, or go on from it if there "
-            "is one.",
+            help="Start again and discard the checkpoint in output_dir, or resume from it if "
+            "there is one.",
         ),
     ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    """Train a network as a config describes; an interrupted run goes on where it was.
+    """Train a network from a config; resumes automatically.
 
-    Checkpoints, model.safetensors, history.jsonl and TensorBoard's events go to the config's
+    Checkpoints, model.safetensors, history.jsonl and TensorBoard events go to the config's
     output_dir.
     """
-    try:
-        from stn3d.train import run_config
-        from stn3d.train.config import parse_change
-    except ImportError as error:
-        raise InputError(
-            f"training needs {error.name}, which is not installed; pip install 'stn3d[train]'."
-        ) from error
     files = [text for text in config if "=" not in text]
     if not files:
         raise InputError("no config is given; name one, such as configs/train.yaml.")
-    changes: dict[str, Any] = dict(parse_change(text) for text in config if "=" in text)
-    if fresh:
-        changes["resume"] = False
-    run_config([Path(file) for file in files], changes)
+    with screen.opened(f"training with {', '.join(files)}", quiet, verbose) as shown:
+        try:
+            with slow_imports():
+                from stn3d.train import run_config
+                from stn3d.train.config import parse_change
+        except ImportError as error:
+            raise InputError(
+                f"training needs {error.name}, which is not installed; pip install 'stn3d[train]'."
+            ) from error
+        changes: dict[str, Any] = dict(parse_change(text) for text in config if "=" in text)
+        if fresh:
+            changes["resume"] = False
+        run_config([Path(file) for file in files], changes)
+        shown.wrote([])

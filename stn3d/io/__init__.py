@@ -1,5 +1,6 @@
 """Files of the world: images, transforms and points; LPS and foreign formats end here."""
 
+from stn3d.errors import GeometryWarning
 from stn3d.io.files import check_output, whole
 from stn3d.io.images import (
     check_image_path,
@@ -10,7 +11,6 @@ from stn3d.io.images import (
     write_image,
     write_volumes,
 )
-from stn3d.io.nifti import GeometryWarning
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
 from stn3d.io.transforms import check_transform_path, read_transform, write_transform

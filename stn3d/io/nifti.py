@@ -30,7 +30,7 @@ from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
-from stn3d.errors import InputError
+from stn3d.errors import GeometryWarning, InputError
 from stn3d.io.deflate import DAMAGED, deflating, open_gzip
 from stn3d.io.geometry import Matrix, plane_in_space
 from stn3d.io.seekable import SeekableGzip
@@ -39,10 +39,6 @@ GZIP_SUFFIXES = (".gz", ".mgz")
 MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
 _NO_EXTENSION = 4  # zeros behind the header that say so
 UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, HeaderDataError, ImageFileError)
-
-
-class GeometryWarning(UserWarning):
-    """An image can be read, but other tools may put its voxels elsewhere in the world."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Registration by corresponding landmarks, without images."""
 
-from stn3d.landmarks.checks import LandmarkKind
+from stn3d.choices import LandmarkKind
 from stn3d.landmarks.fitting import register_landmarks
 from stn3d.landmarks.outcome import LandmarkRegistration
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stn3d.choices import LandmarkKind
 from stn3d.errors import InputError
 from stn3d.io import Landmarks
 from stn3d.metrics import Array
 from stn3d.transforms.fit import fit_linear, spans
-
-LandmarkKind = Literal["rigid", "similarity", "affine", "tps"]
 
 _DOUBLED = 1e-6  # of the largest distance: nearer points are one
 

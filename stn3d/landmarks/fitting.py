@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stn3d.choices import LandmarkKind, check_choice
 from stn3d.io import Landmarks
 from stn3d.landmarks.checks import (
-    LandmarkKind,
     checked,
     checked_smoothing,
     checked_weights,
@@ -18,7 +18,6 @@ from stn3d.landmarks.checks import (
 )
 from stn3d.landmarks.outcome import LandmarkRegistration
 from stn3d.metrics import Array
-from stn3d.registration.settings import check_choice
 from stn3d.transforms import Transform
 from stn3d.transforms.fit import (
     extents_mm,

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stn3d.choices import LandmarkKind
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import (
@@ -24,7 +25,6 @@ from stn3d.io import (
     whole,
     write_transform,
 )
-from stn3d.landmarks.checks import LandmarkKind
 from stn3d.landmarks.fields import fields_of
 from stn3d.metrics import tre_mm
 from stn3d.registration.result import make_folder, versions

@@ -10,7 +10,6 @@ from stn3d.losses.regularity import (
 )
 from stn3d.losses.similarity import (
     METRICS,
-    MetricName,
     gradient,
     lncc,
     mind_descriptor,
@@ -23,7 +22,6 @@ from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, tru
 
 __all__ = [
     "METRICS",
-    "MetricName",
     "RegistrationLoss",
     "bending",
     "common_labels",

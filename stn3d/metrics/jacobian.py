@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.metrics.arrays import Array, as_mask
@@ -53,26 +54,26 @@ def jacobian_metrics(
     inner = as_mask(mask, grid)
     inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
     everywhere = jacobian_determinant(transform, grid).cpu()
-    folded_pct = 100 * int((everywhere <= 0).sum()) / everywhere.numel()
-    return _inner_metrics(
-        # Linear transforms have one determinant.
-        everywhere.flatten()[: int(inner.any())]
-        if isinstance(transform, Linear)
-        else torch.from_numpy(everywhere.numpy()[inner]),
-        protocol,
-    ) | {"folding_whole_field_pct": folded_pct}
-
-
-def _inner_metrics(det: torch.Tensor, protocol: Protocol) -> dict[str, float]:
-    """The metrics of the determinants in the eroded mask, ``(N,)``."""
-    if not len(det):
-        keys = ("folding_pct", "log_jacobian_sd", "jacobian_min", "jacobian_max")
-        return dict.fromkeys(keys, math.nan)
-    shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
-    logs = det.double().add_(shift).clamp_(low, high).log_()
+    if isinstance(transform, Linear):  # one determinant for all voxels
+        inside = everywhere.flatten()[: int(inner.any())]
+    else:
+        inside = torch.from_numpy(everywhere.numpy()[inner])
     return {
-        "folding_pct": 100 * int((det <= 0).sum()) / len(det),
-        "log_jacobian_sd": float(logs.std(correction=0)),
-        "jacobian_min": float(det.min()),
-        "jacobian_max": float(det.max()),
+        "folding_pct": _folding_pct(inside),
+        "folding_whole_field_pct": _folding_pct(everywhere),
+        "log_jacobian_sd": _log_sd(inside, protocol),
+        "jacobian_min": float(inside.min()) if len(inside) else math.nan,
+        "jacobian_max": float(inside.max()) if len(inside) else math.nan,
     }
+
+
+def _folding_pct(determinants: Tensor) -> float:
+    count = determinants.numel()
+    return 100 * int((determinants <= 0).sum()) / count if count else math.nan
+
+
+def _log_sd(determinants: Tensor, protocol: Protocol) -> float:
+    """Standard deviation of the logarithm of ``(N,)`` determinants; NaN for N = 0."""
+    shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
+    logs = determinants.to(torch.float64, copy=True).add_(shift).clamp_(low, high).log_()
+    return float(logs.std(correction=0)) if len(logs) else math.nan

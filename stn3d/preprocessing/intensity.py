@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from stn3d.choices import WindowName
 from stn3d.errors import InputError
 
-WindowName = Literal["head", "lung", "abdomen", "bone"]
 WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
     "head": (-20.0, 100.0),
     "lung": (-1000.0, 200.0),

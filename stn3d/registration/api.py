@@ -14,29 +14,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from stn3d.errors import InputError
+from stn3d.choices import (
+    INITIAL_METHODS,
+    Device,
+    Estimator,
+    InitialMethod,
+    Kind,
+    MetricChoice,
+    MetricName,
+    Preset,
+)
+from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.io import ImageSource, read_transform
-from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
-from stn3d.registration.initialisation.candidates import InitialMethod, InitialTransform
+from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise, linear_kind
 from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
-from stn3d.registration.memory import MemoryWarning, budget
+from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final, inverted
 from stn3d.registration.quality import assess_quality, measure_quality
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
-    INITIAL_METHODS,
-    Device,
-    Estimator,
-    Kind,
-    MetricChoice,
-    Preset,
     Settings,
     read_config,
     settings_from,

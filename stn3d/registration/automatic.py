@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
+from stn3d.choices import AUTOMATIC, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image

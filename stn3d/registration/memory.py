@@ -29,10 +29,6 @@ _METRIC_ARRAYS = 4  # masks; an image within a mask, without its mean, squared
 _FIELD_METRIC_ARRAYS = 7  # masks; determinants, those in a mask; their logarithms in float64, twice
 
 
-class MemoryWarning(UserWarning):
-    """A registration uses a coarser finest level than requested, to fit into memory."""
-
-
 @dataclass(frozen=True)
 class Budget:
     """Memory that a registration may use and will use.

@@ -1,4 +1,4 @@
-"""The transform as it will be saved, and its inverse."""
+"""The transform as it is saved, and its inverse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stn3d.transforms import DisplacementField, Transform, chain, rounded
 
 
 def final(transform: Transform) -> Transform:
-    """The transform as it will be saved: on the CPU, fields rounded to a 256th of a voxel."""
+    """The transform as it is saved: on the CPU, with fields rounded to a 256th of a voxel."""
     return chain(
         *[
             rounded(DisplacementField(part.displacement_mm.cpu(), part.grid))
@@ -18,7 +18,7 @@ def final(transform: Transform) -> Transform:
 
 
 def inverted(transform: Transform) -> tuple[Transform, float]:
-    """The inverse and the largest residual of its fields, in mm."""
+    """The inverse, and the largest residual of its fields in mm."""
     found: list[Transform] = []
     residual_mm = 0.0
     for part in reversed(transform.parts):

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stn3d.choices import MetricName
 from stn3d.grid import apply_matrix
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm

@@ -1,4 +1,4 @@
-"""What a registration gives back, and the files it writes."""
+"""The result of a registration, and the files it writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stn3d.apply import Interpolations, apply
+from stn3d.apply_transform import apply
+from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, whole, write_image, write_transform
 from stn3d.transforms import Transform
@@ -21,14 +22,15 @@ from stn3d.transforms import Transform
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """The outcome of registering a pair.
+    """The result of registering a pair.
 
     Args:
         transform: fixed points to moving points, world RAS+ mm.
         inverse: moving points to fixed points.
         moved: the moving image on the fixed image's grid.
         fixed: the fixed image.
-        metrics: figures before and after, timings, versions, settings; what metrics.json holds.
+        metrics: the content of metrics.json: metrics before and after, quality, timings, settings,
+            versions.
     """
 
     transform: Transform
@@ -37,8 +39,8 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
 
-    def apply(self, image: ImageSource, interpolation: Interpolations = "auto") -> Image:
-        """Another image of the moving side (or its labels) on the fixed image's grid."""
+    def apply(self, image: ImageSource, interpolation: ImageInterpolation = "auto") -> Image:
+        """Warp another image or label map from moving to fixed space."""
         return apply(self.transform, image, self.fixed, interpolation)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
@@ -55,7 +57,7 @@ class Registration:
         written = [folder / name for name in names]
         with ExitStack() as files:
             moved, transform, inverse, metrics = (files.enter_context(whole(p)) for p in written)
-            # last into the stack, first out: no thread writes once the parts are put away
+            # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
             jobs = [
                 threads.submit(write_transform, transform, self.transform),
@@ -70,7 +72,7 @@ class Registration:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """A folder for results, created if need be.
+    """A folder for results, created if needed.
 
     Raises:
         InputError: it cannot be created or written.
@@ -90,7 +92,7 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder for results, made before any work and taken away if the work fails.
+    """A folder for results, created before any work and removed if the work fails.
 
     Raises:
         InputError: see `make_folder`.
@@ -107,7 +109,7 @@ def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that an outcome depends on; a copy that is not installed has none."""
+    """Versions of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for name in ("stn3d", "torch", "numpy", "scipy", "nibabel", "simpleitk"):
         try:

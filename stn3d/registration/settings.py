@@ -8,21 +8,26 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 
+from stn3d.choices import (
+    AUTOMATIC,
+    Device,
+    Estimator,
+    Kind,
+    LinearKind,
+    MetricChoice,
+    MetricName,
+    Preset,
+    check_choice,
+    check_known,
+)
 from stn3d.errors import InputError
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName, Preset
-from stn3d.registration.initialisation.candidates import InitialMethod
+from stn3d.losses.similarity import METRICS
 from stn3d.registration.stages import DeformableStage, LinearSettings, OptimiserStage
-from stn3d.registration.validation import channel_weights, check_fields, check_known
-from stn3d.transforms import LinearKind
-
-Kind = Literal["auto", "rigid", "similarity", "affine", "deformable"]
-MetricChoice = Literal["auto", MetricName]
-Device = Literal["auto", "cpu", "cuda"]
-Estimator = Literal["auto", "optimiser", "network", "both"]
+from stn3d.registration.validation import channel_weights, check_fields
 
 PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "fast": {
@@ -96,13 +101,13 @@ class Settings:
     deformable: DeformableStage = field(default_factory=DeformableStage)
 
     def __post_init__(self) -> None:
-        check_known("kind", self.kind, get_args(Kind))
+        check_choice("kind", self.kind, Kind)
         check_known("metric", self.metric, ("auto", *METRICS))
         if self.deformable_metric is not None:
             check_known("deformable_metric", self.deformable_metric, tuple(METRICS))
-        check_known("preset", self.preset, get_args(Preset))
-        check_known("estimator", self.estimator, get_args(Estimator))
-        check_known("device", self.device, get_args(Device))
+        check_choice("preset", self.preset, Preset)
+        check_choice("estimator", self.estimator, Estimator)
+        check_choice("device", self.device, Device)
         check_fields(self, zero_allowed=["seed"], skip=["channel_weights"])
         if self.channel_weights is not None:
             weights = channel_weights(self.channel_weights)
@@ -159,7 +164,7 @@ def settings_from(
     given = {key: value for key, value in options.items() if value is not None}
     merged = {**read_config(config), **given}
     preset = merged.get("preset", Settings.preset)
-    check_known("preset", preset, get_args(Preset))
+    check_choice("preset", preset, Preset)
     metric = merged.get("metric", Settings.metric)
     linear = _stage_settings(preset, metric)
     deformable = _stage_settings(preset, merged.get("deformable_metric") or metric)
@@ -229,15 +234,3 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
 
 _NESTED: dict[str, type] = {"linear": LinearSettings, "deformable": DeformableStage}
 _HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`
-
-
-def check_choice(name: str, value: Any, choice: Any) -> None:
-    """Make sure that a value is one of a Literal's.
-
-    Raises:
-        InputError: It is not; the message suggests the closest one and lists all.
-    """
-    check_known(name, value, get_args(choice))
-
-
-INITIAL_METHODS: tuple[str, ...] = get_args(InitialMethod)

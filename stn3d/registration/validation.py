@@ -1,11 +1,10 @@
-"""Checks of settings: types, ranges and known values, with messages that name the setting."""
+"""Checks of settings: types and ranges, with messages that name the setting."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from stn3d.errors import InputError
@@ -89,20 +88,3 @@ def channel_weights(value: Any) -> tuple[float, ...] | None:
     if items and not any(items):
         raise InputError("all channel weights are 0; give one above 0.")
     return tuple(float(weight) for weight in items) or None
-
-
-def check_known(name: str, value: Any, known: Sequence[str]) -> None:
-    """Make sure that a value is one of the known ones.
-
-    Args:
-        name: Name of the setting, for the message.
-        value: The value.
-        known: All values that are allowed.
-
-    Raises:
-        InputError: It is not; the message suggests the closest one and lists all.
-    """
-    if value not in known:
-        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
-        listed = ", ".join(known)
-        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")

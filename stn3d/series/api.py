@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.choices import AUTOMATIC, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
-from stn3d.losses.similarity import AUTOMATIC, MetricName, ncc
+from stn3d.losses.similarity import ncc
 from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
@@ -21,9 +22,9 @@ from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
-from stn3d.registration.settings import check_choice, settings_from
+from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
-from stn3d.series.result import Motion, SeriesInterpolation, SeriesRegistration
+from stn3d.series.result import Motion, SeriesRegistration
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
 
@@ -94,7 +95,7 @@ def register_series(
         "reference": {"name": fixed.name},
         **_figures(found),
         "settings": {"metric": settings.metric_name, "interpolation": interpolation},
-        "seconds": clock.seconds,
+        "timings_s": clock.seconds,
         "versions": versions(),
         "threads": used,
     }

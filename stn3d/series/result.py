@@ -9,17 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stn3d.apply import Carried
+from stn3d.apply_transform import WarpedVolumes
+from stn3d.choices import SeriesInterpolation
 from stn3d.io import Image, Volumes, whole, write_transform
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
-
-SeriesInterpolation = Literal["linear", "cubic"]
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 
@@ -92,9 +91,9 @@ class SeriesRegistration:
         return Motion.of(self.transforms)
 
     @property
-    def moved(self) -> Carried:
+    def moved(self) -> WarpedVolumes:
         """The volumes on the reference's grid, ``(1, 1, *shape)`` each, made one after another."""
-        return Carried(self.transforms, self.series, self.reference, self.interpolation)
+        return WarpedVolumes(self.transforms, self.series, self.reference, self.interpolation)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv and metrics.json, all or none.

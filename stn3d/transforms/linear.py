@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stn3d.choices import LinearKind
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _HORIZON = 1e-6  # denominators below it are beyond it
-
-LinearKind = Literal["rigid", "similarity", "affine"]
 
 
 def rotation_matrix(rotation: Tensor) -> Tensor:

@@ -13,12 +13,10 @@ from stn3d.kernels import Region
 from tests.helpers.geometry_cases import random, uniform
 
 SHAPES = [(7, 5), (6, 7, 5), (1, 6), (5, 1, 4)]
-
-
 DTYPES = [torch.float32, torch.float64]
-
-
 BATCHES = [(1, 1), (2, 2), (2, 1), (1, 2)]
+REGION_SHAPES = [(7, 5), (6, 7, 5), (1, 6), (6, 1), (5, 1, 4), (1, 5, 6), (5, 6, 1)]
+UNTOUCHED = 77.0
 
 
 def assert_alike(
@@ -39,8 +37,8 @@ def assert_alike(
 
 def strided(tensor: Tensor) -> Tensor:
     """The same values in non-contiguous memory."""
-    apart = torch.stack([tensor, tensor + 1], dim=-1).transpose(0, -2).contiguous()
-    return apart.transpose(0, -2)[..., 0].detach()
+    spread = torch.stack([tensor, tensor + 1], dim=-1).transpose(0, -2).contiguous()
+    return spread.transpose(0, -2)[..., 0].detach()
 
 
 def two_images(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,10 +47,6 @@ def two_images(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tens
     moved = 1.3 * (0.7 * fixed + uniform(0, 0.3, 2, 2, *shape, seed=1)) - 0.15
     weight = uniform(0, 1, 1, 1, *shape, seed=2)
     return fixed.to(dtype), moved.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
-
-
-REGION_SHAPES = [(7, 5), (6, 7, 5), (1, 6), (6, 1), (5, 1, 4), (1, 5, 6), (5, 6, 1)]
-UNTOUCHED = 77.0
 
 
 def hull(mask: Tensor) -> Tensor:

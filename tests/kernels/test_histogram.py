@@ -46,8 +46,8 @@ def test_mutual_information_has_the_right_gradient(shape: tuple[int, ...]) -> No
 def test_mutual_information_of_known_images() -> None:
     levels = torch.arange(8).double() / 7  # centres of moved bins, of which there are 10
     fixed, moved = torch.meshgrid(levels, levels, indexing="ij")
-    apart = kernels.mutual_information(fixed[None, None], moved[None, None], None, 10)
-    assert float(apart) == pytest.approx(0, abs=1e-12)
+    independent = kernels.mutual_information(fixed[None, None], moved[None, None], None, 10)
+    assert float(independent) == pytest.approx(0, abs=1e-12)
     same = kernels.mutual_information(fixed[None, None], fixed[None, None], None, 10)
     # the fixed image determines the level; the moved image's window blurs it: 1/6 2/3 1/6
     window = np.array([1 / 6, 2 / 3, 1 / 6])

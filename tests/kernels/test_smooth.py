@@ -118,8 +118,8 @@ def test_diffuse_divergence_smooths_local_growth(d: int) -> None:
     source = (x * torch.exp(-(x**2).sum(dim=0) / 8))[None]
 
     def growth(field: Tensor) -> Tensor:
-        slopes = [torch.gradient(field[0, a], dim=a)[0] for a in range(d)]
-        return torch.stack(slopes).sum(dim=0)
+        derivatives = [torch.gradient(field[0, a], dim=a)[0] for a in range(d)]
+        return torch.stack(derivatives).sum(dim=0)
 
     before, after = growth(source), growth(diffused(source, 20))
     assert float(after.max()) < 0.3 * float(before.max())

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from stn3d.choices import MetricName
 from stn3d.grid import Grid
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage

@@ -124,13 +124,3 @@ def test_a_folder_that_cannot_be_is_named(
     with pytest.raises(InputError, match=r"inverse\.h5"):
         result.save(tmp_path / "taken")
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["inverse.h5"]
-
-
-def test_the_linear_part_is_described(registered: tuple[Known, Registration]) -> None:
-    known, result = registered
-    described = result.metrics["linear_parameters"]
-    linear = result.transform.parts[-1]
-    assert described == stn3d.transforms.describe_linear(linear).as_dict()  # type: ignore[arg-type]
-    centre = known.fixed_grid.centre_mm.tolist()
-    assert list(described["centre_mm"].values()) == pytest.approx(centre)
-    json.dumps(described)

@@ -181,5 +181,5 @@ def lncc_planes(
                 _push_gradient(centre, windows, reached, radii, coefficients, rows, second, centres)
         if by_moved is not None and first <= behind < last:
             scratch = second, centres, sums, slots
-            slopes = by_moved, by_fixed, by_weight
-            _derivatives(behind, fixed, moved, weight, reached, radii, *scratch, *slopes)
+            results = by_moved, by_fixed, by_weight
+            _derivatives(behind, fixed, moved, weight, reached, radii, *scratch, *results)

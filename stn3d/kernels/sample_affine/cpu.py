@@ -243,13 +243,14 @@ def _gradients(
     image: Tensor, matrix: Tensor, gradient: Tensor, by_image: bool, by_matrix: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients with respect to images and matrices, each if requested."""
-    slopes, images, d = batches(gradient), batches(image), image.ndim - 2
-    batch = len(slopes)
+    upstream, images, d = batches(gradient), batches(image), image.ndim - 2
+    batch = len(upstream)
     parts = -(-4 // batch)  # summed separately, then in order: independent of the threads
     to_matrix = np.zeros((batch, parts if by_matrix else 0, 3, 4))
     to_image = torch.zeros(batch, parts if by_image else 0, *images.shape[1:], dtype=image.dtype)
     targets = to_matrix, to_image.numpy()
-    run(gradient_parts, batch * parts, images, *_matrices(matrix, gradient.shape), slopes, *targets)
+    grids = _matrices(matrix, gradient.shape)
+    run(gradient_parts, batch * parts, images, *grids, upstream, *targets)
     back: list[Tensor | None] = [None, None]
     if by_image:
         total = to_image.sum(dim=1) if parts > 1 else to_image[:, 0]

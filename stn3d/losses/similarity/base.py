@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from stn3d.choices import Preset
 from stn3d.grid import Grid
 from stn3d.kernels import Region
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Transform
 
-Preset = Literal["fast", "default", "accurate"]
 Contrast = Literal["same", "different", "any"]
 StageSettings = Mapping[Preset, Mapping[str, Mapping[str, Any]]]
 """By preset: settings of the ``linear`` and the ``deformable`` stages that a metric replaces."""
@@ -54,14 +54,12 @@ class LossContext:
 class ImageMetric(ABC):
     """A loss between two images and everything that a registration must know about it.
 
-    A subclass defines the three class variables without a default and `loss`. It overrides the
+    A subclass defines the two class variables without a default and `loss`. It overrides the
     rest only where the default does not fit.
     """
 
     name: ClassVar[str]
     """The name on the command line and in configs."""
-    description: ClassVar[str]
-    """One line for the help text."""
     contrast: ClassVar[Contrast]
     """Contrast of the images that the metric is for: the same, different, or either."""
 

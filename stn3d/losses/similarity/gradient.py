@@ -112,7 +112,6 @@ class GradientFields(ImageMetric):
     """Angles between the images' gradients."""
 
     name = "gradient"
-    description = "normalised gradient fields: position of edges; for any two contrasts"
     contrast = "any"
     loss_arrays = 24
     stage_settings = EDGE_STAGE_SETTINGS

@@ -84,7 +84,6 @@ class LocalCorrelation(ImageMetric):
     """Squared correlation in small windows."""
 
     name = "lncc"
-    description = "local normalised cross-correlation; for the same contrast with intensity bias"
     contrast = "same"
     loss_arrays = 2
     convincing_loss = 0.15

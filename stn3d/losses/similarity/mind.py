@@ -124,7 +124,6 @@ class SelfSimilarity(ImageMetric):
     """Mean squared difference of MIND-SSC descriptors."""
 
     name = "mind"
-    description = "MIND-SSC self-similarity descriptors; for any two contrasts"
     contrast = "any"
     loss_arrays = 60  # a descriptor has 12 channels
     depends_on_axes = True

@@ -29,7 +29,6 @@ class MeanSquaredError(ImageMetric):
     """Mean squared difference of intensities."""
 
     name = "mse"
-    description = "mean squared difference; for images with the same intensity scale"
     contrast = "same"
 
     def loss(

@@ -40,7 +40,6 @@ class Correlation(ImageMetric):
     """Pearson's correlation of the whole images."""
 
     name = "ncc"
-    description = "normalised cross-correlation; for intensities that are linearly related"
     contrast = "same"
     loss_arrays = 5
     convincing_loss = 0.15

@@ -53,7 +53,6 @@ class MutualInformation(ImageMetric):
     """
 
     name = "nmi"
-    description = "normalised mutual information; for different modalities or contrasts"
     contrast = "different"
     loss_arrays = 5
     stage_settings: ClassVar[StageSettings] = {

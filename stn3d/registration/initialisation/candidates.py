@@ -6,20 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.geometry import padded, volume
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
-
-InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 
 _COARSE_VOXELS = 24  # the longest axis of the coarse grid has at least this many, below twice it
 _MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still shows the images

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stn3d.losses.similarity import AUTOMATIC, MetricName
+from stn3d.choices import AUTOMATIC, InitialMethod, Kind, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, select_metric
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
-    InitialMethod,
     InitialTransform,
     coarse_mm,
 )
@@ -30,10 +29,12 @@ from stn3d.registration.initialisation.strategies import (
     Strategy,
     exhaustive_search,
 )
-from stn3d.registration.settings import Kind, Settings
+from stn3d.registration.settings import Settings
 from stn3d.transforms import LinearKind, Transform
 
-_PROBABLY_ALIGNED = 0.3  # loss of the metric for one contrast: low enough to compare the contrasts
+_PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
+    0.3  # loss of the metric for the same contrast; low enough to compare the contrasts
+)
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
 _SAME_VOX = 1.0  # coarse voxels; refined candidates this near have converged to one transform
 _NUM_REFINED_AFTER_SEARCH = 8

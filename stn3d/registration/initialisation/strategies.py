@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.errors import InputError
-from stn3d.losses.similarity import AUTOMATIC, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
-    InitialMethod,
     InitialTransform,
 )
 from stn3d.registration.initialisation.geometry import (

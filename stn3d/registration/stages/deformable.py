@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import AUTOMATIC, METRICS, ImageMetric, MetricName
+from stn3d.losses.similarity import METRICS, ImageMetric
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
@@ -27,7 +28,7 @@ from stn3d.registration.stages.base import (
 )
 from stn3d.registration.stages.landmark_force import LandmarkForce
 from stn3d.registration.stages.window import LevelWindow, boundary_weights, margins_vox
-from stn3d.registration.validation import check_fields, check_known
+from stn3d.registration.validation import check_fields
 from stn3d.transforms import Affine, DisplacementField, Linear, Transform, split_linear
 from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image

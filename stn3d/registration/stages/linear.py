@@ -7,12 +7,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import AUTOMATIC, METRICS, MetricName
+from stn3d.choices import AUTOMATIC, LinearKind, MetricName, check_choice, check_known
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.stages.base import (
     Level,
@@ -24,8 +24,8 @@ from stn3d.registration.stages.base import (
 )
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.registration.stages.residual import Loss, ResidualProblem, keeps_overlap
-from stn3d.registration.validation import check_fields, check_known
-from stn3d.transforms import LinearKind, Transform
+from stn3d.registration.validation import check_fields
+from stn3d.transforms import Transform
 
 _RESTART_TOLERANCE = 1e-5  # a restart looks for a lower minimum, not for its exact position
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
@@ -66,7 +66,7 @@ class LinearStage:
     restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_known("kind", self.kind, get_args(LinearKind))
+        check_choice("kind", self.kind, LinearKind)
         check_known("metric", self.metric, tuple(METRICS))
         check_fields(self, "linear.", zero_allowed=["restarts"])
 

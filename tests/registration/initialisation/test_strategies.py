@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from stn3d.choices import InitialMethod, MetricName
 from stn3d.grid import homogeneous
-from stn3d.losses.similarity import MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
-    InitialMethod,
     InitialTransform,
 )
 from stn3d.registration.initialisation.strategies import (

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 import stn3d
+from stn3d.choices import MetricName
 from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.inputs import RegistrationImage

@@ -231,4 +231,4 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert figures["used_in_optimisation"] == ["labels", "landmarks"]
     assert figures["settings"]["label_weight"] == 0.5
     assert figures["after"]["tre_mm"]["mean"] < 0.5
-    assert "steered by labels and landmarks too" in capsys.readouterr().out
+    assert "note: labels and landmarks were used in the registration" in capsys.readouterr().out

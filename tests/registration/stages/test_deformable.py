@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stn3d.choices import MetricName
 from stn3d.grid import homogeneous
 from stn3d.kernels.common import dispatch
-from stn3d.losses.similarity import METRICS, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages import (

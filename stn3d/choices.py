@@ -1,0 +1,138 @@
+"""The names that options accept, and a sentence on each. Nothing here imports torch.
+
+Help texts and checks of the command line use these before anything slow is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from stn3d.errors import InputError
+
+LinearKind = Literal["rigid", "similarity", "affine"]
+Kind = Literal["auto", LinearKind, "deformable"]
+LandmarkKind = Literal[LinearKind, "tps"]
+MetricName = Literal["mse", "ncc", "lncc", "nmi", "mind", "gradient"]
+MetricChoice = Literal["auto", MetricName]
+Preset = Literal["fast", "default", "accurate"]
+InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
+Estimator = Literal["auto", "optimiser", "network", "both"]
+Device = Literal["auto", "cpu", "cuda"]
+WindowName = Literal["head", "lung", "abdomen", "bone"]
+ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
+SeriesInterpolation = Literal["linear", "cubic"]
+
+KINDS: dict[str, str] = {
+    "auto": "rigid for one person's head in two modalities, else deformable",
+    "rigid": "rotation and translation",
+    "similarity": "rigid and one scale for all axes",
+    "affine": "rigid, scales and shears",
+    "deformable": "affine, then a displacement field",
+}
+LANDMARK_KINDS: dict[str, str] = {
+    "rigid": "rotation and translation",
+    "similarity": "rigid and one scale for all axes",
+    "affine": "rigid, scales and shears; least squares",
+    "tps": "thin-plate spline through the landmarks",
+}
+METRICS: dict[str, str] = {
+    "lncc": "local normalised cross-correlation: same modality, robust to bias fields",
+    "ncc": "normalised cross-correlation: same modality, even brightness",
+    "mse": "mean squared error: same modality, equal intensities",
+    "nmi": "normalised mutual information: different modalities",
+    "mind": "MIND self-similarity descriptors: different modalities",
+    "gradient": "normalised gradient fields (edges): different modalities, contrast agent",
+}
+
+
+@dataclass(frozen=True)
+class AutomaticMetrics:
+    """The metrics among which automatic selection chooses, and the defaults.
+
+    Args:
+        same: Metric for images of the same contrast.
+        different: Metric for images of different contrasts.
+        edges: Metric of the deformable stage for different contrasts in MRI.
+        series: Metric for the volumes of a series.
+    """
+
+    same: MetricName = "lncc"
+    different: MetricName = "nmi"
+    edges: MetricName = "gradient"
+    series: MetricName = "ncc"
+
+
+AUTOMATIC = AutomaticMetrics()
+
+METRIC_CHOICES: dict[str, str] = {
+    "auto": f"{AUTOMATIC.different} for different modalities, else {AUTOMATIC.same}",
+    **METRICS,
+}
+PRESETS: dict[str, str] = {
+    "fast": "fewer levels and iterations",
+    "default": "the best trade-off of accuracy and time",
+    "accurate": "more levels and iterations",
+}
+INITIAL_METHODS: dict[str, str] = {
+    "auto": "the best of the following; where none is reliable, a network and a search",
+    "header": "world coordinates as the headers have them",
+    "centres": "centres of the fields of view aligned",
+    "mass": "centres of mass aligned",
+    "moments": "centres of mass and principal axes aligned",
+}
+ESTIMATORS: dict[str, str] = {
+    "auto": "the optimiser; a network adds an initial transform where none is reliable",
+    "optimiser": "iterative optimisation only",
+    "network": "the bundled networks; linear stages stay with the optimiser",
+    "both": "the networks, then the optimiser from there",
+}
+DEVICES: dict[str, str] = {
+    "auto": "cuda where there is one, else cpu",
+    "cpu": "the CPU",
+    "cuda": "an NVIDIA GPU",
+}
+IMAGE_INTERPOLATIONS: dict[str, str] = {
+    "auto": "label for what looks like a label map, else linear",
+    "linear": "bilinear or trilinear",
+    "nearest": "nearest neighbour",
+    "cubic": "cubic B-spline",
+    "label": "the label of the largest linear weight: smooth borders, no new values",
+}
+SERIES_INTERPOLATIONS: dict[str, str] = {
+    "linear": "trilinear",
+    "cubic": "cubic B-spline",
+}
+
+
+def check_choice(name: str, value: Any, choice: Any) -> None:
+    """Make sure that a value is one of a Literal's.
+
+    Args:
+        name: Name of the option, for the message.
+        value: The value.
+        choice: The Literal.
+
+    Raises:
+        InputError: It is not; the message suggests the closest one and lists all.
+    """
+    check_known(name, value, get_args(choice))
+
+
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Make sure that a value is one of the known ones.
+
+    Args:
+        name: Name of the option, for the message.
+        value: The value.
+        known: All values that are allowed.
+
+    Raises:
+        InputError: It is not; the message suggests the closest one and lists all.
+    """
+    if value not in known:
+        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
+        listed = ", ".join(known)
+        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")

@@ -1,0 +1,155 @@
+"""The program `stn3d`: its commands, its exit codes and its errors."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from stn3d import __version__
+from stn3d.cli import process, screen
+from stn3d.cli.apply import apply, points
+from stn3d.cli.demo import demo
+from stn3d.cli.evaluate import evaluate
+from stn3d.cli.landmarks import landmarks
+from stn3d.cli.register import register
+from stn3d.cli.series import series
+from stn3d.cli.training import train
+from stn3d.errors import InputError
+
+app = typer.Typer(
+    help="Register 2D and 3D medical images: rigid, affine and deformable.",
+    epilog="stn3d COMMAND --help explains a command. Start with: stn3d register --help",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# click's UsageError in a public way: releases of typer keep click in different places.
+_UsageError: Any = typer.BadParameter.__base__
+
+_EXAMPLES = {
+    "register": (
+        "stn3d register fixed.nii.gz moving.nii.gz --out result",
+        "stn3d register mr.nii.gz ct.nii.gz --out result --kind rigid",
+        "stn3d register fixed.nii.gz moving.nii.gz --out result \\\n"
+        "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
+    ),
+    "series": ("stn3d series bold.nii.gz --out result",),
+    "landmarks": (
+        "stn3d landmarks fixed.csv moving.csv --out result",
+        "stn3d landmarks fixed.csv moving.csv --kind tps --like fixed.nii.gz --out result",
+    ),
+    "apply": (
+        "stn3d apply result/transform.h5 moving_labels.nii.gz \\\n"
+        "    --like fixed.nii.gz --out moved_labels.nii.gz",
+        "stn3d apply result/inverse.h5 fixed.nii.gz --like moving.nii.gz --out back.nii.gz",
+    ),
+    "points": (
+        "stn3d points result/transform.h5 fixed_points.csv --out moving_points.csv",
+        "stn3d points result/inverse.h5 moving_points.csv --out fixed_points.csv",
+    ),
+    "evaluate": (
+        "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz \\\n"
+        "    --transform result/transform.h5 \\\n"
+        "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
+        "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz --json",
+    ),
+    "train": (
+        "stn3d train configs/train.yaml output_dir=run epochs=10",
+        "stn3d train configs/train.yaml output_dir=run epochs=20  (resumes)",
+    ),
+    "demo": ("stn3d demo",),
+}
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Registration": (register, series, landmarks),
+    "Using transforms": (apply, points, evaluate),
+    "Networks": (train,),
+    "Demo": (demo,),
+}
+
+
+def _add(command: Callable[..., None], panel: str) -> None:
+    """A command of the program, with its docstring as help and its examples below."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    app.command(
+        help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
+        epilog="\n".join(["Examples:", *(f"$ {line}" for line in _EXAMPLES[command.__name__])]),
+        rich_help_panel=panel,
+    )(command)
+
+
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        _add(_command, _panel)
+
+
+def console_script() -> NoReturn:
+    """`main` in a process of its own, which ends without a quarter of a second of teardown."""
+    process.begin(at_start_of_process=True)
+    code = _run(None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: what follows the program's name; by default the process's own arguments.
+
+    Returns:
+        The exit code: 0, 2 for bad input, 3 for a registration that failed, 130 when interrupted.
+    """
+    process.begin()
+    return _run(args)
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        code = app(args, prog_name="stn3d", standalone_mode=False)
+    except InputError as error:
+        screen.error(str(error))
+        return 2
+    except _UsageError as error:
+        screen.error(_usage(error))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        screen.error("interrupted.")
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the arguments, and where they are explained."""
+    message = error.format_message().strip().rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "stn3d"
+    message = message[:1].lower() + message[1:]
+    return f"{message}{' See' if message.endswith('?') else '; see'} {command} --help."
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stn3d {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

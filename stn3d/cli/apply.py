@@ -1,0 +1,77 @@
+"""The commands `apply` and `points`: a transform from a file takes images and points along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stn3d.cli import options, screen
+from stn3d.cli.process import slow_imports
+from stn3d.errors import InputError
+
+
+def apply(
+    transform: options.TransformFile,
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="Image or label map in moving space; 3D or 4D.")
+    ],
+    like: Annotated[
+        Path, typer.Option(metavar="IMAGE", help="Reference image that defines the output grid.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="IMAGE", help="Image to write.")],
+    interpolation: options.ImageInterpolation = "auto",
+    volume: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Volume of a 4D IMAGE, counted from 0. Default: all."),
+    ] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Warp another image or label map from moving to fixed space.
+
+    Of a 4D IMAGE, all volumes are warped one after another.
+    """
+    with screen.opened(f"warping {image.name} onto the grid of {like.name}", quiet, verbose) as to:
+        with slow_imports():
+            from stn3d.apply_transform import apply_to_file
+            from stn3d.io import check_image_path, read_transform
+
+        check_image_path(out)
+        how: Any = interpolation
+        used = apply_to_file(read_transform(transform), image, like, out, how, volume)
+        if interpolation == "auto":
+            reason = "is a label map" if used == "label" else "does not look like a label map"
+            to.say(f"interpolation: {used} (automatic), since {image} {reason}")
+        to.wrote([out])
+
+
+def points(
+    transform: options.TransformFile,
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D) in RAS+ mm; others are kept."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write.")],
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Transform points from fixed to moving space (use inverse.h5 for the other direction)."""
+    with screen.opened(f"transforming the points of {table.name}", quiet, verbose) as shown:
+        with slow_imports():
+            from stn3d.io import check_output, read_points, read_transform, write_points
+
+        check_output(out)
+        found = read_transform(transform)
+        points_mm, others = read_points(table)
+        if points_mm.shape[1] != found.ndim:
+            raise InputError(
+                f"{table} holds {points_mm.shape[1]}D points and {transform} is {found.ndim}D; "
+                "give points of the transform's dimension."
+            )
+        write_points(out, found(points_mm), others)
+        shown.say(f"{len(points_mm)} points")
+        shown.wrote([out])

@@ -1,0 +1,85 @@
+"""The command `evaluate`: metrics of a transform on a pair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stn3d.cli import options, screen, summary
+from stn3d.cli.process import slow_imports
+
+
+def evaluate(
+    fixed: Annotated[Path, typer.Option(metavar="IMAGE", help="Fixed image.")],
+    moving: Annotated[Path, typer.Option(metavar="IMAGE", help="Moving image.")],
+    transform: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Transform, fixed points to moving points. Default: identity."
+        ),
+    ] = None,
+    inverse: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Inverse transform, to report the inverse-consistency error."
+        ),
+    ] = None,
+    true_transform: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ground-truth transform, fixed points to moving points."),
+    ] = None,
+    fixed_mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Binary mask of the fixed image: the region that is evaluated. "
+            "Default: the labels, else the foreground.",
+        ),
+    ] = None,
+    fixed_labels: options.FixedLabels = None,
+    moving_labels: options.MovingLabels = None,
+    fixed_points: options.EvaluatedFixedPoints = None,
+    moving_points: options.EvaluatedMovingPoints = None,
+    fixed_volume: options.FixedVolume = None,
+    moving_volume: options.MovingVolume = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="JSON file for the metrics."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the metrics as JSON, not as a table.")
+    ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Measure how well a transform aligns a pair: labels, landmarks, images, folding."""
+    with screen.opened(f"evaluating {moving.name} on {fixed.name}", quiet, verbose) as shown:
+        with slow_imports():
+            from stn3d.cli.scoring import EvaluationFiles, evaluate_files
+            from stn3d.io import check_output, whole
+
+        if out is not None:
+            check_output(out)
+        files = EvaluationFiles(
+            (fixed, moving),
+            (fixed_volume, moving_volume),
+            (fixed_labels, moving_labels),
+            (fixed_points, moving_points),
+            fixed_mask,
+            transform,
+            inverse,
+            true_transform,
+        )
+        metrics = evaluate_files(files)
+        text = json.dumps(metrics, indent=2)
+        if out is not None:
+            with whole(out) as part:
+                part.write_text(text + "\n", encoding="utf8")
+        if as_json:
+            typer.echo(text)
+        else:
+            summary.show_metrics(shown, value=metrics)
+            shown.wrote([out] if out is not None else [])

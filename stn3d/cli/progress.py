@@ -1,0 +1,182 @@
+"""Progress on stderr: a live bar on a terminal, and a line for each finished level or volume."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from stn3d.cli.screen import Screen
+
+if TYPE_CHECKING:  # it imports torch
+    from stn3d.registration.stages import ProgressEvent
+
+ShowVolume = Callable[[int, int, int, float], None]
+"""Called with how many volumes are done, of how many, the volume's number and its correlation."""
+
+STEPS = {
+    "read": "reading the images",
+    "prepare": "preparing the images",
+    "initialise": "finding the initial transform",
+    "inverse": "inverting the transform",
+    "warp": "warping the moving image",
+    "metrics": "computing metrics",
+    "quality_check": "quality check",
+    "save": "saving the results",
+}
+_WIDE = 100  # columns from which the bar also shows the iteration and the loss
+_SURE = 0.02, 0.5  # share of the work and seconds after which a time left is shown
+
+
+@contextmanager
+def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
+    """The progress of a registration."""
+    console = Console(stderr=True, highlight=False)
+    if screen.quiet:
+        yield lambda _: None
+        return
+    if not console.is_terminal:
+        levels = Levels(lambda line: print(line, file=sys.stderr), screen.verbose)
+        yield levels
+        levels.finish()
+        return
+    left = TimeLeft()
+    columns = (*_columns(), left)
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task(STEPS["read"], total=1.0)
+        levels = Levels(lambda line: bar.console.print(line, soft_wrap=True), screen.verbose)
+
+        def show(event: ProgressEvent) -> None:
+            levels(event)
+            left.update(event.fraction)
+            text = described(event, console.width >= _WIDE)
+            bar.update(task, description=text, completed=event.fraction)
+
+        yield show
+        levels.finish()
+
+
+@contextmanager
+def volumes(screen: Screen) -> Iterator[ShowVolume]:
+    """The progress of a series."""
+    console = Console(stderr=True)
+    if screen.quiet:
+        yield lambda *_: None
+        return
+    if not console.is_terminal:
+        yield _volume_line
+        return
+    columns = (*_columns(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("reading the volumes", total=None)
+
+        def show(done: int, total: int, number: int, correlation: float) -> None:
+            text = f"{done} of {total} volumes, correlation of volume {number} {correlation:.4f}"
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show
+
+
+def described(event: ProgressEvent, wide: bool) -> str:
+    """What a registration is doing; of a level also its iteration and loss where there is room."""
+    text = STEPS.get(event.step, event.step)
+    if event.levels > 1:
+        text += f", level {event.level} of {event.levels}"
+    if event.spacing_mm is not None:
+        text += f" ({event.spacing_mm:.3g} mm)"
+    if wide and event.loss is not None:
+        text += f", iteration {event.iteration} of {event.iterations}, loss {event.loss:.4f}"
+    return text
+
+
+class Levels:
+    """Prints a line for each level of a stage once it is finished.
+
+    Args:
+        show: prints a line.
+        verbose: print the seconds, and a line for each other step too.
+    """
+
+    def __init__(self, show: Callable[[str], None], verbose: bool = False) -> None:
+        self._show, self._verbose = show, verbose
+        self._first: ProgressEvent | None = None
+        self._last: ProgressEvent | None = None
+        self._began_s = 0.0
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if self._last is None or _place(self._last) != _place(event):
+            self.finish()
+            self._first, self._began_s = event, time.perf_counter()
+        self._last = event
+
+    def finish(self) -> None:
+        """Print the line of what has just finished."""
+        first, last = self._first, self._last
+        self._first = self._last = None
+        if first is None or last is None:
+            return
+        seconds = f", {time.perf_counter() - self._began_s:.1f} s" if self._verbose else ""
+        if last.loss is not None and first.loss is not None and last.spacing_mm is not None:
+            level = f", level {last.level} of {last.levels}" if last.levels else ""
+            self._show(
+                f"{last.step}{level}, {last.spacing_mm:.3g} mm: loss {first.loss:.5f} -> "
+                f"{last.loss:.5f} in {last.iteration} iterations{seconds}"
+            )
+        elif self._verbose:
+            self._show(f"{STEPS.get(last.step, last.step)}{seconds}")
+
+
+def _place(event: ProgressEvent) -> tuple[object, ...]:
+    """What an event's line is about; a stage's start, which has no loss yet, is apart."""
+    return event.step, event.stage, event.level, event.spacing_mm, event.loss is None
+
+
+class TimeLeft(ProgressColumn):
+    """Time left, from the share of the expected work that was done since progress began."""
+
+    max_refresh = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin: tuple[float, float] | None = None
+        self._now = 0.0, 0.0
+
+    def update(self, fraction: float) -> None:
+        """Note the share that is done."""
+        self._now = fraction, time.perf_counter()
+        if self._begin is None and fraction > 0:
+            self._begin = self._now
+
+    def render(self, task: Task) -> Text:
+        """Minutes and seconds; nothing before they can be estimated."""
+        if self._begin is None:
+            return Text("")
+        share, elapsed = self._now[0] - self._begin[0], self._now[1] - self._begin[1]
+        if share < _SURE[0] or elapsed < _SURE[1]:
+            return Text("")
+        since_s = time.perf_counter() - self._now[1]
+        left_s = max(0, round(elapsed * (1 - self._now[0]) / share - since_s))
+        return Text(f"{left_s // 60}:{left_s % 60:02d} left", style="cyan")
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    description = TextColumn("{task.description}", markup=False)
+    return description, BarColumn(bar_width=None), TaskProgressColumn("{task.percentage:>3.0f} %")
+
+
+def _volume_line(done: int, total: int, number: int, correlation: float) -> None:
+    print(f"volume {number}: correlation {correlation:.4f} ({done} of {total})", file=sys.stderr)

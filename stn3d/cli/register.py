@@ -1,0 +1,117 @@
+"""The command `register`: options go to `stn3d.register`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from stn3d.cli import options, progress, screen, summary
+from stn3d.cli.process import slow_imports
+from stn3d.cli.screen import Screen
+
+
+def register(
+    fixed: options.Fixed,
+    moving: options.Moving,
+    out: options.OutFolder,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    fixed_volume: options.FixedVolume = None,
+    moving_volume: options.MovingVolume = None,
+    fixed_channel: options.FixedChannels = None,
+    moving_channel: options.MovingChannels = None,
+    channel_weight: options.ChannelWeights = None,
+    kind: options.Kind = None,
+    metric: options.Metric = None,
+    preset: options.Preset = None,
+    init: options.Init = None,
+    estimator: options.Estimator = None,
+    config: options.Config = None,
+    fixed_mask: options.FixedMask = None,
+    moving_mask: options.MovingMask = None,
+    fixed_exclude: options.FixedExclude = None,
+    moving_exclude: options.MovingExclude = None,
+    fixed_window: options.FixedWindow = None,
+    moving_window: options.MovingWindow = None,
+    fixed_labels: options.FixedLabels = None,
+    moving_labels: options.MovingLabels = None,
+    label_weight: options.LabelWeight = None,
+    fixed_points: options.FixedPoints = None,
+    moving_points: options.MovingPoints = None,
+    landmark_weight: options.LandmarkWeight = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    max_memory: options.MaxMemory = None,
+    seed: options.Seed = None,
+) -> None:
+    """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
+
+    Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, and prints
+    a quality status: good, check or failed (then the exit code is 3).
+    """
+    settings = {
+        "kind": kind,
+        "metric": metric,
+        "preset": preset,
+        "init": init,
+        "estimator": estimator,
+        "config": config,
+        "channel_weights": channel_weight,
+        "label_weight": label_weight,
+        "landmark_weight": landmark_weight,
+        "device": device,
+        "threads": threads,
+        "max_memory": max_memory,
+        "seed": seed,
+    }
+    sides = {
+        "mask": (fixed_mask, moving_mask),
+        "exclude": (fixed_exclude, moving_exclude),
+        "channels": (fixed_channel or (), moving_channel or ()),
+        "labels": (fixed_labels, moving_labels),
+        "landmarks": (fixed_points, moving_points),
+        "window": (fixed_window, moving_window),
+        "volume": (fixed_volume, moving_volume),
+    }
+    with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
+        _register((fixed, moving), sides, settings, out, shown)
+
+
+def _register(
+    images: tuple[Path, Path],
+    sides: Mapping[str, tuple[Any, Any]],
+    settings: Mapping[str, Any],
+    out: Path,
+    shown: Screen,
+) -> None:
+    """Run a registration and show it.
+
+    Args:
+        images: fixed and moving image.
+        sides: arguments of `RegistrationImage`, of the fixed and of the moving image.
+        settings: further arguments of `stn3d.register`.
+        out: folder for the results.
+        shown: shows progress and results.
+    """
+    with slow_imports():
+        from stn3d.registration.api import register as run
+        from stn3d.registration.inputs import RegistrationImage
+        from stn3d.registration.result import results_folder
+        from stn3d.registration.stages import ProgressEvent
+
+    fixed, moving = (
+        RegistrationImage(image, **{key: both[role] for key, both in sides.items()})
+        for role, image in enumerate(images)
+    )
+    with results_folder(out) as folder, progress.registration(shown) as show:
+        registration = run(fixed, moving, **settings, progress=show)
+        show(ProgressEvent("save", 1.0))
+        files = registration.save(folder)
+    summary.show_registration(shown, registration.metrics)
+    shown.wrote(files, final=False)
+    summary.show_quality(shown, registration.metrics)
+    if registration.metrics["quality"]["status"] == "failed":
+        raise typer.Exit(3)

@@ -1,0 +1,136 @@
+"""The program: help, version, output paths, exit codes, what it imports."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import stn3d
+from stn3d.cli import main
+from tests.cli.cases import (
+    QUICK,
+    Files,
+    said,
+)
+
+
+def test_installed_program_tells_its_version() -> None:
+    program = Path(sys.executable).with_name("stn3d")
+    if not program.exists():
+        pytest.skip(f"the package is not installed: there is no {program}")
+    done = subprocess.run([program, "--version"], capture_output=True, encoding="utf8", check=True)
+    assert done.stdout.strip() == f"stn3d {stn3d.__version__}"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["register", "series", "apply", "points", "evaluate", "landmarks", "demo"]
+)
+def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = "\n".join(said(capfd)[0])
+    assert f"stn3d {command}" in text
+    assert re.search(r"--out +-o\b", text)
+    assert main([]) == 0
+    assert command in "\n".join(said(capfd)[0])
+
+
+def test_interrupt_leaves_nothing(both_files: dict[int, Files], tmp_path: Path) -> None:
+    config = tmp_path / "long.yaml"
+    config.write_text("deformable:\n  factors: [2]\n  iterations: [100000]\n  tolerance: 0\n")
+    out = tmp_path / "a" / "out"
+    command = "import sys; from stn3d.cli import main; sys.exit(main())"
+    options = ["--out", str(out), "--config", str(config), "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "register", *both_files[2].pair, *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        encoding="utf8",
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("stn3d ")
+        first = process.stderr.readline()  # a level has ended, the deformable one has no end
+        assert first.startswith("rigid, ")
+        assert out.is_dir()
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert rest.splitlines()[-1] == "stn3d: interrupted."
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_a_fault_of_ours_is_not_hidden(
+    both_files: dict[int, Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("stn3d.io.read_transform", broken)
+    like = ["--like", both_files[2].fixed, "--out", str(tmp_path / "out.nii.gz")]
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["apply", "any.h5", both_files[2].moving, *like])
+
+
+@pytest.mark.parametrize("kind", ["rigid", "deformable"])
+def test_nothing_slow_is_imported(kind: str, files: Files, tmp_path: Path) -> None:
+    """Each of these takes 0.3 to 1.2 seconds, and torch brings them along on some paths only."""
+    words = ["register", *files.pair, "--out", str(tmp_path / "out"), "--kind", kind, *QUICK]
+    slow = ["sympy", "torch._dynamo", "monai", "scipy.optimize", "matplotlib", "pandas"]
+    program = (
+        "import sys; from stn3d.cli import main\n"
+        f"code = main({words!r})\n"
+        f"print(code, [name for name in {slow!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "0 []", ran.stderr
+
+
+OUTPUTS = {
+    "register good.nii.gz other.nii.gz": ("missing option '--out'", "register --help"),
+    "register good.nii.gz other.nii.gz --out points.csv": (
+        "cannot make the folder points.csv: File exists",
+        "give another --out",
+    ),
+    "register good.nii.gz other.nii.gz --out points.csv/out": (
+        "cannot make the folder points.csv/out: Not a directory",
+        "give another --out",
+    ),
+    "apply affine3.h5 good.nii.gz --like good.nii.gz --out NEW/moved.jpg": (
+        "moved.jpg",
+        "end its name in one of .nii, .nii.gz",
+    ),
+    "apply affine3.h5 good.nii.gz --like good.nii.gz --out NEW/gone/moved.nii": (
+        "there is no folder",
+        "create it first",
+    ),
+    "apply affine3.h5 good.nii.gz --like good.nii.gz --out points.csv/moved.nii": (
+        "there is no folder points.csv",
+        "create it first",
+    ),
+    "apply affine3.h5 good.nii.gz --like good.nii.gz": ("missing option '--out'", "apply --help"),
+    "points affine3.h5 points.csv --out NEW/gone/out.csv": ("there is no folder", "create it"),
+    "points affine3.h5 points.csv --out folder": ("folder: it is a folder", "name a file in it"),
+    "evaluate --fixed good.nii.gz --moving other.nii.gz --out points.csv/a.json": (
+        "cannot write points.csv/a.json",
+        "create it first",
+    ),
+    "demo --out points.csv/out": ("cannot make the folder points.csv/out", "give another --out"),
+    "regster good.nii.gz other.nii.gz --out NEW/out": ("no such command 'regster'", "register"),
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_outputs(refused: Callable[[str], str], command: str) -> None:
+    sentence = refused(command)
+    for words in OUTPUTS[command]:
+        assert words in sentence

@@ -1,0 +1,137 @@
+"""`stn3d evaluate`, with score.py as reference."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stn3d.cli import main
+from tests.cli.cases import (
+    Files,
+    figures_of,
+    said,
+)
+from tests.helpers.paths import ROOT
+
+SCORE = ROOT.parent / "shared" / "bench" / "score.py"
+
+
+def landmarks(files: Files, folder: Path) -> list[str]:
+    """Twenty points and where the truth puts them, as options."""
+    points = files.known.fixed_grid.points_mm()[files.known.foreground][::211][:20]
+    options = []
+    for role, one in (("fixed", points), ("moving", files.known.truth(points))):
+        rows = [",".join(f"{v:.6f}" for v in p) for p in one.tolist()]
+        header = ",".join("xyz"[: points.shape[1]])
+        (folder / f"{role}.csv").write_text("\n".join([header, *rows]) + "\n")
+        options += [f"--{role}-points", str(folder / f"{role}.csv")]
+    return options
+
+
+def test_evaluate_agrees_with_the_score_script(
+    both_files: dict[int, Files], both_results: dict[int, Path], tmp_path: Path
+) -> None:
+    if not SCORE.is_file():
+        pytest.skip(f"the score script is not at {SCORE}")
+    files, result = both_files[3], both_results[3]
+    common = ["--fixed", files.fixed, "--moving", files.moving, *files.labels]
+    common += ["--transform", str(result / "transform.h5")]
+    common += ["--inverse", str(result / "inverse.h5"), *landmarks(files, tmp_path)]
+    common += ["--true-transform", str(files.folder / "truth.h5")]
+    inside = ["--fixed-mask", files.labels[1]]  # the score's region is that of the labels
+    done = subprocess.run(
+        [sys.executable, str(SCORE), *common], capture_output=True, encoding="utf8", check=True
+    )
+    theirs = json.loads(done.stdout)
+    assert main(["evaluate", *common, *inside, "--out", str(tmp_path / "ours.json")]) == 0
+    ours = json.loads((tmp_path / "ours.json").read_text())
+    for key, other in (
+        ("dice", "dice"),
+        ("hd95_mm", "hd95_mm"),
+        ("folding_pct", "folding_pct"),
+        ("log_jacobian_sd", "sd_log_jac"),
+    ):
+        assert ours[key] == pytest.approx(theirs[other], abs=1e-5), key
+    for key, other in (
+        ("tre_mm", "tre_mm"),
+        ("true_error_mm", "error_mm"),
+        ("inverse_consistency_error_mm", "inverse_mm"),
+    ):
+        for part in theirs[other]:
+            assert ours[key][part] == pytest.approx(theirs[other][part], rel=2e-3, abs=1e-4), key
+    assert len(ours["labels"]) == theirs["num_labels"] > 1
+
+
+def test_evaluate_prints_a_table_or_json(
+    files: Files, result: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pair = ["--fixed", files.fixed, "--moving", files.moving, *files.labels]
+    known = [*landmarks(files, tmp_path), "--transform", str(files.folder / "truth.h5")]
+    assert main(["evaluate", *pair, *known]) == 0
+    out, err = said(capfd)
+    assert err == []
+    (row,) = [line for line in out if "TRE" in line]
+    assert float(row.split()[4]) < 0.01  # the truth itself
+    assert main(["evaluate", *pair, "--json"]) == 0  # no transform: the identity
+    figures = json.loads("\n".join(said(capfd)[0]))
+    before = figures_of(result)["before"]
+    assert {key: figures[key] for key in before} == before
+
+
+def test_evaluate_through_the_script(
+    both_files: dict[int, Files],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    files = both_files[2]
+    pair = ["--fixed", files.fixed, "--moving", files.moving, "--fixed-mask", files.fixed_labels]
+    script = str(ROOT / "scripts" / "evaluate.py")
+    monkeypatch.setattr(sys, "argv", [script, *pair, "--json"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(script, run_name="__main__")
+    assert done.value.code == 0
+    printed = json.loads("\n".join(said(capfd)[0]))
+    assert main(["evaluate", *pair, "-o", str(tmp_path / "direct.json")]) == 0
+    assert printed == json.loads((tmp_path / "direct.json").read_text())
+
+
+EVALUATE = {
+    "--transform affine2.h5": ("affine2.h5 is 2D and the images are 3D", "dimension"),
+    "--transform truncated.h5": ("truncated.h5 cannot be read as a transform", "complete"),
+    "--inverse affine2.h5": ("affine2.h5 is 2D and the images are 3D", "dimension"),
+    "--true-transform affine2.h5": ("affine2.h5 is 2D and the images are 3D", "dimension"),
+    "--fixed-points points.csv": ("only fixed points are given", "--moving-points too"),
+    "--moving-points points.csv": ("only moving points are given", "--fixed-points too"),
+    "--fixed-points points.csv --moving-points one.csv": (
+        "points.csv holds 2 points and one.csv 1",
+        "the same landmarks in both",
+    ),
+    "--fixed-points points.csv --moving-points points2.csv": ("points2.csv holds 2D", "dimension"),
+    "--fixed-labels labels.nii.gz": ("only fixed labels are given", "--moving-labels too"),
+    "--fixed-labels labels.nii.gz --moving-labels fractions.nii.gz": (
+        "fractions.nii.gz hold fractions",
+        "give whole numbers",
+    ),
+    "--fixed-mask elsewhere.nii.gz": ("elsewhere.nii.gz is on another grid", "resample"),
+    "--fixd-mask labels.nii.gz": ("no such option: --fixd-mask", "--fixed-mask"),
+}
+
+
+@pytest.mark.parametrize("options", EVALUATE)
+def test_evaluate(refused: Callable[[str], str], options: str) -> None:
+    pair = "--fixed good.nii.gz --moving other.nii.gz"
+    sentence = refused(f"evaluate {pair} {options} --out NEW/figures.json")
+    for words in EVALUATE[options]:
+        assert words in sentence
+
+
+def test_images_of_evaluate(refused: Callable[[str], str]) -> None:
+    sentence = refused("evaluate --fixed good.nii.gz --moving series.nii.gz --out NEW/a.json")
+    assert "series.nii.gz holds 2 volumes; choose one with --moving-volume N" in sentence

@@ -1,0 +1,195 @@
+"""Images and label maps through a transform; `auto` tells one from the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from stn3d.apply_transform import apply, apply_to_file, looks_like_labels
+from stn3d.choices import ImageInterpolation
+from stn3d.errors import InputError
+from stn3d.grid import homogeneous
+from stn3d.io import read_image, write_image
+from stn3d.transforms import Affine
+from stn3d.warp import warp_image, warp_labels
+from tests.helpers.geometry_cases import DIMS
+from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
+
+
+def a_pair(ndim: int) -> Known:
+    zeros = torch.zeros(ndim).double()
+    moving = grid_about(zeros + 2, [38] * ndim, [1.1, 0.9, 1.4][:ndim], (10, 5, 20), True)
+    return known_pair(linear_truth("affine", zeros, zeros + 2, 10), plain_grid(ndim, 30), moving)
+
+
+def regions(image: torch.Tensor) -> torch.Tensor:
+    """Five regions of whole numbers that lie inside each other."""
+    return torch.bucketize(image, torch.tensor([0.2, 0.5, 0.6, 0.8])).int() * 10
+
+
+def as_bytes(image: torch.Tensor) -> torch.Tensor:
+    """An image as scanners store it, in whole numbers from 0 to 255 on a background of 0."""
+    noise = 6 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    return (200 * image + noise * (image > 0.02)).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_labels_and_images_of_whole_numbers_are_told_apart(ndim: int) -> None:
+    image = a_pair(ndim).moving
+    assert looks_like_labels(regions(image))
+    assert looks_like_labels((image > 0.3).int())
+    assert not looks_like_labels(as_bytes(image).float())
+    assert not looks_like_labels(image)
+    assert not looks_like_labels(torch.zeros_like(image))
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_auto_is_linear_for_an_image_and_label_for_labels(ndim: int) -> None:
+    known = a_pair(ndim)
+    fixed, moving = known.sources
+    image = apply(known.truth, moving, fixed)
+    expected = warp_image(known.moving, known.moving_grid, known.truth, known.fixed_grid)
+    assert torch.equal(image.values, expected)
+    assert float((image.values - known.fixed).abs().mean()) < 0.02
+    labels = regions(known.moving)
+    moved = apply(known.truth, (labels, known.moving_grid), fixed)
+    assert moved.values.dtype == torch.int32
+    assert torch.equal(
+        moved.values,
+        warp_labels(labels, known.moving_grid, known.truth, known.fixed_grid, smooth=True),
+    )
+    agree = (moved.values == regions(known.fixed)).float().mean()
+    assert float(agree) > 0.85
+    assert moved.grid.same_as(known.fixed_grid)
+
+
+def test_smooth_labels_are_nearer_to_the_truth_than_nearest_ones() -> None:
+    known = a_pair(3)
+    truth, labels = known.fixed > 0.3, ((known.moving > 0.3).int(), known.moving_grid)
+    wrong = [
+        int(((apply(known.truth, labels, known.sources[0], how).values > 0) != truth).sum())
+        for how in ("label", "nearest")
+    ]
+    assert wrong[0] < 0.8 * wrong[1]
+
+
+@pytest.mark.parametrize("how", ["linear", "nearest", "cubic"])
+def test_what_is_asked_for_is_done(how: str) -> None:
+    known = a_pair(3)
+    values = apply(known.truth, known.sources[1], known.sources[0], how).values
+    expected = warp_image(known.moving, known.moving_grid, known.truth, known.fixed_grid, how)
+    assert torch.equal(values, expected)
+
+
+def test_one_volume_of_several_by_its_number(tmp_path: Path) -> None:
+    known = a_pair(3)
+    labels = regions(known.moving)[0, 0].numpy().astype(np.int16)
+    affine = known.moving_grid.world_from_index.numpy()
+    nib.save(nib.Nifti1Image(np.stack([labels, labels // 10], -1), affine), tmp_path / "4d.nii.gz")
+    first, second = (
+        apply(known.truth, tmp_path / "4d.nii.gz", known.sources[0], volume=n) for n in (0, 1)
+    )
+    assert torch.equal(first.values, 10 * second.values)
+    with pytest.raises(InputError, match="has no volume 2; it holds 2"):
+        apply(known.truth, tmp_path / "4d.nii.gz", known.sources[0], volume=2)
+
+
+def a_series(folder: Path, known: Known, labels: bool = False) -> Path:
+    """Three volumes of the moving side, with their time; one of three label maps is empty."""
+    image = regions(known.moving).to(torch.int16) if labels else known.moving
+    volumes = [image[0, 0] * k for k in (1, 0 if labels else 3, 2)]
+    affine = np.eye(4)
+    d = known.moving_grid.ndim
+    affine[:d, :d] = known.moving_grid.world_from_index[:d, :d]
+    affine[:d, 3] = known.moving_grid.world_from_index[:d, d]
+    array = torch.stack(volumes, dim=-1).numpy()
+    series = nib.Nifti1Image(array[:, :, None] if d == 2 else array, affine)
+    series.header.set_xyzt_units("mm", "msec")
+    series.header["pixdim"][4] = 700
+    series.to_filename(folder / "series.nii.gz")
+    return folder / "series.nii.gz"
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("how", ["auto", "nearest", "cubic", "label"])
+def test_all_volumes_are_each_volume(tmp_path: Path, ndim: int, how: ImageInterpolation) -> None:
+    known = a_pair(ndim)
+    series, like = a_series(tmp_path, known, labels=how == "label"), known.sources[0]
+    moved = apply(known.truth, series, like, how)
+    assert moved.values.shape == (1, 3, *known.fixed_grid.shape)
+    for number in (0, 2) if how == "label" else range(3):
+        alone = apply(known.truth, series, like, how, volume=number)
+        assert torch.equal(moved.values[:, number : number + 1], alone.values)
+    assert apply_to_file(known.truth, series, like, tmp_path / "b.nii.gz", how) != "auto"
+    write_image(tmp_path / "a.nii.gz", moved.values, moved)
+    by_file, by_hand = (nib.load(tmp_path / f"{name}.nii.gz") for name in "ba")
+    np.testing.assert_array_equal(by_file.dataobj, by_hand.dataobj)
+    assert by_file.shape == (*(*known.fixed_grid.shape, 1)[:3], 3)
+    for image in (by_file, by_hand):
+        assert image.header["pixdim"][4] == 700
+        assert image.header.get_xyzt_units() == ("mm", "msec")
+    again = read_image(moved, volume=2)  # what apply gives is a source too
+    assert torch.equal(again.values, moved.values[:, 2:].float())
+    assert again.grid.same_as(known.fixed_grid)
+
+
+def test_auto_looks_at_all_volumes(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known, labels=True)
+    out = tmp_path / "out.nii.gz"
+    assert apply_to_file(known.truth, series, known.sources[0], out) == "label"
+    assert nib.load(out).get_data_dtype() == np.int32
+    image = nib.load(series)
+    array = np.asanyarray(image.dataobj).astype(np.float32)
+    array[..., 2] += 0.25
+    nib.Nifti1Image(array, image.affine).to_filename(series)
+    assert apply_to_file(known.truth, series, known.sources[0], out) == "linear"
+
+
+def test_several_volumes_go_into_nifti_alone(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known)
+    with pytest.raises(InputError, match=r"cannot write 3 volumes as .*a\.mha: end its name in"):
+        apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha")
+    apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha", volume=1)
+    assert read_image(tmp_path / "a.mha").grid.same_as(known.fixed_grid)
+
+
+def test_a_bad_volume_leaves_nothing(tmp_path: Path) -> None:
+    known = a_pair(3)
+    series = a_series(tmp_path, known)
+    image = nib.load(series)
+    array = np.asanyarray(image.dataobj).copy()
+    array[5, 5, 5, 2] = np.inf
+    nib.Nifti1Image(array, image.affine).to_filename(series)
+    with pytest.raises(InputError, match=r"series.nii.gz \(volume 2\) has NaN or Inf in 1 of"):
+        apply_to_file(known.truth, series, known.sources[0], tmp_path / "out.nii.gz", "linear")
+    assert list(tmp_path.iterdir()) == [series]
+
+
+def test_dimensions_must_agree() -> None:
+    flat, deep = a_pair(2), a_pair(3)
+    for transform, image, like in (
+        (deep.truth, deep.sources[1], flat.sources[0]),
+        (deep.truth, flat.sources[1], deep.sources[0]),
+        (flat.truth, deep.sources[1], deep.sources[0]),
+    ):
+        with pytest.raises(InputError, match="the transform"):
+            apply(transform, image, like)
+
+
+def test_beyond_the_moving_image_is_0() -> None:
+    known = a_pair(2)
+    far = Affine.from_matrix(homogeneous(torch.eye(2).double(), torch.tensor([1e3, 0.0]).double()))
+    moved = apply(far, (known.moving + 5, known.moving_grid), known.sources[0])
+    assert bool((moved.values == 0).all())
+
+
+def test_real_labels_and_images_are_told_apart(shared_data: Path) -> None:
+    folder = shared_data / "abdomen"
+    for name, expected in (("ct", False), ("mr", False), ("ct_labels", True), ("mr_labels", True)):
+        assert looks_like_labels(read_image(folder / f"{name}.nii.gz").values) is expected, name

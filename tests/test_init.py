@@ -1,0 +1,89 @@
+"""The public names of the package, which are imported when they are first used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import stn3d
+
+PUBLIC = [
+    "Affine",
+    "Chain",
+    "DisplacementField",
+    "Grid",
+    "Image",
+    "InputError",
+    "Registration",
+    "RegistrationImage",
+    "Rigid",
+    "SeriesRegistration",
+    "Similarity",
+    "Transform",
+    "VelocityField",
+    "__version__",
+    "apply",
+    "read_image",
+    "read_transform",
+    "register",
+    "register_landmarks",
+    "register_series",
+    "write_image",
+    "write_transform",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert stn3d.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(stn3d))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_name_resolves_to_what_it_is_called(name: str) -> None:
+    value = getattr(stn3d, name)
+    if name != "__version__":
+        assert value.__name__ == name
+        assert value.__module__.startswith("stn3d.")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'registr'"):
+        stn3d.registr  # noqa: B018
+    with pytest.raises(ImportError):
+        from stn3d import registr  # noqa: F401
+
+
+def test_names_are_functions_in_whatever_order_modules_are_imported() -> None:
+    """A module of the same name as a function would hide the function once it is imported."""
+    program = (
+        "import pkgutil, importlib, stn3d\n"
+        "for module in pkgutil.iter_modules(stn3d.__path__): "
+        "module.name != '__main__' and importlib.import_module('stn3d.' + module.name)\n"
+        "assert callable(stn3d.apply) and callable(stn3d.register)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+SLOW = ["torch", "numba", "scipy", "monai", "nibabel", "SimpleITK", "numpy"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import stn3d",
+        "import stn3d.choices",
+        "from stn3d.cli import main; assert main(['--version']) == 0",
+        "from stn3d.cli import main; assert main(['--help']) == 0",
+        "from stn3d.cli import main; assert main(['register', '--help']) == 0",
+        "from stn3d.cli import main; assert main(['apply', '-h']) == 0",
+        "from stn3d.cli import main; assert main(['register', 'a', 'b', '--knd', 'x']) == 2",
+        "from stn3d.cli import main; "
+        "assert main(['register', 'a', 'b', '--out', 'c', '--kind', 'x']) == 2",
+    ],
+)
+def test_nothing_slow_is_imported_before_it_is_needed(statement: str) -> None:
+    program = f"{statement}\nimport sys; print([name for name in {SLOW!r} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
