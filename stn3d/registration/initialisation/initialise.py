@@ -33,8 +33,6 @@ from stn3d.registration.settings import Settings
 from stn3d.transforms import LinearKind, Transform
 
 _PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
-    0.3  # loss of the metric for the same contrast; low enough to compare the contrasts
-)
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
 _SAME_VOX = 1.0  # coarse voxels; refined candidates this near have converged to one transform
 _NUM_REFINED_AFTER_SEARCH = 8
