@@ -27,7 +27,7 @@ from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
 if TYPE_CHECKING:  # networks take time to import, and most registrations use none
-    from stn3d.nets.weights import Trained
+    from stn3d.nets.weights import TrainedNetwork
 
 _ROTATIONS = {2: 36, 3: 480}  # about 10 degrees apart in 2D, 25 in 3D
 _MAX_TRANSLATIONS = 400
@@ -169,11 +169,11 @@ class NetworkEstimate:
     def transform(self) -> Affine | None:
         """Fixed points to moving points; None if the network is not enabled, does not fit the
         images or detects no head."""
-        if not self.enabled or not self._trained.fits(self.pair.first):
+        if not self.enabled or not self._trained.accepts(self.pair.first):
             return None
-        from stn3d.nets.stages import NetworkStart
+        from stn3d.nets.stages import NetworkInitialiser
 
-        estimate = NetworkStart(self._trained.on(self.pair.fixed.image.device))
+        estimate = NetworkInitialiser(self._trained.to(self.pair.fixed.image.device))
         return estimate(self.pair.first, self.kind)
 
     def require(self) -> None:
@@ -183,18 +183,18 @@ class NetworkEstimate:
             InputError: The network does not fit the images or detects no head.
         """
         if self.transform is None:
-            fits = self._trained.fits(self.pair.first)
+            accepts = self._trained.accepts(self.pair.first)
             no_head = "detects no head in one of the images"
-            reason = no_head if fits else self._trained.misfit(self.pair.first)
+            reason = no_head if accepts else self._trained.mismatch(self.pair.first)
             raise InputError(
                 f"the affine network {reason}; use --estimator auto, or another --init."
             )
 
     @cached_property
-    def _trained(self) -> Trained:
-        from stn3d.nets.weights import load_weights, shipped
+    def _trained(self) -> TrainedNetwork:
+        from stn3d.nets.weights import bundled_weights, load_weights
 
-        return load_weights(self.weights or shipped("affine"))
+        return load_weights(self.weights or bundled_weights("affine"))
 
 
 SIMPLE: dict[InitialMethod, tuple[Strategy, ...]] = {
