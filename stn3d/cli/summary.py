@@ -65,7 +65,7 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
         name = "affine part" if kind == "deformable" else f"{kind} transform"
         show_parameters(screen, name, metrics["linear_parameters"])
     for what, selected in metrics["auto_selected"].items():
-        screen.say(f"{what}: {selected['value']} (automatic), since {selected['reason']}")
+        screen.say(f"{what}: {selected['choice']} (automatic), since {selected['reason']}")
     if metrics["used_in_optimisation"]:
         used = " and ".join(metrics["used_in_optimisation"])
         screen.say(
