@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.choices import InitialMethod, SeriesInterpolation, check_choice
+from stn3d.choices import AUTOMATIC, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
-from stn3d.losses.similarity import MetricName, ncc
+from stn3d.losses.similarity import ncc
 from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
@@ -45,7 +46,7 @@ def register_series(
     reference: ImageSource | None = None,
     *,
     reference_volume: int | None = None,
-    metric: MetricName = "ncc",
+    metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
     threads: int | None = None,
     progress: Report | None = None,
@@ -178,9 +179,11 @@ class _Search:
     def __call__(self, image: Image, *starts: Linear) -> Rigid:
         """The transform of a volume, from the best of some starts, or of all plain guesses."""
         pair = Pair(self._reference, self._scan(image))
-        others = [(f"start {n}", start) for n, start in enumerate(starts)]
-        method: InitialMethod | None = None if starts else "auto"
-        candidates = initial_candidates(pair, method, self.metric, "rigid", others)
+        if starts:
+            known = [(f"start {n}", start) for n, start in enumerate(starts)]
+            candidates = refined_candidates(pair, known, self.metric, "rigid")
+        else:
+            candidates = simple_candidates(pair, "auto", self.metric, "rigid")
         stage = LinearStage("rigid", self.metric, _LEVELS, tolerance=_TOLERANCE)
         found = stage(pair, candidates[0].transform, lambda *_: None)
         assert isinstance(found, Linear)
