@@ -278,7 +278,7 @@ BAD_VOXELS = [
     (numbers().astype(np.complex64), "holds complex numbers; save its magnitude"),
     (RGB, "holds colours; convert it"),
     (numbers(*SHAPE, 1, 3), "holds a vector in each voxel"),
-    (numbers(7), r"has shape \(7,\); an image has 2 or 3 axes"),
+    (numbers(7), r"has shape \(7,\); an image needs 2 or 3 axes"),
 ]
 
 
@@ -352,9 +352,9 @@ def test_what_is_no_image(tmp_path: Path) -> None:
 def test_what_is_no_source() -> None:
     with pytest.raises(InputError, match="the moving image is a Tensor; give a path"):
         read_image(torch.zeros(3, 4, 5), "moving")
-    with pytest.raises(InputError, match=r"shape \(2, 7, 6, 5\) but its grid has \(7, 6, 5\)"):
+    with pytest.raises(InputError, match=r"shape \(2, 7, 6, 5\), but its grid has \(7, 6, 5\)"):
         read_image((torch.rand(2, *SHAPE), Grid.of_spacing(SHAPE)))
-    with pytest.raises(InputError, match=r"shape \(6, 7\) but its grid has \(7, 6\)"):
+    with pytest.raises(InputError, match=r"shape \(6, 7\), but its grid has \(7, 6\)"):
         read_image((torch.rand(6, 7), Grid.of_spacing((7, 6))))
 
 

@@ -169,7 +169,9 @@ def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = [1, 2, 3]
     for name in ("cut.h5", "text.tfm", "other.h5"):
-        with pytest.raises(InputError, match=f"{name} cannot be read as a transform; give an ITK"):
+        with pytest.raises(
+            InputError, match=f"{name} cannot be read as a transform; give a complete ITK"
+        ):
             read_transform(tmp_path / name)
     with pytest.raises(InputError, match=r"there is no transform file .*missing\.h5"):
         read_transform(tmp_path / "missing.h5")
