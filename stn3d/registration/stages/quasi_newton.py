@@ -57,8 +57,8 @@ def minimise(
             break
         if curvature > 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
             inverse = inverse if iteration else eye * curvature / float(y @ y)
-            turn = eye - np.outer(s, y) / curvature
-            inverse = turn @ inverse @ turn.T + np.outer(s, s) / curvature
+            update = eye - np.outer(s, y) / curvature
+            inverse = update @ inverse @ update.T + np.outer(s, s) / curvature
     return here.x
 
 
