@@ -5,10 +5,11 @@ On a terminal, words wrap at its width and the status has a colour; NO_COLOR is 
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Screen:
 
     @contextmanager
     def notes(self) -> Iterator[None]:
-        """Show stn3d's warnings as notes on stderr, each once, and no others."""
+        """Show stn3d's warnings and log messages as notes on stderr, each once, and no others."""
         shown: set[str] = set()
 
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -74,21 +75,21 @@ class Screen:
                 shown.add(str(message))
                 _print(f"note: {message}", ("note:", "yellow"), stderr=True)
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for kind in (GeometryWarning, MemoryWarning):
-                warnings.simplefilter("always", category=kind)
-            warnings.showwarning = show
-            yield
+        logger, handler = logging.getLogger("stn3d"), _Handler(show)
+        logger.addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for kind in (GeometryWarning, MemoryWarning):
+                    warnings.simplefilter("always", category=kind)
+                warnings.showwarning = show
+                yield
+        finally:
+            logger.removeHandler(handler)
 
     def say(self, text: str) -> None:
         """A sentence on stdout; nothing when quiet."""
         if not self.quiet:
-            _print(text)
-
-    def detail(self, text: str) -> None:
-        """A sentence on stdout when verbose."""
-        if self.verbose:
             _print(text)
 
     def status(self, status: str, rest: str) -> None:
@@ -122,6 +123,17 @@ class Screen:
         for file in files:
             print(f"wrote {file}")
         print(f"{process.seconds():.1f} seconds")
+
+
+class _Handler(logging.Handler):
+    """Shows log messages from WARNING on."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())
 
 
 def _print(text: str, styled: tuple[str, str] | None = None, *, stderr: bool = False) -> None:

@@ -93,14 +93,14 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
         return list(stages)
     from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import load_weights, shipped
+    from stn3d.nets.weights import bundled_weights, load_weights
 
-    trained = load_weights(settings.deformable_weights or shipped("dense"))
-    if not trained.fits(pair):
-        reason = trained.misfit(pair)
+    trained = load_weights(settings.deformable_weights or bundled_weights("dense"))
+    if not trained.accepts(pair):
+        reason = trained.mismatch(pair)
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
-    network = NetworkStage(trained.on(pair.fixed.image.device))
+    network = NetworkStage(trained.to(pair.fixed.image.device))
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
 
 

@@ -349,7 +349,7 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     err = without_opening(done.stderr.splitlines())
-    assert all(re.match(r"(rigid|affine|deformable), level ", line) for line in err)
+    assert all(re.match(r"(rigid|affine|deformable), level ", line) for line in err), err
     figures = figures_of(tmp_path / "out")
     assert figures["after"]["correlation"] > max(0.85, figures["before"]["correlation"] + 0.3)
     assert figures["after"]["folding_pct"] == 0

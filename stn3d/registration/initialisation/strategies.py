@@ -29,7 +29,7 @@ from stn3d.registration.settings import Kind, Settings
 from stn3d.transforms import Affine, LinearKind, Transform
 
 if TYPE_CHECKING:  # networks take time to import, and most registrations ask none
-    from stn3d.nets.weights import Trained
+    from stn3d.nets.weights import TrainedNetwork
 
 _LIKELY = 0.3  # of lncc: the images lie so well that they tell whether they show one contrast
 _NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
@@ -57,19 +57,19 @@ class Starts:
         return linear_kind(self.settings.kind)
 
     @cached_property
-    def _trained(self) -> Trained:
-        from stn3d.nets.weights import load_weights, shipped
+    def _trained(self) -> TrainedNetwork:
+        from stn3d.nets.weights import bundled_weights, load_weights
 
-        return load_weights(self.settings.affine_weights or shipped("affine"))
+        return load_weights(self.settings.affine_weights or bundled_weights("affine"))
 
     @cached_property
     def head(self) -> Affine | None:
         """From head to head as the network sees them; None where it is not asked or sees none."""
-        if self.settings.estimator == "optimiser" or not self._trained.fits(self.pair.first):
+        if self.settings.estimator == "optimiser" or not self._trained.accepts(self.pair.first):
             return None
-        from stn3d.nets.stages import NetworkStart
+        from stn3d.nets.stages import NetworkInitialiser
 
-        return NetworkStart(self._trained.on(self.pair.fixed.image.device))(
+        return NetworkInitialiser(self._trained.to(self.pair.fixed.image.device))(
             self.pair.first, self.kind
         )
 
@@ -80,11 +80,11 @@ class Starts:
             InputError: it sees no head.
         """
         if self.settings.estimator == "network" and self.head is None:
-            fits = self._trained.fits(self.pair.first)
+            fits = self._trained.accepts(self.pair.first)
             reason = (
                 "sees no head in one of the images"
                 if fits
-                else self._trained.misfit(self.pair.first)
+                else self._trained.mismatch(self.pair.first)
             )
             raise InputError(
                 f"the affine network {reason}; use --estimator auto, or another --init."
