@@ -6,6 +6,8 @@ Help texts and checks of the command line use these before anything slow is impo
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from stn3d.errors import InputError
@@ -44,8 +46,29 @@ METRICS: dict[str, str] = {
     "mind": "MIND self-similarity descriptors: different modalities",
     "gradient": "normalised gradient fields (edges): different modalities, contrast agent",
 }
+
+
+@dataclass(frozen=True)
+class AutomaticMetrics:
+    """The metrics among which automatic selection chooses, and the defaults.
+
+    Args:
+        same: Metric for images of the same contrast.
+        different: Metric for images of different contrasts.
+        edges: Metric of the deformable stage for different contrasts in MRI.
+        series: Metric for the volumes of a series.
+    """
+
+    same: MetricName = "lncc"
+    different: MetricName = "nmi"
+    edges: MetricName = "gradient"
+    series: MetricName = "ncc"
+
+
+AUTOMATIC = AutomaticMetrics()
+
 METRIC_CHOICES: dict[str, str] = {
-    "auto": "nmi for different modalities, else lncc",
+    "auto": f"{AUTOMATIC.different} for different modalities, else {AUTOMATIC.same}",
     **METRICS,
 }
 PRESETS: dict[str, str] = {
@@ -87,10 +110,28 @@ SERIES_INTERPOLATIONS: dict[str, str] = {
 def check_choice(name: str, value: Any, choice: Any) -> None:
     """Make sure that a value is one of a Literal's.
 
+    Args:
+        name: Name of the option, for the message.
+        value: The value.
+        choice: The Literal.
+
     Raises:
-        InputError: it is not; the message names the nearest one and all.
+        InputError: It is not; the message suggests the closest one and lists all.
     """
-    known = get_args(choice)
+    check_known(name, value, get_args(choice))
+
+
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Make sure that a value is one of the known ones.
+
+    Args:
+        name: Name of the option, for the message.
+        value: The value.
+        known: All values that are allowed.
+
+    Raises:
+        InputError: It is not; the message suggests the closest one and lists all.
+    """
     if value not in known:
         near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
         listed = ", ".join(known)

@@ -174,7 +174,7 @@ SeriesMetric = Annotated[
         "metric",
         None,
         choices.MetricName,
-        described("Similarity metric of the volumes", choices.METRICS, "ncc"),
+        described("Similarity metric of the volumes", choices.METRICS, choices.AUTOMATIC.series),
     ),
 ]
 SeriesInterpolation = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stn3d import choices
 from stn3d.cli import options, progress, screen, summary
 from stn3d.cli.process import slow_imports
 
@@ -26,7 +27,7 @@ def series(
             "Default: the middle one.",
         ),
     ] = None,
-    metric: options.SeriesMetric = "ncc",
+    metric: options.SeriesMetric = choices.AUTOMATIC.series,
     interpolation: options.SeriesInterpolation = "linear",
     threads: options.Threads = None,
     quiet: options.Quiet = False,

@@ -38,8 +38,10 @@ def show_metrics(screen: Screen, **columns: Mapping[str, Any]) -> None:
 
 
 def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
-    """The metrics of a registration, what was selected automatically, and excluded regions."""
+    """Metrics, linear parameters, automatic selections and excluded regions of a registration."""
     show_metrics(screen, before=metrics["before"], after=metrics["after"])
+    if metrics["settings"]["kind"] != "deformable" or screen.verbose:
+        _show_linear_parameters(screen, metrics["linear_parameters"])
     for what, selected in metrics["auto_selected"].items():
         screen.say(f"{what}: {selected['value']} (automatic), since {selected['reason']}")
     if metrics["used_in_optimisation"]:
@@ -57,6 +59,15 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
         )
     if screen.verbose:
         _show_details(screen, metrics)
+
+
+def _show_linear_parameters(screen: Screen, parameters: Mapping[str, Any] | None) -> None:
+    """Rotation, translation, scales and shears of the transform, or of its linear part."""
+    if parameters is not None:
+        from stn3d.transforms import LinearParameters
+
+        for line in LinearParameters(**parameters).lines():
+            screen.say(line)
 
 
 def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:

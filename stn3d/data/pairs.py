@@ -30,7 +30,8 @@ from stn3d.io import (
 )
 from stn3d.nets.frame import on_grid, working_image
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Affine, Linear, Transform

@@ -1,6 +1,5 @@
-"""Losses: how unlike two images are, and how irregular a transform is; lower is better."""
+"""Losses between images and of transforms; lower is better."""
 
-from stn3d.losses.modality import mind_descriptor, mind_ssc
 from stn3d.losses.registration import RegistrationLoss
 from stn3d.losses.regularity import (
     bending,
@@ -9,12 +8,20 @@ from stn3d.losses.regularity import (
     inverse_consistency,
     jacobian,
 )
-from stn3d.losses.similarity import SIMILARITIES, MetricName, gradient, lncc, mse, ncc, nmi
+from stn3d.losses.similarity import (
+    METRICS,
+    gradient,
+    lncc,
+    mind_descriptor,
+    mind_ssc,
+    mse,
+    ncc,
+    nmi,
+)
 from stn3d.losses.supervised import common_labels, dice, landmarks, one_hot, truth_error
 
 __all__ = [
-    "SIMILARITIES",
-    "MetricName",
+    "METRICS",
     "RegistrationLoss",
     "bending",
     "common_labels",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.losses.levels import level_factor
-from stn3d.losses.similarity import masked_mean
+from stn3d.losses.masked import masked_mean
 
 COORDINATE_UNIT_MM = 100.0  # what 1 stands for in charts, and in samples for them
 

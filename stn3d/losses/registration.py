@@ -15,9 +15,9 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.levels import Comparison, Pyramid, level_factor
-from stn3d.losses.modality import mind_descriptor, mind_weight
+from stn3d.losses.masked import masked_mean
 from stn3d.losses.regularity import bending, diffusion, jacobian
-from stn3d.losses.similarity import lncc, masked_mean, mse, ncc, nmi
+from stn3d.losses.similarity import lncc, mind_descriptor, mind_weight, mse, ncc, nmi
 from stn3d.losses.supervised import dice, landmarks, truth_error
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.losses.similarity import masked_mean
+from stn3d.losses.masked import masked_mean
 from stn3d.transforms import Transform
 
 # Axes whose cosine is smaller count as perpendicular: headers hold no more than float32 precision.

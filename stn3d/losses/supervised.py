@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import masked_mean
+from stn3d.losses.masked import masked_mean
 
 # Lengths well below this many voxels cost their square, so that the slope has no jump at zero.
 _SOFT_VOX = 0.01

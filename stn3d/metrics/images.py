@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.kernels import Region
-from stn3d.losses.similarity import lncc, variance
+from stn3d.losses.masked import variance
+from stn3d.losses.similarity.lncc import lncc
 from stn3d.metrics.arrays import Array, as_array, as_image, as_mask
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.preprocessing.pair import PreparedImage, bounds
+from stn3d.preprocessing.prepared import PreparedImage, bounding_box
 from stn3d.transforms import Affine, Transform
 
 _DIM = 0.05  # of the scaled intensity: what is darker is background
@@ -37,14 +37,14 @@ def working_image(scan: PreparedImage, spacing_mm: float, margin_mm: float) -> P
         margin_mm: how much background is kept around what is brighter than that.
     """
     coarse = scan.at(spacing_mm)
-    whole = coarse.through(Affine.identity(scan.grid.ndim), upright(scan.grid, spacing_mm))
-    start, stop = bounds(whole.image[0].amax(0) > _DIM)
+    whole = coarse.warped(Affine.identity(scan.grid.ndim), upright(scan.grid, spacing_mm))
+    start, stop = bounding_box(whole.image[0].amax(0) > _DIM)
     margin = math.ceil(margin_mm / spacing_mm)
-    return whole.framed([a - margin for a in start], [b + margin for b in stop])
+    return whole.cropped([a - margin for a in start], [b + margin for b in stop])
 
 
 def on_grid(scan: PreparedImage, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
     """A scan's image and the weights of its voxels as seen through a transform on a grid."""
-    seen = scan.at(min(grid.spacing_mm)).through(transform, grid)
+    seen = scan.at(min(grid.spacing_mm)).warped(transform, grid)
     assert seen.mask is not None
     return seen.image, seen.mask

@@ -12,7 +12,7 @@ from stn3d.losses.chart import COORDINATE_UNIT_MM
 from stn3d.nets.chart import ChartNetwork
 from stn3d.nets.frame import working_image
 from stn3d.nets.precision import bfloat16_is_fast
-from stn3d.preprocessing.pair import PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
 

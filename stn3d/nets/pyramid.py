@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from stn3d import kernels
 from stn3d.errors import InputError
-from stn3d.losses.modality import mind_channels, mind_descriptor
+from stn3d.losses.similarity import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
     Encoder,
     averaged,

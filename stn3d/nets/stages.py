@@ -13,7 +13,8 @@ from stn3d.nets.frame import on_grid, working_image
 from stn3d.nets.pose import Pose, find_pose, transform_between
 from stn3d.nets.precision import bfloat16_is_fast
 from stn3d.nets.weights import Trained
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm

@@ -1,1 +1,1 @@
-"""Images before a registration: intensity scaling, image pyramids and the pair."""
+"""Images before a registration: intensity scaling, image pyramids, the pair, its landmarks."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.losses.similarity import MetricName
+from stn3d.choices import AUTOMATIC, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
@@ -100,23 +101,23 @@ def choose_metric(
     if ct[0] != ct[1]:
         one = "fixed" if ct[0] else "moving"
         told = f"the {one} image is CT in HU and the other is not"
-        return SelectedMetric("nmi", told, {"ct": list(ct)})
+        return SelectedMetric(AUTOMATIC.different, told, {"ct": list(ct)})
     found = relation(pair, transform, spacing_mm)
     figures = dataclasses.asdict(found)
-    edges: MetricName | None = None if any(ct) else "gradient"
+    edges: MetricName | None = None if any(ct) else AUTOMATIC.edges
     then = f"; a dense stage, if any, goes by {edges}" if edges else ""
     if found.positive is not None and found.positive >= _ALIKE:
         told = f"the images show one contrast: {found.positive:.0%} of the local correlation is "
         told += "positive"
         if edges and found.curved >= _BENT and (found.explained or 0) >= _ONE_PERSON:
             told += ", but by no one line, as with an agent or noise in one person's scans" + then
-            return SelectedMetric("lncc", told, figures, edges)
-        return SelectedMetric("lncc", told, figures)
+            return SelectedMetric(AUTOMATIC.same, told, figures, edges)
+        return SelectedMetric(AUTOMATIC.same, told, figures)
     mixed = found.positive is not None and found.positive < _MIXED
     if found.curved >= (_CURVED_IF_MIXED if mixed else _CURVED):
         told = "the images show two contrasts: what is brighter in one is not always brighter in "
-        return SelectedMetric("nmi", told + "the other" + then, figures, edges)
-    return SelectedMetric("lncc", "nothing tells of two contrasts", figures)
+        return SelectedMetric(AUTOMATIC.different, told + "the other" + then, figures, edges)
+    return SelectedMetric(AUTOMATIC.same, "nothing tells of two contrasts", figures)
 
 
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
@@ -196,9 +197,10 @@ def choose_kind(metric: MetricName, found: Transform, head: Affine | None) -> Se
         found: what the linear stages found.
         head: from head to head, as the network sees them; None where it sees none.
     """
-    if metric in ("mind", "gradient"):
+    contrast = METRICS[metric].contrast
+    if contrast == "any":
         return Selection("deformable", f"the metric {metric} fits one contrast and two alike", {})
-    if metric != "nmi":
+    if contrast == "same":
         return Selection("deformable", "the images show one contrast", {})
     if not isinstance(found, Linear):
         return Selection("deformable", "the start is", {})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stn3d.errors import InputError
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, choose_kind
 from stn3d.registration.runtime import Step, Tracker
@@ -61,12 +62,14 @@ def run_cascade(
         transform = _through(stages[len(linear) :], pair, transform, tracker)
         return CascadeResult(transform, settings, None)
     metric = settings.metric_name
-    choice = choose_kind(metric, transform, head() if metric == "nmi" else None)
+    choice = choose_kind(
+        metric, transform, head() if METRICS[metric].contrast == "different" else None
+    )
     kind: Kind = "rigid" if choice.value == "rigid" else "deformable"
     settings = dataclasses.replace(settings, kind=kind)
     rest = stages[len(linear) :]
     if kind == "rigid":  # from the start again, down to finer levels
-        rest, transform = settings.stages(), start
+        rest, transform = list(settings.stages()), start
         tracker.plan(expected_steps(rest, pair))
     return CascadeResult(_through(rest, pair, transform, tracker), settings, choice)
 
@@ -88,7 +91,7 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     """
     stages = settings.stages()
     if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
-        return stages
+        return list(stages)
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import load_weights, shipped
 

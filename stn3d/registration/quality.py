@@ -18,9 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stn3d.choices import MetricName
 from stn3d.grid import apply_matrix
-from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.losses.image_loss import ImageLoss
+from stn3d.losses.similarity import METRICS
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
@@ -311,7 +314,7 @@ def _perturbations(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = Fal
 def _similarity_margin_sd(pair: Pair, linear: Linear, metric: MetricName, size_mm: float) -> float:
     """See `QualityMeasures`; 0 if fewer than three perturbed transforms leave enough overlap."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
-    image_loss = ImageLoss(pair.fixed, pair.moving, metric)
+    image_loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
 
     def loss(transform: Linear) -> float:
         matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index

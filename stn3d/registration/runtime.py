@@ -74,10 +74,12 @@ class Tracker:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step; its begin is reported."""
+        """Time a step; its start is reported, and its work is done when it ends."""
         self(ProgressEvent(name, 0.0))
         with self._clock(name):
             yield
+        if self._is_here(name):
+            self._fraction = max(self._fraction, self._done(1.0))
 
     def __call__(self, event: ProgressEvent) -> None:
         """Record an event of a step and pass it on as progress of the whole registration."""
@@ -85,7 +87,7 @@ class Tracker:
         names = [step.name for step in self._steps[self._position :]]
         if event.step in names:
             self._position += names.index(event.step)
-        here = self._position < len(self._steps) and self._steps[self._position].name == event.step
+        here = self._is_here(event.step)
         if here:
             self._fraction = max(self._fraction, self._done(event.fraction))
         event = replace(event, fraction=self._fraction)
@@ -95,6 +97,10 @@ class Tracker:
             event = replace(event, stage=self._stage, stages=total)
         if self._progress is not None:
             self._progress(event)
+
+    def _is_here(self, name: str) -> bool:
+        """Whether the step is the current one of the plan."""
+        return self._position < len(self._steps) and self._steps[self._position].name == name
 
     def _count_stages(self, end: int) -> int:
         return sum(step.in_cascade for step in self._steps[:end])

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.choices import InitialMethod, SeriesInterpolation, check_choice
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
-from stn3d.losses.similarity import MetricName, ncc
+from stn3d.losses.similarity import ncc
 from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
@@ -42,7 +43,7 @@ def register_series(
     reference: ImageSource | None = None,
     *,
     reference_volume: int | None = None,
-    metric: MetricName = "ncc",
+    metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
     threads: int | None = None,
     progress: Report | None = None,

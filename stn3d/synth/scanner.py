@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import bounds
+from stn3d.preprocessing.prepared import bounding_box
 from stn3d.synth.contrast import KINDS, Appearance, Kind
 from stn3d.synth.draws import Draws
 from stn3d.synth.loops import look_up
@@ -206,7 +206,7 @@ def _thick_slices(draws: Draws, image: Tensor, max_thick_vox: float) -> Tensor:
 def _field_of_view(draws: Draws, inside: Tensor) -> Tensor:
     """``(*shape)`` 0 or 1: up to a third of what there is is cut away on one or two sides."""
     weight = torch.ones_like(inside, dtype=torch.float32)
-    start, stop = bounds(inside)
+    start, stop = bounding_box(inside)
     for _ in range(1 + draws.below(2)):
         axis = draws.below(inside.ndim)
         cut = round(draws.uniform(0.05, 0.33) * (stop[axis] - start[axis]))

@@ -12,7 +12,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import ImageSource, read_labels
-from stn3d.preprocessing.pair import bounds
+from stn3d.preprocessing.prepared import bounding_box
 from stn3d.synth.draws import Draws
 from stn3d.transforms import Affine
 
@@ -80,7 +80,7 @@ def make_subject(labels: Tensor, grid: Grid) -> Subject:
         raise InputError(f"labels go from {low} to {high}; 0 to 32767 is what can be used.")
     if high == 0:
         raise InputError("the label map is empty (every voxel is 0); give another one.")
-    start, stop = bounds(labels > 0)
+    start, stop = bounding_box(labels > 0)
     part = labels[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].long()
     ids = torch.bincount(part.flatten(), minlength=high + 1)[1:].nonzero()[:, 0] + 1
     if len(ids) > 255:

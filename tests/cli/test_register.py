@@ -236,6 +236,19 @@ def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(
     assert json.loads(text)["memory"]["note"] is not None
 
 
+def test_a_rigid_result_shows_its_parameters(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["register", *both_files[2].pair, "--kind", "rigid", "--metric", "lncc"]
+    assert main([*command, "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
+    parameters = figures_of(tmp_path / "out")["linear_parameters"]
+    out, _ = said(capfd)
+    angle, shift = parameters["rotation_deg"]["z"], parameters["translation_mm"]
+    assert f"rotation, degrees: z {angle:.3f} (inferior-superior)" in out
+    assert any(f"x {shift['x']:.3f}, y {shift['y']:.3f}, of the centre" in line for line in out)
+    assert not any(line.startswith(("scale", "shear")) for line in out)
+
+
 def test_less_memory_takes_a_coarser_level_and_says_so(
     both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,7 +258,7 @@ def test_less_memory_takes_a_coarser_level_and_says_so(
     command = ["register", *files.pair, "--out", str(out), *QUICK, "--max-memory"]
     assert main([*command, str(enough_gb - 1e-6)]) == 0
     (note,) = [line for line in said(capfd)[1] if line.startswith("note: ")]
-    assert "are allowed (by --max-memory), so the finest level is 4.24 mm instead of 3 mm" in note
+    assert "are allowed (by --max-memory); the finest level is 4.24 mm instead of 3 mm" in note
     assert note == "note: " + figures_of(out)["memory"]["note"]
     assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
     # the same level asked for is the same registration

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, DisplacementField, Transform
 from tests.helpers.geometry_cases import make_grid, rotation, smooth_field, uniform
 

@@ -14,7 +14,8 @@ from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.kernels import Region
 from stn3d.kernels.lncc import reference
-from stn3d.preprocessing.pair import PreparedImage, textured
+from stn3d.losses.similarity import textured
+from stn3d.preprocessing.prepared import PreparedImage
 from tests.helpers.geometry_cases import random, uniform
 from tests.kernels.cases import (
     DTYPES,

@@ -23,7 +23,8 @@ from stn3d.nets.pose import find_pose, transform_between
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.stages import NetworkStage, NetworkStart
 from stn3d.nets.weights import Trained, load_weights, save_weights
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, Chain, DisplacementField, Linear, Rigid, Similarity
 from stn3d.transforms.fit import fit_linear
 from tests.helpers.geometry_cases import DIMS, make_grid, oblique, random, rotation

@@ -160,3 +160,37 @@ def test_a_bad_window_is_told(window: str) -> None:
     with pytest.raises(InputError, match="LOW,HIGH or one of head, lung, abdomen, bone") as caught:
         scaled(image, window=window)
     assert repr(window) in str(caught.value)
+
+
+def test_scaled_does_not_depend_on_units() -> None:
+    image = uniform(0, 1, 1, 1, 20, 20).float()
+    for scale, offset in ((1700, -5000), (1700, 0), (0.01, 3)):  # in none of which it looks like CT
+        assert torch.allclose(scaled(image), scaled(scale * image + offset), atol=1e-4)
+
+
+def test_scaled_reaches_from_0_to_1_and_cuts_off_at_a_quarter_more() -> None:
+    image = uniform(0, 1, 1, 1, 40, 40).float()
+    image[0, 0, 0, :3] = 1e6  # a few hot pixels
+    result = scaled(image)
+    assert float(result.min()) == 0
+    assert float(result.max()) == 1.25
+    assert 0.45 < float(result.median()) < 0.55
+
+
+@pytest.mark.parametrize("background", [0.0, 300.0, -1024.0])
+def test_background_becomes_0_whatever_it_was(background: float) -> None:
+    image = torch.full((1, 1, 30, 30), background)
+    image[..., 10:20, 10:20] += uniform(50, 100, 10, 10).float()
+    result = scaled(image)
+    assert float(result[0, 0, 0, 0]) == 0
+    assert 0.4 < float(result[..., 10:20, 10:20].mean()) < 1
+
+
+def test_scaled_of_nearly_constant_images_is_finite_and_not_flat() -> None:
+    for background, spot in ((0.0, 1.0), (5.0, -2.0)):
+        image = torch.full((1, 1, 30, 30), background)
+        image[0, 0, 4, 4] += spot
+        result = scaled(image)
+        assert bool(torch.isfinite(result).all())
+        assert float(result.max() - result.min()) >= 1
+    assert bool((scaled(torch.full((1, 1, 4, 4), 7.0)) == 0).all())

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import homogeneous
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.automatic import choose_kind, choose_metric, relation
 from stn3d.transforms import Affine, Transform
 from tests.helpers.geometry_cases import DIMS, rotation, uniform

@@ -153,17 +153,17 @@ def test_too_little_is_refused_in_one_sentence() -> None:
     assert "\n" not in sentence
 
 
-# -- what is free ---------------------------------------------------------------------------------
+# -- free memory ---------------------------------------------------------------------------------
 
 
-def test_by_default_four_fifths_of_what_is_free_are_allowed(
+def test_by_default_80_percent_of_the_free_memory_are_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "free_gb", lambda: 7.5)
     found = budget(LARGEST, LARGEST, Settings())
     assert found.allowed_gb == 6.0
     assert found.note is not None
-    assert "6.0 GB are allowed (80% of what is free)" in found.note
+    assert "6.0 GB are allowed (80% of the free memory)" in found.note
 
 
 def test_where_nobody_can_tell_all_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import stn3d
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.quality import (
     CRITERIA,
     QualityMeasures,
@@ -116,7 +117,7 @@ def test_a_slab_is_measured_by_what_it_shows(ndim: int) -> None:
     n = known.fixed_grid.shape[0]
     start, stop = [n // 3] + [0] * (ndim - 1), [2 * n // 3, *known.fixed_grid.shape[1:]]
     whole = PreparedImage(known.moving, known.moving_grid)
-    slab = PreparedImage(known.fixed, known.fixed_grid).framed(start, stop)
+    slab = PreparedImage(known.fixed, known.fixed_grid).cropped(start, stop)
     for pair, truth in (
         (Pair(slab, whole), known.truth),
         (Pair(whole, slab), known.truth.inverse()),

@@ -60,6 +60,17 @@ def test_steps_are_timed_and_begun() -> None:
     assert [event.step for event in seen] == ["metrics", "warp", "metrics"]
 
 
+def test_a_step_that_ends_has_done_its_work() -> None:
+    seen: list[ProgressEvent] = []
+    tracker = Tracker(seen.append)
+    tracker.plan([Step("initialise", 1), Step("rigid", 3, True)])
+    with tracker.step("initialise"):
+        pass
+    tracker.plan([Step("rigid", 3, True)])
+    tracker(ProgressEvent("rigid", 0.5))
+    assert [event.fraction for event in seen] == pytest.approx([0, 0.625])
+
+
 def test_threads_are_put_back_after_a_fault() -> None:
     before = torch.get_num_threads()
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from stn3d.errors import InputError
-from stn3d.registration.settings import BY_METRIC, PRESETS, Settings, settings_from
+from stn3d.losses.similarity import METRICS
+from stn3d.registration.settings import PRESETS, Settings, settings_from
 from stn3d.registration.stages import DeformableStage, LinearStage
 from tests.helpers.paths import ROOT
 
@@ -19,7 +20,7 @@ from tests.helpers.paths import ROOT
 def test_nothing_given_is_the_default_preset() -> None:
     settings = settings_from({})
     assert (settings.kind, settings.metric, settings.preset) == ("auto", "auto", "default")
-    assert settings.is_deformable  # whatever is decided later, there may be a dense stage
+    assert settings.is_deformable  # there may be a deformable stage
     assert settings.metric_name == settings.deformable.metric == "lncc"
     assert settings == settings_from({"kind": None, "preset": None}, {})
     assert settings.deformable.iterations == DeformableStage().iterations
@@ -38,7 +39,7 @@ def test_a_preset_sets_what_it_says(preset: str) -> None:
 def test_a_metric_has_settings_of_its_own_that_a_config_may_change(preset: str) -> None:
     settings = settings_from({"preset": preset, "metric": "nmi"})
     for part in ("linear", "deformable"):
-        own = BY_METRIC["nmi"][preset][part]  # type: ignore[index]
+        own = METRICS["nmi"].stage_settings[preset][part]  # type: ignore[index]
         assert all(getattr(getattr(settings, part), key) == value for key, value in own.items())
     plain = settings_from({"preset": preset}).linear
     assert dataclasses.replace(settings.linear, restarts=plain.restarts) == plain
@@ -118,7 +119,7 @@ def test_looks_and_reach_are_for_the_answer_alone(kind: str) -> None:
         assert (stage.restarts, stage.finest_spacing_mm) == (0, float("inf"))
 
 
-def test_the_record_names_the_metric_that_the_dense_stage_uses() -> None:
+def test_the_deformable_stage_holds_its_metric() -> None:
     assert settings_from({"metric": "mse"}).deformable.metric == "mse"
 
 
@@ -204,7 +205,7 @@ def test_the_example_config_lists_every_setting_with_its_default() -> None:
         assert written[part].keys() == known[part].keys()
 
 
-def test_the_dense_stage_may_go_by_a_metric_of_its_own() -> None:
+def test_the_deformable_stage_may_use_another_metric() -> None:
     both = settings_from({"metric": "nmi", "deformable_metric": "gradient"})
     *linear, dense = both.stages()
     assert {stage.metric for stage in linear} == {"nmi"}  # type: ignore[attr-defined]

@@ -14,27 +14,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.choices import InitialMethod
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.grid import Grid, homogeneous
-from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ImageLoss, Pair, PreparedImage
+from stn3d.losses.image_loss import ImageLoss
+from stn3d.losses.similarity import METRICS
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.search import rotations, shifts_mm
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
-# A loss so low that the other guesses need no polish; 0 where a loss tells no such thing by itself.
-_CONVINCING: dict[MetricName, float] = {
-    **dict.fromkeys(get_args(MetricName), 0.0),
-    "lncc": 0.15,
-    "ncc": 0.15,
-}
 _TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
 _SHIFTS = 400  # of a search, at most
 _PART = 0.6  # of the fixed field of view: a smaller moving one is looked for in it
@@ -69,7 +64,7 @@ class Candidate:
 def initial_candidates(
     pair: Pair,
     method: InitialMethod | None = "auto",
-    metric: MetricName = "lncc",
+    metric: MetricName = AUTOMATIC.same,
     kind: LinearKind = "rigid",
     others: Sequence[tuple[str, Linear]] = (),
 ) -> list[Candidate]:
@@ -128,7 +123,7 @@ class Coarse:
         gains."""
         fixed, moving = self.pair.fixed, self.pair.moving
         wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
-        return ImageLoss(fixed, wide, self.metric)
+        return ImageLoss(fixed, wide, METRICS[self.metric])
 
     def _own(self, transform: Linear) -> Linear:
         """A transform in the roles of in here, or back."""
@@ -219,7 +214,7 @@ class Coarse:
         candidates = self.ranked(found)
         for i, candidate in enumerate(candidates[:most]):
             candidates[i] = self._improved(candidate)
-            if self._rank(candidates[i]) < (False, _CONVINCING[self.metric]):
+            if self._rank(candidates[i]) < (False, METRICS[self.metric].convincing_loss):
                 break
         candidates = self.ranked(candidates)
         little, loss = self._rank(candidates[0])

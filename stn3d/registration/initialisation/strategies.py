@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import torch
 
-from stn3d.choices import InitialMethod
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.errors import InputError
-from stn3d.losses.similarity import MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, choose_metric
 from stn3d.registration.initialisation.candidates import (
@@ -31,12 +31,6 @@ from stn3d.transforms import Affine, LinearKind, Transform
 if TYPE_CHECKING:  # networks take time to import, and most registrations ask none
     from stn3d.nets.weights import Trained
 
-# Loss of the best guess from which there is a doubt; 0 where a loss tells no such thing by itself.
-_DOUBTFUL: dict[MetricName, float] = {
-    **dict.fromkeys(get_args(MetricName), 0.0),
-    "lncc": 0.15,
-    "ncc": 0.15,
-}
 _LIKELY = 0.3  # of lncc: the images lie so well that they tell whether they show one contrast
 _NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
 _LANDED_VOX = 1.0  # improved guesses this near have landed at one place
@@ -102,22 +96,22 @@ class Starts:
         if metric != "auto":
             return metric, None, self.candidates(metric)
         if method != "auto" or self.settings.estimator in ("network", "both"):
-            found = self.candidates("lncc")
+            found = self.candidates(AUTOMATIC.same)
             choice = self.metric_at(found[0].transform)
             return choice.value, choice, self.candidates(choice.value)
-        plain = self._plain("lncc") if self.ct[0] == self.ct[1] else []
+        plain = self._plain(AUTOMATIC.same) if self.ct[0] == self.ct[1] else []
         if plain and plain[0].loss < _LIKELY:
             choice = self.metric_at(plain[0].transform)
-            chosen, sure = choice.value, plain[0].loss < _DOUBTFUL["lncc"]
-            if chosen == "lncc":
+            chosen, sure = choice.value, plain[0].loss < METRICS[AUTOMATIC.same].convincing_loss
+            if chosen == AUTOMATIC.same:
                 return chosen, choice, plain if sure else self.candidates(chosen)
             again = self._plain if sure else self.candidates
             return chosen, choice, again(chosen, plain[:1])
-        informed = self.candidates("nmi")
+        informed = self.candidates(AUTOMATIC.different)
         choice = self.metric_at(informed[0].transform)
-        if choice.value == "nmi":
-            return "nmi", choice, informed
-        return "lncc", choice, self.candidates("lncc", informed[:1])
+        if choice.value == AUTOMATIC.different:
+            return AUTOMATIC.different, choice, informed
+        return AUTOMATIC.same, choice, self.candidates(AUTOMATIC.same, informed[:1])
 
     def metric_at(self, transform: Transform) -> SelectedMetric:
         """What the images tell where a transform lays them on each other."""
@@ -162,7 +156,7 @@ class Starts:
         """Whether the best is beyond doubt: by its loss, by landmarks, by the network, or since
         another guess that began elsewhere landed at the same place."""
         best, voxel = found[0], coarse_mm(self.pair)
-        if best.loss < _DOUBTFUL[metric] or best.name == "landmarks":
+        if best.loss < METRICS[metric].convincing_loss or best.name == "landmarks":
             return True
         if head is not None and self.apart_mm(best.transform, head) < _NEAR_VOX * voxel:
             return True

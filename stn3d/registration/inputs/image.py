@@ -14,7 +14,7 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_image, read_labels, read_mask, require_same_grid
 from stn3d.preprocessing.intensity import covered, looks_like_ct, scaled
-from stn3d.preprocessing.pair import ChannelGroup, PreparedImage
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.inputs.labels import LabelGroup, label_channels
 from stn3d.registration.inputs.landmarks import PointSource
 

@@ -11,8 +11,8 @@ import torch
 from stn3d.errors import InputError
 from stn3d.evaluation import EvaluationCase
 from stn3d.io import Image, ImageSource, read_image
-from stn3d.losses.points import LandmarkTerm
 from stn3d.losses.supervised import common_labels
+from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.inputs.image import LoadedImage, RegistrationImage, Role, read_side
 from stn3d.registration.inputs.labels import MAX_LABEL_CHANNELS, LabelGroup

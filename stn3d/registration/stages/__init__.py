@@ -1,18 +1,26 @@
-"""The instance estimators: stages of a cascade that find their transform on the very pair.
+"""The stages of a cascade that optimise the transform of a pair.
 
-Every stage sees the pair as the earlier stages left it and finds a residual in fixed space; the
-current transform becomes ``residual.then(current)``. A stage is a function of (pair, current
-transform), so that a network can take its place.
+A stage takes the pair and the current transform, estimates a residual in fixed space and returns
+``residual.then(current)``. A network can take its place.
 """
 
-from stn3d.registration.stages.base import Level, Progress, ProgressEvent, Stage
+from stn3d.registration.stages.base import (
+    Level,
+    OptimiserStage,
+    Progress,
+    ProgressEvent,
+    Stage,
+)
 from stn3d.registration.stages.deformable import DeformableStage
-from stn3d.registration.stages.linear import LinearStage, stretch_penalty
+from stn3d.registration.stages.linear import LinearSettings, LinearStage
+from stn3d.registration.stages.residual import stretch_penalty
 
 __all__ = [
     "DeformableStage",
     "Level",
+    "LinearSettings",
     "LinearStage",
+    "OptimiserStage",
     "Progress",
     "ProgressEvent",
     "Stage",

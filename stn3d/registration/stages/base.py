@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stn3d.losses.similarity import ImageMetric
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Transform
+
+_CHANNEL_ARRAYS = 3  # of each further contrast: image, warped image, derivative
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,60 @@ class Stage(Protocol):
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         """The current transform preceded by this stage's residual."""
+
+
+class OptimiserStage(Stage, Protocol):
+    """A stage that optimises the transform of the pair itself, with a known need of memory."""
+
+    def spacings_mm(self, pair: Pair) -> list[float]:
+        """Spacings of the image pyramid, coarse to fine."""
+
+    def memory_floats(self, pair: Pair, channels: int) -> int:
+        """Highest number of float32 values that the stage holds besides both images.
+
+        Args:
+            pair: The images; only their grids are used.
+            channels: Number of channels of either image.
+        """
+
+    def transform_floats(self, pair: Pair) -> int:
+        """Number of float32 values of the stage's transform."""
+
+
+def pyramid_floats(pair: Pair, spacings_mm: Sequence[float], channels: int) -> int:
+    """Number of float32 values of the image pyramids of a pair, without the images themselves.
+
+    Args:
+        pair: The images; only their grids are used.
+        spacings_mm: Spacings of the levels.
+        channels: Number of channels of either image.
+    """
+    return channels * sum(
+        image.grid.coarsened(spacing).num_voxels
+        for spacing in spacings_mm
+        for image in (pair.fixed, pair.moving)
+        if image.grid.coarsened(spacing).shape != image.grid.shape
+    )
+
+
+def loss_arrays(metric: ImageMetric, channels: int) -> int:
+    """Number of arrays of the size of a level that the loss and its gradient need.
+
+    Args:
+        metric: The metric.
+        channels: Number of channels of either image.
+    """
+    return channels * metric.loss_arrays + _CHANNEL_ARRAYS * (channels - 1)
+
+
+def coarser_factors(factors: Sequence[float], first: int) -> Iterator[tuple[float, ...]]:
+    """Levels whose finest one is coarser and coarser by factors of sqrt 2, until one is left.
+
+    Args:
+        factors: Levels in multiples of the finest spacing, coarse to fine.
+        first: Number of factors of sqrt 2 of the first result.
+    """
+    steps = math.floor(2 * math.log2(max(factors) / factors[-1]) + 1e-9)
+    for k in range(first, steps + 1):
+        finest = factors[-1] * 2 ** (k / 2)
+        yield (*(f for f in factors if f > finest * (1 + 1e-9)), finest)

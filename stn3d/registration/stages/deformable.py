@@ -1,55 +1,76 @@
-"""Dense residuals by greedy composition of small smooth steps."""
+"""Displacement fields by greedy composition of small smooth steps."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.choices import AUTOMATIC, MetricName, check_known
+from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.losses.similarity import MetricName, window_radii
-from stn3d.preprocessing.pair import Pair, PreparedImage, bounds, image_loss, textured
-from stn3d.registration.stages.base import Level, LevelProgress, Progress
+from stn3d.losses.image_loss import image_loss
+from stn3d.losses.similarity import METRICS, ImageMetric
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.stages.base import (
+    Level,
+    LevelProgress,
+    Progress,
+    coarser_factors,
+    loss_arrays,
+    pyramid_floats,
+)
 from stn3d.registration.stages.landmark_force import LandmarkForce
+from stn3d.registration.stages.window import LevelWindow, boundary_weights, margins_vox
+from stn3d.registration.validation import check_fields
 from stn3d.transforms import Affine, DisplacementField, Linear, Transform, split_linear
 from stn3d.transforms.dense import in_mm, in_voxels
 from stn3d.warp import resample_image
 
+# Of a level: image, mask; 3 fields, velocity, force; warped image, weight; coarser field.
+_ARRAYS = 22
+
 
 @dataclass(frozen=True)
 class DeformableStage:
-    """Finds a diffeomorphic displacement field, coarse to fine.
+    """Estimates a diffeomorphic displacement field, coarse to fine.
 
     Greedy composition of small smooth steps (Christensen et al. 1996, doi:10.1109/83.536892;
-    Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the loss's gradient is smoothed, scaled to
-    a largest step well below a voxel and composed with the field so far, which is then smoothed a
-    little. Each such step is invertible, and so is their composition. The field vanishes on the
-    outermost voxels of its margin; a level ends with the best field that it saw.
+    Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the gradient of the loss is smoothed,
+    scaled to a step well below a voxel and composed with the current field, which is then smoothed
+    a little. Each such step is invertible, and so is their composition. The field vanishes at the
+    outermost voxels of its margin. Each level returns the best field that it found.
 
     Args:
-        metric: the images' loss.
-        factors: levels, in multiples of the finest spacing, coarse to fine.
-        iterations: at most this many on each level.
-        radius_vox: half the window of the local correlation, in voxels of the level.
-        step_vox: how far the force moves the voxel at the step quantile in one iteration.
-        step_norm_quantile: share of the voxels with any force that move less than ``step_vox``.
-        max_step_vox: no voxel moves farther in one iteration.
-        momentum: share of an iteration's move that goes on in the next.
+        metric: Metric of the images.
+        factors: Levels in multiples of the finest spacing, coarse to fine.
+        iterations: Maximum number of iterations on each level.
+        radius_vox: Half the edge of the metric's window, in voxels of the level.
+        step_vox: Length of an iteration's step at the quantile ``step_norm_quantile``, in voxels.
+        step_norm_quantile: Fraction of the voxels with any force whose step is shorter than
+            ``step_vox``.
+        max_step_vox: Maximum length of a voxel's step in one iteration.
+        momentum: Fraction of an iteration's step that is added to the next one.
         update_sigma_vox: Gaussian smoothing of each step.
         field_sigma_vox: Gaussian smoothing of the whole field at each step.
-        divergence_weight: how much of the gradient of its divergence the field gains at each step:
-            tissue changes its shape more easily than its volume. At most about 1/6.
-        tolerance: a level ends when the mean loss of ``window`` iterations is less than this share
-            below that of the ``window`` before.
-        window: see tolerance.
-        margin_mm: how far the field reaches around the fixed image.
+        divergence_weight: Weight of the gradient of the divergence that is added to the field at
+            each step: tissue changes its shape more easily than its volume. At most about 1/6.
+        tolerance: Relative convergence tolerance: a level ends when the mean loss of ``window``
+            iterations is lower than that of the ``window`` before by less than this fraction.
+        window: Number of iterations over which the loss is averaged for convergence.
+        margin_mm: Distance that the field extends around the fixed image.
+
+    Raises:
+        InputError: A value does not fit, or there are fewer iterations than levels.
     """
 
-    metric: MetricName = "lncc"
+    metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
     radius_vox: float = 2.0
@@ -64,46 +85,80 @@ class DeformableStage:
     window: int = 10
     margin_mm: float = 8.0
 
+    def __post_init__(self) -> None:
+        check_known("deformable_metric", self.metric, tuple(METRICS))
+        check_fields(self, "deformable.")
+        if len(self.iterations) < len(self.factors):
+            raise InputError(
+                f"deformable.factors has {len(self.factors)} levels and deformable.iterations "
+                f"{len(self.iterations)}; give a number of iterations for each level."
+            )
+
     @property
     def name(self) -> str:
         return "deformable"
-
-    def converged(self, losses: list[float]) -> bool:
-        """Whether the latest losses stand still."""
-        n = self.window
-        if len(losses) < 2 * n:
-            return False
-        before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n
-        return before - now < self.tolerance * abs(before)
-
-    def taper(self, grid: Grid) -> list[Tensor]:
-        """Weights of moves along each axis: 0 on the outermost voxels, 1 from the margin's inner
-        end on."""
-        weights = []
-        for n, spacing_mm in zip(grid.shape, grid.spacing_mm, strict=True):
-            i = torch.arange(n)
-            inner = torch.minimum(i, n - 1 - i) / (self.margin_mm / spacing_mm)
-            weights.append(inner.clamp(max=1) if n > 1 else torch.ones(1))
-        return weights
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         linear, field = _split(current, pair.fixed.grid)
         levels = self.levels(pair)
         reports = LevelProgress(self.name, levels, progress)
         for number, level in enumerate(levels):
-            solver = _DeformableLevel.of(self, pair, linear, level.spacing_mm)
+            solver = _LevelSolver.of(self, pair, linear, level.spacing_mm)
             field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
         return field.then(linear)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
-        spacings = pair.level_spacings_mm(self.factors)
+        spacings = self.spacings_mm(pair)
         counts = self.iterations[-len(spacings) :]
         return [
             Level(spacing, pair.fixed.grid.coarsened(spacing).num_voxels, count)
             for spacing, count in zip(spacings, counts, strict=True)
         ]
+
+    def spacings_mm(self, pair: Pair) -> list[float]:
+        """Spacings of the image pyramid, coarse to fine."""
+        return pair.level_spacings_mm(self.factors)
+
+    def coarser(self) -> Iterator[DeformableStage]:
+        """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
+        for kept in coarser_factors(self.factors, first=1):
+            counts = self.iterations[-len(self.factors) :][: len(kept)]
+            yield dataclasses.replace(self, factors=kept, iterations=counts)
+
+    def memory_floats(self, pair: Pair, channels: int) -> int:
+        """Highest number of float32 values that the stage holds besides both images.
+
+        The estimate is for images without empty margins; the stage works on the part around the
+        windows that contribute, and takes less where that is smaller.
+
+        Args:
+            pair: The images; only their grids are used.
+            channels: Number of channels of either image.
+        """
+        arrays = _ARRAYS + loss_arrays(METRICS[self.metric], channels)
+        pyramids = pyramid_floats(pair, self.spacings_mm(pair), channels)
+        return pyramids + arrays * self._field_voxels(pair)
+
+    def transform_floats(self, pair: Pair) -> int:
+        """Number of float32 values of the stage's displacement field."""
+        return pair.fixed.grid.ndim * self._field_voxels(pair)
+
+    def _field_voxels(self, pair: Pair) -> int:
+        """Voxels of the field's finest level, with all of its margin."""
+        grid = pair.fixed.grid.coarsened(self.spacings_mm(pair)[-1])
+        radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
+        margins = margins_vox(grid, radii, self.margin_mm)
+        return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
+
+    def converged(self, losses: list[float]) -> bool:
+        """Whether the latest losses no longer decrease."""
+        n = self.window
+        if len(losses) < 2 * n:
+            return False
+        before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n
+        return before - now < self.tolerance * abs(before)
 
 
 def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField | None]:
@@ -121,63 +176,44 @@ def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField 
 
 
 @dataclass(frozen=True, eq=False)
-class _DeformableLevel:
-    """One level of a dense stage.
+class _LevelSolver:
+    """One level of a deformable stage.
 
-    The field lives on the part of the fixed level's grid that matters and a margin around it, as
-    the fixed scan here does. Inside this class it is kept in voxels along the grid's own axes,
-    ``(1, d, *grid.shape)``; `run` converts.
+    The field covers the grid of the window's fixed image. Inside this class it is kept in voxels
+    along that grid's axes, ``(1, d, *grid.shape)``; `run` converts.
     """
 
     stage: DeformableStage
-    fixed: PreparedImage
+    window: LevelWindow
     moving: PreparedImage
     moving_from_fixed_index: Tensor
-    windows: kernels.Region
-    """The centres of the windows that count."""
-    reached: kernels.Region
-    """The voxels in these windows: elsewhere there is no force."""
-    pull: LandmarkForce | None = None
-    """Of landmarks."""
+    landmark_force: LandmarkForce | None = None
 
     @classmethod
-    def of(
-        cls, stage: DeformableStage, pair: Pair, linear: Linear, spacing: float
-    ) -> _DeformableLevel:
-        fixed, moving = pair.fixed.at(spacing), pair.moving.at(spacing)
-        if stage.metric == "mind":
-            fixed = fixed.described
-        d, spacings = fixed.grid.ndim, fixed.grid.spacing_mm
-        radii, seen = [0] * d, torch.ones(fixed.grid.shape, dtype=torch.bool)
-        if stage.metric == "lncc":
-            radii = window_radii(stage.radius_vox * min(spacings), spacings)
-            if not fixed.labelled and pair.landmarks is None:  # they may lie where all is flat
-                seen = textured(fixed, radii).cpu()
-        start, stop = bounds(seen)
-        reach = [r + math.ceil(stage.margin_mm / s) for r, s in zip(radii, spacings, strict=True)]
-        low = [a - r for a, r in zip(start, reach, strict=True)]
-        high = [b + r for b, r in zip(stop, reach, strict=True)]
-        if (
-            any(
-                a < r or b + r > n
-                for a, b, r, n in zip(start, stop, radii, fixed.grid.shape, strict=True)
-            )
-            or stage.metric != "lncc"
-        ):
-            fixed = fixed.masked()  # the margin is part of some windows and must not count
-        part = fixed.framed(low, high)
-        inner = torch.zeros(part.grid.shape, dtype=torch.bool)
-        inner[tuple(slice(r, n - r) for r, n in zip(reach, part.grid.shape, strict=True))] = seen[
-            tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        ]
-        windows = kernels.Region.of(inner)
-        pull = None
+    def of(cls, stage: DeformableStage, pair: Pair, linear: Linear, spacing: float) -> _LevelSolver:
+        metric = METRICS[stage.metric]
+        fixed, moving = metric.prepared(pair.fixed.at(spacing)), pair.moving.at(spacing)
+        everywhere = fixed.has_labels or pair.landmarks is not None
+        window = LevelWindow.of(fixed, metric, stage.radius_vox, stage.margin_mm, everywhere)
+        grid, force = window.fixed.grid, None
         if pair.landmarks is not None:
-            pull = LandmarkForce.of(pair.landmarks, part.grid, linear, stage.taper(part.grid))
-        if stage.metric == "mind":  # along the fixed scan's axes, as the fixed scan's are
-            moving, linear = moving.described_on(part.grid, linear), Affine.identity(d)
-        matrix = moving.grid.index_from_world @ linear.matrix @ part.grid.world_from_index
-        return cls(stage, part, moving, matrix, windows, windows.grown(radii), pull)
+            weights = boundary_weights(grid, stage.margin_mm)
+            force = LandmarkForce.of(pair.landmarks, grid, linear, weights)
+        if metric.depends_on_axes:
+            moving = metric.prepared_through(moving, linear, grid)
+            linear = Affine.identity(grid.ndim)
+        matrix = moving.grid.index_from_world @ linear.matrix @ grid.world_from_index
+        return cls(stage, window, moving, matrix, force)
+
+    @property
+    def fixed(self) -> PreparedImage:
+        """The fixed image on the field's grid."""
+        return self.window.fixed
+
+    @property
+    def metric(self) -> ImageMetric:
+        """The metric of the images."""
+        return METRICS[self.stage.metric]
 
     def run(
         self,
@@ -185,7 +221,13 @@ class _DeformableLevel:
         iterations: int,
         note: Callable[[int, float], None],
     ) -> DisplacementField:
-        """Improve a field of a coarser level; ends early when converged."""
+        """Improve a field of a coarser level, until convergence at the latest.
+
+        Args:
+            start: The field; None for a field of zeros.
+            iterations: Maximum number of iterations.
+            note: Called with the number and the loss of each iteration.
+        """
         u = self._improved(self._voxels_from_mm(start), iterations, note)
         return DisplacementField(in_mm(u, self.fixed.grid), self.fixed.grid)
 
@@ -193,15 +235,15 @@ class _DeformableLevel:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
         update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
         reach = math.ceil(3 * stage.update_sigma_vox)
-        moving = self.reached.grown([reach] * d).without_faces()
-        taper = stage.taper(grid)
-        # Outside of what moves all fields keep the same vectors.
+        region = self.window.covered.grown([reach] * d).without_faces()
+        boundary = boundary_weights(grid, stage.margin_mm)
+        # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
         out = kernels.buffers(self.moving.image, u), torch.zeros_like(u)
         losses: list[float] = []
         for iteration in range(iterations):
             loss, force = self._force(u, *out)
-            loss += 0.0 if self.pull is None else self.pull.loss(u)
+            loss += 0.0 if self.landmark_force is None else self.landmark_force.loss(u)
             best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
@@ -209,28 +251,27 @@ class _DeformableLevel:
                 break
             one, *others = [f for f in fields if f is not best and f is not u]
             other = others[0] if others else u
-            step = kernels.gaussian_smooth(force, update, moving, one)
-            size = kernels.apply_boundary_window(step, taper, moving, stage.step_norm_quantile)
-            if size == 0 and self.pull is None:
+            step = kernels.gaussian_smooth(force, update, region, one)
+            size = kernels.apply_boundary_window(step, boundary, region, stage.step_norm_quantile)
+            if size == 0 and self.landmark_force is None:
                 break
             scale = stage.step_vox / (size or 1.0)
-            if self.pull is not None:
-                self.pull.add_to(step, u, 1 / scale)
-            options = scale, stage.max_step_vox, moving, one
+            if self.landmark_force is not None:
+                self.landmark_force.add_to(step, u, 1 / scale)
+            options = scale, stage.max_step_vox, region, one
             kernels.take_step(step, u, *options, velocity, stage.momentum)
-            kernels.diffuse_divergence(one, self._stiffness(), moving, other)
-            u = kernels.gaussian_smooth(other, smooth, moving, one)
-        # Where the last one is not the best, steps of this length no longer help.
+            kernels.diffuse_divergence(one, self._divergence_weights(), region, other)
+            u = kernels.gaussian_smooth(other, smooth, region, one)
+        # If the last field is not the best, steps of this length no longer help.
         return best if losses and losses[-1] > min(losses) else u
 
-    def _stiffness(self) -> list[float]:
-        """The divergence's weight along each axis, for vectors in voxels."""
+    def _divergence_weights(self) -> list[float]:
+        """Weight of the divergence along each axis, for vectors in voxels."""
         spacings = self.fixed.grid.spacing_mm
         return [self.stage.divergence_weight * (min(spacings) / s) ** 2 for s in spacings]
 
     def _voxels_from_mm(self, field: DisplacementField | None) -> Tensor:
-        """A field's vectors at this grid's voxels, in voxels, with 0 at its faces; zeros where
-        there is none yet."""
+        """Vectors of a field at this grid's voxels, in voxels, with 0 at its faces."""
         grid = self.fixed.grid
         if field is None:
             return torch.zeros(1, grid.ndim, *grid.shape).to(self.fixed.image)
@@ -243,37 +284,35 @@ class _DeformableLevel:
         return u
 
     def _force(self, u: Tensor, out: kernels.Buffers, force: Tensor) -> tuple[float, Tensor]:
-        """The loss and the direction of its steepest descent in mm, in voxels; 0 out of reach.
+        """The loss and the direction of its steepest descent in mm, as vectors in voxels.
 
-        By the steps that are composed with the field, so the moved image's own gradient counts, not
-        the moving image's. ``out`` and ``force`` are scratch of which all is 0 out of reach.
+        The descent is along steps that are composed before the field, so it contains the gradient
+        of the warped image, not that of the moving image.
+
+        Args:
+            u: The field.
+            out: Buffers of the warped image, 0 outside the windows.
+            force: Buffer of the result, 0 outside the windows.
         """
-        stage, grid = self.stage, self.fixed.grid
+        stage, grid, covered = self.stage, self.fixed.grid, self.window.covered
         moving, matrix = self.moving.image, self.moving_from_fixed_index
-        around = self.reached.grown([1] * grid.ndim)
+        around = covered.grown([1] * grid.ndim)
         moved, inside = kernels.warp(moving, matrix, u, around, out)
-        moved = moved.detach().requires_grad_()
-        loss = image_loss(
-            self.fixed,
-            self.moving,
-            moved,
-            self._weight(u, inside),
-            stage.metric,
-            stage.radius_vox,
-            self.windows,
-        )
+        moved, weight = moved.detach().requires_grad_(), self._weight(u, inside)
+        options = self.metric, stage.radius_vox, self.window.centres
+        loss = image_loss(self.fixed, self.moving, moved, weight, *options)
         (by_moved,) = torch.autograd.grad(loss, moved)
-        kernels.force(moved.detach(), by_moved, self.reached.without_faces(), force)
+        kernels.force(moved.detach(), by_moved, covered.without_faces(), force)
         for axis, spacing in enumerate(grid.spacing_mm):
-            # A gradient by voxels holds the spacing once, a step in voxels its inverse once more.
+            # A gradient per voxel contains the spacing once, a step in voxels its inverse once.
             if spacing != grid.spacing_mm[0]:
                 force[:, axis] *= (grid.spacing_mm[0] / spacing) ** 2
         return float(loss.detach()), force
 
     def _weight(self, u: Tensor, inside: Tensor | None) -> Tensor | None:
-        """What counts; a dense force must not gain by changing it, so it carries no gradient."""
+        """Weights of voxels, without a gradient: a field must not gain by changing them."""
         weights = [w for w in (inside, self.fixed.mask) if w is not None]
         if self.moving.mask is not None:
             matrix = self.moving_from_fixed_index
-            weights.append(kernels.warp(self.moving.mask, matrix, u, self.reached).moved)
+            weights.append(kernels.warp(self.moving.mask, matrix, u, self.window.covered).moved)
         return math.prod(weights[1:], start=weights[0]) if weights else None

@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stn3d.losses.similarity import MetricName
-from stn3d.preprocessing.pair import ImageLoss, Pair
-from stn3d.registration.stages.base import Level, LevelProgress, Progress
+from stn3d.choices import AUTOMATIC, LinearKind, MetricName, check_choice, check_known
+from stn3d.losses.similarity import METRICS
+from stn3d.preprocessing.pair import Pair
+from stn3d.registration.stages.base import (
+    Level,
+    LevelProgress,
+    Progress,
+    coarser_factors,
+    loss_arrays,
+    pyramid_floats,
+)
 from stn3d.registration.stages.quasi_newton import Vector, minimise
-from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
-from stn3d.warp import fov_overlap_fraction
+from stn3d.registration.stages.residual import Loss, ResidualProblem, keeps_overlap
+from stn3d.registration.validation import check_fields
+from stn3d.transforms import Transform
 
-_ROUGH = 1e-5  # the tolerance of a look aside, which finds a hollow and not its bottom
+_RESTART_TOLERANCE = 1e-5  # a restart looks for a lower minimum, not for its exact position
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
-_FREE_STRETCH = math.log(1.25)
-
-Loss = Callable[[Tensor], Tensor]
-"""A scalar of a matrix or of some parameters, with its gradient."""
+_NO_FINER_MM = 1e6  # coarser than any level, and unlike infinity a number in JSON
+_ARRAYS = 5  # of a level: a zero displacement, the warped image and its coverage
 
 
 @dataclass(frozen=True)
 class LinearStage:
-    """Finds a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
+    """Estimates a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
 
-    BFGS on parameters scaled so that a unit moves the image by about a
-    millimetre; a level ends when the loss changes by less than the tolerance, relatively.
+    BFGS on parameters that are scaled so that a unit step moves the image by about a millimetre. A
+    level ends when the relative change of the loss is below the tolerance.
 
     Args:
         kind: ``rigid``, ``similarity`` or ``affine``.
-        metric: the images' loss.
-        factors: levels, in multiples of the finest spacing, coarse to fine.
-        iterations: at most this many on each level.
-        radius_vox: half the window of the local correlation, in voxels of the level.
-        tolerance: see above.
-        restarts: how often the last level but one is repeated from a start perturbed by half a
-            voxel; the least loss counts. A histogram's loss has small local minima.
-        finest_spacing_mm: where the last level is coarser, finer ones follow as far as the
-            images go.
+        metric: Metric of the images.
+        factors: Levels in multiples of the finest spacing, coarse to fine.
+        iterations: Maximum number of iterations on each level.
+        radius_vox: Half the edge of the metric's window, in voxels of the level.
+        tolerance: Relative convergence tolerance.
+        finest_spacing_mm: Where the last level is coarser, finer ones follow down to this spacing
+            or the finest one of the images.
+        restarts: Number of restarts of the last level but one, each from parameters perturbed by
+            half a voxel; the lowest loss is kept. A histogram's loss has small local minima.
+
+    Raises:
+        InputError: A value does not fit.
     """
 
     kind: LinearKind
-    metric: MetricName = "lncc"
+    metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2)
     iterations: int = 50
     radius_vox: float = 2.0
@@ -54,64 +65,34 @@ class LinearStage:
     finest_spacing_mm: float = math.inf
     restarts: int = 0
 
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, LinearKind)
+        check_known("metric", self.metric, tuple(METRICS))
+        check_fields(self, "linear.", zero_allowed=["restarts"])
+
     @property
     def name(self) -> str:
         return self.kind
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
-        make = LINEAR_KINDS[self.kind]
-        grid = pair.fixed.grid
-        d, centre = grid.ndim, grid.centre_mm
-        start = make.identity_parameters(d)
-        radius_mm = 0.25 * sum(grid.size_mm) / d
-        scale = torch.cat([torch.full((len(start) - d,), 1 / radius_mm), torch.ones(d)]).double()
-
-        def residual(steps: Tensor) -> Linear:
-            return make(start + scale * steps, centre)
-
-        def bent(matrix: Tensor) -> Tensor:
-            return (
-                stretch_penalty(before @ matrix) if self.kind != "rigid" else matrix.new_zeros(())
-            )
-
-        before = current.matrix if isinstance(current, Linear) else torch.eye(d + 1).to(start)
-        landmarks = pair.landmarks
-        steps, levels = torch.zeros_like(start), self.levels(pair)
-        reports = LevelProgress(self.name, levels, progress)
-        for number, spacing in enumerate(level.spacing_mm for level in levels):
-            by_matrix = self._loss_by_matrix(pair, current, spacing, residual(steps).matrix)
-
-            def loss_of(steps: Tensor, by_matrix: Loss = by_matrix) -> Tensor:
-                found = residual(steps)
-                loss = by_matrix(found.matrix) + bent(found.matrix)
-                return loss if landmarks is None else loss + landmarks(found.then(current))
-
+        metric, levels = METRICS[self.metric], self.levels(pair)
+        problem = ResidualProblem(self.kind, pair, current, metric, self.radius_vox)
+        reports, steps = LevelProgress(self.name, levels, progress), problem.no_steps
+        for number, level in enumerate(levels):
+            spacing = level.spacing_mm
+            loss_of = problem.loss_on(spacing, steps)
             found = self._minimised(loss_of, steps, 0.5 * spacing, reports.at(number))
             if number == self._restarted(len(levels)):
-                found = self._looked_around(loss_of, found, spacing)
-            totals = (residual(x).then(current) for x in (steps, found))
-            if self.kind == "rigid" or _in_sight(pair, spacing, *totals):
+                found = self._restart(loss_of, found, spacing)
+            totals = (problem.total(x) for x in (steps, found))
+            if self.kind == "rigid" or keeps_overlap(pair, spacing, *totals):
                 steps = found
-        return residual(steps).then(current)
-
-    def _looked_around(self, loss_of: Loss, found: Tensor, spacing_mm: float) -> Tensor:
-        """The best of what is found from here and from aside."""
-        half = 0.5 * spacing_mm
-        best, least = found, float(loss_of(found)) if self.restarts else 0.0
-        for number in range(self.restarts):
-            # Rows of a Hadamard matrix: no two looks go the same way.
-            signs = [(-1.0) ** (number + (number & k).bit_count()) for k in range(len(found))]
-            aside = found + half * torch.tensor(signs, dtype=found.dtype)
-            other = self._minimised(loss_of, aside, half, lambda *_: None, _ROUGH)
-            loss = float(loss_of(other))
-            if loss < least:
-                best, least = other, loss
-        return best
+        return problem.total(steps)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
-        if self.metric == "mind":  # each once more, with descriptors along the axes as found
+        if METRICS[self.metric].depends_on_axes:  # again, prepared along the axes that were found
             spacings = [spacing for spacing in spacings for _ in range(2)]
         voxels = [pair.fixed.grid.coarsened(spacing).num_voxels for spacing in spacings]
         evaluations, again = min(self.iterations, _EVALUATIONS), self._restarted(len(spacings))
@@ -121,34 +102,48 @@ class LinearStage:
             for spacing, count, times in zip(spacings, voxels, repeats, strict=True)
         ]
 
-    @staticmethod
-    def _restarted(count: int) -> int:
-        """Number of the level with restarts: the last but one."""
-        return max(0, count - 2)
-
     def spacings_mm(self, pair: Pair) -> list[float]:
-        """The levels' spacings."""
+        """Spacings of the image pyramid, coarse to fine."""
         spacings = pair.level_spacings_mm(self.factors)
         while spacings[-1] > max(self.finest_spacing_mm, pair.finest_mm) * (1 + 1e-6):
             spacings.append(max(pair.finest_mm, spacings[-1] / 2))
         return spacings
 
-    def _loss_by_matrix(
-        self, pair: Pair, current: Transform, spacing_mm: float, near: Tensor
-    ) -> Loss:
-        """The loss on a level as a function of the residual's matrix, which is near a known one."""
-        fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
-        if isinstance(current, Linear):
-            from_residual = moving.grid.index_from_world @ current.matrix
-        else:
-            # What it makes of the moving scan stands in for that: then a matrix is all.
-            margin_mm = 0.25 * max(pair.fixed.grid.size_mm)
-            moving = moving.through(current, fixed.grid.padded(margin_mm))
-            from_residual = moving.grid.index_from_world
-        to_residual = fixed.grid.world_from_index
-        whole = ImageLoss(fixed, moving, self.metric, self.radius_vox)
-        dissimilarity = whole.near(from_residual @ near @ to_residual)
-        return lambda matrix: dissimilarity(from_residual @ matrix @ to_residual)
+    def memory_floats(self, pair: Pair, channels: int) -> int:
+        """Highest number of float32 values that the stage holds besides both images.
+
+        Args:
+            pair: The images; only their grids are used.
+            channels: Number of channels of either image.
+        """
+        spacings = self.spacings_mm(pair)
+        voxels = pair.fixed.grid.coarsened(spacings[-1]).num_voxels
+        # The weight has a derivative too, so the loss takes twice its arrays.
+        arrays = _ARRAYS + 2 * loss_arrays(METRICS[self.metric], channels)
+        return pyramid_floats(pair, spacings, channels) + arrays * voxels
+
+    def transform_floats(self, pair: Pair) -> int:
+        """Number of float32 values of the stage's transform: negligible."""
+        return 0
+
+    @staticmethod
+    def _restarted(count: int) -> int:
+        """Number of the level with restarts: the last but one."""
+        return max(0, count - 2)
+
+    def _restart(self, loss_of: Loss, found: Tensor, spacing_mm: float) -> Tensor:
+        """The best of the parameters found and those found from perturbed ones."""
+        half = 0.5 * spacing_mm
+        best, least = found, float(loss_of(found)) if self.restarts else 0.0
+        for number in range(self.restarts):
+            # Rows of a Hadamard matrix: no two restarts have the same direction.
+            signs = [(-1.0) ** (number + (number & k).bit_count()) for k in range(len(found))]
+            perturbed = found + half * torch.tensor(signs, dtype=found.dtype)
+            other = self._minimised(loss_of, perturbed, half, lambda *_: None, _RESTART_TOLERANCE)
+            loss = float(loss_of(other))
+            if loss < least:
+                best, least = other, loss
+        return best
 
     def _minimised(
         self,
@@ -158,7 +153,7 @@ class LinearStage:
         note: Callable[[int, float], None],
         tolerance: float | None = None,
     ) -> Tensor:
-        """The steps of least loss; the first trial moves about ``first_step_mm``."""
+        """The parameters of lowest loss; the first trial step moves about ``first_step_mm``."""
         count = itertools.count()
 
         def objective(x: Vector) -> tuple[float, Vector]:
@@ -173,29 +168,57 @@ class LinearStage:
         return torch.from_numpy(minimise(objective, start.numpy(), *limits))
 
 
-def stretch_penalty(matrix: Tensor) -> Tensor:
-    """0 for what bodies do, and steep beyond: a transform that shrinks an image to a point, or
-    pulls it to a thread, can find all of it alike.
+@dataclass(frozen=True)
+class LinearSettings:
+    """Settings of the linear stages of a cascade; see `LinearStage`.
 
     Args:
-        matrix: ``(d + 1, d + 1)``, homogeneous.
+        factors: Levels in multiples of the finest spacing, where another stage follows.
+        final_factors: Levels where the linear transform is the result.
+        iterations: Maximum number of iterations on each level.
+        radius_vox: Half the edge of the metric's window, in voxels of the level.
+        tolerance: Relative convergence tolerance.
+        finest_spacing_mm: Where the linear transform is the result and the last level is coarser,
+            finer ones follow down to this spacing or the finest one of the images.
+        restarts: Number of restarts where the linear transform is the result.
 
-    Returns:
-        The sum over the main directions of the squared logarithm of the stretch, as far as that is
-        over 1.25 either way; a scalar, differentiable.
+    Raises:
+        InputError: A value does not fit.
     """
-    stretches = torch.linalg.svdvals(matrix[:-1, :-1])
-    beyond = stretches.log().abs() - _FREE_STRETCH
-    return beyond.clamp(min=0).square().sum()
 
+    factors: tuple[float, ...] = (8, 4)
+    final_factors: tuple[float, ...] = (8, 4, 2)
+    iterations: int = 50
+    radius_vox: float = 2.0
+    tolerance: float = 1e-6
+    finest_spacing_mm: float = 2.0
+    restarts: int = 0
 
-def _in_sight(pair: Pair, spacing_mm: float, before: Transform, after: Transform) -> bool:
-    """Whether a level kept three quarters of the overlap that it began with.
+    def __post_init__(self) -> None:
+        check_fields(self, "linear.", zero_allowed=["restarts"])
 
-    Else it gained by pushing out of the moving image what does not match: images of unlike contrast
-    tempt a stage that may scale.
-    """
-    grid = pair.fixed.at(spacing_mm).grid
-    return fov_overlap_fraction(pair.moving.grid, after, grid) >= 0.75 * fov_overlap_fraction(
-        pair.moving.grid, before, grid
-    )
+    def stages(
+        self, kinds: Sequence[LinearKind], metric: MetricName, final: bool
+    ) -> list[LinearStage]:
+        """The linear stages of a cascade.
+
+        Args:
+            kinds: Kinds of transform in order.
+            metric: Metric of the images.
+            final: Whether the last one is the result; only then are its finer levels worth the
+                time. All others but the last have one level.
+        """
+        common = self.iterations, self.radius_vox, self.tolerance
+        stages = [LinearStage(kind, metric, self.factors[:1], *common) for kind in kinds[:-1]]
+        if not final:
+            return [*stages, LinearStage(kinds[-1], metric, self.factors, *common)]
+        finer = self.finest_spacing_mm, self.restarts
+        return [*stages, LinearStage(kinds[-1], metric, self.final_factors, *common, *finer)]
+
+    def coarser(self) -> Iterator[LinearSettings]:
+        """These settings with ever coarser finest levels, by factors of sqrt 2, down to one level.
+
+        The first one is as fine as these settings but has no finer levels that follow.
+        """
+        for kept in coarser_factors(self.final_factors, first=0):
+            yield dataclasses.replace(self, final_factors=kept, finest_spacing_mm=_NO_FINER_MM)

@@ -15,7 +15,6 @@ import stn3d
 from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.io import read_image, write_image
-from stn3d.preprocessing.pair import ChannelGroup, Pair, PreparedImage
 from stn3d.registration.inputs import MAX_LABEL_CHANNELS
 from stn3d.registration.result import Registration
 from tests.helpers.geometry_cases import DIMS
@@ -150,21 +149,6 @@ def test_one_landmark_guides_too() -> None:
     plain, found = (own.run(one, kind="deformable", landmark_weight=w) for w in (0, 1))
     assert found.metrics["after"]["tre_mm"]["mean"] < 0.5
     assert plain.metrics["after"]["tre_mm"]["mean"] > 0.5
-
-
-def test_layers_of_a_scan_know_their_channels() -> None:
-    image = torch.rand(1, 4, 12, 12, 12)
-    layers = (ChannelGroup(1.0), ChannelGroup(0.5, 3, labels=True))
-    scan = PreparedImage(image, plain_grid(3, 12), channel_groups=layers)
-    assert [part.image.shape[1] for part in scan.parts] == [1, 3]
-    assert scan.labelled
-    described = scan.described
-    assert described.channel_groups is not None
-    assert [layer.channels for layer in described.channel_groups] == [12, 3]
-    assert torch.equal(described.image[:, 12:], image[:, 1:])  # labels have no descriptors
-    first = Pair(scan, scan).first
-    assert torch.equal(first.fixed.image, image[:, :1])
-    assert not first.fixed.labelled
 
 
 def test_a_hundred_labels_guide_as_a_few_do() -> None:

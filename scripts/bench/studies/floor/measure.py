@@ -24,7 +24,8 @@ from scripts.bench.studies.floor.page import REST, report
 from stn3d import InputError, kernels, read_image
 from stn3d.kernels.common.jit import run as run_kernel
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.settings import PRESETS, settings_from
 

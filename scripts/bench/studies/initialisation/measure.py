@@ -30,7 +30,8 @@ from stn3d import InputError
 from stn3d.nets.stages import NetworkStart
 from stn3d.nets.weights import load_weights, shipped
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 
 REFERENCES = RESULTS / "initialisation" / "references.json"
 # Arguments of `stn3d.register` for each method.

@@ -18,8 +18,10 @@ from scripts.bench.process import Cost, run_process
 from scripts.bench.store import Store
 from scripts.bench.studies.initialisation.poses import Pose
 from stn3d import Affine, read_image
+from stn3d.losses.image_loss import ImageLoss
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import ImageLoss, PreparedImage
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Linear
 
 # greedy's Python package runs command lines of its program; it may be in another environment.
@@ -92,7 +94,7 @@ def affine_loss(fixed_path: Path, moving_path: Path) -> Callable[[Linear], float
     """The loss of an affine on a pair: LNCC in windows of radius 2 on a grid of 2 mm."""
     images = [read_image(path) for path in (fixed_path, moving_path)]
     fixed, moving = (PreparedImage(scaled(image.values), image.grid).at(2.0) for image in images)
-    loss = ImageLoss(fixed, moving, "lncc")
+    loss = ImageLoss(fixed, moving, METRICS["lncc"])
     to_world, from_world = fixed.grid.world_from_index, moving.grid.index_from_world
     return lambda transform: float(loss(from_world @ transform.matrix @ to_world))
 

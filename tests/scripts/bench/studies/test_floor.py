@@ -12,7 +12,8 @@ from scripts.bench.studies.floor import costs, measure, report
 from stn3d import kernels
 from stn3d.kernels import Region
 from stn3d.preprocessing.intensity import scaled
-from stn3d.preprocessing.pair import Pair, PreparedImage
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import initial_candidates
 from stn3d.registration.settings import settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair

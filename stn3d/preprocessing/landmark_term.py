@@ -1,4 +1,4 @@
-"""Landmarks that steer a registration beside its images."""
+"""The landmark term of a registration's objective."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from stn3d.transforms import Affine, LinearKind, Transform
 from stn3d.transforms.fit import fit_linear, spans
 
 UNIT_MM = 10.0
-"""A landmark this far off costs its weight: as much as images that have nothing in common."""
+"""Distance at which a landmark of weight 1 adds 1 to the loss, as much as unrelated images do."""
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkTerm:
-    """The same landmarks in both images, and how much they count.
+    """Corresponding landmarks of both images, and their weight in the objective.
 
     Args:
-        fixed_mm: ``(N, d)`` float64 landmarks of the fixed image, world RAS+ millimetres.
-        moving_mm: ``(N, d)`` the same landmarks in the moving image.
-        weight: of their mean squared distance, in units of 10 mm, beside the images' loss; above 0.
+        fixed_mm: Landmarks of the fixed image, ``(N, d)`` float64, world RAS+ mm.
+        moving_mm: The same landmarks in the moving image, ``(N, d)``.
+        weight: Weight of the mean squared distance, in units of 10 mm, relative to the image loss;
+            above 0.
     """
 
     fixed_mm: Tensor
@@ -30,12 +31,18 @@ class LandmarkTerm:
 
     @property
     def swapped(self) -> LandmarkTerm:
-        """With the roles changed."""
+        """The term with the roles of fixed and moving exchanged."""
         return LandmarkTerm(self.moving_mm, self.fixed_mm, self.weight)
 
     def fitted(self, kind: LinearKind) -> Affine | None:
-        """A transform that brings them onto each other, for a start: it turns and shifts, and
-        scales unless the kind is rigid; None where they are too few or on one line."""
+        """The least-squares transform of the landmarks, as an initial transform.
+
+        Args:
+            kind: Kind of the registration; the fit is rigid for ``rigid``, else a similarity.
+
+        Returns:
+            None where there are too few landmarks, or they lie on one line.
+        """
         count, ndim = self.fixed_mm.shape
         weight = torch.ones(count, dtype=torch.float64)
         both = self.fixed_mm, self.moving_mm
@@ -44,10 +51,10 @@ class LandmarkTerm:
         return fit_linear("rigid" if kind == "rigid" else "similarity", *both)
 
     def of_distances(self, offsets_mm: Tensor) -> Tensor:
-        """The loss of vectors ``(N, d)`` from transformed to moving landmarks; a scalar."""
+        """The loss of the vectors ``(N, d)`` from transformed to moving landmarks; a scalar."""
         return self.weight * (offsets_mm / UNIT_MM).square().sum(dim=-1).mean()
 
     def __call__(self, transform: Transform) -> Tensor:
-        """The loss of a transform, differentiable in its parameters; a float64 scalar."""
+        """The loss of a transform, a float64 scalar, differentiable in its parameters."""
         loss = self.of_distances(transform(self.fixed_mm) - self.moving_mm)
         return loss.to(torch.float64)

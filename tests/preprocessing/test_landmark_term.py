@@ -1,4 +1,4 @@
-"""The loss of landmark distances."""
+"""The landmark term: symmetry, gradient, unit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stn3d.losses.points import LandmarkTerm
+from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.transforms import Affine, Rigid
 from tests.helpers.geometry_cases import DIMS, uniform
 

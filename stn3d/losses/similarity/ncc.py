@@ -1,0 +1,50 @@
+"""Normalised cross-correlation of whole images."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from stn3d.losses.similarity.base import ImageMetric, LossContext
+
+
+def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """One minus Pearson's correlation: 0 for equal images, 1 for unrelated, 2 for inverted ones.
+
+    Args:
+        fixed: ``(B, C, *shape)``.
+        moved: The same shape.
+        mask: Weights of voxels, ``(B or 1, 1, *shape)``.
+
+    Returns:
+        A scalar, the mean over batch and channels; differentiable in all three arguments.
+    """
+    axes = tuple(range(2, fixed.ndim))
+    weight = torch.ones_like(fixed[:, :1]) if mask is None else mask.to(fixed)
+    total = weight.sum(axes, keepdim=True).clamp(min=1e-12)
+
+    def centred(image: Tensor) -> Tensor:
+        return image - (weight * image).sum(axes, keepdim=True) / total
+
+    a, b = centred(fixed), centred(moved)
+    norms = (weight * a * a).sum(axes) * (weight * b * b).sum(axes)
+    # The derivative of a square root is infinite at 0. A constant image is unrelated to all others.
+    safe = torch.where(norms > 0, norms, torch.ones_like(norms)).sqrt()
+    return 1 - ((weight * a * b).sum(axes) / safe).mean()
+
+
+@final
+class Correlation(ImageMetric):
+    """Pearson's correlation of the whole images."""
+
+    name = "ncc"
+    contrast = "same"
+    loss_arrays = 5
+    convincing_loss = 0.15
+
+    def loss(
+        self, fixed: Tensor, moved: Tensor, weight: Tensor | None, context: LossContext
+    ) -> Tensor:
+        return ncc(fixed, moved, weight)

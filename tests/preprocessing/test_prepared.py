@@ -1,0 +1,54 @@
+"""Prepared images: pyramid, masks, channel groups, crops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stn3d.losses.similarity import METRICS
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
+from tests.helpers.geometry_cases import DIMS, oblique, random, uniform
+from tests.helpers.synthetic import plain_grid
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_a_coarser_image_keeps_the_physical_domain_and_is_made_once(ndim: int) -> None:
+    grid = oblique(ndim, (24, 20, 12)[:ndim])
+    image = PreparedImage(random(1, 1, *grid.shape).float(), grid)
+    coarse = image.at(4.0)
+    assert coarse is image.at(4.0)
+    assert image.at(0.1) is image
+    assert torch.allclose(coarse.grid.centre_mm, grid.centre_mm)
+    assert coarse.grid.size_mm == pytest.approx(grid.size_mm)
+    assert all(s > 2.4 for s in coarse.grid.spacing_mm)
+    assert coarse.image.shape[2:] == coarse.grid.shape
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+def test_what_a_mask_leaves_out_does_not_leak_into_coarser_images(ndim: int) -> None:
+    grid = plain_grid(ndim, 24)
+    clean = uniform(0, 1, 1, 1, *grid.shape).float()
+    mask = torch.ones_like(clean)
+    mask[:, :, :9] = 0
+    spoilt = torch.where(mask > 0, clean, 1.25)
+    a, b = (PreparedImage(image, grid, mask).at(4.0) for image in (clean, spoilt))
+    assert a.mask is not None
+    counts = (a.mask > 1e-3).expand_as(a.image)
+    assert torch.allclose(a.image[counts], b.image[counts], atol=1e-5)
+    assert float(b.image[counts].max()) < 0.9  # a mean of numbers from 0 to 1, nothing of 1.25
+
+
+def test_channel_groups_know_their_channels() -> None:
+    image = torch.rand(1, 4, 12, 12, 12)
+    groups = (ChannelGroup(1.0), ChannelGroup(0.5, 3, labels=True))
+    whole = PreparedImage(image, plain_grid(3, 12), channel_groups=groups)
+    assert [part.image.shape[1] for part in whole.groups] == [1, 3]
+    assert whole.has_labels
+    described = METRICS["mind"].prepared(whole)
+    assert described.channel_groups is not None
+    assert [group.channels for group in described.channel_groups] == [12, 3]
+    assert torch.equal(described.image[:, 12:], image[:, 1:])  # labels have no descriptors
+    first = Pair(whole, whole).first
+    assert torch.equal(first.fixed.image, image[:, :1])
+    assert not first.fixed.has_labels
