@@ -63,13 +63,13 @@ def make_contrast_pair(
     Raises:
         SystemExit: the data are not there, or make_truth.py failed.
     """
-    split = moving if fixed == "t1" else f"{fixed}-{moving}"
+    name = moving if fixed == "t1" else f"{fixed}-{moving}"
     images = [contrast_path(contrast) for contrast in (fixed, moving)]
     other = ["--other-contrast", str(images[1])]
-    made = make_known(images[0], seed, pairs / f"{split}-{seed}", [*other, *options])
+    made = make_known(images[0], seed, pairs / f"{name}-{seed}", [*other, *options])
     if not (made / "split.txt").is_file():
         (made / "fixed.txt").write_text(f"{images[0]}\n", encoding="utf-8")
-        (made / "split.txt").write_text(f"{split}\n", encoding="utf-8")
+        (made / "split.txt").write_text(f"{fixed} <- {moving}\n", encoding="utf-8")
         print(f"made {made}", flush=True)
     return made
 

@@ -218,21 +218,25 @@ def plot(results: Results, title: str, path: Path) -> bool:
         return False
     columns = min(3, len(parts))
     lines = math.ceil(len(parts) / columns)
-    figure = new_figure(2.6 + 4.2 * columns, 0.6 + 3.6 * lines)
+    figure = new_figure(2.2 + 4.0 * columns, 1.2 + 3.4 * lines)
     if figure is None:
         return False
     tools = list(dict.fromkeys(t for _, rows in parts for t in places(rows, quality)))
     markers = markers_of(tools)
-    grid = figure.subplots(lines, columns, squeeze=False)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
     handles: dict[str, Any] = {}
     for axes, (name, rows) in zip(grid.flat, parts, strict=False):
         handles |= _draw_panel(axes, places(rows, quality), markers)
-        axes.set(ylabel=QUALITIES[quality], title=f"mean of {name}")
+        axes.set_title(f"mean of {name}", fontsize=10)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(QUALITIES[quality])
     for axes in list(grid.flat)[len(parts) :]:
         axes.set_axis_off()
-    figure.suptitle(f"{title}: {QUALITIES[quality].partition(',')[0]} against wall time")
+    heading = f"{title}: {QUALITIES[quality].partition(',')[0]} against wall time"
+    figure.suptitle(heading, fontsize=11)
     ordered = [tool for tool in tools if tool in handles]
-    figure.legend([handles[t] for t in ordered], ordered, loc="outside right upper")
+    legend = [handles[tool] for tool in ordered]
+    figure.legend(legend, ordered, loc="outside lower center", ncols=1 + columns)
     save_figure(figure, path)
     return True
 

@@ -178,7 +178,9 @@ CRITERIA = (
         check=4.0,
         failed=math.inf,
         reason=lambda m: (
-            f"the local volume changes by a factor of up to {math.exp(m.max_abs_log_jacobian):.0f}"
+            "the local volume changes by a factor of up to "
+            f"{math.exp(m.max_abs_log_jacobian):.0f}"
+            + (", or the transform folds" if m.folding_pct > 0 else "")
         ),
         suggestion=(
             "The deformation may be fitting noise: inspect the moved image or try --kind affine."

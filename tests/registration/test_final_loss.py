@@ -71,4 +71,4 @@ def test_a_registration_reports_the_loss_on_its_last_level() -> None:
     rigid = stn3d.register(*known.sources, kind="rigid", **options)  # type: ignore[arg-type]
     after, last = rigid.metrics["after"]["image_loss"], rigid.metrics["stages"][-1]
     assert (after["metric"], after["spacing_mm"]) == ("ncc", last["spacing_mm"])
-    assert after["value"] == pytest.approx(last["last_loss"], rel=0.02)
+    assert after["value"] == pytest.approx(last["last_loss"], rel=0.1)

@@ -15,6 +15,8 @@ from scripts.bench.paths import RESULTS, ROOT
 from scripts.bench.store import read
 from scripts.bench.studies import STUDIES, brains, load
 
+NEEDED = {"mnist": "ignite", "training": "ignite", "synth": "matplotlib"}  # optional packages
+
 
 def test_help_lists_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -30,6 +32,8 @@ def test_help_lists_every_study(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_study_has_options_run_and_report(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
     study = load(name)
     assert study.__doc__
     assert f"python -m scripts.bench {name} run" in study.__doc__

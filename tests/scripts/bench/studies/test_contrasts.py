@@ -68,10 +68,10 @@ def test_a_pair_is_made_for_each_contrast_and_seed_and_only_once(
     assert (given.out, given.threads) == (Path("r"), 1)
     read = read_pairs(pairs)
     assert [(pair["name"], pair["split"]) for pair in read] == [
-        ("flair-3", "flair"),
-        ("flair-5", "flair"),
-        ("t2-3", "t2"),
-        ("t2-5", "t2"),
+        ("flair-3", "t1 <- flair"),
+        ("flair-5", "t1 <- flair"),
+        ("t2-3", "t1 <- t2"),
+        ("t2-5", "t1 <- t2"),
     ]
     asked = Path(read[1]["moving"]).read_text().split()
     data = shared / "data" / "contrasts"
