@@ -32,7 +32,7 @@ from stn3d.nets.working_grid import resample_through, working_image
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_labels
@@ -97,7 +97,7 @@ class LoadPair(DictionaryTransform):
             return _read_linear(pair["initial"])
         coarse = Pair(fixed.at(self.spacing_mm), moving.at(self.spacing_mm))
         method: Any = "auto" if self.init == "affine" else self.init
-        initial = initial_candidates(coarse, method)[0].transform
+        initial = simple_candidates(coarse, method)[0].transform
         if self.init == "affine":
             initial = LinearStage("rigid", factors=(4,))(coarse, initial, _no_progress)
             initial = LinearStage("affine", factors=(4, 2, 1))(coarse, initial, _no_progress)

@@ -37,10 +37,9 @@ class NetworkInitialiser:
 
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
         """Fixed points to moving points; None if an image has no pose that is accepted."""
-        fixed, moving = self._pose(pair.fixed), self._pose(pair.moving)
-        if fixed is None or moving is None:
-            return None
-        return transform_between(kind, fixed, moving)
+        fixed = self._pose(pair.fixed)
+        moving = None if fixed is None else self._pose(pair.moving)
+        return None if fixed is None or moving is None else transform_between(kind, fixed, moving)
 
     def _pose(self, image: PreparedImage) -> Pose | None:
         network = self.trained.network

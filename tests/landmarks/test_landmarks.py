@@ -459,6 +459,16 @@ def test_the_command_shows_errors_and_suspects(
     assert out.splitlines()[-2] == f"wrote {tmp_path / 'out' / 'metrics.json'}"
 
 
+def test_a_linear_result_has_its_parameters_about_the_centroid() -> None:
+    fixed, moving = some_points(3), some_points(3) + torch.tensor([1.0, 2, 3])
+    found = register_landmarks(fixed, moving, "similarity").metrics["linear_parameters"]
+    assert list(found["centre_mm"].values()) == pytest.approx(fixed.mean(dim=0).tolist())
+    assert list(found["translation_mm"].values()) == pytest.approx([1, 2, 3])
+    assert list(found["rotation_deg"].values()) == pytest.approx([0, 0, 0], abs=1e-5)
+    assert list(found["scales"].values()) == pytest.approx([1, 1, 1])
+    assert register_landmarks(fixed, moving, "tps").metrics["linear_parameters"] is None
+
+
 def test_landmarks_beyond_the_image_are_told() -> None:
     grid = GRIDS["LAS"]()
     fixed, moving = placed(grid)
