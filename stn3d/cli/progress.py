@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -47,7 +46,7 @@ _SURE = 0.01, 0.5  # share of the work and seconds that tell the time left
 @contextmanager
 def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
     """The progress of a registration."""
-    console = Console(stderr=True, highlight=False)
+    console = screen.stderr
     if screen.quiet:
         yield lambda _: None
         return
@@ -75,7 +74,7 @@ def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
 @contextmanager
 def volumes(screen: Screen) -> Iterator[ShowVolume]:
     """The progress of a series."""
-    console = Console(stderr=True)
+    console = screen.stderr
     if screen.quiet:
         yield lambda *_: None
         return

@@ -11,7 +11,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ STATUS_STYLES = {"good": "bold green", "check": "bold yellow", "failed": "bold r
 
 def error(sentence: str) -> None:
     """An error as one sentence on stderr."""
-    _print(f"stn3d: {sentence}", ("stn3d:", "bold red"), stderr=True)
+    _print(_console(stderr=True), f"stn3d: {sentence}", ("stn3d:", "bold red"))
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def opened(doing: str, quiet: bool, verbose: bool) -> Iterator[Screen]:
         raise InputError("--quiet and --verbose exclude each other; give one of them.")
     screen = Screen(quiet, verbose)
     if not quiet:
-        _print(f"stn3d {__version__}: {doing}", ("stn3d", "bold"), stderr=True)
+        _print(screen.stderr, f"stn3d {__version__}: {doing}", ("stn3d", "bold"))
     with screen.notes():
         yield screen
 
@@ -60,10 +60,12 @@ class Screen:
     Args:
         quiet: show errors and the final status line only.
         verbose: show settings, versions and times as well.
+        stderr: where progress and notes go; a note appears above a live bar on the same console.
     """
 
     quiet: bool = False
     verbose: bool = False
+    stderr: Console = field(default_factory=lambda: _console(stderr=True))
 
     @contextmanager
     def notes(self) -> Iterator[None]:
@@ -73,7 +75,7 @@ class Screen:
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
             if str(message) not in shown and not self.quiet:
                 shown.add(str(message))
-                _print(f"note: {message}", ("note:", "yellow"), stderr=True)
+                _print(self.stderr, f"note: {message}", ("note:", "yellow"))
 
         logger, handler = logging.getLogger("stn3d"), _Handler(show)
         logger.addHandler(handler)
@@ -90,11 +92,13 @@ class Screen:
     def say(self, text: str) -> None:
         """A sentence on stdout; nothing when quiet."""
         if not self.quiet:
-            _print(text)
+            _print(_console(), text)
 
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""
-        _print(f"quality: {status}; {rest}", (status, STATUS_STYLES.get(status, "bold")))
+        _print(
+            _console(), f"quality: {status}; {rest}", (status, STATUS_STYLES.get(status, "bold"))
+        )
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table on stdout; the first column to the left, all others to the right."""
@@ -136,15 +140,18 @@ class _Handler(logging.Handler):
         self._show(record.getMessage())
 
 
-def _print(text: str, styled: tuple[str, str] | None = None, *, stderr: bool = False) -> None:
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def _print(console: Console, text: str, styled: tuple[str, str] | None = None) -> None:
     """Print one sentence, wrapped on a terminal and in one line elsewhere.
 
     Args:
+        console: where to print it.
         text: the sentence.
         styled: a word of it and the word's style.
-        stderr: print to stderr, not to stdout.
     """
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     text = " ".join(text.split())
     if console.is_terminal:
         text = textwrap.fill(

@@ -115,8 +115,9 @@ def _show_details(screen: Screen, metrics: Mapping[str, Any]) -> None:
     settings = metrics["settings"]
     plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
     screen.say(f"settings: {_listed(plain)}")
-    for key in settings.keys() - plain.keys():
-        screen.say(f"settings, {key} stages: {_listed(settings[key])}")
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            screen.say(f"settings, {key} stages: {_listed(value)}")
     screen.say(f"times, s: {_listed(metrics['timings_s'])}")
     screen.say(f"versions: {_listed(metrics['versions'])}")
     screen.say(f"device: {metrics['device']}, {metrics['threads']} threads")

@@ -95,7 +95,7 @@ class LandmarkRegistration:
             "kind": self.kind,
             "smoothing": self.smoothing,
             "ndim": self.transform.ndim,
-            "linear_parameters": _linear_parameters(self.transform),
+            "linear_parameters": self._linear_parameters(),
             "landmark_count": len(known),
             "initial_distance_mm": tre_mm(identity, pairs.fixed_mm, pairs.moving_mm),
             "residual_mm": tre_mm(self.transform, pairs.fixed_mm, pairs.moving_mm),
@@ -114,6 +114,13 @@ class LandmarkRegistration:
             **({"displacement_field": self.field_metrics} if self.field_metrics else {}),
             "versions": versions(),
         }
+
+    def _linear_parameters(self) -> dict[str, Any] | None:
+        """Parameters of a linear transform, about the centroid of the fixed landmarks."""
+        if not isinstance(self.transform, Linear):
+            return None
+        centre_mm = self.landmarks.fixed_mm.mean(dim=0)
+        return describe_linear(Affine.from_matrix(self.transform.matrix, centre_mm)).as_dict()
 
     def on_grid_of(self, like: ImageSource) -> LandmarkRegistration:
         """Sample a spline on the grid of the fixed image, as its files store it.
@@ -191,7 +198,3 @@ class LandmarkRegistration:
             write_transform(inverse, self.inverse)
             metrics.write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
         return written
-
-
-def _linear_parameters(transform: Transform) -> dict[str, Any] | None:
-    return describe_linear(transform).as_dict() if isinstance(transform, Linear) else None

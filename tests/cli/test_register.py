@@ -244,9 +244,10 @@ def test_a_rigid_result_shows_its_parameters(
     parameters = figures_of(tmp_path / "out")["linear_parameters"]
     out, _ = said(capfd)
     angle, shift = parameters["rotation_deg"]["z"], parameters["translation_mm"]
-    assert f"rotation, degrees: z {angle:.3f} (inferior-superior)" in out
+    assert "rigid transform, fixed points to moving points:" in out
+    assert f"- rotation, degrees: z {angle:.3f} (inferior-superior)" in out
     assert any(f"x {shift['x']:.3f}, y {shift['y']:.3f}, of the centre" in line for line in out)
-    assert not any(line.startswith(("scale", "shear")) for line in out)
+    assert not any(line.startswith(("- scale", "- shear")) for line in out)
 
 
 def test_less_memory_takes_a_coarser_level_and_says_so(

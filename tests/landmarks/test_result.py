@@ -16,7 +16,14 @@ from stn3d.grid import apply_matrix
 from stn3d.io import GeometryWarning, read_image
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import uniform
-from tests.helpers.landmark_cases import GRIDS, KINDS, make_landmark_files, noisy, placed
+from tests.helpers.landmark_cases import (
+    GRIDS,
+    KINDS,
+    make_landmark_files,
+    noisy,
+    placed,
+    some_points,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,3 +83,13 @@ def test_landmarks_outside_the_image_give_a_warning() -> None:
         register_landmarks(flipped, moving, "tps").on_grid_of(image)
     with pytest.raises(InputError, match="is 3D and the landmarks are 2D"):
         register_landmarks(*noisy(2), "tps").on_grid_of(image)
+
+
+def test_linear_parameters_are_about_the_centroid() -> None:
+    fixed, moving = some_points(3), some_points(3) + torch.tensor([1.0, 2, 3])
+    found = register_landmarks(fixed, moving, "similarity").metrics["linear_parameters"]
+    assert list(found["centre_mm"].values()) == pytest.approx(fixed.mean(dim=0).tolist())
+    assert list(found["translation_mm"].values()) == pytest.approx([1, 2, 3])
+    assert list(found["rotation_deg"].values()) == pytest.approx([0, 0, 0], abs=1e-5)
+    assert list(found["scales"].values()) == pytest.approx([1, 1, 1])
+    assert register_landmarks(fixed, moving, "tps").metrics["linear_parameters"] is None
