@@ -153,7 +153,7 @@ OUTPUTS = {
     ),
     "apply affine3.h5 good.nii.gz --like good.nii.gz --out NEW/moved.jpg": (
         "moved.jpg",
-        "end its name in one of .nii, .nii.gz",
+        "use one of the extensions .nii, .nii.gz",
     ),
     "apply affine3.h5 good.nii.gz --like good.nii.gz --out NEW/gone/moved.nii": (
         "there is no folder",
