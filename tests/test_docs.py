@@ -1,6 +1,6 @@
-"""The tutorials run as they stand: python blocks in one namespace, stn3d lines by its main.
+"""The tutorials run as written: python blocks in one namespace, stn3d lines by its main.
 
-Only trainings are made short.
+Only trainings are shortened. Text blocks of the pages in `PRINTED` are what the block before prints.
 """
 
 import re
@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.paths import ROOT
 
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTED = {"first-registration"}
+BLOCK = re.compile(r"^```(python|bash|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {"nilearn": "nilearn/", "pytorch-ignite": "stn3d train", "matplotlib": "matplotlib"}
 SHORT = {  # what is changed where a config is named
     "configs/train.yaml": "random_subjects=3 epochs=1 epoch_length=3 val_samples=2 num_workers=0",
@@ -36,9 +37,13 @@ def command(line: str) -> list[str]:
     return [*arguments, *changes.split()]
 
 
+def lines_of(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_tutorial_runs(page, tmp_path, monkeypatch):
+def test_tutorial_runs(page, tmp_path, monkeypatch, capsys):
     text = page.read_text(encoding="utf8")
     for package, mark in NEEDED.items():
         if mark in text and not is_installed(package):
@@ -50,14 +55,22 @@ def test_tutorial_runs(page, tmp_path, monkeypatch):
     namespace: dict[str, object] = {}
     blocks = BLOCK.findall(text)
     assert blocks
+    printed: list[str] = []
     for language, code in blocks:
+        if language == "text":
+            missing = [line for line in code.splitlines() if line.rstrip() not in printed]
+            assert page.stem not in PRINTED or not missing, "\n".join(printed)
+            continue
+        capsys.readouterr()
         if language == "python":
             exec(compile(code, str(page), "exec"), namespace)
+            printed = lines_of(capsys.readouterr().out)
             continue
         for line in code.splitlines():
             with pytest.raises(SystemExit) as end:
                 raise SystemExit(main(command(line)))
             assert end.value.code in (0, None), line
+        printed = lines_of(capsys.readouterr().out)
 
 
 def test_links_in_the_docs_lead_somewhere():
