@@ -208,9 +208,12 @@ class Finder:
         best = ranked[0]
         if best.name == "landmarks" or coarse.is_convincing(best):
             return True
-        estimate = self.network.transform if network_tried else None
-        if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
-            return True
+        if network_tried:  # only the search is left, which costs most
+            estimate = self.network.transform
+            if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
+                return True
+            if coarse.is_convincing_at_half(best):
+                return True
         return any(
             self._distance_vox(one.transform, best.transform) < _SAME_VOX
             and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX
