@@ -58,7 +58,7 @@ def evaluate(
     with screen.opened(f"evaluating {moving.name} against {fixed.name}", quiet, verbose) as shown:
         with slow_imports():
             from stn3d.cli.scoring import EvaluationFiles, evaluate_files
-            from stn3d.io import check_output, whole
+            from stn3d.io import atomic_write, check_output
 
         if out is not None:
             check_output(out)
@@ -76,7 +76,7 @@ def evaluate(
         )
         text = json.dumps(metrics, indent=2)
         if out is not None:
-            with whole(out) as part:
+            with atomic_write(out) as part:
                 part.write_text(text + "\n", encoding="utf8")
         if as_json:
             typer.echo(text)
