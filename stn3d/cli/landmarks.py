@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stn3d.cli import options, screen
+from stn3d.cli import options, screen, summary
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 from stn3d.errors import InputError
@@ -79,6 +79,8 @@ def landmarks(
                 found = found.on_grid_of(like)
             files = found.save(folder)
         _show(shown, found.metrics)
+        if found.metrics["linear_parameters"] is not None:
+            summary.show_parameters(shown, f"{kind} transform", found.metrics["linear_parameters"])
         shown.wrote(files)
 
 

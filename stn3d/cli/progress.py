@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -39,13 +39,14 @@ STEPS = {
     "save": "saving the results",
 }
 _WIDE = 100  # columns from which the bar also shows the iteration and the loss
-_SURE = 0.02, 0.5  # share of the work and seconds after which a time left is shown
+_WINDOW_S = 10.0  # of the progress from which the time left is estimated
+_SURE = 0.01, 0.5  # share of the work and seconds that tell the time left
 
 
 @contextmanager
 def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
     """The progress of a registration."""
-    console = Console(stderr=True, highlight=False)
+    console = screen.stderr
     if screen.quiet:
         yield lambda _: None
         return
@@ -73,7 +74,7 @@ def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
 @contextmanager
 def volumes(screen: Screen) -> Iterator[ShowVolume]:
     """The progress of a series."""
-    console = Console(stderr=True)
+    console = screen.stderr
     if screen.quiet:
         yield lambda *_: None
         return
@@ -136,7 +137,7 @@ class Levels:
                 f"{last.step}{level}, {last.spacing_mm:.3g} mm: loss {first.loss:.5f} -> "
                 f"{last.loss:.5f} in {last.iteration} iterations{seconds}"
             )
-        elif self._verbose:
+        elif self._verbose and not last.stage:
             self._show(f"{STEPS.get(last.step, last.step)}{seconds}")
 
 
@@ -146,31 +147,32 @@ def _place(event: ProgressEvent) -> tuple[object, ...]:
 
 
 class TimeLeft(ProgressColumn):
-    """Time left, from the share of the expected work that was done since progress began."""
+    """Time left, from the share of the expected work that was done in the last seconds."""
 
     max_refresh = 0.5
 
     def __init__(self) -> None:
         super().__init__()
-        self._begin: tuple[float, float] | None = None
-        self._now = 0.0, 0.0
+        self._done: deque[tuple[float, float]] = deque()  # share and time, oldest first
 
     def update(self, fraction: float) -> None:
         """Note the share that is done."""
-        self._now = fraction, time.perf_counter()
-        if self._begin is None and fraction > 0:
-            self._begin = self._now
+        now = time.perf_counter()
+        if fraction > 0:
+            self._done.append((fraction, now))
+        while len(self._done) > 2 and self._done[1][1] < now - _WINDOW_S:
+            self._done.popleft()
 
     def render(self, task: Task) -> Text:
         """Minutes and seconds; nothing before they can be estimated."""
-        if self._begin is None:
+        if not self._done:
             return Text("")
-        share, elapsed = self._now[0] - self._begin[0], self._now[1] - self._begin[1]
-        if share < _SURE[0] or elapsed < _SURE[1]:
+        (first, begin_s), (last, end_s) = self._done[0], self._done[-1]
+        if last - first < _SURE[0] or end_s - begin_s < _SURE[1]:
             return Text("")
-        since_s = time.perf_counter() - self._now[1]
-        left_s = max(0, round(elapsed * (1 - self._now[0]) / share - since_s))
-        return Text(f"{left_s // 60}:{left_s % 60:02d} left", style="cyan")
+        left_s = (end_s - begin_s) * (1 - last) / (last - first) - (time.perf_counter() - end_s)
+        minutes, seconds = divmod(max(0, round(left_s)), 60)
+        return Text(f"{minutes}:{seconds:02d} left", style="cyan")
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

@@ -5,12 +5,13 @@ On a terminal, words wrap at its width and the status has a colour; NO_COLOR is 
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ STATUS_STYLES = {"good": "bold green", "check": "bold yellow", "failed": "bold r
 
 def error(sentence: str) -> None:
     """An error as one sentence on stderr."""
-    _print(f"stn3d: {sentence}", ("stn3d:", "bold red"), stderr=True)
+    _print(_console(stderr=True), f"stn3d: {sentence}", ("stn3d:", "bold red"))
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def opened(doing: str, quiet: bool, verbose: bool) -> Iterator[Screen]:
         raise InputError("--quiet and --verbose exclude each other; give one of them.")
     screen = Screen(quiet, verbose)
     if not quiet:
-        _print(f"stn3d {__version__}: {doing}", ("stn3d", "bold"), stderr=True)
+        _print(screen.stderr, f"stn3d {__version__}: {doing}", ("stn3d", "bold"))
     with screen.notes():
         yield screen
 
@@ -59,41 +60,45 @@ class Screen:
     Args:
         quiet: show errors and the final status line only.
         verbose: show settings, versions and times as well.
+        stderr: where progress and notes go; a note appears above a live bar on the same console.
     """
 
     quiet: bool = False
     verbose: bool = False
+    stderr: Console = field(default_factory=lambda: _console(stderr=True))
 
     @contextmanager
     def notes(self) -> Iterator[None]:
-        """Show stn3d's warnings as notes on stderr, each once, and no others."""
+        """Show stn3d's warnings and log messages as notes on stderr, each once, and no others."""
         shown: set[str] = set()
 
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
             if str(message) not in shown and not self.quiet:
                 shown.add(str(message))
-                _print(f"note: {message}", ("note:", "yellow"), stderr=True)
+                _print(self.stderr, f"note: {message}", ("note:", "yellow"))
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for kind in (GeometryWarning, MemoryWarning):
-                warnings.simplefilter("always", category=kind)
-            warnings.showwarning = show
-            yield
+        logger, handler = logging.getLogger("stn3d"), _Handler(show)
+        logger.addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for kind in (GeometryWarning, MemoryWarning):
+                    warnings.simplefilter("always", category=kind)
+                warnings.showwarning = show
+                yield
+        finally:
+            logger.removeHandler(handler)
 
     def say(self, text: str) -> None:
         """A sentence on stdout; nothing when quiet."""
         if not self.quiet:
-            _print(text)
-
-    def detail(self, text: str) -> None:
-        """A sentence on stdout when verbose."""
-        if self.verbose:
-            _print(text)
+            _print(_console(), text)
 
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""
-        _print(f"quality: {status}; {rest}", (status, STATUS_STYLES.get(status, "bold")))
+        _print(
+            _console(), f"quality: {status}; {rest}", (status, STATUS_STYLES.get(status, "bold"))
+        )
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table on stdout; the first column to the left, all others to the right."""
@@ -124,15 +129,29 @@ class Screen:
         print(f"{process.seconds():.1f} seconds")
 
 
-def _print(text: str, styled: tuple[str, str] | None = None, *, stderr: bool = False) -> None:
+class _Handler(logging.Handler):
+    """Shows log messages from WARNING on."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def _print(console: Console, text: str, styled: tuple[str, str] | None = None) -> None:
     """Print one sentence, wrapped on a terminal and in one line elsewhere.
 
     Args:
+        console: where to print it.
         text: the sentence.
         styled: a word of it and the word's style.
-        stderr: print to stderr, not to stdout.
     """
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     text = " ".join(text.split())
     if console.is_terminal:
         text = textwrap.fill(

@@ -7,9 +7,9 @@ from typing import Any
 
 from stn3d.cli.screen import Screen
 
-# Key in metrics.json, label in the table, format.
+# Key in metrics.json, label in the table, format; docs/metrics.md defines each metric.
 METRICS = (
-    ("fov_overlap_pct", "overlap with the fixed image's field of view, %", ".1f"),
+    ("fov_overlap_pct", "field-of-view overlap, %", ".1f"),
     ("correlation", "correlation", ".4f"),
     ("local_correlation", "local correlation", ".4f"),
     ("dice", "Dice, mean over labels", ".4f"),
@@ -17,33 +17,55 @@ METRICS = (
     ("tre_mm", "landmark error (TRE), mm", ".3f"),
     ("true_error_mm", "error vs. ground truth, mm", ".3f"),
     ("folding_pct", "folded voxels (det J <= 0), %", ".4f"),
-    ("folding_whole_field_pct", "folded voxels in the whole field, %", ".4f"),
+    ("folding_whole_field_pct", "folded voxels, whole image, %", ".4f"),
     ("log_jacobian_sd", "SD of log-Jacobian", ".4f"),
-    ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".4f"),
+    ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".3f"),
     ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
     ("framewise_displacement_max_mm", "framewise displacement, maximum, mm", ".3f"),
     ("rotation_max_deg", "rotation, maximum, degrees", ".3f"),
     ("translation_max_mm", "translation, maximum, mm", ".3f"),
 )
+REGIONS = {
+    "mask": "fixed mask",
+    "foreground": "foreground of the fixed image",
+}
 
 
 def show_metrics(screen: Screen, **columns: Mapping[str, Any]) -> None:
-    """A table of metrics, one column for each dictionary; what nobody measured is omitted."""
+    """A table of metrics, one column for each dictionary, and the region they are computed in.
+
+    Metrics that nobody measured are omitted.
+    """
     rows = [
         [label, *(_cell(column.get(key), form) for column in columns.values())]
         for key, label, form in METRICS
         if any(column.get(key) is not None for column in columns.values())
     ]
+    losses = [column.get("image_loss") for column in columns.values()]
+    known = next((loss for loss in losses if loss is not None), None)
+    if known is not None:
+        label = f"image loss ({known['metric']}, {known['spacing_mm']:.3g} mm)"
+        values = [_cell(loss and loss["value"], ".4f") for loss in losses]
+        rows.insert(1, [label, *values])
     screen.table(["", *columns], rows)
+    last = list(columns.values())[-1]
+    if any(isinstance(last.get(key), Mapping) for key, _, _ in METRICS):
+        screen.say("errors: mean (95th percentile, maximum)")
+    if "region" in last:
+        region = last["region"]
+        name = REGIONS.get(region["name"], region["name"])
+        screen.say(f"region: {name}, {region['voxels']} voxels ({region['image_pct']:.1f} %)")
 
 
 def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
-    """Metrics, linear parameters, automatic selections and excluded regions of a registration."""
+    """The metrics of a registration, its parameters, selections and excluded regions."""
     show_metrics(screen, before=metrics["before"], after=metrics["after"])
-    if metrics["settings"]["kind"] != "deformable" or screen.verbose:
-        _show_linear_parameters(screen, metrics["linear_parameters"])
+    kind = metrics["settings"]["kind"]
+    if metrics["linear_parameters"] is not None and (kind != "deformable" or screen.verbose):
+        name = "affine part" if kind == "deformable" else f"{kind} transform"
+        show_parameters(screen, name, metrics["linear_parameters"])
     for what, selected in metrics["auto_selected"].items():
-        screen.say(f"{what}: {selected['value']} (automatic), since {selected['reason']}")
+        screen.say(f"{what}: {selected['choice']} (automatic), since {selected['reason']}")
     if metrics["used_in_optimisation"]:
         used = " and ".join(metrics["used_in_optimisation"])
         screen.say(
@@ -61,20 +83,26 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
         _show_details(screen, metrics)
 
 
-def _show_linear_parameters(screen: Screen, parameters: Mapping[str, Any] | None) -> None:
-    """Rotation, translation, scales and shears of the transform, or of its linear part."""
-    if parameters is not None:
-        from stn3d.transforms import LinearParameters
-
-        for line in LinearParameters(**parameters).lines():
-            screen.say(line)
-
-
 def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:
     """The quality status of a registration, with the reason and what to do."""
     quality = metrics["quality"]
     suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
     screen.status(quality["status"], f"{quality['reason']}.{suggestion}")
+
+
+def show_parameters(screen: Screen, name: str, parameters: Mapping[str, Any]) -> None:
+    """The parameters of a linear transform, a line for each group.
+
+    Args:
+        screen: where to show them.
+        name: of the transform.
+        parameters: fields of `stn3d.transforms.LinearParameters`.
+    """
+    from stn3d.transforms import LinearParameters
+
+    screen.say(f"{name}, fixed points to moving points:")
+    for line in LinearParameters(**parameters).lines():
+        screen.say(f"- {line}")
 
 
 def _show_details(screen: Screen, metrics: Mapping[str, Any]) -> None:
@@ -83,20 +111,21 @@ def _show_details(screen: Screen, metrics: Mapping[str, Any]) -> None:
         [one["name"], _cell(one["loss"], ".4f"), f"{100 * one['fov_overlap_fraction']:.1f}"]
         for one in metrics["initial_candidates"]
     ]
-    screen.table(["initial transform", "loss", "overlap, %"], rows)
-    for title in ("timings_s", "settings", "versions"):
-        screen.detail(f"{title}: {_listed(metrics[title])}")
-    screen.detail(f"device: {metrics['device']}, {metrics['threads']} threads")
+    screen.table(["initial transform", "loss", "field-of-view overlap, %"], rows)
+    settings = metrics["settings"]
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    screen.say(f"settings: {_listed(plain)}")
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            screen.say(f"settings, {key} stages: {_listed(value)}")
+    screen.say(f"times, s: {_listed(metrics['timings_s'])}")
+    screen.say(f"versions: {_listed(metrics['versions'])}")
+    screen.say(f"device: {metrics['device']}, {metrics['threads']} threads")
 
 
-def _listed(values: Mapping[str, Any], prefix: str = "") -> str:
-    """``key value`` pairs in one line; keys of inner dictionaries as ``outer.inner``."""
-    return ", ".join(
-        _listed(value, f"{prefix}{key}.")
-        if isinstance(value, Mapping)
-        else f"{prefix}{key} {_plain(value)}"
-        for key, value in values.items()
-    )
+def _listed(values: Mapping[str, Any]) -> str:
+    """``key value`` pairs in one line."""
+    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
 
 
 def _plain(value: Any) -> str:
@@ -109,5 +138,5 @@ def _cell(value: Any, form: str) -> str:
     """A number as text; of several, the mean with the 95th percentile and the maximum."""
     if isinstance(value, Mapping):
         mean, p95, largest = (_cell(value.get(key), form) for key in ("mean", "p95", "max"))
-        return f"{mean} (p95 {p95}, max {largest})"
+        return f"{mean} ({p95}, {largest})"
     return "-" if value is None else format(value, form)

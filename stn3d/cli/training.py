@@ -1,4 +1,4 @@
-"""The command `train`: configs and changes go to `stn3d.train`."""
+"""The command `train`: configs and overrides are passed to `stn3d.train`."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def train(
         try:
             with slow_imports():
                 from stn3d.train import run_config
-                from stn3d.train.config import parse_change
+                from stn3d.train.config import parse_override
         except ImportError as error:
             raise InputError(
                 f"training needs {error.name}, which is not installed; pip install 'stn3d[train]'."
             ) from error
-        changes: dict[str, Any] = dict(parse_change(text) for text in config if "=" in text)
+        overrides: dict[str, Any] = dict(parse_override(text) for text in config if "=" in text)
         if fresh:
-            changes["resume"] = False
-        run_config([Path(file) for file in files], changes)
+            overrides["resume"] = False
+        run_config([Path(file) for file in files], overrides)
         shown.wrote([])

@@ -1,21 +1,21 @@
-"""What networks are trained on: synthetic samples without end, and a user's own pairs."""
+"""Training data: batches of synthetic samples, and pairs of image files."""
 
-from stn3d.data.batches import Batches, Endless, collate
+from stn3d.data.batches import InfiniteBatchSampler, InfiniteDataset, collate
 from stn3d.data.datalist import read_pairs
-from stn3d.data.digits import DigitBatches, fixed_batches
+from stn3d.data.digits import DigitBatches, evaluation_batches
 from stn3d.data.pairs import LoadPair, pair_dataset, working_grid
-from stn3d.data.subjects import find_subjects, pairs_or_samples
+from stn3d.data.subjects import evaluation_dataset, load_subjects
 
 __all__ = [
-    "Batches",
     "DigitBatches",
-    "Endless",
+    "InfiniteBatchSampler",
+    "InfiniteDataset",
     "LoadPair",
     "collate",
-    "find_subjects",
-    "fixed_batches",
+    "evaluation_batches",
+    "evaluation_dataset",
+    "load_subjects",
     "pair_dataset",
-    "pairs_or_samples",
     "read_pairs",
     "working_grid",
 ]

@@ -1,4 +1,4 @@
-"""Which samples an iteration reads: a function of the iteration alone, so runs can be resumed."""
+"""Samples of each training iteration, as a function of the iteration, so that runs can resume."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch.utils.data import Dataset, Sampler, default_collate
 Sample = dict[str, Any]
 
 
-class Batches(Sampler[list[int]]):
-    """Running numbers of samples, batch after batch, without end.
+class InfiniteBatchSampler(Sampler[list[int]]):
+    """Consecutive sample indices in batches, without end.
 
-    Iteration i of n processes with batches of b reads the samples from ``i n b`` on, b each: what n
-    processes read together is what one process with batches of ``n b`` reads.
+    In iteration i, n processes with batch size b read ``n b`` samples from index ``i n b`` on, the
+    same samples as one process with batch size ``n b``.
 
     Args:
-        batch_size: samples of one process.
-        rank: this process.
-        world_size: how many processes.
-        start: the first iteration, counted from 0.
+        batch_size: Batch size of one process.
+        rank: Index of this process.
+        world_size: Number of processes.
+        start: First iteration, from 0.
     """
 
     def __init__(
@@ -41,40 +41,42 @@ class Batches(Sampler[list[int]]):
             yield list(range(first, first + self.batch_size))
 
 
-class Sized(Protocol):
-    """A dataset with an end."""
+class SizedDataset(Protocol):
+    """A dataset of finite length."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
 
 
-class Endless(Dataset[Sample]):
-    """A finite dataset read again and again, each time in another order.
+class InfiniteDataset(Dataset[Sample]):
+    """A finite dataset repeated without end, in a different order in each epoch.
 
     Args:
-        dataset: its samples are dictionaries.
-        seed: of the orders and the augmentation.
-        augmentation: MONAI dictionary transforms; what they draw depends on the seed and the
-            running number alone.
+        dataset: Dataset of dictionaries.
+        seed: Seed of the orders and the augmentation.
+        augmentation: MONAI dictionary transforms; their random numbers depend only on the seed and
+            the index.
     """
 
-    def __init__(self, dataset: Sized, seed: int = 0, augmentation: Compose | None = None) -> None:
+    def __init__(
+        self, dataset: SizedDataset, seed: int = 0, augmentation: Compose | None = None
+    ) -> None:
         self.dataset, self.seed, self.augmentation = dataset, seed, augmentation
 
-    def __getitem__(self, number: int) -> Sample:
-        turn, place = divmod(number, len(self.dataset))
-        order = np.random.default_rng([self.seed, turn]).permutation(len(self.dataset))
+    def __getitem__(self, index: int) -> Sample:
+        epoch, place = divmod(index, len(self.dataset))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
         sample = dict(self.dataset[int(order[place])])
         if self.augmentation is not None:
-            words = np.random.SeedSequence([self.seed, number]).generate_state(1)
-            self.augmentation.set_random_state(seed=int(words[0]))
+            state = np.random.SeedSequence([self.seed, index]).generate_state(1)
+            self.augmentation.set_random_state(seed=int(state[0]))
             sample = dict(self.augmentation(sample))
         return sample
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch of samples: the keys that all have; points padded to one number, with weight 0."""
+    """A batch of the keys that all samples have; landmarks are padded with points of weight 0."""
     keys = [k for k in samples[0] if all(k in s for s in samples)]
     batch: dict[str, Any] = {}
     for key in keys:
@@ -86,8 +88,8 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _padded(values: list[Tensor]) -> list[Tensor]:
-    most = max(len(v) for v in values)
-    return [F.pad(v, (0, 0) * (v.ndim - 1) + (0, most - len(v))) for v in values]
+    length = max(len(v) for v in values)
+    return [F.pad(v, (0, 0) * (v.ndim - 1) + (0, length - len(v))) for v in values]
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Which pairs of files there are.
+"""Lists of image pairs.
 
-A pair is a mapping of names to files: ``fixed`` and ``moving``, and where there are such,
-``fixed_labels``, ``moving_labels``, ``fixed_mask``, ``moving_mask``, ``fixed_points``,
-``moving_points`` (CSV, world millimetres), ``initial`` (a linear transform to start from) and
-``truth`` (the known transform), fixed points to moving points both.
+A pair maps keys to files: ``fixed`` and ``moving``, and optionally ``fixed_labels``,
+``moving_labels``, ``fixed_mask``, ``moving_mask``, ``fixed_points``, ``moving_points`` (CSV, world
+millimetres), ``initial`` (a linear initial transform) and ``truth`` (the true transform); both
+transforms map fixed to moving points.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ def read_pairs(path: str | os.PathLike[str], key: str = "training") -> list[dict
     """The pairs of a datalist or of a folder.
 
     Args:
-        path: a JSON file: a list of pairs, or a mapping that holds such a list under ``key`` (as
-            MONAI's datalists do), its files relative to it. Or a folder: all pairs of its images,
-            both ways round. ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz`` and ``NAME_points.csv``
-            belong to the image whose name is NAME or begins with ``NAME_``.
-        key: ``training``, ``validation``, ...
+        path: A JSON file with a list of pairs, or with a mapping that holds such a list under
+            ``key`` (as in MONAI's datalists); paths are relative to the file. Or a folder: all
+            ordered pairs of its images. ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz`` and
+            ``NAME_points.csv`` belong to the image ``NAME`` or ``NAME_...``.
+        key: List of the datalist: ``training``, ``validation``, ``testing``.
 
     Raises:
-        InputError: there are no pairs, or one has an unknown key, lacks an image or a file.
+        InputError: There are no pairs, or a pair has an unknown key, a missing image or file.
     """
     path = Path(path)
     pairs = _pairs_of_folder(path) if path.is_dir() else _pairs_of_json(path, key)
     if not pairs:
-        raise InputError(f"{path} holds no pairs of images; give two images or more.")
+        raise InputError(f"{path} holds no pairs of images; at least two images are needed.")
     for number, pair in enumerate(pairs):
         _check(pair, f"pair {number} of {path}")
         if pair.keys() != pairs[0].keys():
             odd = ", ".join(sorted(pair.keys() ^ pairs[0].keys()))
             raise InputError(
-                f"pair {number} of {path} differs from pair 0 in what it gives ({odd}); "
-                "give the same of every pair."
+                f"pair {number} of {path} has other keys than pair 0 ({odd}); all pairs need the "
+                "same keys."
             )
     return pairs
 
@@ -63,17 +63,17 @@ def _check(pair: Mapping[str, str], where: str) -> None:
             raise InputError(f"{where} has an unknown key {key!r}; did you mean {near!r}?")
     for role in ROLES:
         if role not in pair:
-            raise InputError(f"{where} has no {role!r}; give the file of the {role} image.")
+            raise InputError(f"{where} has no {role!r}; add the file of the {role} image.")
     for file in pair.values():
         if not Path(file).exists():
-            raise InputError(f"{where} names {file}, which is not there; check the path.")
+            raise InputError(f"{where}: {file} does not exist; check the path.")
 
 
 def _pairs_of_json(path: Path, key: str) -> list[dict[str, str]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no datalist or folder {path}; check the path.") from None
+        raise InputError(f"the datalist or folder {path} does not exist; check the path.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"the datalist {path} cannot be read as JSON: {error}.") from None
     if isinstance(content, dict):
@@ -82,7 +82,7 @@ def _pairs_of_json(path: Path, key: str) -> list[dict[str, str]]:
             raise InputError(f"the datalist {path} has no list {key!r}; it has: {held}.")
         content = content[key]
     if not (isinstance(content, list) and all(isinstance(pair, dict) for pair in content)):
-        raise InputError(f"the datalist {path} is no list of pairs; see stn3d.data.read_pairs.")
+        raise InputError(f"the datalist {path} is not a list of pairs; see stn3d.data.read_pairs.")
     return [{k: str(path.parent / str(v)) for k, v in pair.items()} for pair in content]
 
 
@@ -107,7 +107,7 @@ def _pairs_of_folder(folder: Path) -> list[dict[str, str]]:
 
 
 def file_stem(file: Path) -> str | None:
-    """The name without its extension; None for what is no image or table of points."""
+    """The name without its extension; None unless it is an image or a table of points."""
     suffixes = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, ".mgz", ".csv")
     found = next((s for s in sorted(suffixes, key=len)[::-1] if file.name.endswith(s)), None)
     return None if found is None else file.name.removesuffix(found)

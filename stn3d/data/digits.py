@@ -1,4 +1,4 @@
-"""Batches of distorted digits: each a function of the iteration alone, so runs can be resumed."""
+"""Batches of distorted digits, as a function of the iteration, so that runs can resume."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from stn3d.synth.digits import DISTORTIONS, Digits, Task
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 
 
 class DigitBatches:
-    """Batches without end: every digit once in each turn, in another order and distorted anew.
+    """Batches without end: each digit once per epoch, with a new order and new distortions.
 
     Args:
-        digits: to draw from.
-        task: how they are distorted.
-        batch_size: images in a batch.
-        seed: of the orders and distortions.
-        start: the first iteration, counted from 0.
+        digits: The digits.
+        task: Distortion of the digits.
+        batch_size: Images in a batch.
+        seed: Seed of the orders and distortions.
+        start: First iteration, from 0.
     """
 
     def __init__(
@@ -35,29 +35,29 @@ class DigitBatches:
             yield self.batch(iteration)
 
     def batch(self, iteration: int) -> dict[str, Tensor]:
-        """``image`` ``(B, C, *shape)`` and ``label`` of an iteration, counted from 0."""
+        """``image`` ``(B, C, *shape)`` and ``label`` of an iteration, from 0."""
         first, n = iteration * self.batch_size, len(self.digits)
         numbers = np.arange(first, first + self.batch_size)
-        orders = {turn: self._order(turn) for turn in np.unique(numbers // n)}
+        orders = {epoch: self._order(epoch) for epoch in np.unique(numbers // n)}
         index = torch.tensor([int(orders[number // n][number % n]) for number in numbers])
-        image, label = self.distort(self.digits, index, Draws(self.seed, iteration))
+        image, label = self.distort(self.digits, index, SeededGenerator(self.seed, iteration))
         return {"image": image, "label": label}
 
-    def _order(self, turn: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, int(turn)]).permutation(len(self.digits))
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, int(epoch)]).permutation(len(self.digits))
 
 
-def fixed_batches(
+def evaluation_batches(
     digits: Digits, task: Task, batch_size: int, seed: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Every digit once, in order, each under one distortion that the seed tells.
+    """Each digit once, in order, with a distortion fixed by the seed.
 
     Args:
-        digits: to show.
-        task: how they are distorted.
-        batch_size: images in a batch; it is part of what the distortions depend on.
-        seed: of the distortions.
+        digits: The digits.
+        task: Distortion of the digits.
+        batch_size: Images in a batch; the distortions depend on it.
+        seed: Seed of the distortions.
     """
     for number, index in enumerate(torch.arange(len(digits)).split(batch_size)):
-        image, label = DISTORTIONS[task](digits, index, Draws(seed, number))
+        image, label = DISTORTIONS[task](digits, index, SeededGenerator(seed, number))
         yield {"image": image, "label": label}

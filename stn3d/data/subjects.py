@@ -1,4 +1,4 @@
-"""Where samples come from: label maps, random shapes, or a user's own pairs."""
+"""Sources of samples: label maps, random shapes, or pairs of image files."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ from stn3d.data.datalist import read_pairs
 from stn3d.data.pairs import LoadPair, pair_dataset
 from stn3d.errors import InputError
 from stn3d.synth import (
-    Draws,
-    PairSamples,
     PairSettings,
+    SeededGenerator,
     Subject,
+    SyntheticPairs,
     common_space,
     random_subject,
     read_subjects,
 )
 
 
-def find_subjects(
+def load_subjects(
     folder: str | os.PathLike[str] | None,
     spatial_dims: int = 3,
-    shapes: int = 8,
+    num_random: int = 8,
     seed: int = 0,
     part: slice | None = None,
 ) -> list[Subject]:
-    """The label maps of a folder in their common space, or random shapes without any data.
+    """The label maps of a folder in their common space, or random shapes.
 
     Args:
-        folder: NIfTI label maps of one kind of body part; None or empty for random shapes.
-        spatial_dims: 2 or 3, of random shapes.
-        shapes: how many random subjects.
-        seed: of the random subjects.
-        part: which of the folder's maps, in the order of their names; all by default.
+        folder: NIfTI label maps of one body part; None or empty for random shapes.
+        spatial_dims: Dimensions of random shapes, 2 or 3.
+        num_random: Number of random subjects.
+        seed: Seed of the random subjects.
+        part: Slice of the folder's maps in the order of their names. Default: all.
 
     Raises:
-        InputError: the folder holds no label map, or one is of no use.
+        InputError: The folder holds no label map, or one is invalid.
     """
     if not folder:
-        return [random_subject(Draws(seed, i), spatial_dims) for i in range(shapes)]
+        rngs = (SeededGenerator(seed, i) for i in range(num_random))
+        return [random_subject(rng, spatial_dims) for rng in rngs]
     files = sorted(Path(folder).glob("*.nii*"))
     if not files:
         raise InputError(
-            f"there are no NIfTI label maps in {folder}; set dataset_dir to a folder that holds "
-            "some, or leave it empty for random shapes."
+            f"there are no NIfTI label maps in {folder}; set dataset_dir to a folder with label "
+            "maps, or leave it empty for random shapes."
         )
     subjects = common_space(read_subjects(files))
     return subjects if part is None else subjects[part]
 
 
-def pairs_or_samples(
+def evaluation_dataset(
     datalist: str | os.PathLike[str] | None,
     transform: LoadPair,
     label_maps: str | os.PathLike[str] | None = None,
-    samples: int = 20,
+    num_samples: int = 20,
     seed: int = 0,
 ) -> Any:
-    """A dataset to evaluate on: a user's pairs, or else synthetic ones of the same grid.
+    """A dataset to evaluate on: pairs of files, or synthetic pairs on the same grid.
 
     Args:
-        datalist: see `stn3d.data.read_pairs`, key ``validation``; None or empty for synthetic.
-        transform: brings pairs to the working grid; its shape and spacing hold for both.
-        label_maps: see `find_subjects`.
-        samples: how many synthetic pairs.
-        seed: of the synthetic pairs.
+        datalist: As for `stn3d.data.read_pairs`, key ``validation``; None or empty for synthetic
+            pairs.
+        transform: Resamples pairs to the working grid; its shape and spacing apply to both.
+        label_maps: Folder as for `load_subjects`.
+        num_samples: Number of synthetic pairs.
+        seed: Seed of the synthetic pairs.
     """
     if datalist:
         return pair_dataset(read_pairs(datalist, "validation"), transform, "none")
@@ -73,8 +75,9 @@ def pairs_or_samples(
     settings = PairSettings(
         shape=shape,
         spacing_mm=transform.spacing_mm,
-        other_share=0.3 if label_maps else 0.0,
-        length=samples,
+        inter_subject_probability=0.3 if label_maps else 0.0,
+        num_samples=num_samples,
     )
-    subjects = find_subjects(label_maps, len(shape), shapes=min(samples, 8), seed=seed)
-    return PairSamples(subjects, settings, seed)
+    num_random = min(num_samples, 8)
+    subjects = load_subjects(label_maps, len(shape), num_random=num_random, seed=seed)
+    return SyntheticPairs(subjects, settings, seed)

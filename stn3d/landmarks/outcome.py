@@ -29,7 +29,7 @@ from stn3d.landmarks.fields import fields_of
 from stn3d.metrics import tre_mm
 from stn3d.registration.result import make_folder, versions
 from stn3d.sampler import inside
-from stn3d.transforms import Affine, ThinPlateSpline, Transform
+from stn3d.transforms import Affine, Linear, ThinPlateSpline, Transform, describe_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,7 @@ class LandmarkRegistration:
             "kind": self.kind,
             "smoothing": self.smoothing,
             "ndim": self.transform.ndim,
+            "linear_parameters": _linear_parameters(self.transform),
             "count": len(known),
             "before_mm": tre_mm(none, pairs.fixed_mm, pairs.moving_mm),
             "residual_mm": tre_mm(self.transform, pairs.fixed_mm, pairs.moving_mm),
@@ -175,3 +176,7 @@ class LandmarkRegistration:
             write_transform(inverse, self.inverse)
             metrics.write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
         return written
+
+
+def _linear_parameters(transform: Transform) -> dict[str, Any] | None:
+    return describe_linear(transform).as_dict() if isinstance(transform, Linear) else None

@@ -1,7 +1,7 @@
-"""A batch brought down to the levels at which a cascade's stages speak.
+"""A training batch downsampled to the levels of a multi-stage network.
 
-Level voxel i of factor f covers voxels ``f i ... f i + f - 1`` of the batch's grid along each axis;
-beyond the grid's end a level holds nothing. So a level's value is the mean over what it covers.
+Level voxel i of factor f covers voxels ``f i`` to ``f i + f - 1`` of the batch's grid along each
+axis and holds their mean. A level is empty beyond the end of the grid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stn3d.errors import InputError
 from stn3d.losses.supervised import common_labels, one_hot
 from stn3d.sampler import sample, sample_displaced
 
-# What a volume of the batch is weighted by.
+# Volumes of a batch and their weights.
 _WEIGHTS = {
     "fixed": "fixed_weight",
     "moving": "moving_weight",
@@ -29,66 +29,69 @@ _WEIGHTS = {
 
 
 def level_factor(shape: Sequence[int], level_shape: Sequence[int]) -> int:
-    """The least power of two by which a level covers a grid.
+    """The smallest power of two by which a level covers a grid.
 
     Args:
-        shape: of the grid.
-        level_shape: of the level, as long.
+        shape: Shape of the grid.
+        level_shape: Shape of the level, same length.
 
     Raises:
-        InputError: they differ in dimensions, or the level is empty.
+        InputError: The dimensions differ, or the level is empty.
     """
     if len(shape) != len(level_shape) or min(level_shape) < 1:
-        raise InputError(f"a stage of shape {tuple(level_shape)} is no level of {tuple(shape)}.")
+        raise InputError(
+            f"a stage of shape {tuple(level_shape)} cannot be a level of a grid of shape "
+            f"{tuple(shape)}."
+        )
     factor = 1
     while any(factor * m < n for n, m in zip(shape, level_shape, strict=True)):
         factor *= 2
     return factor
 
 
-class Pyramid:
-    """A batch's volumes at any factor; each is made when it is first asked for.
+class BatchPyramid:
+    """Volumes of a batch at any downsampling factor, computed on first use.
 
     Args:
-        batch: see `stn3d.losses.RegistrationLoss`.
-        most_labels: of the labels that fixed and moving have in common, this many at most.
+        batch: As for `stn3d.losses.RegistrationLoss`.
+        max_labels: Maximum number of the labels that fixed and moving images have in common.
     """
 
-    def __init__(self, batch: Mapping[str, Tensor], most_labels: int) -> None:
+    def __init__(self, batch: Mapping[str, Tensor], max_labels: int) -> None:
         self._batch = batch
-        self._most_labels = most_labels
+        self._max_labels = max_labels
         self._means: dict[tuple[str, int], Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        """An entry of the batch as it is."""
+        """An unchanged entry of the batch."""
         if name not in self._batch:
             raise InputError(
-                f"the loss needs {name!r}, which the batch does not hold; "
-                "add it to the data or set the weights of the terms that need it to 0."
+                f"the loss needs {name!r}, which is missing from the batch; add it to the data or "
+                "set the weights of the terms that need it to 0."
             )
         return self._batch[name]
 
     def optional(self, name: str) -> Tensor | None:
-        """An entry of the batch, if it is there."""
+        """An entry of the batch, or None."""
         return self._batch.get(name)
 
     def volume(self, name: str, factor: int, shape: Sequence[int]) -> Tensor:
-        """``(B, C, *shape)`` means of a volume by its weights; labels as one channel each."""
+        """``(B, C, *shape)`` weighted means of a volume; one channel for each label."""
         weight = self.weighted(_WEIGHTS[name], factor, shape)
-        # Many channels are multiplied faster than divided.
+        # With many channels, multiplication is faster than division.
         return self.weighted(name, factor, shape) * (1 / torch.where(weight > 0, weight, 1.0))
 
     def weighted(self, name: str, factor: int, shape: Sequence[int]) -> Tensor:
-        """``(B, C, *shape)`` means of a volume times its weights, or of weights alone."""
+        """``(B, C, *shape)`` means of a volume times its weights, or of the weights themselves."""
         return _padded(self._mean(name, factor), shape)
 
     @torch.no_grad()
     def _mean(self, name: str, factor: int) -> Tensor:
-        """Means of values times weights, which one level hands down to the next."""
+        """Means of values times weights; each level is computed from the next finer one."""
         key = name, factor
         if key not in self._means:
-            even = self._full(name) if factor == 1 else _halved(self._mean(name, factor // 2))
-            self._means[key] = even
+            mean = self._full(name) if factor == 1 else _halved(self._mean(name, factor // 2))
+            self._means[key] = mean
         return self._means[key]
 
     def _full(self, name: str) -> Tensor:
@@ -102,93 +105,93 @@ class Pyramid:
 
     @cached_property
     def _label_ids(self) -> tuple[int, ...]:
-        return common_labels(self["fixed_labels"], self["moving_labels"], self._most_labels)
+        return common_labels(self["fixed_labels"], self["moving_labels"], self._max_labels)
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """One stage's displacement, and both images as it brings them together on its level.
+class LevelComparison:
+    """The displacement of one stage and both images aligned by it, on the level of the stage.
 
     Args:
-        displacement_vox: ``(B, d, *level shape)``, float32, voxels of the level.
-        factor: of the level.
-        pyramid: of the batch.
+        displacement_vox: ``(B, d, *level shape)``, float32, in voxels of the level.
+        factor: Downsampling factor of the level.
+        pyramid: The batch.
     """
 
     displacement_vox: Tensor
     factor: int
-    pyramid: Pyramid
+    pyramid: BatchPyramid
 
     @property
     def fixed(self) -> Tensor:
-        """``(B, C, *level shape)``."""
+        """``(B, C, *level shape)`` fixed image."""
         return self._volume("fixed")
 
     @property
     def moving(self) -> Tensor:
-        """``(B, C, *level shape)``, where it lies."""
+        """``(B, C, *level shape)`` moving image, not warped."""
         return self._volume("moving")
 
     @property
     def fixed_weight(self) -> Tensor:
-        """``(B, 1, *level shape)``."""
+        """``(B, 1, *level shape)`` weights of the fixed image."""
         return self._weighted("fixed_weight")
 
     @property
     def moving_weight(self) -> Tensor:
-        """``(B, 1, *level shape)``, where the moving image lies."""
+        """``(B, 1, *level shape)`` weights of the moving image, not warped."""
         return self._weighted("moving_weight")
 
     @property
     def fixed_labels(self) -> Tensor:
-        """``(B, L, *level shape)`` shares of labels."""
+        """``(B, L, *level shape)`` label fractions of the fixed image."""
         return self._volume("fixed_labels")
 
     @cached_property
     def moved(self) -> Tensor:
-        """``(B, C, *level shape)``: the moving image on the fixed one's level."""
-        return self.read(self._weighted("moving"), self._moved_weight)
+        """``(B, C, *level shape)`` warped moving image."""
+        return self.warp(self._weighted("moving"), self._moved_weight)
 
     @cached_property
     def moved_labels(self) -> Tensor:
-        """``(B, L, *level shape)``: the moving image's on the fixed one's level."""
-        return self.read(self._weighted("moving_labels"), self._moved_weight)
+        """``(B, L, *level shape)`` warped label fractions of the moving image."""
+        return self.warp(self._weighted("moving_labels"), self._moved_weight)
 
     @cached_property
     def overlap(self) -> Tensor:
-        """``(B, 1, *level shape)``: where both images are there.
+        """``(B, 1, *level shape)`` product of the weights of both images.
 
-        It carries no gradient, so that pushing something out of sight cannot pay.
+        Detached, so that shrinking the overlap does not lower the loss.
         """
         return self.fixed_weight * self._moved_weight.detach()
 
     @property
-    def overlap_alike(self) -> Tensor:
-        """``(B, 1, *level shape)``: the overlap, of pairs whose images are of one contrast."""
-        alike = self.pyramid.optional("alike")
-        if alike is None:
+    def overlap_same_contrast(self) -> Tensor:
+        """``(B, 1, *level shape)`` overlap of pairs with the same contrast, 0 for other pairs."""
+        same = self.pyramid.optional("same_contrast")
+        if same is None:
             return self.overlap
-        return self.overlap * alike.to(self.overlap).reshape(-1, *[1] * (self.overlap.ndim - 1))
+        return self.overlap * same.to(self.overlap).reshape(-1, *[1] * (self.overlap.ndim - 1))
 
-    def read(self, moving: Tensor, moved_weight: Tensor | None = None) -> Tensor:
-        """``(B, C, *level shape)``: a volume of the moving image's level, moved; 0 beyond.
+    def warp(self, moving: Tensor, moved_weight: Tensor | None = None) -> Tensor:
+        """A volume of the moving image warped by the displacement, zero outside.
 
         Args:
             moving: ``(B, C, *level shape)``.
-            moved_weight: what the volume is weighted by, moved; the result is divided by it, and is
-                a mean of what there is, not of zeros too.
+            moved_weight: Warped weights of the volume; the result is divided by them, so that it is
+                a mean over weighted voxels only.
         """
         values = sample_displaced(moving, self.displacement_vox)
         return values if moved_weight is None else values * (1 / moved_weight.clamp(min=1e-3))
 
     @property
     def truth_vox(self) -> Tensor:
-        """``(B, d, *level shape)``, voxels of the level."""
+        """``(B, d, *level shape)`` true displacement in voxels of the level."""
         return self._volume("displacement_vox") / self.factor
 
     @property
     def truth_weight(self) -> Tensor:
-        """``(B, 1, *level shape)``."""
+        """``(B, 1, *level shape)`` weights of the true displacement."""
         return self._weighted("truth_weight")
 
     def points(self, name: str) -> Tensor:
@@ -197,11 +200,11 @@ class Comparison:
 
     @property
     def points_weight(self) -> Tensor | None:
-        """``(B, N)`` of the landmarks; None counts all."""
+        """``(B, N)`` landmark weights; None for equal weights."""
         return self.pyramid.optional("points_weight")
 
     def transformed(self, points: Tensor) -> Tensor:
-        """Points ``(B, N, d)`` of the level, displaced; those off the level stay."""
+        """Displaced points ``(B, N, d)`` of the level; points outside it stay in place."""
         return points + sample(self.displacement_vox, points).movedim(1, -1)
 
     def _volume(self, name: str) -> Tensor:
@@ -212,11 +215,11 @@ class Comparison:
 
     @cached_property
     def _moved_weight(self) -> Tensor:
-        return self.read(self.moving_weight)
+        return self.warp(self.moving_weight)
 
 
 def _padded(volume: Tensor, shape: Sequence[int]) -> Tensor:
-    """Zeros at the end of each axis, up to a shape."""
+    """The volume with zeros at the end of each axis up to a shape."""
     ends = [m - n for n, m in zip(volume.shape[2:], shape, strict=True)]
     if not any(ends):
         return volume
@@ -224,6 +227,6 @@ def _padded(volume: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _halved(volume: Tensor) -> Tensor:
-    """Means of two voxels along each axis; zeros complete the last."""
+    """Means of two voxels along each axis; odd axes are padded with zeros."""
     even = _padded(volume, [n + n % 2 for n in volume.shape[2:]])
     return F.avg_pool2d(even, 2) if volume.ndim == 4 else F.avg_pool3d(even, 2)

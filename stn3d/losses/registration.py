@@ -1,4 +1,4 @@
-"""The loss of a cascade in training: similarity, supervision and regularity, mixed by weights."""
+"""Training loss of registration networks: similarity, supervision and regularisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.losses.levels import Comparison, Pyramid, level_factor
+from stn3d.losses.levels import BatchPyramid, LevelComparison, level_factor
 from stn3d.losses.masked import masked_mean
 from stn3d.losses.regularity import bending, diffusion, jacobian
 from stn3d.losses.similarity import lncc, mind_descriptor, mind_weight, mse, ncc, nmi
@@ -23,31 +23,36 @@ from stn3d.losses.supervised import dice, landmarks, truth_error
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrationLoss:
-    """A weighted sum of terms over the stages of a cascade; a term of weight 0 costs no time.
+    """Weighted sum of terms over the stages of a cascade; terms of weight 0 are not computed.
 
-    ``sum_s level_weights[s] sum_t t * term_t(stage s)``. Each stage is judged on its own level, by
-    the batch's means over the level's voxels. The similarities and Dice count where both images
-    are there; no gradient flows through that overlap.
+    ``sum_s level_weights[s] sum_t t * term_t(stage s)``. Each stage is evaluated on its own level,
+    with the batch averaged over the level's voxels. Similarities and Dice use the overlap of both
+    images; the overlap has no gradient.
 
     Args:
-        truth: distance from the true displacement, voxels of the level.
-        landmarks: distance of landmarks, voxels of the level.
-        dice: overlap of labels.
-        lncc, nmi, mind_ssc, ncc, mse: similarities of the images; intensities from 0 to 1.
-        diffusion: squared gradient of the displacement.
-        bending: squared second derivatives, 1/mm^2.
-        jacobian: squared log of the Jacobian determinant, which punishes folding.
-        identity_deviation: squared displacement, mm^2.
-        level_weights: of the stages, coarse to fine; by default the last counts 1, each before it
-            half as much as the next.
-        spacing_mm: of the batch's grid, which is isotropic.
-        factors: of the stages' levels; by default the least powers of two by which they cover the
-            grid, which is wrong only if padding doubled every axis.
-        labels: at most this many labels are compared in one call; see `common_labels`.
-        window_vox: half a window's edge for lncc, in voxels of the level.
+        truth: Weight of the endpoint error, voxels of the level.
+        landmarks: Weight of the landmark distance, voxels of the level.
+        dice: Weight of 1 - soft Dice.
+        lncc: Weight of local normalised cross-correlation. Intensities from 0 to 1, as for the
+            other similarities.
+        nmi: Weight of normalised mutual information.
+        mind_ssc: Weight of the MIND-SSC distance.
+        ncc: Weight of normalised cross-correlation.
+        mse: Weight of the mean squared error.
+        diffusion: Weight of the squared gradient of the displacement.
+        bending: Weight of the squared second derivatives, 1/mm^2.
+        jacobian: Weight of the squared log-Jacobian determinant, which penalises folding.
+        identity_deviation: Weight of the squared displacement, mm^2.
+        level_weights: Weights of the stages, coarse to fine. Default: 1 for the last stage, for
+            each stage before it half of the next.
+        spacing_mm: Isotropic spacing of the batch's grid.
+        factors: Downsampling factors of the stages. Default: the smallest powers of two by which
+            the levels cover the grid; wrong only if padding doubled every axis.
+        max_labels: Maximum number of labels compared in one call; see `common_labels`.
+        lncc_radius_vox: Half-width of the LNCC window in voxels of the level.
 
     Raises:
-        InputError: a name is unknown, a weight is negative or not finite, or all are 0.
+        InputError: An option is unknown, a weight is negative or not finite, or all are 0.
     """
 
     truth: float = 1.0
@@ -65,16 +70,16 @@ class RegistrationLoss:
     level_weights: Sequence[float] | None = None
     spacing_mm: float = 1.0
     factors: Sequence[int] | None = None
-    labels: int = 8
-    window_vox: int = 2
+    max_labels: int = 8
+    lncc_radius_vox: int = 2
 
     def __new__(cls, **options: Any) -> RegistrationLoss:
-        """Refuse names that no field has, before the fields are set."""
+        """Reject unknown options before the fields are set."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1, 0)[0]
-                raise InputError(f"the loss has no option {name!r}; did you mean {near!r}?")
+                raise InputError(f"RegistrationLoss has no option {name!r}; did you mean {near!r}?")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -83,43 +88,45 @@ class RegistrationLoss:
         for name, value in values.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(
-                    f"the loss's {name} is {value}; a weight is a number from 0 upward."
+                    f"RegistrationLoss: {name} is {value}; weights must be finite and at least 0."
                 )
         if not self._terms:
-            raise InputError(f"all weights of the loss are 0; set one of {', '.join(_TERMS)}.")
+            raise InputError(
+                f"RegistrationLoss: all weights are 0; set one of {', '.join(_TERMS)}."
+            )
         if self.level_weights is not None and not any(self.level_weights):
-            raise InputError("the loss's level_weights are all 0; set one.")
+            raise InputError("RegistrationLoss: all level_weights are 0; set one.")
 
     def __call__(
         self, stages: Sequence[Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a cascade's answer.
+        """Evaluate the loss.
 
         Args:
-            stages: displacements ``(B, d, *level shape)``, coarse to fine, fixed to moving, each in
-                voxels of its own level; any floating dtype.
+            stages: Displacements ``(B, d, *level shape)``, coarse to fine, fixed to moving, in
+                voxels of their own level; any floating dtype.
             batch: ``fixed``, ``moving`` ``(B, C, *shape)``, their ``_weight`` ``(B, 1, *shape)``
                 from 0 to 1 and ``_labels`` ``(B, 1, *shape)``; ``displacement_vox``
                 ``(B, d, *shape)`` and ``truth_weight``; ``fixed_points``, ``moving_points``
-                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``; ``alike``
-                ``(B, 1)``, 0 for pairs of two contrasts, which local correlation would mislead.
-                What no term reads may be missing; a weight that is missing is 1.
+                ``(B, N, d)`` index coordinates and ``points_weight`` ``(B, N)``; ``same_contrast``
+                ``(B, 1)``, 0 for pairs of different contrasts, which LNCC ignores. Entries that no
+                term needs may be missing; missing weights are 1.
 
         Returns:
-            The loss, and by name the terms of the last stage that counts, before they are weighted.
+            The loss, and the unweighted terms of the last stage with a level weight above 0.
 
         Raises:
-            InputError: the batch lacks what a term reads, or the stages do not fit the settings.
+            InputError: The batch lacks an entry, or the stages do not match the settings.
         """
         factors, weights = self._factors(stages, batch), self._weights(len(stages))
-        pyramid = Pyramid(batch, self.labels)
+        pyramid = BatchPyramid(batch, self.max_labels)
         strengths = torch.tensor([getattr(self, name) for name in self._terms])
         total = terms = torch.zeros(())
-        with torch.autocast(stages[-1].device.type, enabled=False):  # half precision cannot sum
+        with torch.autocast(stages[-1].device.type, enabled=False):  # sums need float32
             for stage, factor, weight in zip(stages, factors, weights, strict=True):
                 if weight > 0:
-                    seen = Comparison(stage.float(), factor, pyramid)
-                    terms = torch.stack([_TERMS[name](self, seen) for name in self._terms])
+                    level = LevelComparison(stage.float(), factor, pyramid)
+                    terms = torch.stack([_TERMS[name](self, level) for name in self._terms])
                     total = total.to(terms) + weight * (strengths.to(terms) * terms).sum()
         return total, dict(zip(self._terms, terms.detach().tolist(), strict=True))
 
@@ -143,8 +150,8 @@ class RegistrationLoss:
         for factor, needed in zip(self.factors, least, strict=True):
             if factor < needed or factor & (factor - 1):
                 raise InputError(
-                    f"a stage's factor is {factor}; it must be a power of two from {needed} "
-                    "upward, so that the level covers the grid."
+                    f"the factor of a stage is {factor}; it must be a power of two of at least "
+                    f"{needed}, so that the level covers the grid."
                 )
         return self.factors
 
@@ -152,66 +159,72 @@ class RegistrationLoss:
 def _same_length(name: str, values: Sequence[float], count: int) -> None:
     if len(values) != count:
         raise InputError(
-            f"the loss's {name} are {len(values)} numbers, but the cascade has {count} stages; "
-            "give one for each, coarse to fine."
+            f"RegistrationLoss: {name} has {len(values)} values, but the network has {count} "
+            "stages; give one value for each, coarse to fine."
         )
 
 
-Term = Callable[[RegistrationLoss, Comparison], Tensor]
+Term = Callable[[RegistrationLoss, LevelComparison], Tensor]
 
 
-def _truth(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    return truth_error(seen.displacement_vox, seen.truth_vox, seen.truth_weight)
+def _truth(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    return truth_error(level.displacement_vox, level.truth_vox, level.truth_weight)
 
 
-def _landmarks(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    fixed, moving = seen.points("fixed_points"), seen.points("moving_points")
-    return landmarks(seen.transformed(fixed), moving, seen.points_weight)
+def _landmarks(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    fixed, moving = level.points("fixed_points"), level.points("moving_points")
+    return landmarks(level.transformed(fixed), moving, level.points_weight)
 
 
-def _dice(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    return dice(seen.fixed_labels, seen.moved_labels, seen.overlap)
+def _dice(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    return dice(level.fixed_labels, level.moved_labels, level.overlap)
 
 
-def _lncc(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    return lncc(seen.fixed, seen.moved, seen.overlap_alike, radius_mm=loss.window_vox)
+def _lncc(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    return lncc(
+        level.fixed, level.moved, level.overlap_same_contrast, radius_mm=loss.lncc_radius_vox
+    )
 
 
-def _nmi(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    """With as many bins as there are voxels along an axis: a coarse level cannot fill many."""
-    voxels = seen.fixed.shape[2:].numel()
+def _nmi(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    """NMI; the number of bins is the mean axis length, because coarse levels have few voxels."""
+    voxels = level.fixed.shape[2:].numel()
     bins = min(max(round(voxels ** (1 / 3)), 8), 32)
-    return nmi(seen.fixed, seen.moved, seen.overlap, bins=bins)
+    return nmi(level.fixed, level.moved, level.overlap, bins=bins)
 
 
-def _mind_ssc(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-    """Of descriptors that are moved: those of a moved image would end well before it does."""
+def _mind_ssc(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+    """Squared distance of MIND-SSC descriptors. Descriptors are warped, not recomputed from the
+    warped image, because those would be undefined near its border."""
     with torch.no_grad():
-        fixed = mind_descriptor(seen.fixed, seen.fixed_weight)
-        moving = mind_descriptor(seen.moving, seen.moving_weight)
-        fixed_known, moving_known = mind_weight(seen.fixed_weight), mind_weight(seen.moving_weight)
-    reached = seen.read(moving_known)
-    moved = seen.read(moving * moving_known, reached)
-    return masked_mean((moved - fixed) ** 2, fixed_known * reached.detach())
+        fixed = mind_descriptor(level.fixed, level.fixed_weight)
+        moving = mind_descriptor(level.moving, level.moving_weight)
+        fixed_known, moving_known = (
+            mind_weight(level.fixed_weight),
+            mind_weight(level.moving_weight),
+        )
+    moved_known = level.warp(moving_known)
+    moved = level.warp(moving * moving_known, moved_known)
+    return masked_mean((moved - fixed) ** 2, fixed_known * moved_known.detach())
 
 
-def _by_images(similarity: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Term:
-    return lambda loss, seen: similarity(seen.fixed, seen.moved, seen.overlap)
+def _similarity_term(similarity: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Term:
+    return lambda loss, level: similarity(level.fixed, level.moved, level.overlap)
 
 
-def _by_field(irregularity: Callable[[Tensor, Grid], Tensor]) -> Term:
-    """A term of the displacement in millimetres."""
+def _regularity_term(regularity: Callable[[Tensor, Grid], Tensor]) -> Term:
+    """A regularisation term of the displacement in millimetres."""
 
-    def term(loss: RegistrationLoss, seen: Comparison) -> Tensor:
-        spacing_mm = loss.spacing_mm * seen.factor
-        field = seen.displacement_vox
-        return irregularity(field * spacing_mm, Grid.of_spacing(field.shape[2:], spacing_mm))
+    def term(loss: RegistrationLoss, level: LevelComparison) -> Tensor:
+        spacing_mm = loss.spacing_mm * level.factor
+        field = level.displacement_vox
+        return regularity(field * spacing_mm, Grid.of_spacing(field.shape[2:], spacing_mm))
 
     return term
 
 
-def _squared_length(displacement_mm: Tensor, grid: Grid) -> Tensor:
-    """`identity_deviation` of a transform that is a displacement of its own points."""
+def _squared_displacement(displacement_mm: Tensor, grid: Grid) -> Tensor:
+    """Mean squared length of the displacement, mm^2."""
     return masked_mean((displacement_mm**2).sum(dim=1), None)
 
 
@@ -222,10 +235,10 @@ _TERMS: dict[str, Term] = {
     "lncc": _lncc,
     "nmi": _nmi,
     "mind_ssc": _mind_ssc,
-    "ncc": _by_images(ncc),
-    "mse": _by_images(mse),
-    "diffusion": _by_field(diffusion),
-    "bending": _by_field(bending),
-    "jacobian": _by_field(jacobian),
-    "identity_deviation": _by_field(_squared_length),
+    "ncc": _similarity_term(ncc),
+    "mse": _similarity_term(mse),
+    "diffusion": _regularity_term(diffusion),
+    "bending": _regularity_term(bending),
+    "jacobian": _regularity_term(jacobian),
+    "identity_deviation": _regularity_term(_squared_displacement),
 }

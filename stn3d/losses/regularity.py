@@ -1,10 +1,11 @@
-"""How irregular a transform is: lower is better, zero at the identity, and every loss takes a mask.
+"""Regularisation of displacement fields: lower is better, zero at the identity.
 
-Derivatives are by world millimetres, whatever the grid's spacing, rotation or shear, and every loss
-is a mean: one physical field costs the same on every grid fine enough for it. Masks are weights
-``(B or 1, 1, *shape)`` from 0 to 1; a difference counts only where all the voxels that it reads
-do, so the vectors at voxels of weight 0 have no influence. Along an axis with too few voxels for a
-difference (one, or below three for second derivatives) a field counts as constant.
+Derivatives are taken with respect to world millimetres for any spacing, rotation or shear of the
+grid, and every loss is a mean: a physical field has the same loss on every grid that resolves it.
+Masks are weights ``(B or 1, 1, *shape)`` from 0 to 1. A difference has the product of the weights
+of its voxels (first differences) or their minimum, so vectors at voxels of weight 0 have no
+influence. Along an axis with too few voxels (one, or below three for second derivatives) a field
+is treated as constant.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from stn3d.grid import Grid
 from stn3d.losses.masked import masked_mean
 from stn3d.transforms import Transform
 
-# Axes whose cosine is smaller count as perpendicular: headers hold no more than float32 precision.
+# Cosine below which axes are treated as perpendicular: headers have float32 precision.
 _PERPENDICULAR = 1e-5
 
 
 def diffusion(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-    """Mean squared gradient, ``mean |du/dx|^2`` (Frobenius norm); a scalar without unit.
+    """Mean squared gradient ``mean |du/dx|^2`` (Frobenius norm), a dimensionless scalar.
+
+    Fischer and Modersitzki 2002, Fast diffusion registration. Differences of neighbouring voxels,
+    so that only constant fields give 0.
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: where the vectors stand.
-        mask: weights of voxels.
+        grid: Grid of the vectors.
+        mask: Voxel weights.
 
     Raises:
-        ValueError: the field or the mask does not fit the grid.
-
-    Differences of neighbouring voxels, so that no pattern but a constant costs nothing (Fischer and
-    Modersitzki 2002, Fast diffusion registration).
+        ValueError: The field or the mask does not match the grid.
     """
     u, mask = displacement_mm, _check(displacement_mm, grid, mask)
     metric = _metric(grid)
@@ -54,17 +55,18 @@ def diffusion(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -
 
 
 def bending(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-    """Mean squared second derivatives, mixed ones included twice; a scalar in 1/mm^2.
+    """Bending energy: mean squared second derivatives, a scalar in 1/mm^2.
 
-    An affine displacement costs nothing. Rueckert et al. 1999, doi:10.1109/42.796284.
+    Mixed derivatives have weight 2. Affine displacements give 0. Rueckert et al. 1999,
+    doi:10.1109/42.796284.
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: where the vectors stand.
-        mask: weights of voxels.
+        grid: Grid of the vectors.
+        mask: Voxel weights.
 
     Raises:
-        ValueError: the field or the mask does not fit the grid.
+        ValueError: The field or the mask does not match the grid.
     """
     u, mask = displacement_mm, _check(displacement_mm, grid, mask)
     metric = _metric(grid)
@@ -86,32 +88,32 @@ def bending(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> 
 def jacobian(
     displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None, floor: float = 0.1
 ) -> Tensor:
-    """Mean squared log of the Jacobian determinant of ``x + u(x)``, continued through zero.
+    """Mean squared log-Jacobian determinant of ``x + u(x)``, extended linearly below a floor.
 
-    With J the determinant (volume after by volume before) a point costs ``log(J)^2`` where J is at
-    least ``floor``, and below it the tangent ``log(floor)^2 + 2 log(floor) / floor (J - floor)``:
-    finite, with a slope that still pushes outward, however badly the field folds. Growth and
-    shrinkage by one factor cost the same (Rohlfing et al. 2003, doi:10.1109/TMI.2003.814791); the
-    square is NiftyReg's, the tangent is ours.
+    The loss of a point with determinant J (volume after / volume before) is ``log(J)^2`` for J of
+    at least ``floor``, and the tangent ``log(floor)^2 + 2 log(floor) / floor (J - floor)`` below:
+    finite and with a gradient that undoes folding. Expansion and contraction by the same factor
+    have the same loss (Rohlfing et al. 2003, doi:10.1109/TMI.2003.814791). The square is that of
+    NiftyReg; the tangent is an extension of this package.
 
-    J is taken at every corner of every cell between voxels, for the linearly interpolated field. So
-    in 2D folding between voxels cannot hide; central differences miss it in part (Liu et al. 2024,
+    J is evaluated at every corner of every cell of the linearly interpolated field. In 2D this
+    detects all folding between voxels; central differences miss part of it (Liu et al. 2024,
     arXiv:2212.06060).
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: where the vectors stand.
-        mask: weights of voxels.
-        floor: determinant between 0 and 1 below which the tangent goes on.
+        grid: Grid of the vectors.
+        mask: Voxel weights.
+        floor: Determinant between 0 and 1 below which the loss is linear.
 
     Returns:
-        A scalar without unit.
+        A dimensionless scalar.
 
     Raises:
-        ValueError: the field or the mask does not fit the grid, or the floor is not in (0, 1).
+        ValueError: The field or the mask does not match the grid, or the floor is not in (0, 1).
     """
     if not 0 < floor < 1:
-        raise ValueError(f"the floor must lie between 0 and 1; got {floor}.")
+        raise ValueError(f"the floor must be between 0 and 1; got {floor}.")
     u, mask = displacement_mm, _check(displacement_mm, grid, mask)
     shape = grid.shape
     edges = list(
@@ -130,15 +132,15 @@ def jacobian(
 def inverse_consistency(
     forward: Transform, backward: Transform, points_mm: Tensor, mask: Tensor | None = None
 ) -> Tensor:
-    """Mean squared distance ``|backward(forward(x)) - x|^2``; a scalar in mm^2.
+    """Inverse-consistency error: mean of ``|backward(forward(x)) - x|^2``, a scalar in mm^2.
 
     Christensen and Johnson 2001, doi:10.1109/42.932742.
 
     Args:
-        forward: fixed points to moving points.
-        backward: moving points to fixed points.
-        points_mm: ``(..., d)`` fixed points; with batched transforms ``(B, ..., d)``.
-        mask: weights of the points, ``(...)``.
+        forward: Fixed points to moving points.
+        backward: Moving points to fixed points.
+        points_mm: ``(..., d)`` fixed points; ``(B, ..., d)`` for batched transforms.
+        mask: Point weights, ``(...)``.
     """
     return _mean_squared_norm(backward(forward(points_mm)) - points_mm, mask)
 
@@ -146,12 +148,12 @@ def inverse_consistency(
 def identity_deviation(
     transform: Transform, points_mm: Tensor, mask: Tensor | None = None
 ) -> Tensor:
-    """Mean squared distance ``|transform(x) - x|^2``; a scalar in mm^2.
+    """Mean squared displacement ``|transform(x) - x|^2``, a scalar in mm^2.
 
     Args:
-        transform: fixed points to moving points.
-        points_mm: ``(..., d)`` fixed points; with a batched transform ``(B, ..., d)``.
-        mask: weights of the points, ``(...)``.
+        transform: Fixed points to moving points.
+        points_mm: ``(..., d)`` fixed points; ``(B, ..., d)`` for a batched transform.
+        mask: Point weights, ``(...)``.
     """
     return _mean_squared_norm(transform(points_mm) - points_mm, mask)
 
@@ -161,23 +163,23 @@ def _mean_squared_norm(vectors: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _check(displacement_mm: Tensor, grid: Grid, mask: Tensor | None) -> Tensor | None:
-    """The mask in the field's dtype, once both are known to fit the grid."""
+    """The mask in the field's dtype, after checking both against the grid."""
     expected = (grid.ndim, *grid.shape)
     if tuple(displacement_mm.shape[1:]) != expected:
         raise ValueError(
-            f"a field on this grid is (B, *{expected}); got {tuple(displacement_mm.shape)}."
+            f"a field on this grid has shape (B, *{expected}); got {tuple(displacement_mm.shape)}."
         )
     if mask is None:
         return None
     if tuple(mask.shape[1:]) != (1, *grid.shape) or mask.shape[0] not in (1, len(displacement_mm)):
         raise ValueError(
-            f"a mask on this grid is (B or 1, 1, *{grid.shape}); got {tuple(mask.shape)}."
+            f"a mask on this grid has shape (B or 1, 1, *{grid.shape}); got {tuple(mask.shape)}."
         )
     return mask.to(displacement_mm)
 
 
 def _metric(grid: Grid) -> list[list[float]]:
-    """``(d, d)`` products of the index axes' gradients, 1/mm^2: diagonal on a grid without shear.
+    """``(d, d)`` metric of index gradients, 1/mm^2; diagonal on a grid without shear.
 
     ``<df/dx, dg/dx> = sum_ab metric[a][b] df/di_a dg/di_b`` for world x and index i.
     """
@@ -187,24 +189,24 @@ def _metric(grid: Grid) -> list[list[float]]:
 
 
 def _pair_metric(metric: list[list[float]], p: tuple[int, int], q: tuple[int, int]) -> float:
-    """The factor of ``H_p H_q`` in the squared norm of a Hessian whose pairs are counted once."""
+    """The coefficient of ``H_p H_q`` in the squared norm of a Hessian, for unordered axis pairs."""
     return sum(metric[a][c] * metric[b][e] for a, b in {p, p[::-1]} for c, e in {q, q[::-1]})
 
 
 def _halves(field: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """All voxels but the last, and all but the first, along a spatial axis."""
+    """All voxels except the last, and all except the first, along a spatial axis."""
     n = field.shape[axis + 2] - 1
     return field.narrow(axis + 2, 0, n), field.narrow(axis + 2, 1, n)
 
 
 def _step(field: Tensor, axis: int) -> Tensor:
-    """Differences of neighbours."""
+    """Differences of neighbouring voxels."""
     low, high = _halves(field, axis)
     return high - low
 
 
 def _midpoint(field: Tensor, axis: int) -> Tensor:
-    """Means of neighbours."""
+    """Means of neighbouring voxels."""
     low, high = _halves(field, axis)
     return (low + high) / 2
 
@@ -218,7 +220,7 @@ def _ends_in(mask: Tensor | None, axis: int) -> Tensor | None:
 
 
 def _all_within(mask: Tensor | None, shape: tuple[int, ...], width: int) -> Tensor | None:
-    """The least weight in each block of ``width`` voxels along the axes that have as many."""
+    """The minimum weight in each block of ``width`` voxels along axes with at least as many."""
     if mask is None:
         return None
     kernel = [width if n >= width else 1 for n in shape]
@@ -228,7 +230,7 @@ def _all_within(mask: Tensor | None, shape: tuple[int, ...], width: int) -> Tens
 
 
 def _second_difference(field: Tensor, axes: list[int], a: int, b: int) -> Tensor:
-    """Second difference along a and b at the voxels that are inside along all the axes."""
+    """Second difference along a and b at the interior voxels of the given axes."""
 
     def shifted(by_a: int, by_b: int) -> Tensor:
         view = field
@@ -245,7 +247,7 @@ def _second_difference(field: Tensor, axes: list[int], a: int, b: int) -> Tensor
 def _at_corner(
     edges: list[Tensor], shape: tuple[int, ...], corner: tuple[int, ...]
 ) -> list[Tensor]:
-    """The edges that meet in one corner of every cell: of those along a, its side in the others."""
+    """The edges that meet in one corner of every cell, one along each axis."""
     chosen = []
     for a, edge in enumerate(edges):
         for b, n in enumerate(shape):
@@ -256,7 +258,7 @@ def _at_corner(
 
 
 def _determinant(columns: list[Tensor]) -> Tensor:
-    """Determinants of 2 or 3 columns ``(B, d, *shape)``; ``(B, 1, *shape)``."""
+    """``(B, 1, *shape)`` determinants of 2 or 3 column vectors ``(B, d, *shape)``."""
     if len(columns) == 2:
         (ax, ay), (bx, by) = (c.split(1, dim=1) for c in columns)
         plane: Tensor = ax * by - ay * bx
@@ -267,6 +269,6 @@ def _determinant(columns: list[Tensor]) -> Tensor:
 
 
 def _log_squared(determinant: Tensor, floor: float) -> Tensor:
-    """``log(J)^2``, below the floor its tangent there."""
+    """``log(J)^2``; below the floor its tangent at the floor."""
     above = determinant.clamp(min=floor)
     return above.log() ** 2 + 2 * math.log(floor) / floor * (determinant - above)

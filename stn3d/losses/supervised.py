@@ -1,4 +1,4 @@
-"""How far a registration is from what is known of it: labels, landmarks, the true displacement."""
+"""Supervised losses: label overlap, landmark distance, error of the displacement field."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor
 
 from stn3d.losses.masked import masked_mean
 
-# Lengths well below this many voxels cost their square, so that the slope has no jump at zero.
-_SOFT_VOX = 0.01
+# Distances far below this are penalised quadratically, so that the gradient is continuous at 0.
+_SMOOTH_VOX = 0.01
 
 
 def dice(fixed_labels: Tensor, moved_labels: Tensor, mask: Tensor | None = None) -> Tensor:
-    """One minus the soft Dice overlap, from 0 to 1; its mean over the labels that either map holds.
+    """One minus the soft Dice coefficient, averaged over the labels present in either map.
 
-    ``1 - 2 sum(f m) / sum(f^2 + m^2)``, which is 0 only where both are equal, at partial volumes
-    too. Milletari et al. 2016, doi:10.1109/3DV.2016.79.
+    ``1 - 2 sum(f m) / sum(f^2 + m^2)``, from 0 to 1. Only equal maps give 0, also with partial
+    volumes. Milletari et al. 2016, doi:10.1109/3DV.2016.79.
 
     Args:
-        fixed_labels: ``(B, L, *shape)`` share of each label in each voxel; see `one_hot`.
-        moved_labels: the same of the moved labels.
-        mask: weights of voxels, ``(B or 1, 1, *shape)``.
+        fixed_labels: ``(B, L, *shape)`` fraction of each label in each voxel; see `one_hot`.
+        moved_labels: Fractions of the warped labels, same shape.
+        mask: Voxel weights, ``(B or 1, 1, *shape)``.
 
     Returns:
-        A scalar, 0 where there is no label at all; differentiable in both.
+        A scalar, 0 without labels; differentiable in both maps.
     """
     a, b = fixed_labels.flatten(2), moved_labels.flatten(2)
     weight = None if mask is None else mask.to(b).flatten(2)
@@ -43,67 +43,68 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def one_hot(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Which voxels have each of some labels: ``(B, L, *shape)`` float32 zeros and ones.
+    """One-hot encoding of some labels: ``(B, L, *shape)`` float32 zeros and ones.
 
     Args:
-        labels: ``(B, 1, *shape)`` whole numbers.
-        ids: the L labels wanted, in any order.
+        labels: ``(B, 1, *shape)`` integers.
+        ids: The L labels, in any order.
     """
     wanted = torch.as_tensor(tuple(ids), dtype=labels.dtype, device=labels.device)
     return (labels == wanted.reshape(1, -1, *[1] * (labels.ndim - 2))).float()
 
 
-def common_labels(fixed_labels: Tensor, moving_labels: Tensor, most: int) -> tuple[int, ...]:
-    """Labels above 0 that both maps hold; of more than ``most``, some that the maps decide.
+def common_labels(fixed_labels: Tensor, moving_labels: Tensor, max_labels: int) -> tuple[int, ...]:
+    """Positive labels present in both maps, at most ``max_labels`` of them.
 
-    The choice is even over the rising labels, and starts where the sum of the fixed map says: maps
-    of a person seen differently bring other labels, the same batch always brings the same.
+    A larger set is subsampled evenly in ascending order, starting at an offset derived from the sum
+    of the fixed map: different maps select different labels, the same batch always the same ones.
 
     Args:
-        fixed_labels, moving_labels: ``(B, 1, *shape)`` whole numbers from 0 upward.
-        most: this many at most.
+        fixed_labels: ``(B, 1, *shape)`` non-negative integers.
+        moving_labels: Same shape.
+        max_labels: Maximum number of labels.
     """
     first, second = (torch.bincount(m.flatten().long()) for m in (fixed_labels, moving_labels))
     n = min(len(first), len(second))
     both = (first[:n] > 0) & (second[:n] > 0)
     ids = [i for i in both.nonzero().flatten().tolist() if i > 0]
-    if len(ids) <= most:
+    if len(ids) <= max_labels:
         return tuple(ids)
     start = int(fixed_labels.sum())
-    chosen = {(start + k * len(ids) // most) % len(ids) for k in range(most)}
+    chosen = {(start + k * len(ids) // max_labels) % len(ids) for k in range(max_labels)}
     return tuple(ids[k] for k in sorted(chosen))
 
 
 def landmarks(
     transformed_points: Tensor, moving_points: Tensor, weight: Tensor | None = None
 ) -> Tensor:
-    """Mean distance between the transformed fixed landmarks and the moving ones, in their unit.
+    """Mean distance between transformed fixed landmarks and moving landmarks.
 
     Args:
-        transformed_points: ``(..., N, d)`` fixed landmarks, transformed; voxels or mm.
-        moving_points: the same landmarks in the moving image.
-        weight: of the landmarks, ``(..., N)``.
+        transformed_points: ``(..., N, d)`` transformed fixed landmarks, in voxels or mm.
+        moving_points: ``(..., N, d)`` corresponding moving landmarks, same unit.
+        weight: Landmark weights, ``(..., N)``.
 
     Returns:
-        A scalar, smooth at zero; differentiable in the points.
+        A scalar in the unit of the points, smooth at zero; differentiable in the points.
     """
     return masked_mean(_lengths(transformed_points - moving_points, dim=-1), weight)
 
 
 def truth_error(displacement: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean length of the difference between a displacement and the true one, in their unit.
+    """Mean endpoint error of a displacement field against the ground truth.
 
     Args:
         displacement: ``(B, d, *shape)`` vectors, usually in voxels.
-        truth: the same shape and unit.
-        weight: of voxels, ``(B or 1, 1, *shape)``; 0 where the truth is unknown.
+        truth: True displacement, same shape and unit.
+        weight: Voxel weights, ``(B or 1, 1, *shape)``; 0 where the truth is unknown.
 
     Returns:
-        A scalar, smooth at zero; differentiable in both.
+        A scalar in the unit of the fields, smooth at zero; differentiable in both.
     """
     return masked_mean(_lengths(displacement - truth, dim=1).unsqueeze(1), weight)
 
 
 def _lengths(vectors: Tensor, dim: int) -> Tensor:
-    """Euclidean lengths with a round bottom."""
-    return ((vectors**2).sum(dim=dim) + _SOFT_VOX**2).sqrt() - _SOFT_VOX
+    """Euclidean lengths, smooth at zero."""
+    return ((vectors**2).sum(dim=dim) + _SMOOTH_VOX**2).sqrt() - _SMOOTH_VOX

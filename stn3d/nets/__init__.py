@@ -1,45 +1,52 @@
-"""Networks that find transforms: spatial transformers, cascades, charts; and their weights."""
+"""Networks that estimate transforms: spatial transformers, cascades, coordinate regression."""
 
 from stn3d.nets.aligned_pyramid import AlignedPyramid
 from stn3d.nets.cascade import Cascade, pair_transformer
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.classifiers import TwoImages, cnn, cnn_encoder, fcn, fcn_encoder, map_encoder
-from stn3d.nets.heads import HEADS, Head, ParameterHead, VelocityHead
+from stn3d.nets.classifiers import PairClassifier, cnn, cnn_encoder, fcn, fcn_encoder, map_encoder
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.heads import HEADS, HeadKind, ParameterHead, VelocityHead
+from stn3d.nets.keypoints import SpatialSoftmax
 from stn3d.nets.localisation import Localisation, PyramidLocalisation
-from stn3d.nets.points import RecurrentPoints, SpatialSoftmax
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.recurrent import EachStep, RecurrentLocalisation, RecurrentTransformer
-from stn3d.nets.spatial_transformer import (
-    Parallel,
-    Returning,
-    Series,
-    SpatialTransformer,
-    moved,
-    voxels,
+from stn3d.nets.recurrent import (
+    Recurrence,
+    RecurrentKeypointLocalisation,
+    RecurrentLocalisation,
+    RecurrentTransformer,
+    TimeDistributed,
 )
-from stn3d.nets.weights import Trained, load_weights, save_weights
+from stn3d.nets.spatial_transformer import (
+    CanonicalisingWrapper,
+    ComposedTransformers,
+    ParallelTransformers,
+    SpatialTransformer,
+    voxel_points,
+    warp_tensor,
+)
+from stn3d.nets.weights import TrainedNetwork, load_weights, save_weights
 
 __all__ = [
     "HEADS",
     "AlignedPyramid",
+    "CanonicalisingWrapper",
     "Cascade",
-    "ChartNetwork",
-    "EachStep",
-    "Head",
+    "ComposedTransformers",
+    "CoordinateRegressor",
+    "HeadKind",
     "Localisation",
-    "Parallel",
+    "PairClassifier",
+    "ParallelTransformers",
     "ParameterHead",
     "PyramidCascade",
     "PyramidLocalisation",
+    "Recurrence",
+    "RecurrentKeypointLocalisation",
     "RecurrentLocalisation",
-    "RecurrentPoints",
     "RecurrentTransformer",
-    "Returning",
-    "Series",
     "SpatialSoftmax",
     "SpatialTransformer",
-    "Trained",
-    "TwoImages",
+    "TimeDistributed",
+    "TrainedNetwork",
     "VelocityHead",
     "cnn",
     "cnn_encoder",
@@ -47,8 +54,8 @@ __all__ = [
     "fcn_encoder",
     "load_weights",
     "map_encoder",
-    "moved",
     "pair_transformer",
     "save_weights",
-    "voxels",
+    "voxel_points",
+    "warp_tensor",
 ]

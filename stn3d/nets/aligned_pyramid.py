@@ -1,4 +1,4 @@
-"""A pyramid of features whose levels are aligned by spatial transformers before they are fused."""
+"""Feature pyramid whose levels are aligned by spatial transformers before they are fused."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stn3d.nets.blocks import Encoder, convolution, cropped, magnified
-from stn3d.nets.heads import Head
+from stn3d.nets.blocks import Encoder, convolution, crop_to_shape, upsample
+from stn3d.nets.heads import HeadKind
 from stn3d.nets.localisation import PyramidLocalisation
 from stn3d.nets.spatial_transformer import SpatialTransformer
 
 
 class AlignedPyramid(nn.Module):
-    """Top-down fusion of an encoder's levels; each is aligned to the coarser before it is added.
+    """Top-down fusion of encoder levels; each level is aligned to the coarser one before addition.
 
-    Feature pyramids (Lin et al. 2017, arXiv:1612.03144) add each level to the enlarged coarser one,
-    which striding has put elsewhere; a spatial transformer that looks at both aligns the finer one
-    first (Huang et al. 2021, Feature-aligned pyramid network, arXiv:2108.07058).
+    Feature pyramids (Lin et al. 2017, arXiv:1612.03144) add each level to the upsampled coarser
+    level, although strided convolutions shift the features. A spatial transformer of both levels
+    aligns the finer level first (Huang et al. 2021, Feature-aligned pyramid network,
+    arXiv:2108.07058).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: of the images.
-        channels: of the encoder's levels, from the finest on.
-        out_channels: of all fused levels.
-        head: of the transformers.
-        shared: whether one transformer serves all levels.
+        in_channels: Channels of the images.
+        channels: Channels of the encoder's levels, finest first.
+        out_channels: Channels of every fused level.
+        head: Transform of the spatial transformers.
+        shared: Use the same spatial transformer at all levels.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class AlignedPyramid(nn.Module):
         in_channels: int = 1,
         channels: Sequence[int] = (8, 16, 32),
         out_channels: int = 16,
-        head: Head = "affine",
+        head: HeadKind = "affine",
         shared: bool = False,
     ) -> None:
         super().__init__()
@@ -59,12 +60,19 @@ class AlignedPyramid(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, *shape)`` -> ``(B, out_channels, *level shape)`` a level, fine to coarse."""
+        """Fused features of each level.
+
+        Args:
+            image: ``(B, C, *shape)``.
+
+        Returns:
+            ``(B, out_channels, *level shape)`` of each level, finest first.
+        """
         levels = [lateral(x) for lateral, x in zip(self.lateral, self.encoder(image), strict=True)]
-        found = [levels[-1]]
+        fused = [levels[-1]]
         steps = zip(self.transformers, self.fused, levels[:-1], strict=True)
         for transformer, fuse, level in reversed(list(steps)):
-            above = cropped(magnified(found[0]), level.shape[2:])
+            above = crop_to_shape(upsample(fused[0]), level.shape[2:])
             aligned = transformer(level, torch.cat([above, level], dim=1))
-            found.insert(0, fuse(above + aligned))
-        return found
+            fused.insert(0, fuse(above + aligned))
+        return fused

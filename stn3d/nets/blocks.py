@@ -1,7 +1,6 @@
-"""Convolutions that every network here is made of.
+"""Convolution blocks and resampling helpers that all networks share.
 
-Plain torch: MONAI's blocks are the same layers, and importing them would take a registration three
-seconds.
+Plain PyTorch: MONAI's blocks are the same layers, but importing them takes three seconds.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ _CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
-def options_of(**options: Any) -> dict[str, Any]:
-    """Constructor arguments as plain JSON values."""
+def json_options(**options: Any) -> dict[str, Any]:
+    """Constructor arguments as plain JSON values: sequences become lists."""
     return {
         name: value if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
         for name, value in options.items()
@@ -31,7 +30,7 @@ def options_of(**options: Any) -> dict[str, Any]:
 def convolution(
     spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0
 ) -> nn.Module:
-    """A 3-wide convolution, instance normalisation, dropout if any, and a leaky ReLU."""
+    """A convolution of kernel size 3, instance normalisation, optional dropout and a leaky ReLU."""
     make: type[nn.Module] = _CONVOLUTIONS[spatial_dims]
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=make(in_channels, out_channels, 3, stride, padding=1, bias=False),
@@ -43,12 +42,12 @@ def convolution(
     return nn.Sequential(layers)
 
 
-def silent_convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, bias: bool = True, width: int = 3
+def zero_initialised_convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, bias: bool = True, kernel_size: int = 3
 ) -> nn.Module:
-    """A bare convolution whose weights and bias are 0 at birth: it says nothing yet."""
+    """A convolution whose weights and bias are initialised to 0, so that its output is 0."""
     layer = _CONVOLUTIONS[spatial_dims](
-        in_channels, out_channels, width, padding=width // 2, bias=bias
+        in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias
     )
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -56,13 +55,13 @@ def silent_convolution(
 
 
 class Encoder(nn.Module):
-    """Features at every level of a pyramid, each level half as fine as the one before.
+    """Convolutional encoder that returns the features of every level; each level halves the size.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: of the image.
-        channels: of the features, from the finest level on.
-        dropout: share of the features that training leaves out.
+        in_channels: Channels of the image.
+        channels: Feature channels of each level, finest first.
+        dropout: Dropout probability of the features.
     """
 
     def __init__(
@@ -79,16 +78,22 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, *shape)`` -> one ``(B, channels, *level shape)`` a level, fine to coarse.
+        """Encode images.
+
+        Args:
+            image: ``(B, C, *shape)``.
+
+        Returns:
+            ``(B, channels, *level shape)`` features of each level, finest first.
 
         Raises:
-            InputError: the coarsest level would be a single voxel.
+            InputError: The coarsest level would be a single voxel.
         """
         factor, shape = 2 ** (len(self.levels) - 1), tuple(image.shape[2:])
         if max(shape) <= factor:
             raise InputError(
                 f"images of {shape} voxels are too small for {len(self.levels)} levels: one axis "
-                f"must have more than {factor}. Give larger images, or fewer channels."
+                f"must have more than {factor} voxels. Use larger images or fewer levels."
             )
         features = []
         for level in self.levels:
@@ -97,53 +102,70 @@ class Encoder(nn.Module):
         return features
 
 
-def padded_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """An image with zeros at the end of each axis, so that every size is a multiple; at least twice
-    that along the last axis, for a level of a single voxel cannot be normalised."""
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad each axis with zeros at its end to a multiple of a number of voxels.
+
+    The last axis gets at least twice the multiple, because instance normalisation needs more than
+    one voxel.
+    """
     sizes = [-(-n // multiple) * multiple for n in image.shape[2:]]
     sizes[-1] = max(sizes[-1], 2 * multiple)
-    sides = [
+    padding = [
         side
-        for n, wanted in zip(reversed(image.shape[2:]), reversed(sizes), strict=True)
-        for side in (0, wanted - n)
+        for n, size in zip(reversed(image.shape[2:]), reversed(sizes), strict=True)
+        for side in (0, size - n)
     ]
-    return F.pad(image, sides) if any(sides) else image
+    return F.pad(image, padding) if any(padding) else image
 
 
-def cropped(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first voxels of an image, as many as a shape has."""
+def crop_to_shape(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first voxels of an image along each axis, up to a shape."""
     for axis, n in enumerate(shape, start=2):
         image = image.narrow(axis, 0, n)
     return image
 
 
-def doubled(field_vox: Tensor) -> Tensor:
-    """A displacement ``(B, d, *shape)`` in voxels, on the grid of half the spacing, in its voxels.
+def upsample_displacement(displacement_vox: Tensor) -> Tensor:
+    """A displacement field on a grid of half the spacing.
 
-    Voxel i of the coarse grid fills voxels 2i and 2i + 1 of the fine one.
+    Voxel i of the coarse grid covers voxels 2i and 2i + 1 of the fine grid.
+
+    Args:
+        displacement_vox: ``(B, d, *shape)`` in voxels of the coarse grid.
+
+    Returns:
+        ``(B, d, *fine shape)`` in voxels of the fine grid.
     """
-    return 2 * magnified(field_vox)
+    return 2 * upsample(displacement_vox)
 
 
-def full_size(displacement_vox: Tensor, shape: Sequence[int]) -> Tensor:
-    """The displacement of a level, ``(B, d, *level shape)`` in its voxels, on the whole grid."""
+def resize_displacement(displacement_vox: Tensor, shape: Sequence[int]) -> Tensor:
+    """A level's displacement field at full resolution.
+
+    Args:
+        displacement_vox: ``(B, d, *level shape)`` in voxels of the level.
+        shape: Shape of the full-resolution grid.
+
+    Returns:
+        ``(B, d, *shape)`` in voxels of the full-resolution grid.
+    """
     while any(m < n for m, n in zip(displacement_vox.shape[2:], shape, strict=True)):
-        displacement_vox = doubled(displacement_vox)
-    return cropped(displacement_vox, shape)
+        displacement_vox = upsample_displacement(displacement_vox)
+    return crop_to_shape(displacement_vox, shape)
 
 
-def averaged(image: Tensor, factor: int) -> Tensor:
-    """``(B, C, *shape)`` means over blocks of so many voxels an edge; the shape is a multiple."""
+def average_pool(image: Tensor, factor: int) -> Tensor:
+    """Mean over blocks of ``factor`` voxels along each axis; the shape must be a multiple of it."""
     return F.avg_pool2d(image, factor) if image.ndim == 4 else F.avg_pool3d(image, factor)
 
 
-def magnified(image: Tensor) -> Tensor:
-    """``(B, C, *shape)`` read linearly on the grid of half the spacing."""
+def upsample(image: Tensor) -> Tensor:
+    """Linear interpolation of ``(B, C, *shape)`` on a grid of half the spacing."""
     mode = "bilinear" if image.ndim == 4 else "trilinear"
     return F.interpolate(image, scale_factor=2, mode=mode, align_corners=False)
 
 
-def dense_memory(image: Tensor) -> Tensor:
-    """The image with its channels innermost, which convolutions on the CPU run faster on."""
+def to_channels_last(image: Tensor) -> Tensor:
+    """The image in channels-last memory format, in which CPU convolutions are faster."""
     layout = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
     return image.contiguous(memory_format=layout)

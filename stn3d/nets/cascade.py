@@ -1,4 +1,4 @@
-"""A cascade of spatial transformers: each sees the pair as moved so far and adds its residual."""
+"""Cascade of spatial transformers for image pairs; each stage estimates a residual transform."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stn3d.nets.blocks import options_of
-from stn3d.nets.heads import Head
+from stn3d.nets.blocks import json_options
+from stn3d.nets.heads import HeadKind
 from stn3d.nets.localisation import PyramidLocalisation
-from stn3d.nets.precision import exact
-from stn3d.nets.spatial_transformer import Series, SpatialTransformer, voxels
+from stn3d.nets.precision import no_autocast
+from stn3d.nets.spatial_transformer import ComposedTransformers, SpatialTransformer, voxel_points
 from stn3d.transforms import Transform
 
 
 def pair_transformer(
-    head: Head = "affine",
+    head: HeadKind = "affine",
     factor: int = 1,
     spatial_dims: int = 3,
     in_channels: int = 1,
@@ -24,19 +24,19 @@ def pair_transformer(
     control_points: int = 6,
     dropout: float = 0.0,
 ) -> SpatialTransformer:
-    """A spatial transformer that looks at a fixed image beside the moving one.
+    """A spatial transformer whose localisation network sees the fixed and the moving image.
 
     Args:
-        head: what kind of transform, see `PyramidLocalisation`.
-        factor: the localisation sees the pair averaged over blocks of so many voxels an edge.
+        head: Transform that is estimated, see `PyramidLocalisation`.
+        factor: Downsampling factor of the pair before the localisation network.
         spatial_dims: 2 or 3.
-        in_channels: of each image.
-        channels: of the encoder's levels, from the finest on.
-        control_points: along each axis, of a head that has any.
-        dropout: share of the features that training leaves out.
+        in_channels: Channels of each image.
+        channels: Channels of the encoder's levels, finest first.
+        control_points: Control points along each axis, for heads that have them.
+        dropout: Dropout probability of the encoder's features.
 
     Raises:
-        InputError: the head is unknown.
+        InputError: The head is unknown.
     """
     shared = (tuple(channels), control_points, dropout)
     return SpatialTransformer(
@@ -45,41 +45,43 @@ def pair_transformer(
 
 
 class Cascade(nn.Module):
-    """Spatial transformers of pairs one after another, coarse to fine; the identity at birth.
+    """Spatial transformers of image pairs applied one after another, initialised to the identity.
 
-    The moving image is read once for each stage, through all that was found before (de Vos et al.
-    2019, doi:10.1016/j.media.2018.11.010; Zhao et al. 2019, arXiv:1907.12353).
+    Each stage sees the moving image warped once by the composition of all earlier transforms (de
+    Vos et al. 2019, doi:10.1016/j.media.2018.11.010; Zhao et al. 2019, arXiv:1907.12353).
 
     Args:
-        stages: the options of `pair_transformer`, for each.
-        repeats: how often each is applied in turn, with the same weights; once by default.
+        stages: Arguments of `pair_transformer` for each stage, coarse to fine.
+        repeats: Number of times each stage is applied, with shared weights. Default: once.
     """
 
     def __init__(
         self, stages: Sequence[Mapping[str, Any]], repeats: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.series = Series([pair_transformer(**stage) for stage in stages], repeats)
-        told = {"spatial_dims": 3, "in_channels": 1}  # what weights are asked for
+        self.composed = ComposedTransformers(
+            [pair_transformer(**stage) for stage in stages], repeats
+        )
+        defaults = {"spatial_dims": 3, "in_channels": 1}  # weight files must name these
         self.options: dict[str, Any] = {
-            "stages": [options_of(**{**told, **stage}) for stage in stages],
-            "repeats": self.series.repeats,
+            "stages": [json_options(**{**defaults, **stage}) for stage in stages],
+            "repeats": self.composed.repeats,
         }
 
     def transforms(self, pair: Tensor) -> list[Transform]:
-        """The transform so far after each stage, in voxels of the pair's grid."""
+        """The composed transform after each stage, in voxels of the pair's grid."""
         fixed, moving = pair.chunk(2, dim=1)
-        return self.series.transforms(moving, fixed)
+        return self.composed.transforms(moving, fixed)
 
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The displacement after each stage, ``(B, d, *shape)`` in voxels."""
         return tuple(_displacement(pair, transform) for transform in self.transforms(pair))
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Displacements of pairs.
+        """Displacement fields of image pairs.
 
         Args:
-            pair: ``(B, 2 C, *shape)``, the fixed image's channels before the moving image's.
+            pair: ``(B, 2 C, *shape)``, channels of the fixed image, then of the moving image.
 
         Returns:
             ``(B, d, *shape)`` in voxels: ``moved(x) = moving(x + u(x))``.
@@ -88,6 +90,6 @@ class Cascade(nn.Module):
 
 
 def _displacement(pair: Tensor, transform: Transform) -> Tensor:
-    points = voxels(pair)
-    with exact(pair.device):
+    points = voxel_points(pair)
+    with no_autocast(pair.device):
         return (transform(points) - points).movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Classifiers that carry spatial transformers, and the small encoders that localise for them.
+"""Classifiers with spatial transformers, and small encoders for localisation networks.
 
 The networks of Jaderberg et al. 2015 (arXiv:1506.02025), section 4.1 and appendix A, are
 compositions: ``Sequential(transformer, AvgPool2d(2), cnn(...))``.
@@ -13,17 +13,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stn3d.nets.spatial_transformer import Series, SpatialTransformer
+from stn3d.nets.spatial_transformer import ComposedTransformers, SpatialTransformer
 
 
 def fcn(shape: Sequence[int], in_channels: int, classes: int, units: Sequence[int]) -> nn.Module:
-    """Fully connected layers over all pixels, each with a ReLU but the last.
+    """Fully connected classifier of all pixels, with a ReLU after each hidden layer.
 
     Args:
-        shape: of the images.
-        in_channels: of the images.
-        classes: numbers that are given, one a class.
-        units: of the layers before the last.
+        shape: Shape of the images.
+        in_channels: Channels of the images.
+        classes: Number of classes.
+        units: Units of each hidden layer.
     """
     sizes = [in_channels * torch.Size(shape).numel(), *units]
     return nn.Sequential(nn.Flatten(), *_dense(sizes), nn.Linear(sizes[-1], classes))
@@ -34,39 +34,46 @@ def cnn(
     in_channels: int,
     classes: int,
     filters: Sequence[int],
-    widths: Sequence[int] = (9, 7),
+    kernel_sizes: Sequence[int] = (9, 7),
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Convolutions without padding, each with a ReLU and a 2x2 maximum, then one dense layer.
+    """Convolutional classifier: unpadded convolutions, ReLU, 2x2 max pooling, one linear layer.
 
     Args:
-        shape: of the images.
-        in_channels: of the images.
-        classes: numbers that are given, one a class.
-        filters: of each convolution.
-        widths: of each convolution.
-        dropout: share of the features that training leaves out before the dense layer.
+        shape: Shape of the images.
+        in_channels: Channels of the images.
+        classes: Number of classes.
+        filters: Filters of each convolution.
+        kernel_sizes: Kernel size of each convolution.
+        dropout: Dropout probability before the linear layer.
     """
-    features = convolutions(in_channels, filters, widths)
+    features = convolutions(in_channels, filters, kernel_sizes)
     size = torch.Size(features(torch.zeros(1, in_channels, *shape)).shape).numel()
     return nn.Sequential(features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(size, classes))
 
 
 def convolutions(
-    in_channels: int, filters: Sequence[int], widths: Sequence[int], last_pool: bool = True
+    in_channels: int, filters: Sequence[int], kernel_sizes: Sequence[int], last_pool: bool = True
 ) -> nn.Sequential:
-    """Convolutions without padding, each with a ReLU and a 2x2 maximum (the last one if wanted)."""
+    """Convolutions without padding, each with ReLU and 2x2 max pooling.
+
+    Args:
+        in_channels: Channels of the images.
+        filters: Filters of each convolution.
+        kernel_sizes: Kernel size of each convolution.
+        last_pool: Pool after the last convolution too.
+    """
     layers: list[nn.Module] = []
     before = [in_channels, *filters[:-1]]
-    for index, (a, b, width) in enumerate(zip(before, filters, widths, strict=True)):
-        layers += [nn.Conv2d(a, b, width), nn.ReLU(inplace=True)]
+    for index, (a, b, kernel) in enumerate(zip(before, filters, kernel_sizes, strict=True)):
+        layers += [nn.Conv2d(a, b, kernel), nn.ReLU(inplace=True)]
         if last_pool or index < len(filters) - 1:
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 
 
 def fcn_encoder(shape: Sequence[int], in_channels: int, units: Sequence[int]) -> nn.Module:
-    """The localisation's dense layers over all pixels, a ReLU after each; ``(B, units[-1])``."""
+    """Fully connected encoder of all pixels, ReLU after each layer; ``(B, units[-1])``."""
     sizes = [in_channels * torch.Size(shape).numel(), *units]
     return nn.Sequential(nn.Flatten(), *_dense(sizes))
 
@@ -75,11 +82,11 @@ def cnn_encoder(
     shape: Sequence[int],
     in_channels: int,
     filters: Sequence[int] = (20, 20),
-    widths: Sequence[int] = (5, 5),
+    kernel_sizes: Sequence[int] = (5, 5),
     units: int = 20,
 ) -> nn.Module:
-    """The localisation's convolutions and its dense layer; ``(B, units)``."""
-    features = convolutions(in_channels, filters, widths, last_pool=False)
+    """Convolutional encoder with one fully connected layer; ``(B, units)``."""
+    features = convolutions(in_channels, filters, kernel_sizes, last_pool=False)
     size = torch.Size(features(torch.zeros(1, in_channels, *shape)).shape).numel()
     return nn.Sequential(features, nn.Flatten(), *_dense([size, units]))
 
@@ -88,21 +95,21 @@ def map_encoder(
     in_channels: int,
     maps: int = 20,
     filters: Sequence[int] = (20, 20),
-    widths: Sequence[int] = (5, 5),
+    kernel_sizes: Sequence[int] = (5, 5),
 ) -> nn.Module:
-    """A localisation's convolutions with padding; ``(B, maps, *shape)``, for `SpatialSoftmax`.
+    """Convolutional encoder with padding; ``(B, maps, *shape)`` for `SpatialSoftmax`.
 
     Args:
-        in_channels: of the images, which may have any shape.
-        maps: that are given.
-        filters: of each convolution; a 2x2 maximum stands between one and the next.
-        widths: of each convolution, odd.
+        in_channels: Channels of the images, which may have any shape.
+        maps: Number of output feature maps.
+        filters: Filters of each convolution; 2x2 max pooling between convolutions.
+        kernel_sizes: Kernel size of each convolution, odd.
     """
     layers: list[nn.Module] = []
     before = [in_channels, *filters[:-1]]
-    for index, (a, b, width) in enumerate(zip(before, filters, widths, strict=True)):
+    for index, (a, b, kernel) in enumerate(zip(before, filters, kernel_sizes, strict=True)):
         layers += [nn.MaxPool2d(2)] if index else []
-        layers += [nn.Conv2d(a, b, width, padding=width // 2), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Conv2d(filters[-1], maps, 1))
 
 
@@ -113,53 +120,52 @@ def _dense(sizes: Sequence[int]) -> list[nn.Module]:
     return layers
 
 
-Looks = Literal["first", "both", "support"]
-Turns = Literal["both", "first"]
+LocalisationInput = Literal["first", "both", "support"]
+WarpTarget = Literal["both", "first"]
 
 
-class TwoImages(nn.Module):
-    """Two images under one transform, and one classifier of both.
+class PairClassifier(nn.Module):
+    """Classifier of two images with one shared spatial transformer.
 
     Args:
-        transformer: finds one transform for both images.
-        classifier: of both images' channels.
-        looks: what the transform is found from: the ``first`` image, ``both`` as channels, or a
-            ``support`` image.
-        turns: what it is applied to: ``both`` images, or the ``first`` while the other one stands
-            still.
+        transformer: Estimates one transform for both images.
+        classifier: Classifies the concatenated channels of both images.
+        localise_from: Input of the localisation network: the ``first`` image, ``both`` images as
+            channels, or a ``support`` image.
+        warp: Images that are warped: ``both``, or only the ``first``.
     """
 
     def __init__(
         self,
-        transformer: SpatialTransformer | Series,
+        transformer: SpatialTransformer | ComposedTransformers,
         classifier: nn.Module,
-        looks: Looks = "both",
-        turns: Turns = "both",
+        localise_from: LocalisationInput = "both",
+        warp: WarpTarget = "both",
     ) -> None:
         super().__init__()
         self.transformer, self.classifier = transformer, classifier
-        self.looks, self.turns = looks, turns
+        self.localise_from, self.warp = localise_from, warp
 
     def aligned(self, images: Tensor, support: Tensor | None = None) -> Tensor:
-        """Both images as the classifier sees them; see `forward`."""
+        """Both images as the classifier sees them; arguments as for `forward`."""
         first, second = images.chunk(2, dim=1)
-        if self.looks == "support" and support is None:
-            raise ValueError("this network looks at a support image; give one.")
-        seen = {"first": first, "both": images, "support": support}[self.looks]
-        if self.turns == "both":
-            # What is looked at is what is turned; a `Series` looks again at what it turned.
-            return self.transformer(images, None if self.looks == "both" else seen)
-        return torch.cat([self.transformer(first, seen), second], dim=1)
+        if self.localise_from == "support" and support is None:
+            raise ValueError("localise_from is 'support': a support image is required.")
+        source = {"first": first, "both": images, "support": support}[self.localise_from]
+        if self.warp == "both":
+            # Without a separate input, `ComposedTransformers` localises on the warped images.
+            return self.transformer(images, None if self.localise_from == "both" else source)
+        return torch.cat([self.transformer(first, source), second], dim=1)
 
     def forward(self, images: Tensor, support: Tensor | None = None) -> Tensor:
-        """What the classifier tells.
+        """Class scores.
 
         Args:
-            images: ``(B, 2 C, *shape)``, the first image's channels before the second's.
-            support: ``(B, C', *shape)``, where the network looks at one.
+            images: ``(B, 2 C, *shape)``, channels of the first image, then of the second.
+            support: ``(B, C', *shape)``, required if ``localise_from`` is ``support``.
 
         Raises:
-            ValueError: it looks at a support image, and there is none.
+            ValueError: A support image is required and missing.
         """
-        answer: Tensor = self.classifier(self.aligned(images, support))
-        return answer
+        scores: Tensor = self.classifier(self.aligned(images, support))
+        return scores

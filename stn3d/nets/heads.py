@@ -1,8 +1,7 @@
-"""Heads of localisation networks: features -> a transform; the identity at birth.
+"""Heads of localisation networks: features -> transform, initialised to the identity.
 
-Convention: transforms here map the output's to the input's points in voxels of one grid, so that no
-spacing is asked for. A unit of any parameter moves the image's border by about a tenth of the
-image.
+Convention: transforms map output points to input points, in voxels of one grid, so no spacing is
+needed. A parameter of 1 moves the image border by about a tenth of the image size.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.nets.blocks import convolution, silent_convolution
-from stn3d.nets.precision import exact
+from stn3d.nets.blocks import convolution, zero_initialised_convolution
+from stn3d.nets.precision import no_autocast
 from stn3d.transforms import (
     Affine,
     Attention,
@@ -39,8 +38,9 @@ from stn3d.transforms import (
 MatrixKind = Literal["translation", "attention", "rigid", "similarity", "affine", "projective"]
 ControlKind = Literal["thin_plate_spline", "b_spline", "piecewise_affine"]
 ParameterKind = Literal[MatrixKind, ControlKind, "basis"]
-Head = Literal[ParameterKind, "regional", "velocity"]
+HeadKind = Literal[ParameterKind, "regional", "velocity"]
 
+HEADS: tuple[HeadKind, ...] = get_args(HeadKind)
 MATRIX_KINDS: dict[MatrixKind, type[Homography]] = {
     "translation": Translation,
     "attention": Attention,
@@ -49,103 +49,111 @@ MATRIX_KINDS: dict[MatrixKind, type[Homography]] = {
     "affine": Affine,
     "projective": Projective,
 }
-_REACH = 0.1  # of the image, by one unit of a parameter
+_UNIT_FRACTION = 0.1  # displacement of the border by a parameter of 1, as a fraction of the image
 
 
-class Family(nn.Module, ABC):
-    """Abstract: makes transforms from ``(B, count)`` numbers; zeros are the identity."""
+class Parametrisation(nn.Module, ABC):
+    """Abstract map from parameter vectors to transforms; zeros give the identity.
 
-    count: int
+    Subclasses set ``num_params``, the length of a parameter vector.
+    """
+
+    num_params: int
 
     @abstractmethod
-    def forward(self, said: Tensor, grid: Grid) -> Transform:
-        """The transform of each row, of a grid's voxels."""
+    def forward(self, params: Tensor, grid: Grid) -> Transform:
+        """The transform of each row of ``(B, num_params)``, in voxels of a grid."""
 
 
-class MatrixFamily(Family):
-    """Homographies about the grid's centre."""
+class MatrixParametrisation(Parametrisation):
+    """Homographies about the centre of the grid."""
 
     def __init__(self, kind: MatrixKind, spatial_dims: int) -> None:
         super().__init__()
         self.make = MATRIX_KINDS[kind]
-        self.count = self.make.num_parameters(spatial_dims)
+        self.num_params = self.make.num_parameters(spatial_dims)
 
-    def forward(self, said: Tensor, grid: Grid) -> Transform:
-        d, size = grid.ndim, torch.tensor(grid.shape).to(said)
-        unit = torch.full_like(said[0], 2 * _REACH)
+    def forward(self, params: Tensor, grid: Grid) -> Transform:
+        d, size = grid.ndim, torch.tensor(grid.shape).to(params)
+        unit = torch.full_like(params[0], 2 * _UNIT_FRACTION)
         if self.make is Projective:
-            unit[-2 * d : -d] = 4 * _REACH / size  # by 1 +- 0.2 at the faces
-        unit[-d:] = _REACH * size
-        return self.make(self.make.identity_parameters(d).to(said) + unit * said, grid.centre_mm)
+            unit[-2 * d : -d] = 4 * _UNIT_FRACTION / size  # scale of 1 +- 0.2 at the border
+        unit[-d:] = _UNIT_FRACTION * size
+        identity = self.make.identity_parameters(d).to(params)
+        return self.make(identity + unit * params, grid.centre_mm)
 
 
-class ControlFamily(Family):
-    """Maps told by the displacements of control points on a lattice over the grid."""
+class ControlPointParametrisation(Parametrisation):
+    """Displacements of control points on a regular lattice over the grid."""
 
     def __init__(self, kind: ControlKind, spatial_dims: int, control_points: int) -> None:
         super().__init__()
         self.kind, self.control_points = kind, control_points
-        self.count = spatial_dims * control_points**spatial_dims
+        self.num_params = spatial_dims * control_points**spatial_dims
 
-    def forward(self, said: Tensor, grid: Grid) -> Transform:
+    def forward(self, params: Tensor, grid: Grid) -> Transform:
         controls = control_grid(grid, self.control_points)
-        size = torch.tensor(grid.shape).to(said)
-        moves = said.reshape(len(said), *controls.shape, grid.ndim) * (_REACH * size)
+        size = torch.tensor(grid.shape).to(params)
+        displacements = params.reshape(len(params), *controls.shape, grid.ndim) * (
+            _UNIT_FRACTION * size
+        )
         if self.kind == "thin_plate_spline":
             points = controls.points_mm().reshape(-1, grid.ndim)
-            targets = moves.flatten(1, -2).double() + points.to(said.device)
+            targets = displacements.flatten(1, -2).double() + points.to(params.device)
             return ThinPlateSpline(points, targets)
         make = BSpline if self.kind == "b_spline" else PiecewiseAffine
-        return make(moves.movedim(-1, 1), controls)
+        return make(displacements.movedim(-1, 1), controls)
 
 
-class BasisFamily(Family):
-    """B-splines that are sums of a few deformations, which are learned too.
+class BasisParametrisation(Parametrisation):
+    """B-splines that are linear combinations of a few learned deformations.
 
-    Jaderberg et al. 2015, section 3.2: ``T = M B`` with B learned.
+    Jaderberg et al. 2015, section 3.2: ``T = M B`` with learned B.
     """
 
-    def __init__(self, spatial_dims: int, control_points: int, count: int = 8) -> None:
+    def __init__(self, spatial_dims: int, control_points: int, num_params: int = 8) -> None:
         super().__init__()
-        self.count = count
-        self.basis = nn.Parameter(
-            torch.randn(count, spatial_dims, *(control_points,) * spatial_dims) / count**0.5
-        )
+        self.num_params = num_params
+        shape = num_params, spatial_dims, *(control_points,) * spatial_dims
+        self.basis = nn.Parameter(torch.randn(shape) / num_params**0.5)
 
-    def forward(self, said: Tensor, grid: Grid) -> Transform:
-        size = torch.tensor(grid.shape).to(said).reshape(-1, *[1] * grid.ndim)
-        moves = torch.einsum("bk,k...->b...", said, self.basis.to(said)) * (_REACH * size)
-        return BSpline(moves, control_grid(grid, self.basis.shape[-1]))
+    def forward(self, params: Tensor, grid: Grid) -> Transform:
+        size = torch.tensor(grid.shape).to(params).reshape(-1, *[1] * grid.ndim)
+        displacements = torch.einsum("bk,k...->b...", params, self.basis.to(params))
+        controls = control_grid(grid, self.basis.shape[-1])
+        return BSpline(displacements * (_UNIT_FRACTION * size), controls)
 
 
-def family(kind: ParameterKind, spatial_dims: int, control_points: int) -> Family:
-    """The family of a name.
+def make_parametrisation(
+    kind: ParameterKind, spatial_dims: int, control_points: int
+) -> Parametrisation:
+    """The parametrisation of a kind of transform.
 
     Args:
-        kind: of the transforms.
+        kind: Kind of transform.
         spatial_dims: 2 or 3.
-        control_points: along each axis, where the kind has any.
+        control_points: Control points along each axis, for kinds that have them.
     """
     if kind == "basis":
-        return BasisFamily(spatial_dims, control_points)
+        return BasisParametrisation(spatial_dims, control_points)
     if kind in get_args(ControlKind):
-        return ControlFamily(kind, spatial_dims, control_points)  # type: ignore[arg-type]
-    return MatrixFamily(kind, spatial_dims)  # type: ignore[arg-type]
+        return ControlPointParametrisation(kind, spatial_dims, control_points)  # type: ignore[arg-type]
+    return MatrixParametrisation(kind, spatial_dims)  # type: ignore[arg-type]
 
 
 class ParameterHead(nn.Module):
-    """The parameters of a family from features.
+    """Transform parameters from features.
 
-    The last layer's weights are 0 at birth (Jaderberg et al. 2015, section 3.1).
+    The last layer is initialised to zero (Jaderberg et al. 2015, section 3.1).
 
     Args:
-        kind: of the transform.
+        kind: Kind of transform.
         spatial_dims: 2 or 3.
-        channels: of the features.
-        hidden: of a layer before the parameters; 0 for none.
-        pooled: voxels along each axis that features ``(B, C, *shape)`` are averaged to, so that any
-            shape fits; 0 for features ``(B, C)``.
-        control_points: along each axis, where the kind has any.
+        channels: Channels of the features.
+        hidden: Units of a hidden layer; 0 for none.
+        pool_size: Size of each axis after adaptive average pooling of ``(B, C, *shape)`` features,
+            so that any shape fits; 0 for features ``(B, C)``.
+        control_points: Control points along each axis, for kinds that have them.
     """
 
     def __init__(
@@ -154,38 +162,38 @@ class ParameterHead(nn.Module):
         spatial_dims: int,
         channels: int,
         hidden: int = 64,
-        pooled: int = 3,
+        pool_size: int = 3,
         control_points: int = 4,
     ) -> None:
         super().__init__()
-        self.pooled = pooled
-        self.family = family(kind, spatial_dims, control_points)
-        features = channels * pooled**spatial_dims if pooled else channels
+        self.pool_size = pool_size
+        self.parametrisation = make_parametrisation(kind, spatial_dims, control_points)
+        features = channels * pool_size**spatial_dims if pool_size else channels
         before = [nn.Linear(features, hidden), nn.ReLU()] if hidden else []
         self.layers = nn.Sequential(
-            nn.Flatten(), *before, nn.Linear(hidden or features, self.family.count)
+            nn.Flatten(), *before, nn.Linear(hidden or features, self.parametrisation.num_params)
         )
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, features: Sequence[Tensor], grid: Grid) -> Transform:
         """The transform of each item of a batch, from the coarsest features."""
-        last = features[-1].float()
-        if self.pooled:
-            pool = F.adaptive_avg_pool2d if grid.ndim == 2 else F.adaptive_avg_pool3d
-            last = pool(last, self.pooled)
-        with exact(last.device):
-            made: Transform = self.family(self.layers(last), grid)
-        return made
+        coarsest = features[-1].float()
+        if self.pool_size:
+            coarsest = _adaptive_pool(coarsest, self.pool_size)
+        with no_autocast(coarsest.device):
+            transform: Transform = self.parametrisation(self.layers(coarsest), grid)
+        return transform
 
 
 class VelocityHead(nn.Module):
-    """A velocity from the features, on a grid of their own or of a few control points.
+    """Stationary velocity field from features, on their own grid or on a few control points.
 
     Args:
         spatial_dims: 2 or 3.
-        channels: of the features, from the finest level on.
-        control_points: along each axis; None for the features' own grid, decoded to the finest.
+        channels: Channels of the features, finest level first.
+        control_points: Control points along each axis; None decodes to the grid of the finest
+            features.
     """
 
     def __init__(
@@ -198,20 +206,23 @@ class VelocityHead(nn.Module):
             convolution(spatial_dims, coarse + fine, fine)
             for fine, coarse in itertools.pairwise(used)
         )
-        self.velocity = silent_convolution(spatial_dims, used[0], spatial_dims)
+        self.velocity = zero_initialised_convolution(spatial_dims, used[0], spatial_dims)
 
     def forward(self, features: Sequence[Tensor], grid: Grid) -> Transform:
-        """The exponential of each item's velocity, which covers the grid's domain."""
+        """The exponential of each item's velocity field over the domain of the grid."""
         x = features[-1]
         if self.control_points:
-            pool = F.adaptive_avg_pool2d if grid.ndim == 2 else F.adaptive_avg_pool3d
-            x = pool(x.float(), self.control_points)
-        for level, skipped in zip(
-            reversed(self.decoder), features[-2::-1] if len(self.decoder) else [], strict=True
-        ):
+            x = _adaptive_pool(x.float(), self.control_points)
+        skips = features[-2::-1] if len(self.decoder) else []
+        for level, skipped in zip(reversed(self.decoder), skips, strict=True):
             x = level(torch.cat([_resized(x, skipped.shape[2:]), skipped], dim=1))
         velocity = self.velocity(x).float()
         return VelocityField(velocity, grid.with_shape(velocity.shape[2:]))
+
+
+def _adaptive_pool(features: Tensor, size: int) -> Tensor:
+    pool = F.adaptive_avg_pool2d if features.ndim == 4 else F.adaptive_avg_pool3d
+    return pool(features, size)
 
 
 def _resized(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -219,16 +230,22 @@ def _resized(image: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(image, size=tuple(shape), mode=mode, align_corners=False)
 
 
-def head_of(
-    kind: Head, spatial_dims: int, channels: Sequence[int], control_points: int
+def make_head(
+    kind: HeadKind, spatial_dims: int, channels: Sequence[int], control_points: int
 ) -> nn.Module:
-    """The head of a name, for features of an encoder.
+    """The head of a kind, for the features of an encoder.
+
+    Args:
+        kind: Kind of head, one of `HEADS`.
+        spatial_dims: 2 or 3.
+        channels: Channels of the encoder's levels, finest first.
+        control_points: Control points along each axis, for kinds that have them.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: The kind is unknown.
     """
     if kind not in HEADS:
-        raise InputError(f"the head {kind!r} is unknown; one of {', '.join(HEADS)}.")
+        raise InputError(f"unknown head {kind!r}; choose one of {', '.join(HEADS)}.")
     if kind in ("regional", "velocity"):
         return VelocityHead(spatial_dims, channels, control_points if kind == "regional" else None)
     return ParameterHead(
@@ -237,6 +254,3 @@ def head_of(
         channels[-1],
         control_points=control_points,
     )
-
-
-HEADS: tuple[Head, ...] = get_args(Head)

@@ -1,7 +1,7 @@
-"""Localisation networks: what is looked at -> a transform; the identity at birth.
+"""Localisation networks: images -> transform, initialised to the identity.
 
-Convention: transforms here map the output's to the input's points in voxels of the grid of what is
-looked at; `stn3d.nets.stages` brings them to the world.
+Convention: transforms map output points to input points, in voxels of the images' grid;
+`stn3d.nets.stages` converts them to world coordinates.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from stn3d.grid import Grid
-from stn3d.nets.blocks import Encoder, dense_memory
-from stn3d.nets.heads import Head, head_of
+from stn3d.nets.blocks import Encoder, to_channels_last
+from stn3d.nets.heads import HeadKind, make_head
 from stn3d.transforms import Transform
 
 
 class Localisation(nn.Module):
-    """An encoder and a head: images -> a transform for each.
+    """Localisation network made of an encoder and a head.
 
     Args:
-        encoder: of images ``(B, C, *shape)``; gives features, or a list of them, fine to coarse.
-        head: of `stn3d.nets.heads`, for these features.
+        encoder: Maps images ``(B, C, *shape)`` to features, or to a list of them, finest first.
+        head: A head of `stn3d.nets.heads` for these features.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
@@ -29,7 +29,7 @@ class Localisation(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, images: Tensor) -> Transform:
-        """``(B, C, *shape)`` -> the transform of each, in voxels of their grid."""
+        """The transform of each image of ``(B, C, *shape)``, in voxels of their grid."""
         features = self.encoder(images)
         features = [features] if isinstance(features, Tensor) else features
         transform: Transform = self.head(features, Grid.of_spacing(images.shape[2:]))
@@ -37,26 +37,27 @@ class Localisation(nn.Module):
 
 
 class PyramidLocalisation(Localisation):
-    """The localisation for registration: an encoder of several levels, and any head.
+    """Localisation network with a multi-level convolutional encoder and any head.
 
     Args:
-        head: a matrix: ``translation``, ``attention`` (scale and shift), ``rigid``, ``similarity``,
-            ``affine`` (12 parameters in 3D) or ``projective``; control points:
-            ``thin_plate_spline``, ``b_spline``, ``piecewise_affine``, or ``basis`` (sums of learned
-            deformations); ``regional`` (a velocity at control points) or ``velocity`` (dense).
+        head: Matrix transforms: ``translation``, ``attention`` (scale and translation), ``rigid``,
+            ``similarity``, ``affine`` (12 parameters in 3D), ``projective``. Control-point
+            transforms: ``thin_plate_spline``, ``b_spline``, ``piecewise_affine``, ``basis``
+            (combinations of learned deformations). Velocity fields: ``regional`` (on control
+            points), ``velocity`` (dense).
         spatial_dims: 2 or 3.
-        in_channels: of all that is looked at.
-        channels: of the encoder's levels, from the finest on.
-        control_points: along each axis, of a head that has any.
-        dropout: share of the features that training leaves out.
+        in_channels: Channels of the network's input.
+        channels: Channels of the encoder's levels, finest first.
+        control_points: Control points along each axis, for heads that have them.
+        dropout: Dropout probability of the encoder's features.
 
     Raises:
-        InputError: the head is unknown.
+        InputError: The head is unknown.
     """
 
     def __init__(
         self,
-        head: Head,
+        head: HeadKind,
         spatial_dims: int,
         in_channels: int,
         channels: Sequence[int] = (8, 16, 32, 64),
@@ -65,9 +66,9 @@ class PyramidLocalisation(Localisation):
     ) -> None:
         super().__init__(
             Encoder(spatial_dims, in_channels, channels, dropout),
-            head_of(head, spatial_dims, channels, control_points),
+            make_head(head, spatial_dims, channels, control_points),
         )
 
     def forward(self, images: Tensor) -> Transform:
-        """``(B, C, *shape)`` -> the transform of each, in voxels of their grid."""
-        return super().forward(dense_memory(images))
+        """The transform of each image of ``(B, C, *shape)``, in voxels of their grid."""
+        return super().forward(to_channels_last(images))

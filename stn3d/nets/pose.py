@@ -1,4 +1,4 @@
-"""Where a head lies: the linear transform to the common space that a chart tells."""
+"""Pose of a head: the linear transform to the common head space, fitted to a coordinate map."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.losses.chart import COORDINATE_UNIT_MM
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import working_image
-from stn3d.nets.precision import bfloat16_is_fast
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.precision import has_native_bfloat16
+from stn3d.nets.working_grid import working_image
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
 
-_OUTLIER_MM = 10.0  # a voxel this far from where the fit has it counts a quarter
-_ROUNDS = 8
-_PASSES = 5
-_STILL_MM = 2.0  # a pass that moves the head by less on average is the last
+_OUTLIER_MM = 10.0  # residual at which the weight of a voxel falls to a quarter
+_REWEIGHTINGS = 8
+_MIN_CONFIDENCE = 0.1
+_MAX_PASSES = 5
+_CONVERGED_MM = 2.0  # mean change of the head's position after which no further pass follows
 
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A head's place.
+    """The position and shape of a head as an affine transform.
 
     Args:
-        common_from_world: from the scan's world to the common space.
-        residual_mm: mean distance of the voxels' own coordinates from it, outliers counting less.
-        points_mm: ``(N, d)`` world positions of these voxels.
-        weight: ``(N,)`` how much each counted in the end.
+        common_from_world: From the image's world to the common head space.
+        residual_mm: Weighted mean distance between predicted and fitted coordinates.
+        points_mm: ``(N, d)`` world positions of the voxels of the fit.
+        weight: ``(N,)`` weights of the voxels in the last iteration.
     """
 
     common_from_world: Affine
@@ -39,63 +40,62 @@ class Pose:
     weight: Tensor
 
 
-def find_pose(
-    network: ChartNetwork, scan: PreparedImage, spacing_mm: float, margin_mm: float = 8.0
+def estimate_pose(
+    network: CoordinateRegressor, image: PreparedImage, spacing_mm: float, margin_mm: float = 8.0
 ) -> Pose | None:
-    """The pose of the head in a scan; None where the network sees no tissue that it knows.
+    """The pose of the head in an image; None if the network finds too little tissue.
 
-    The head is charted, turned as the chart says, and charted again, until that changes little: a
-    chart is the better, the more upright the head is.
+    After each pass the head is rotated to the estimated pose and the network runs again, until the
+    pose converges: the more upright the head, the more accurate the coordinates.
 
     Args:
-        network: trained at this spacing.
-        scan: any axes, spacing and field of view.
-        spacing_mm: of the grid that the network works on.
-        margin_mm: background kept around the head.
+        network: Trained at this spacing.
+        image: Any orientation, spacing and field of view.
+        spacing_mm: Spacing of the network's working grid.
+        margin_mm: Background kept around the head.
     """
-    coarse, pose = scan.at(spacing_mm), None
-    turned = Affine.identity(scan.grid.ndim)
-    for _ in range(_PASSES):
-        grid = Grid(coarse.grid.shape, turned.matrix @ coarse.grid.world_from_index)
-        upright = working_image(
-            PreparedImage(coarse.image, grid, coarse.mask), spacing_mm, margin_mm
-        )
-        found = _charted(network, upright)
+    coarse, pose = image.at(spacing_mm), None
+    upright_from_world = Affine.identity(image.grid.ndim)
+    for _ in range(_MAX_PASSES):
+        grid = Grid(coarse.grid.shape, upright_from_world.matrix @ coarse.grid.world_from_index)
+        rotated = PreparedImage(coarse.image, grid, coarse.mask)
+        found = _fit_pose(network, working_image(rotated, spacing_mm, margin_mm))
         if found is None:
             return pose
-        whole = turned.then(found.common_from_world)
-        assert isinstance(whole, Affine)
+        common_from_world = upright_from_world.then(found.common_from_world)
+        assert isinstance(common_from_world, Affine)
         points, weight = found.points_mm, found.weight
-        pose = replace(found, common_from_world=whole, points_mm=turned.inverse()(points))
-        # Only the turn is kept: where a chart is in doubt it is too small.
-        turn = fit_linear("rigid", points, found.common_from_world(points), weight)
-        turned = fit_linear("rigid", pose.points_mm, turn(points), weight)
-        change = torch.linalg.vector_norm(turn(points) - points, dim=-1)
-        if float(change.mean()) < _STILL_MM:
+        world_points = upright_from_world.inverse()(points)
+        pose = replace(found, common_from_world=common_from_world, points_mm=world_points)
+        # Only the rigid part is applied: where the network is unsure, the scale is too small.
+        step = fit_linear("rigid", points, found.common_from_world(points), weight)
+        upright_from_world = fit_linear("rigid", world_points, step(points), weight)
+        change = torch.linalg.vector_norm(step(points) - points, dim=-1)
+        if float(change.mean()) < _CONVERGED_MM:
             break
     return pose
 
 
 @torch.no_grad()
-def _charted(network: ChartNetwork, working: PreparedImage) -> Pose | None:
-    """One pass of the network over a scan on its working grid."""
-    device = working.image.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
-        chart = network(working.image)[0].cpu()
-    grid = _coarse(working.grid)
-    points = grid.points_mm()[tuple(slice(n) for n in chart.shape[1:])].flatten(0, -2)
-    coordinates = COORDINATE_UNIT_MM * chart[:-1].flatten(1).T.double()
-    sure = (2 * torch.sigmoid(chart[-1].flatten().double()) - 1).clamp(min=0)
-    known = sure > 0.1
-    if int(known.sum()) < 4**grid.ndim:
+def _fit_pose(network: CoordinateRegressor, image: PreparedImage) -> Pose | None:
+    """One pass of the network over an image on its working grid, and a robust affine fit."""
+    device = image.image.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_native_bfloat16(device)):
+        output = network(image.image)[0].cpu()
+    grid = _half_resolution(image.grid)
+    points = grid.points_mm()[tuple(slice(n) for n in output.shape[1:])].flatten(0, -2)
+    coordinates = COORDINATE_UNIT_MM * output[:-1].flatten(1).T.double()
+    confidence = (2 * torch.sigmoid(output[-1].flatten().double()) - 1).clamp(min=0)
+    tissue = confidence > _MIN_CONFIDENCE
+    if int(tissue.sum()) < 4**grid.ndim:
         return None
-    points, coordinates, sure = points[known], coordinates[known], sure[known]
-    fit, residual_mm, weight = _robust("affine", points, coordinates, sure)
+    points, coordinates, confidence = points[tissue], coordinates[tissue], confidence[tissue]
+    fit, residual_mm, weight = _robust_fit("affine", points, coordinates, confidence)
     return Pose(fit, residual_mm, points, weight)
 
 
-def _coarse(grid: Grid) -> Grid:
-    """The grid of voxels that stand for 2 voxels along each axis each."""
+def _half_resolution(grid: Grid) -> Grid:
+    """The grid whose voxel i covers voxels 2i and 2i + 1 of another along each axis."""
     shape = tuple(-(-n // 2) for n in grid.shape)
     matrix = grid.world_from_index.clone()
     matrix[:-1, :-1] *= 2
@@ -105,22 +105,26 @@ def _coarse(grid: Grid) -> Grid:
     return Grid(shape, matrix)
 
 
-def _robust(
-    kind: LinearKind, points: Tensor, targets: Tensor, sure: Tensor
+def _robust_fit(
+    kind: LinearKind, points: Tensor, targets: Tensor, confidence: Tensor
 ) -> tuple[Affine, float, Tensor]:
-    """A fit in which voxels far off count ever less (Geman and McClure 1985), by reweighting."""
-    weight = sure
-    for _ in range(_ROUNDS):
+    """Iteratively reweighted least squares with the Geman-McClure estimator (1985).
+
+    Returns:
+        The fit, its weighted mean residual in mm, the weights of the points.
+    """
+    weight = confidence
+    for _ in range(_REWEIGHTINGS):
         fit = fit_linear(kind, points, targets, weight)
         distance = torch.linalg.vector_norm(fit(points) - targets, dim=-1)
-        weight = sure / (1 + (distance / _OUTLIER_MM) ** 2) ** 2
+        weight = confidence / (1 + (distance / _OUTLIER_MM) ** 2) ** 2
     return fit, float((weight * distance).sum() / weight.sum()), weight
 
 
 def transform_between(kind: LinearKind, fixed: Pose, moving: Pose) -> Affine:
-    """The transform of a kind from one head to another: through the common space and back."""
-    whole = fixed.common_from_world.then(moving.common_from_world.inverse())
-    assert isinstance(whole, Affine)
+    """The transform from the fixed to the moving head through the common space."""
+    moving_from_fixed = fixed.common_from_world.then(moving.common_from_world.inverse())
+    assert isinstance(moving_from_fixed, Affine)
     if kind == "affine":
-        return whole
-    return fit_linear(kind, fixed.points_mm, whole(fixed.points_mm), fixed.weight)
+        return moving_from_fixed
+    return fit_linear(kind, fixed.points_mm, moving_from_fixed(fixed.points_mm), fixed.weight)

@@ -1,46 +1,58 @@
-"""A spatial transformer that looks several times: one transform after another from one image."""
+"""Recurrent spatial transformers: a sequence of transforms from one image.
+
+Sønderby et al. 2015, Recurrent spatial transformer networks (arXiv:1509.05329).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from stn3d.grid import Grid
 from stn3d.nets.heads import ParameterHead, ParameterKind
-from stn3d.nets.spatial_transformer import moved
+from stn3d.nets.keypoints import SpatialSoftmax
+from stn3d.nets.spatial_transformer import warp_tensor
 from stn3d.transforms import Transform
 
 
-class RecurrentLocalisation(nn.Module):
-    """Finds a sequence of transforms, each knowing those before it, such as one for each digit.
-
-    Sønderby et al. 2015, Recurrent spatial transformer networks (arXiv:1509.05329): an encoder's
-    features are fed to a gated recurrent unit at every step; its states give the transforms.
+@dataclass(frozen=True)
+class Recurrence:
+    """Settings that the recurrent localisation networks share.
 
     Args:
-        encoder: of images ``(B, C, *shape)``; gives ``(B, features)``.
-        features: numbers that the encoder gives.
-        steps: how often it looks.
-        hidden: numbers in the recurrent unit's state.
-        kind: of the transforms.
+        steps: Number of transforms.
+        hidden: Units of the recurrent unit's state.
+        kind: Kind of transform.
         spatial_dims: 2 or 3.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        features: int,
-        steps: int,
-        hidden: int = 64,
-        kind: ParameterKind = "affine",
-        spatial_dims: int = 2,
-    ) -> None:
+    steps: int
+    hidden: int = 64
+    kind: ParameterKind = "affine"
+    spatial_dims: int = 2
+
+    def head(self, features: int) -> ParameterHead:
+        """A linear head for ``(B, features)``."""
+        return ParameterHead(self.kind, self.spatial_dims, features, hidden=0, pool_size=0)
+
+
+class RecurrentLocalisation(nn.Module):
+    """Sequence of transforms from a recurrent unit that receives the same features at every step.
+
+    Args:
+        encoder: Maps images ``(B, C, *shape)`` to ``(B, features)``.
+        features: Number of features.
+        recurrence: Number of steps, state size and kind of transform.
+    """
+
+    def __init__(self, encoder: nn.Module, features: int, recurrence: Recurrence) -> None:
         super().__init__()
-        self.encoder, self.steps = encoder, steps
-        self.unit = nn.GRU(features, hidden, batch_first=True)
-        self.head = ParameterHead(kind, spatial_dims, hidden, hidden=0, pooled=0)
+        self.encoder, self.steps = encoder, recurrence.steps
+        self.unit = nn.GRU(features, recurrence.hidden, batch_first=True)
+        self.head = recurrence.head(recurrence.hidden)
 
     def forward(self, images: Tensor) -> list[Transform]:
         """The transform of each step, in voxels of the images' grid."""
@@ -50,39 +62,75 @@ class RecurrentLocalisation(nn.Module):
         return [self.head([state], grid) for state in states.unbind(1)]
 
 
-class RecurrentTransformer(nn.Module):
-    """Shows what is seen through each of a sequence of transforms.
+class RecurrentKeypointLocalisation(nn.Module):
+    """Sequence of transforms from keypoints; the keypoints of each step condition the next.
+
+    The state of the recurrent unit sets the position bias of the spatial softmax, and the head
+    receives the keypoints.
 
     Args:
-        localisation: images -> a list of transforms, such as `RecurrentLocalisation`.
-        shape: of what is seen at each step; the image's own by default.
-        share: of the image's edges, about its middle, that the identity shows.
+        encoder: Maps images ``(B, C, *shape)`` to ``(B, keypoints, *level shape)``.
+        keypoints: Number of feature maps of the encoder.
+        recurrence: Number of steps, state size and kind of transform.
+    """
+
+    def __init__(self, encoder: nn.Module, keypoints: int, recurrence: Recurrence) -> None:
+        super().__init__()
+        spatial_dims, hidden = recurrence.spatial_dims, recurrence.hidden
+        self.encoder, self.steps = encoder, recurrence.steps
+        self.softmax = SpatialSoftmax(keypoints, spatial_dims)
+        self.initial_state = nn.Parameter(torch.randn(hidden))
+        self.position_bias = nn.Linear(hidden, keypoints * spatial_dims)
+        self.unit = nn.GRUCell(keypoints * spatial_dims, hidden)
+        self.head = recurrence.head(keypoints * spatial_dims)
+
+    def forward(self, images: Tensor) -> list[Transform]:
+        """The transform of each step, in voxels of the images' grid."""
+        maps, grid = self.encoder(images), Grid.of_spacing(images.shape[2:])
+        state, transforms = self.initial_state.expand(len(images), -1), []
+        for _ in range(self.steps):
+            bias = self.position_bias(state).unflatten(1, (-1, grid.ndim))
+            keypoints = self.softmax(maps, bias)
+            transforms.append(self.head([keypoints], grid))
+            state = self.unit(keypoints, state)
+        return transforms
+
+
+class RecurrentTransformer(nn.Module):
+    """Warps an image by each transform of a sequence.
+
+    Args:
+        localisation: Maps images to a list of transforms, such as `RecurrentLocalisation`.
+        shape: Output shape of each step. Default: the shape of the image.
+        crop_fraction: Fraction of the image's edge lengths, about its centre, that the output
+            covers under the identity.
     """
 
     def __init__(
         self,
         localisation: nn.Module,
         shape: Sequence[int] | None = None,
-        share: float = 1.0,
+        crop_fraction: float = 1.0,
     ) -> None:
         super().__init__()
-        self.localisation, self.share = localisation, share
+        self.localisation, self.crop_fraction = localisation, crop_fraction
         self.shape = None if shape is None else tuple(shape)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, *shape)`` -> ``(B, steps, C, *shape)``."""
-        found = self.localisation(image)
-        return torch.stack([moved(image, one, self.shape, self.share) for one in found], dim=1)
+        """``(B, C, *shape)`` -> ``(B, steps, C, *output shape)``."""
+        transforms = self.localisation(image)
+        warped = [warp_tensor(image, t, self.shape, self.crop_fraction) for t in transforms]
+        return torch.stack(warped, dim=1)
 
 
-class EachStep(nn.Module):
-    """The same network for every step: ``(B, steps, ...)`` -> ``(B, steps, ...)``."""
+class TimeDistributed(nn.Module):
+    """Applies one network to every step: ``(B, steps, ...)`` -> ``(B, steps, ...)``."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, steps: Tensor) -> Tensor:
-        """The network's answer for each step."""
-        answer: Tensor = self.network(steps.flatten(0, 1))
-        return answer.unflatten(0, steps.shape[:2])
+        """The network's output for each step."""
+        output: Tensor = self.network(steps.flatten(0, 1))
+        return output.unflatten(0, steps.shape[:2])

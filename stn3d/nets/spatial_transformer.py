@@ -1,7 +1,7 @@
-"""The spatial transformer: localisation, transform and sampler as one module.
+"""Spatial transformer modules: localisation network, transform and sampler.
 
-Jaderberg et al. 2015, Spatial transformer networks (arXiv:1506.02025), in two or three dimensions,
-for one image or several.
+Jaderberg et al. 2015, Spatial transformer networks (arXiv:1506.02025), in 2D and 3D, for one image
+or several.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn3d.grid import Grid
-from stn3d.nets.precision import exact
+from stn3d.nets.blocks import average_pool
+from stn3d.nets.precision import no_autocast
 from stn3d.transforms import Affine, Transform, chain
 from stn3d.warp import warp_batch
 
 
 class SpatialTransformer(nn.Module):
-    """Finds a transform in what it looks at, and moves an image by it.
+    """Estimates a transform from images and warps an image by it.
 
-    What is looked at is the image itself, another one, or several as channels: a network's own
-    feature maps, a fixed image beside a moving one, a support image.
+    The localisation network sees the image itself, another image, or several as channels: feature
+    maps, a fixed and a moving image, a support image.
 
     Args:
-        localisation: images -> `Transform` in voxels of their grid, such as `Localisation`.
-        factor: the localisation sees images averaged over blocks of so many voxels an edge.
-        shape: of the output, which shows the same domain; the image's own by default.
-        share: of the domain's edges, about its middle, that the output shows through the identity:
-            below 1 a transformer is born zoomed, for digits and organs much smaller than the image.
+        localisation: Maps images to a `Transform` in voxels of their grid, such as `Localisation`.
+        factor: Downsampling factor of the localisation network's input.
+        shape: Output shape over the same domain. Default: the shape of the image.
+        crop_fraction: Fraction of the domain's edge lengths, about its centre, that the output
+            covers under the identity. A value below 1 initialises the transformer to a centre
+            crop, for objects much smaller than the image.
     """
 
     def __init__(
@@ -37,54 +39,50 @@ class SpatialTransformer(nn.Module):
         localisation: nn.Module,
         factor: int = 1,
         shape: Sequence[int] | None = None,
-        share: float = 1.0,
+        crop_fraction: float = 1.0,
     ) -> None:
         super().__init__()
-        self.localisation, self.factor, self.share = localisation, factor, share
+        self.localisation, self.factor, self.crop_fraction = localisation, factor, crop_fraction
         self.shape = None if shape is None else tuple(shape)
 
-    def transform(self, seen: Tensor) -> Transform:
-        """Output's to input's points in voxels of what is looked at, ``(B, C, *shape)``."""
+    def transform(self, source: Tensor) -> Transform:
+        """Output-to-input transform, in voxels of the localisation input ``(B, C, *shape)``."""
         if self.factor == 1:
-            found: Transform = self.localisation(seen)
-            return found
-        pool = F.avg_pool2d if seen.ndim == 4 else F.avg_pool3d
-        sizes = seen.shape[2:]
-        sides = [side for n in reversed(sizes) for side in (0, -n % self.factor)]
-        coarse = pool(F.pad(seen, sides), self.factor)
-        # Block i holds voxels factor i up to factor (i + 1) - 1.
+            transform: Transform = self.localisation(source)
+            return transform
+        padding = [side for n in reversed(source.shape[2:]) for side in (0, -n % self.factor)]
+        coarse = average_pool(F.pad(source, padding), self.factor)
+        # Coarse voxel i covers voxels factor i to factor (i + 1) - 1.
         grid = Grid.of_spacing(coarse.shape[2:], self.factor)
-        shift = (self.factor - 1) / 2
         matrix = grid.world_from_index.clone()
-        matrix[:-1, -1] = shift
-        to_voxels = Affine.from_matrix(matrix)
-        return chain(to_voxels.inverse(), self.localisation(coarse), to_voxels)
+        matrix[:-1, -1] = (self.factor - 1) / 2
+        fine_from_coarse = Affine.from_matrix(matrix)
+        return chain(fine_from_coarse.inverse(), self.localisation(coarse), fine_from_coarse)
 
-    def forward(self, image: Tensor, seen: Tensor | None = None) -> Tensor:
-        """An image as the transformer turns it.
+    def forward(self, image: Tensor, source: Tensor | None = None) -> Tensor:
+        """Warp an image.
 
         Args:
             image: ``(B, C, *shape)``.
-            seen: what the localisation looks at, on the same grid; the image by default.
+            source: Input of the localisation network on the same grid. Default: the image.
 
         Returns:
             ``(B, C, *shape)``, or of the transformer's own ``shape``.
         """
-        found = self.transform(image if seen is None else seen)
-        return moved(image, found, self.shape, self.share)
+        transform = self.transform(image if source is None else source)
+        return warp_tensor(image, transform, self.shape, self.crop_fraction)
 
 
-class Series(nn.Module):
-    """Spatial transformers in depth: each sees the image as moved so far and adds its residual.
+class ComposedTransformers(nn.Module):
+    """Composition of spatial transformers; each estimates a residual from the warped image.
 
-    The image itself is read once, through the composition of all that was found: nothing is lost at
-    its border or by reading again and again (Lin & Lucey 2017, Inverse compositional spatial
-    transformer networks, arXiv:1612.03897). To let each move what the last one gave, put them into
-    `torch.nn.Sequential`.
+    The image is interpolated once, through the composed transform, so that nothing is lost at the
+    border or by repeated interpolation (Lin & Lucey 2017, Inverse compositional spatial transformer
+    networks, arXiv:1612.03897). To warp the output of each by the next, use `torch.nn.Sequential`.
 
     Args:
-        transformers: in their order, coarse to fine.
-        repeats: how often each is applied in turn, with the same weights; once by default.
+        transformers: Spatial transformers, coarse to fine.
+        repeats: Number of times each is applied, with shared weights. Default: once.
     """
 
     def __init__(
@@ -94,90 +92,102 @@ class Series(nn.Module):
         self.transformers = nn.ModuleList(transformers)
         self.repeats = [1] * len(transformers) if repeats is None else list(repeats)
 
-    def transforms(self, image: Tensor, beside: Tensor | None = None) -> list[Transform]:
-        """The transform so far after each step, in voxels.
+    def transforms(self, image: Tensor, reference: Tensor | None = None) -> list[Transform]:
+        """The composed transform after each step, in voxels.
 
         Args:
             image: ``(B, C, *shape)``.
-            beside: ``(B, C', *shape)``, which stands still; each transformer sees it first and then
-                the image as moved so far.
+            reference: ``(B, C', *shape)``, never warped; concatenated before the warped image as
+                input of each localisation network.
         """
-        found: list[Transform] = []
+        composed: list[Transform] = []
         for transformer, count in zip(self.transformers, self.repeats, strict=True):
             assert isinstance(transformer, SpatialTransformer)
             for _ in range(count):
-                seen = moved(image, found[-1]) if found else image
-                seen = seen if beside is None else torch.cat([beside, seen], dim=1)
-                residual = transformer.transform(seen)
-                found.append(chain(residual, found[-1]) if found else residual)
-        return found
+                source = warp_tensor(image, composed[-1]) if composed else image
+                source = source if reference is None else torch.cat([reference, source], dim=1)
+                residual = transformer.transform(source)
+                composed.append(chain(residual, composed[-1]) if composed else residual)
+        return composed
 
-    def transform(self, image: Tensor, beside: Tensor | None = None) -> Transform:
-        """What all found together."""
-        return self.transforms(image, beside)[-1]
+    def transform(self, image: Tensor, reference: Tensor | None = None) -> Transform:
+        """The composed transform after the last step."""
+        return self.transforms(image, reference)[-1]
 
-    def forward(self, image: Tensor, beside: Tensor | None = None) -> Tensor:
-        """The image, moved by what all found together."""
+    def forward(self, image: Tensor, reference: Tensor | None = None) -> Tensor:
+        """The image warped by the composed transform."""
         last = self.transformers[-1]
         assert isinstance(last, SpatialTransformer)
-        return moved(image, self.transform(image, beside), last.shape, last.share)
+        transform = self.transform(image, reference)
+        return warp_tensor(image, transform, last.shape, last.crop_fraction)
 
 
-class Parallel(nn.Module):
-    """Several spatial transformers, each with an eye of its own: their outputs as channels."""
+class ParallelTransformers(nn.Module):
+    """Independent spatial transformers of one image; their outputs are concatenated as channels."""
 
     def __init__(self, transformers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.transformers = nn.ModuleList(transformers)
 
-    def forward(self, image: Tensor, seen: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, source: Tensor | None = None) -> Tensor:
         """``(B, C, *shape)`` -> ``(B, n C, *shape)``."""
-        return torch.cat([transformer(image, seen) for transformer in self.transformers], dim=1)
+        return torch.cat([transformer(image, source) for transformer in self.transformers], dim=1)
 
 
-class Returning(nn.Module):
-    """A network that works in the frame of a spatial transformer, and answers in the image's own.
+class CanonicalisingWrapper(nn.Module):
+    """Runs a network in the canonical frame of a spatial transformer and warps its output back.
 
     Args:
-        transformer: turns images before the network sees them, to their own shape.
-        network: gives channels on the grid that it is given.
+        transformer: Warps the images to the canonical frame, on a grid of the same shape.
+        network: Maps images to channels on the same grid.
     """
 
-    def __init__(self, transformer: SpatialTransformer | Series, network: nn.Module) -> None:
+    def __init__(
+        self, transformer: SpatialTransformer | ComposedTransformers, network: nn.Module
+    ) -> None:
         super().__init__()
         self.transformer, self.network = transformer, network
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, *shape)`` -> the network's channels, moved back by the inverse transform."""
+        """The network's output for ``(B, C, *shape)``, warped back by the inverse transform."""
         transform = self.transformer.transform(image)
-        answer = self.network(moved(image, transform))
-        return moved(answer, transform.inverse())
+        output = self.network(warp_tensor(image, transform))
+        return warp_tensor(output, transform.inverse())
 
 
-def moved(
-    image: Tensor, transform: Transform, shape: Sequence[int] | None = None, share: float = 1.0
+def warp_tensor(
+    image: Tensor,
+    transform: Transform,
+    shape: Sequence[int] | None = None,
+    crop_fraction: float = 1.0,
 ) -> Tensor:
-    """Images ``(B, C, *shape)`` read at a transform of their own grid's voxels.
+    """Images warped by a transform of their voxel coordinates.
 
     Args:
-        image: the images.
-        transform: output's to input's points, in voxels of the images.
-        shape: of the output, over the same domain; the images' own by default.
-        share: of the domain's edges that the output's grid takes, about its middle.
+        image: ``(B, C, *shape)``.
+        transform: Output to input points, in voxels of the images.
+        shape: Output shape over the same domain. Default: the shape of the images.
+        crop_fraction: Fraction of the domain's edge lengths, about its centre, that the output grid
+            covers.
     """
     grid = Grid.of_spacing(image.shape[2:])
-    with exact(image.device):
-        wanted = (grid.with_shape(shape) if shape else grid).zoomed(share)
-        return warp_batch(image.to(_kept(image)), grid, transform, wanted)
+    with no_autocast(image.device):
+        output_grid = (grid.with_shape(shape) if shape else grid).zoomed(crop_fraction)
+        return warp_batch(image.to(_interpolation_dtype(image)), grid, transform, output_grid)
 
 
-def voxels(image: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-    """``(1, *shape, d)`` voxels of images ``(B, C, *shape)``, or of another shape over them."""
+def voxel_points(image: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """Voxel centres of images ``(B, C, *shape)``, or of a grid of another shape over them.
+
+    Returns:
+        ``(1, *shape, d)`` in voxels of the images.
+    """
     grid = Grid.of_spacing(image.shape[2:])
-    wanted = grid.with_shape(shape) if shape else grid
-    return wanted.points_mm(device=image.device, dtype=_kept(image))[None]
+    output_grid = grid.with_shape(shape) if shape else grid
+    points = output_grid.points_mm(device=image.device, dtype=_interpolation_dtype(image))
+    return points[None]
 
 
-def _kept(image: Tensor) -> torch.dtype:
-    """The precision to move an image in: at least 32 bits."""
+def _interpolation_dtype(image: Tensor) -> torch.dtype:
+    """At least 32 bits."""
     return image.dtype if image.dtype == torch.float64 else torch.float32

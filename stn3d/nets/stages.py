@@ -1,4 +1,4 @@
-"""Networks as stages of a registration: from scans of any grid to transforms of the world."""
+"""Networks as parts of a registration: prepared images in, transforms in world coordinates out."""
 
 from __future__ import annotations
 
@@ -8,57 +8,56 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.nets.chart import ChartNetwork
-from stn3d.nets.frame import on_grid, working_image
-from stn3d.nets.pose import Pose, find_pose, transform_between
-from stn3d.nets.precision import bfloat16_is_fast
-from stn3d.nets.weights import Trained
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.pose import Pose, estimate_pose, transform_between
+from stn3d.nets.precision import has_native_bfloat16
+from stn3d.nets.weights import TrainedNetwork
+from stn3d.nets.working_grid import resample_through, working_image
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import Level, Progress, ProgressEvent
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
-_VISITS = 25  # one pass of a network takes as long as so many iterations of an optimiser
-_FADE_VOX = 3  # the field fades to 0 over so many voxels at its grid's faces
+_ITERATIONS = 25  # of an optimiser that take as long as one pass of a network
+_BOUNDARY_VOX = 3  # voxels over which the displacement falls to 0 at the border of its grid
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkStart:
-    """Finds where to start from the heads' poses: no start is needed, at any angle trained.
+class NetworkInitialiser:
+    """Initial linear transform from the poses of both heads, at any rotation in the training range.
 
     Args:
-        trained: a `ChartNetwork` and the spacing that it was trained at.
-        credible_mm: a fit whose mean distance from the charts is more is not believed.
+        trained: A `CoordinateRegressor` and its spacing.
+        max_residual_mm: Poses with a larger mean residual are rejected.
     """
 
-    trained: Trained
-    credible_mm: float = 15.0
+    trained: TrainedNetwork
+    max_residual_mm: float = 15.0
 
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
-        """Fixed to moving points; None where either image holds no head that the network knows."""
-        fixed, moving = self._pose(pair.fixed), self._pose(pair.moving)
-        if fixed is None or moving is None:
-            return None
-        return transform_between(kind, fixed, moving)
+        """Fixed points to moving points; None if an image has no pose that is accepted."""
+        fixed = self._pose(pair.fixed)
+        moving = None if fixed is None else self._pose(pair.moving)
+        return None if fixed is None or moving is None else transform_between(kind, fixed, moving)
 
-    def _pose(self, scan: PreparedImage) -> Pose | None:
+    def _pose(self, image: PreparedImage) -> Pose | None:
         network = self.trained.network
-        assert isinstance(network, ChartNetwork)
-        pose = find_pose(network, scan, self.trained.preparation["spacing_mm"])
-        return pose if pose is not None and pose.residual_mm <= self.credible_mm else None
+        assert isinstance(network, CoordinateRegressor)
+        pose = estimate_pose(network, image, self.trained.preprocessing["spacing_mm"])
+        return pose if pose is not None and pose.residual_mm <= self.max_residual_mm else None
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkStage:
-    """Finds a dense residual by one pass of a network.
+    """Residual dense displacement field from one forward pass of a network.
 
     Args:
-        trained: a network from pairs to displacements, and the spacing that it was trained at.
-        margin_mm: how far the field reaches around what the fixed image shows.
+        trained: A network from pairs to displacements and its spacing.
+        margin_mm: Extent of the field beyond the foreground of the fixed image.
     """
 
-    trained: Trained
+    trained: TrainedNetwork
     margin_mm: float = 8.0
 
     @property
@@ -67,25 +66,26 @@ class NetworkStage:
 
     def levels(self, pair: Pair) -> list[Level]:
         """One level: the grid that the network works on."""
-        spacing_mm = self.trained.preparation["spacing_mm"]
-        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _VISITS)]
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
+        return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _ITERATIONS)]
 
     @torch.no_grad()
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The residual field composed with the current transform, fixed to moving points."""
         progress(ProgressEvent(self.name, 0.0))
-        spacing_mm = self.trained.preparation["spacing_mm"]
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
         fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
-        moving, _ = on_grid(pair.moving, current, fixed.grid)
+        moving, _ = resample_through(pair.moving, current, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
-        fast = bfloat16_is_fast(images.device)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
-            found = self.trained.network(images)
-        u = found.float().contiguous()
-        kernels.apply_boundary_window(u, [_fading(n) for n in fixed.grid.shape])
+        native = has_native_bfloat16(images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=native):
+            output = self.trained.network(images)
+        u = output.float().contiguous()
+        kernels.apply_boundary_window(u, [_boundary_window(n) for n in fixed.grid.shape])
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
 
 
-def _fading(n: int) -> Tensor:
+def _boundary_window(n: int) -> Tensor:
     """``(n,)`` weights that rise from 0 at the ends to 1."""
     i = torch.arange(n)
-    return (torch.minimum(i, n - 1 - i) / _FADE_VOX).clamp(max=1)
+    return (torch.minimum(i, n - 1 - i) / _BOUNDARY_VOX).clamp(max=1)

@@ -1,14 +1,14 @@
-"""Weights of networks in files: safetensors that tell what they are.
+"""Weight files of networks: safetensors with the architecture in the header.
 
-The header holds the architecture with its options, how images are prepared and how the weights were
-trained; nothing is unpickled, so a file of weights can run no code.
+The header holds the class name, the constructor arguments, the preprocessing of images and a record
+of the training. Nothing is unpickled, so reading a file runs no code.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,59 +20,61 @@ from torch import nn
 from stn3d.errors import InputError
 from stn3d.io import whole
 from stn3d.nets.cascade import Cascade
-from stn3d.nets.chart import ChartNetwork
+from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.preprocessing.pair import Pair
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "Cascade": Cascade,
-    "ChartNetwork": ChartNetwork,
+    "CoordinateRegressor": CoordinateRegressor,
     "PyramidCascade": PyramidCascade,
 }
-_FORMAT = "stn3d weights 1"
+_FORMAT = "stn3d weights 2"
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A network with its weights and what is known of them.
+class TrainedNetwork:
+    """A network with its weights and metadata.
 
     Args:
-        network: ready to use, in evaluation mode.
-        options: that rebuild it: ``spatial_dims``, ``in_channels`` and the like.
-        preparation: how images come onto its grid: ``spacing_mm`` and the like.
-        record: how it was trained: data, steps, seconds, seed, versions.
+        network: In evaluation mode.
+        options: Constructor arguments: ``spatial_dims``, ``in_channels`` and others.
+        preprocessing: How images are resampled: ``spacing_mm``, ``shape``.
+        record: How it was trained: data, iterations, seed, versions.
     """
 
     network: nn.Module
     options: dict[str, Any]
-    preparation: dict[str, Any]
+    preprocessing: dict[str, Any]
     record: dict[str, Any]
 
     @property
-    def images(self) -> tuple[int, int]:
-        """The dimensions and the channels of the images that the network is for."""
+    def input_format(self) -> tuple[int, int]:
+        """Spatial dimensions and channels of the network's images."""
         first = self.options.get("stages", [self.options])[0]  # all stages of a cascade agree
         return first["spatial_dims"], first["in_channels"]
 
-    def fits(self, pair: Pair) -> bool:
-        """Whether the network is for images like a pair's."""
-        return self.images == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
+    def accepts(self, pair: Pair) -> bool:
+        """Whether the images of a pair have the network's dimensions and channels."""
+        return self.input_format == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
 
-    def misfit(self, pair: Pair) -> str:
-        """Why the network is not for a pair that it does not fit."""
-        d, channels = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
-        wanted, of = self.images
-        return f"is for {wanted}D images of {of} channel(s), and these are {d}D of {channels}"
+    def mismatch(self, pair: Pair) -> str:
+        """Why the network does not accept a pair."""
+        ndim, channels = self.input_format
+        d, given = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
+        return f"expects {ndim}D images with {channels} channel(s); these are {d}D with {given}"
 
-    def on(self, device: torch.device) -> Trained:
+    def to(self, device: torch.device) -> TrainedNetwork:
         """The same with its network on a device."""
-        return Trained(self.network.to(device), self.options, self.preparation, self.record)
+        return replace(self, network=self.network.to(device))
 
 
-def shipped(name: Literal["affine", "dense"]) -> Path:
-    """The file of weights that comes with the package.
+def bundled_weights(name: Literal["affine", "dense"]) -> Path:
+    """A weight file of the package.
 
-    ``affine`` charts heads and gives starts, ``dense`` gives displacements.
+    Args:
+        name: ``affine`` regresses head coordinates for the initial transform, ``dense`` estimates
+            displacement fields.
     """
     return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
 
@@ -80,65 +82,79 @@ def shipped(name: Literal["affine", "dense"]) -> Path:
 def save_weights(
     path: str | os.PathLike[str],
     network: nn.Module,
-    preparation: dict[str, Any],
+    preprocessing: dict[str, Any],
     record: dict[str, Any],
 ) -> None:
-    """Write a network's weights and what they are; the file appears whole or not at all.
+    """Write a network's weights and metadata; the file is written atomically.
 
     Args:
-        path: where to.
-        network: one of `ARCHITECTURES`; its ``options`` rebuild it.
-        preparation: how images come onto its grid, plain JSON values.
-        record: how it was trained, plain JSON values.
+        path: Output file.
+        network: One of `ARCHITECTURES`; its ``options`` are its constructor arguments.
+        preprocessing: How images are resampled, plain JSON values.
+        record: How it was trained, plain JSON values.
 
     Raises:
-        InputError: the network's class is not known, or the file cannot be written.
+        InputError: The network's class is unknown, or the file cannot be written.
     """
     name = type(network).__name__
     if ARCHITECTURES.get(name) is not type(network):
         known = ", ".join(ARCHITECTURES)
-        raise InputError(f"weights of a {name} cannot be kept in a file; known are {known}.")
-    told = {
+        raise InputError(f"weights of {name} cannot be saved; supported networks: {known}.")
+    metadata = {
         "architecture": name,
         "options": network.options,
-        "preparation": preparation,
+        "preprocessing": preprocessing,
         "record": record,
     }
-    header = {"format": _FORMAT, "stn3d": json.dumps(told)}
+    header = {"format": _FORMAT, "stn3d": json.dumps(metadata)}
     tensors = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
     with whole(Path(path)) as part:
         save_file(tensors, part, header)
-        part.chmod(0o644)  # safetensors lets nobody else read it
+        part.chmod(0o644)  # safetensors makes the file readable by its owner only
 
 
-def load_weights(path: str | os.PathLike[str]) -> Trained:
-    """Read a network from a file that `save_weights` wrote.
+def load_weights(path: str | os.PathLike[str]) -> TrainedNetwork:
+    """Read a network from a file of `save_weights`.
 
     Raises:
-        InputError: there is no such file, it holds no weights of stn3d, or they do not fit.
+        InputError: The file does not exist, holds no weights of stn3d, or the weights do not fit
+            the architecture.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"there are no weights {path}; check the path.") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"the weights {path} cannot be read: {error}.") from None
+    header, tensors = _read_file(path)
     if header.get("format") != _FORMAT:
-        raise InputError(f"{path} holds no weights of stn3d; give a file that `stn3d train` wrote.")
-    told = json.loads(header["stn3d"])
-    make = ARCHITECTURES.get(told["architecture"])
-    if make is None:
         raise InputError(
-            f"{path} holds a {told['architecture']}, which this version of stn3d does not know; "
-            "install a newer one."
+            f"{path} is not a weight file of this version of stn3d; use a file that `stn3d train` "
+            "wrote."
         )
-    network = make(**told["options"])
+    metadata = json.loads(header["stn3d"])
+    architecture = ARCHITECTURES.get(metadata["architecture"])
+    if architecture is None:
+        raise InputError(
+            f"{path} holds a {metadata['architecture']}, unknown to this version of stn3d; "
+            "install a newer version."
+        )
+    network = architecture(**metadata["options"])
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise InputError(f"the weights in {path} do not fit their network: {error}.") from None
-    return Trained(network.eval(), told["options"], told["preparation"], told["record"])
+        raise InputError(
+            f"the weights in {path} do not match their architecture: {error}."
+        ) from None
+    preprocessing, record = metadata["preprocessing"], metadata["record"]
+    return TrainedNetwork(network.eval(), metadata["options"], preprocessing, record)
+
+
+def _read_file(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """The header and the tensors of a safetensors file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except FileNotFoundError:
+        raise InputError(f"the weight file {path} does not exist; check the path.") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the weight file {path} cannot be read: {error}.") from None

@@ -6,7 +6,6 @@ read -> prepare -> initialise -> cascade -> invert -> warp -> measure -> check t
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,8 @@ from stn3d.io import ImageSource, read_transform
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
-from stn3d.registration.initialisation.candidates import Candidate
-from stn3d.registration.initialisation.strategies import Starts, linear_kind
+from stn3d.registration.initialisation.candidates import InitialTransform
+from stn3d.registration.initialisation.initialise import Initialisation, initialise, linear_kind
 from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
@@ -47,7 +46,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.transforms import Affine, Transform
-from stn3d.warp import fov_overlap_fraction, warp_image
+from stn3d.warp import warp_image
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -138,7 +137,7 @@ class _Request:
 
 
 def _registered(
-    inputs: LoadedPair, request: _Request, start: Transform | None, tracker: Tracker
+    inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
     grids, channels = (inputs.fixed.grid, inputs.moving.grid), inputs.num_channels(settings)
@@ -146,16 +145,16 @@ def _registered(
     with tracker.step("prepare"):
         pair = inputs.prepared(settings, device)
     tracker.plan(initial_steps(settings, pair))
-    starts = Starts(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct))
     with tracker.step("initialise"):
-        metric, selected, candidates = _initialised(starts, start, inputs)
-    memory = budget(*grids, request.with_metric(metric, selected), channels)
+        start = _initialised(pair, settings, inputs, given)
+    selected = start.selected_metric
+    memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin = candidates[0].transform
-    cascade = run_cascade(pair, memory.settings, begin, lambda: starts.head, tracker)
+    begin, network = start.best.transform, start.network
+    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
     selections = {"metric": selected, "kind": cascade.kind}
-    estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device)
+    estimation = Estimation(inputs, cascade.settings, start.candidates, selections, memory, device)
     return _completed(estimation, pair, final(cascade.transform), tracker)
 
 
@@ -199,21 +198,18 @@ def _excluded(
 
 
 def _initialised(
-    starts: Starts, given: Transform | None, inputs: LoadedPair
-) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
-    """The metric, why it was selected if it was not given, and initial transforms, best first."""
-    if given is None:
-        metric, selected, candidates = starts.find()
-    else:
+    pair: Pair, settings: Settings, inputs: LoadedPair, given: Transform | None
+) -> Initialisation:
+    """See `initialise`.
+
+    Raises:
+        InputError: the initial transform does not fit the images, or leaves no overlap.
+    """
+    if given is not None:
         _require_dimension(given, inputs)
-        overlap = fov_overlap_fraction(inputs.moving.grid, given, inputs.fixed.grid)
-        candidates = [Candidate("given", given, math.nan, overlap)]
-        metric, selected = starts.settings.metric_name, None
-        if starts.settings.metric == "auto":
-            selected = starts.metric_at(given)
-            metric = selected.value
-    _require_overlap(candidates[0], inputs)
-    return metric, selected, candidates
+    start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
+    _require_overlap(start.best, inputs)
+    return start
 
 
 def _initial_from(init: str) -> Transform | None:
@@ -235,8 +231,8 @@ def _require_dimension(start: Transform, inputs: LoadedPair) -> None:
         )
 
 
-def _require_overlap(best: Candidate, inputs: LoadedPair) -> None:
-    if best.overlap == 0:
+def _require_overlap(best: InitialTransform, inputs: LoadedPair) -> None:
+    if best.fov_overlap_fraction == 0:
         raise InputError(
             f"{inputs.fixed.name} and {inputs.moving.name} do not overlap under the initial "
             f"transform ({best.name}); use --init auto, or correct the image headers."

@@ -1,13 +1,12 @@
-"""What a registration decides from the images: which metric fits them, and which kind.
+"""Automatic selection: which metric fits two images, and which kind of registration.
 
-Where two images show one contrast, what is brighter in one is brighter in the other wherever one
-looks; the sign of the correlation in small windows tells that even before the images lie well on
-each other. Of two contrasts some tissues keep their order and others change it.
+In images of the same contrast, a region that is brighter in one is brighter in the other. The sign
+of the correlation in small windows shows this even before the images are well aligned. In images of
+different contrasts some tissues keep their order of brightness and others change it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,143 +20,154 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
 
-_ALIKE = 0.8  # of the local correlation is positive: one contrast
-_CURVED = 0.12  # of what a line leaves is told by a curve: two contrasts
-_MIXED, _CURVED_IF_MIXED = 0.4, 0.08  # less of the local correlation is positive: so little is told
-_BENT = 0.055  # of what a line leaves is told by a curve: one contrast, but changed
-_ONE_PERSON = 0.66  # of the variance in small windows is told by a line: one person's scans
-_DARK = 0.05  # of the range of intensities: less is background
-_FLAT = 1e-3  # of the image's variance: a window that varies less tells nothing
-_WINDOWS = 50  # fewer tell nothing of an image
+# Limits of `Relation`.
+_SAME_CONTRAST = 0.8  # positive_local_correlation_fraction from here on: the same contrast
+_DIFFERENT_CONTRAST = 0.12  # nonlinear_variance_fraction from here on: different contrasts
+_MIXED = 0.4  # positive_local_correlation_fraction below it: the next limit applies instead
+_DIFFERENT_IF_MIXED = 0.08
+_CHANGED_CONTRAST = 0.055  # nonlinear_variance_fraction from here on: changed, as by an agent
+_SAME_SUBJECT = 0.66  # local_r2_mean from here on: one subject
+
+# What `relation` compares.
+_BACKGROUND = 0.05  # intensities, scaled to 0 to 1, up to this one are background
+_FLAT = 1e-3  # fraction of the image's variance; windows that vary less are left out
+_MIN_WINDOWS = 50  # fewer windows are no evidence
 _BINS = 32
-_SAME_SIZE = 0.03  # stretches of one person's head, in any direction, by noise and optics
-_PLAUSIBLE = 1.5  # stretches from one person to another, at most
+
+# Limits of the scale factors of an affine transform.
+_SAME_SIZE = 0.03  # deviation from 1 within one subject, due to noise and distortion
+_PLAUSIBLE = 1.5  # largest factor between two subjects
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen, and why.
+    """An automatic selection and the reason for it.
 
     Args:
-        value: the choice.
-        reason: half a sentence that goes after "since".
-        figures: what it rests on.
+        choice: What was selected.
+        reason: Half a sentence that continues "since".
+        evidence: The measurements behind it.
     """
 
-    value: str
+    choice: str
     reason: str
-    figures: dict[str, Any]
+    evidence: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class SelectedMetric(Selection):
-    """Which metric was chosen.
+    """The selected metric.
 
     Args:
-        value: of the linear stages.
-        deformable_metric: metric of the deformable stage; None for ``value``. One
-            histogram of the whole image tells less of each voxel than where the edges lie, and
-            local correlation pulls at tissues that an agent made brighter, and at noise; but edges
-            of MR and of CT are not the same.
+        choice: Metric of the linear stages.
+        deformable_metric: Metric of the deformable stage; None for ``choice``. The joint histogram
+            of whole images says less about a voxel than its edges do, and local correlation is
+            misled by contrast agents and noise. Edges of MRI and CT do not correspond.
     """
 
-    value: MetricName
+    choice: MetricName
     deformable_metric: MetricName | None = None
 
 
 @dataclass(frozen=True)
 class Relation:
-    """How the intensities of two images go together.
+    """The relation between the intensities of two images.
 
     Args:
-        positive: the sum of ``r |r|`` over small windows within both foregrounds, as a share of
-            that of ``r^2``, for the correlation r: 1 where brighter is brighter everywhere, -1
-            where it is darker; None where too few windows tell.
-        explained: the mean of ``r^2`` over these windows; None where too few tell.
-        curved: of the variance that the best line leaves, the share that the best curve explains
-            (the correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, against Pearson's
-            correlation), in the better direction of the two.
+        positive_local_correlation_fraction: Sum of ``r |r|`` divided by the sum of ``r^2``, for the
+            correlation r in small windows within both foregrounds: 1 if it is positive everywhere,
+            -1 if it is negative everywhere; None if there are too few windows.
+        local_r2_mean: Mean of ``r^2`` over these windows; None if there are too few.
+        nonlinear_variance_fraction: Fraction of the variance left by the best line that a curve
+            explains (the correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, compared
+            with Pearson's correlation), in the better one of the two directions.
     """
 
-    positive: float | None
-    explained: float | None
-    curved: float
+    positive_local_correlation_fraction: float | None
+    local_r2_mean: float | None
+    nonlinear_variance_fraction: float
 
 
-def choose_metric(
+def select_metric(
     pair: Pair, transform: Transform, spacing_mm: float, ct: tuple[bool, ...]
 ) -> SelectedMetric:
-    """``lncc`` for two images of one contrast, ``nmi`` for two contrasts.
+    """Select the metrics for the same or for different contrasts.
 
-    A dense stage of MR goes by ``gradient`` for two contrasts, and where two images of one contrast
-    fit each other window by window as one person's do, while no one line tells all of it.
+    The deformable stage compares edges for MRI of different contrasts, and for MRI that agree in
+    every small window as scans of one subject do, but not through one line for the whole image.
 
     Args:
-        pair: the scans.
-        transform: brings them roughly onto each other.
-        spacing_mm: of the grid that they are compared on.
-        ct: whether either image is known to be CT.
+        pair: The prepared images.
+        transform: Rough alignment, fixed points to moving points.
+        spacing_mm: Spacing of the grid on which the images are compared.
+        ct: Whether the fixed and the moving image are CT.
     """
     if ct[0] != ct[1]:
-        one = "fixed" if ct[0] else "moving"
-        told = f"the {one} image is CT in HU and the other is not"
-        return SelectedMetric(AUTOMATIC.different, told, {"ct": list(ct)})
+        role = "fixed" if ct[0] else "moving"
+        reason = f"the {role} image is CT in HU and the other is not"
+        return SelectedMetric(AUTOMATIC.different, reason, {"ct": list(ct)})
     found = relation(pair, transform, spacing_mm)
-    figures = dataclasses.asdict(found)
-    edges: MetricName | None = None if any(ct) else AUTOMATIC.edges
-    then = f"; a dense stage, if any, goes by {edges}" if edges else ""
-    if found.positive is not None and found.positive >= _ALIKE:
-        told = f"the images show one contrast: {found.positive:.0%} of the local correlation is "
-        told += "positive"
-        if edges and found.curved >= _BENT and (found.explained or 0) >= _ONE_PERSON:
-            told += ", but by no one line, as with an agent or noise in one person's scans" + then
-            return SelectedMetric(AUTOMATIC.same, told, figures, edges)
-        return SelectedMetric(AUTOMATIC.same, told, figures)
-    mixed = found.positive is not None and found.positive < _MIXED
-    if found.curved >= (_CURVED_IF_MIXED if mixed else _CURVED):
-        told = "the images show two contrasts: what is brighter in one is not always brighter in "
-        return SelectedMetric(AUTOMATIC.different, told + "the other" + then, figures, edges)
-    return SelectedMetric(AUTOMATIC.same, "nothing tells of two contrasts", figures)
+    evidence = dict(vars(found))
+    positive = found.positive_local_correlation_fraction
+    nonlinear = found.nonlinear_variance_fraction
+    edges = None if any(ct) else AUTOMATIC.edges
+    deformable = f"; the deformable stage uses metric '{edges}'" if edges else ""
+    if positive is not None and positive >= _SAME_CONTRAST:
+        reason = "the images have the same contrast: "
+        reason += f"{positive:.0%} of the local correlation is positive"
+        if edges and nonlinear >= _CHANGED_CONTRAST and (found.local_r2_mean or 0) >= _SAME_SUBJECT:
+            reason += ", but the intensities are not linearly related, e.g. contrast agent or noise"
+            return SelectedMetric(AUTOMATIC.same, reason + deformable, evidence, edges)
+        return SelectedMetric(AUTOMATIC.same, reason, evidence)
+    mixed = positive is not None and positive < _MIXED
+    if nonlinear >= (_DIFFERENT_IF_MIXED if mixed else _DIFFERENT_CONTRAST):
+        reason = "the images have different contrasts: their intensity relationship is not "
+        reason += "monotonic" + deformable
+        return SelectedMetric(AUTOMATIC.different, reason, evidence, edges)
+    return SelectedMetric(AUTOMATIC.same, "there is no evidence of different contrasts", evidence)
 
 
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
-    """How the intensities go together where the transform lays the images on each other.
+    """Compare the intensities of two images in their first channel.
 
     Args:
-        pair: the scans; of several channels the first tells.
-        transform: fixed to moving points.
-        spacing_mm: of the grid that they are compared on.
+        pair: The prepared images.
+        transform: Rough alignment, fixed points to moving points.
+        spacing_mm: Spacing of the grid on which they are compared.
     """
     fixed, moving = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
-    a, all_of_it = fixed.image[:, :1], torch.ones_like(moving.image[:, :1])
+    a, ones = fixed.image[:, :1], torch.ones_like(moving.image[:, :1])
     b = warp_image(moving.image[:, :1], moving.grid, transform, fixed.grid)
-    seen = warp_image(all_of_it, moving.grid, transform, fixed.grid) > 0.999
+    covered = warp_image(ones, moving.grid, transform, fixed.grid) > 0.999
     if fixed.mask is not None:
-        seen = seen & (fixed.mask > 0.5)
+        covered = covered & (fixed.mask > 0.5)
     if moving.mask is not None:
-        seen = seen & (warp_image(moving.mask, moving.grid, transform, fixed.grid) > 0.5)
-    bright = seen & ((a > _DARK) | (b > _DARK))
-    return Relation(*_local(a, b, bright), _curved(a[bright].double(), b[bright].double()))
+        covered = covered & (warp_image(moving.mask, moving.grid, transform, fixed.grid) > 0.5)
+    foreground = covered & ((a > _BACKGROUND) | (b > _BACKGROUND))
+    values = a[foreground].double(), b[foreground].double()
+    return Relation(*_local_correlation(a, b, foreground), _nonlinear_fraction(*values))
 
 
-def _local(a: Tensor, b: Tensor, bright: Tensor) -> tuple[float | None, float | None]:
-    """See `Relation.positive` and `Relation.explained`; windows of 3 voxels along each axis."""
-    weight, radii = bright.to(a), [1] * (a.ndim - 2)
+def _local_correlation(
+    a: Tensor, b: Tensor, foreground: Tensor
+) -> tuple[float | None, float | None]:
+    """The first two measures of `Relation`, in windows of 3 voxels along each axis."""
+    weight, radii = foreground.to(a), [1] * (a.ndim - 2)
 
     def mean(values: Tensor) -> Tensor:
         return kernels.box_sum(weight * values, radii) / count
 
     full = 3 ** (a.ndim - 2) - 0.5
-    held = kernels.box_sum(weight, radii)
-    count = held.clamp(min=1)
+    inside = kernels.box_sum(weight, radii)
+    count = inside.clamp(min=1)
     mean_a, mean_b = mean(a), mean(b)
     var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
-    told = (held > full) & (var_a > _FLAT * _variance(a, bright))
-    told &= var_b > _FLAT * _variance(b, bright)
-    if int(told.sum()) < _WINDOWS:
+    valid = (inside > full) & (var_a > _FLAT * _variance(a, foreground))
+    valid &= var_b > _FLAT * _variance(b, foreground)
+    if int(valid.sum()) < _MIN_WINDOWS:
         return None, None
-    covariance = (mean(a * b) - mean_a * mean_b)[told]
-    r = covariance / (var_a[told] * var_b[told]).sqrt()
+    covariance = (mean(a * b) - mean_a * mean_b)[valid]
+    r = covariance / (var_a[valid] * var_b[valid]).sqrt()
     squared = r * r
     positive = (r * r.abs()).sum() / squared.sum().clamp(min=1e-12)
     return float(positive), float(squared.mean())
@@ -167,9 +177,9 @@ def _variance(image: Tensor, where: Tensor) -> float:
     return float(image[where].var(correction=0)) if bool(where.any()) else 0.0
 
 
-def _curved(a: Tensor, b: Tensor) -> float:
-    """See `Relation.curved`."""
-    if len(a) < _WINDOWS:
+def _nonlinear_fraction(a: Tensor, b: Tensor) -> float:
+    """`Relation.nonlinear_variance_fraction` of two lists of intensities."""
+    if len(a) < _MIN_WINDOWS:
         return 0.0
     line = float(torch.corrcoef(torch.stack([a, b]))[0, 1].nan_to_num() ** 2)
     curve = max(_correlation_ratio(a, b), _correlation_ratio(b, a))
@@ -177,8 +187,8 @@ def _curved(a: Tensor, b: Tensor) -> float:
 
 
 def _correlation_ratio(a: Tensor, b: Tensor) -> float:
-    """The share of b's variance that its mean for each bin of a explains, beyond what as many bins
-    would explain by chance."""
+    """Fraction of b's variance explained by its mean in each bin of a, adjusted for the number of
+    bins."""
     bins = (a.clamp(0, 1) * _BINS).long().clamp(max=_BINS - 1)
     count, total, squares = (
         a.new_zeros(_BINS).index_add_(0, bins, x) for x in (torch.ones_like(b), b, b**2)
@@ -189,36 +199,37 @@ def _correlation_ratio(a: Tensor, b: Tensor) -> float:
     return 1 - within / free * (len(b) - 1) / whole if whole > 0 and free > 0 else 0.0
 
 
-def choose_kind(metric: MetricName, found: Transform, head: Affine | None) -> Selection:
-    """``rigid`` for one person's head in two contrasts, else ``deformable``.
+def select_kind(metric: MetricName, transform: Transform, head: Affine | None) -> Selection:
+    """Select ``rigid`` for one subject's head in different contrasts, else ``deformable``.
 
     Args:
-        metric: what fits the images, see `choose_metric`.
-        found: what the linear stages found.
-        head: from head to head, as the network sees them; None where it sees none.
+        metric: Metric of the linear stages.
+        transform: Result of the linear stages.
+        head: The network's estimate of the transform between two heads; None if it has none.
     """
     contrast = METRICS[metric].contrast
     if contrast == "any":
-        return Selection("deformable", f"the metric {metric} fits one contrast and two alike", {})
+        return Selection("deformable", f"metric {metric} does not depend on the contrast", {})
     if contrast == "same":
-        return Selection("deformable", "the images show one contrast", {})
-    if not isinstance(found, Linear):
-        return Selection("deformable", "the start is", {})
-    stretches = _stretches(found)
-    figures = {"stretches": stretches}
+        return Selection("deformable", "the images have the same contrast", {})
+    if not isinstance(transform, Linear):
+        return Selection("deformable", "the initial transform is", {})
+    scales = _affine_scales(transform)
+    evidence = {"affine_scales": scales}
+    difference = max(abs(s - 1) for s in scales)
     if head is None:
-        return Selection("deformable", "no network saw a head in both images", figures)
-    if not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _stretches(head)):
-        return Selection("deformable", "the images do not both show a head", figures)
-    if max(abs(s - 1) for s in stretches) > _SAME_SIZE:
-        told = f"the heads differ in size (by {max(abs(s - 1) for s in stretches):.0%})"
-        return Selection("deformable", told, figures)
-    return Selection(
-        "rigid", "two contrasts of heads of one size are taken for one person's", figures
-    )
+        reason = "the network did not detect a head in both images"
+    elif not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _affine_scales(head)):
+        reason = "the images do not both show a head"
+    elif difference > _SAME_SIZE:
+        reason = f"the heads differ in size (by {difference:.0%})"
+    else:
+        reason = "heads of the same size in different contrasts are taken to be one subject's"
+        return Selection("rigid", reason, evidence)
+    return Selection("deformable", reason, evidence)
 
 
-def _stretches(transform: Linear) -> list[float]:
-    """How much the transform stretches along its main directions."""
+def _affine_scales(transform: Linear) -> list[float]:
+    """Scale factors along the principal directions of the transform."""
     values: list[float] = torch.linalg.svdvals(transform.matrix[:-1, :-1]).tolist()
     return values

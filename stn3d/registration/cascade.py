@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import Selection, choose_kind
+from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -48,7 +48,7 @@ def run_cascade(
         pair: the prepared images.
         settings: settings with the metric that was selected.
         start: initial transform, fixed points to moving points.
-        head: estimates the transform between two heads, see `choose_kind`; called if needed.
+        head: estimates the transform between two heads, see `select_kind`; called if needed.
         tracker: times and reports the stages.
 
     Raises:
@@ -62,16 +62,16 @@ def run_cascade(
         transform = _through(stages[len(linear) :], pair, transform, tracker)
         return CascadeResult(transform, settings, None)
     metric = settings.metric_name
-    choice = choose_kind(
+    selected = select_kind(
         metric, transform, head() if METRICS[metric].contrast == "different" else None
     )
-    kind: Kind = "rigid" if choice.value == "rigid" else "deformable"
+    kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
     settings = dataclasses.replace(settings, kind=kind)
     rest = stages[len(linear) :]
     if kind == "rigid":  # from the start again, down to finer levels
         rest, transform = list(settings.stages()), start
         tracker.plan(expected_steps(rest, pair))
-    return CascadeResult(_through(rest, pair, transform, tracker), settings, choice)
+    return CascadeResult(_through(rest, pair, transform, tracker), settings, selected)
 
 
 def _through(
@@ -93,14 +93,14 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
         return list(stages)
     from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import load_weights, shipped
+    from stn3d.nets.weights import bundled_weights, load_weights
 
-    trained = load_weights(settings.deformable_weights or shipped("dense"))
-    if not trained.fits(pair):
-        reason = trained.misfit(pair)
+    trained = load_weights(settings.deformable_weights or bundled_weights("dense"))
+    if not trained.accepts(pair):
+        reason = trained.mismatch(pair)
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
-    network = NetworkStage(trained.on(pair.fixed.image.device))
+    network = NetworkStage(trained.to(pair.fixed.image.device))
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from stn3d.registration.automatic import Selection
-from stn3d.registration.initialisation.candidates import Candidate
+from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.inputs import LoadedPair
 from stn3d.registration.memory import Budget
 from stn3d.registration.quality import Quality
@@ -38,7 +37,7 @@ class Estimation:
 
     inputs: LoadedPair
     settings: Settings
-    candidates: list[Candidate]
+    candidates: list[InitialTransform]
     selections: dict[str, Selection | None]
     memory: Budget
     device: torch.device
@@ -84,7 +83,7 @@ def registration_metrics(
         "after": measured.after,
         "linear_parameters": _linear_parameters(transform),
         "excluded_regions": measured.excluded,
-        "initial_candidates": [_candidate(one) for one in estimation.candidates],
+        "initial_candidates": [one.as_dict() for one in estimation.candidates],
         "stages": tracker.levels,
         "memory": {
             "estimated_gb": round(estimation.memory.estimated_gb, 2),
@@ -98,14 +97,6 @@ def registration_metrics(
         "versions": versions(),
         "device": str(estimation.device),
         "threads": torch.get_num_threads(),
-    }
-
-
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "name": {"mass": "centre_of_mass"}.get(candidate.name, candidate.name),
-        "loss": None if math.isnan(candidate.loss) else candidate.loss,
-        "fov_overlap_fraction": candidate.overlap,
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.choices import AUTOMATIC, InitialMethod, MetricName, SeriesInterpolation, check_choice
+from stn3d.choices import AUTOMATIC, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
@@ -19,7 +19,7 @@ from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
@@ -175,9 +175,11 @@ class _Search:
     def __call__(self, image: Image, *starts: Linear) -> Rigid:
         """The transform of a volume, from the best of some starts, or of all plain guesses."""
         pair = Pair(self._reference, self._scan(image))
-        others = [(f"start {n}", start) for n, start in enumerate(starts)]
-        method: InitialMethod | None = None if starts else "auto"
-        candidates = initial_candidates(pair, method, self.metric, "rigid", others)
+        if starts:
+            known = [(f"start {n}", start) for n, start in enumerate(starts)]
+            candidates = refined_candidates(pair, known, self.metric, "rigid")
+        else:
+            candidates = simple_candidates(pair, "auto", self.metric, "rigid")
         stage = LinearStage("rigid", self.metric, _LEVELS, tolerance=_TOLERANCE)
         found = stage(pair, candidates[0].transform, lambda *_: None)
         assert isinstance(found, Linear)

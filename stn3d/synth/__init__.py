@@ -1,17 +1,17 @@
-"""Images and pairs with known truth, made from label maps or from nothing."""
+"""Synthetic training data with ground truth, from label maps or random shapes."""
 
 from __future__ import annotations
 
-from stn3d.synth.contrast import KINDS, Kind
-from stn3d.synth.draws import Draws
-from stn3d.synth.geometry import Deformation, Pose, working_grid
+from stn3d.synth.acquisition import AcquisitionSettings
+from stn3d.synth.appearance import MODALITIES, Modality
+from stn3d.synth.generator import SeededGenerator
+from stn3d.synth.geometry import RandomAffine, RandomDeformation, centred_grid
 from stn3d.synth.samples import (
-    ChartSamples,
-    ChartSettings,
-    PairSamples,
+    CoordinateSettings,
     PairSettings,
+    SyntheticCoordinates,
+    SyntheticPairs,
 )
-from stn3d.synth.scanner import Contrast
 from stn3d.synth.subjects import (
     Subject,
     common_space,
@@ -21,20 +21,20 @@ from stn3d.synth.subjects import (
 )
 
 __all__ = [
-    "KINDS",
-    "ChartSamples",
-    "ChartSettings",
-    "Contrast",
-    "Deformation",
-    "Draws",
-    "Kind",
-    "PairSamples",
+    "MODALITIES",
+    "AcquisitionSettings",
+    "CoordinateSettings",
+    "Modality",
     "PairSettings",
-    "Pose",
+    "RandomAffine",
+    "RandomDeformation",
+    "SeededGenerator",
     "Subject",
+    "SyntheticCoordinates",
+    "SyntheticPairs",
+    "centred_grid",
     "common_space",
     "make_subject",
     "random_subject",
     "read_subjects",
-    "working_grid",
 ]

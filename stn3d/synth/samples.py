@@ -1,6 +1,6 @@
-"""Samples with known truth: single images with canonical coordinates, and pairs.
+"""Synthetic datasets with ground truth: image pairs, and images with canonical coordinates.
 
-A sample is a function of the settings, the seed and its index, whatever came before.
+Every sample is a function of the settings, the seed and its index.
 """
 
 from __future__ import annotations
@@ -16,242 +16,286 @@ from torch.utils.data import Dataset
 from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
-from stn3d.losses.chart import COORDINATE_UNIT_MM
-from stn3d.synth.contrast import Appearance, draw_appearance, jittered
-from stn3d.synth.draws import Draws
-from stn3d.synth.geometry import Deformation, Lattice, Pose, working_grid
-from stn3d.synth.scanner import Contrast, Picture, Stripping, View, take_picture
+from stn3d.losses.coordinates import COORDINATE_UNIT_MM
+from stn3d.synth.acquisition import (
+    AcquisitionSettings,
+    LabelSampling,
+    SimulatedImage,
+    SkullStripping,
+    simulate_image,
+)
+from stn3d.synth.appearance import Appearance, jitter_appearance, sample_appearance
+from stn3d.synth.generator import SeededGenerator
+from stn3d.synth.geometry import Lattice, RandomAffine, RandomDeformation, centred_grid
 from stn3d.synth.subjects import Subject
 
 Sample = dict[str, Tensor]
 
-_ANY_POSE = Pose(
+_ANY_POSE = RandomAffine(
     rotation_deg=60,
-    shift_mm=30,
+    translation_mm=30,
     scale=1.3,
     stretch=0.08,
     shear=0.08,
-    far_rotation_deg=75,
-    far_share=0.1,
+    large_rotation_deg=75,
+    large_rotation_probability=0.1,
 )
-_NEAR_POSE = Pose(rotation_deg=15, shift_mm=8, scale=1.15, stretch=0.05, shear=0.04)
-_JITTER = Pose(rotation_deg=6, shift_mm=6, scale=1.06, stretch=0.02, shear=0.02)
-_OTHER_ANATOMY = Deformation(amplitude_mm=10, min_sigma_mm=16, max_sigma_mm=50)
-_DIFFERENCE = Deformation(amplitude_mm=12, min_sigma_mm=8, max_sigma_mm=40)
-_USUAL = Contrast()
-_COARSE = Contrast(
-    max_blur_mm=3, max_slice_mm=8, thick_share=0.2, cropped_share=0.35, max_noise=0.05
+_NEAR_POSE = RandomAffine(rotation_deg=15, translation_mm=8, scale=1.15, stretch=0.05, shear=0.04)
+_RELATIVE_POSE = RandomAffine(
+    rotation_deg=6, translation_mm=6, scale=1.06, stretch=0.02, shear=0.02
+)
+_ANATOMY = RandomDeformation(amplitude_mm=10, min_sigma_mm=16, max_sigma_mm=50)
+_PAIR_DEFORMATION = RandomDeformation(amplitude_mm=12, min_sigma_mm=8, max_sigma_mm=40)
+_TYPICAL_ACQUISITION = AcquisitionSettings()
+_COARSE_ACQUISITION = AcquisitionSettings(
+    max_blur_mm=3,
+    max_slice_mm=8,
+    thick_slice_probability=0.2,
+    cropped_fov_probability=0.35,
+    max_noise=0.05,
 )
 
 
 @dataclass(frozen=True)
-class ChartSettings:
-    """What single images are like.
+class CoordinateSettings:
+    """Settings of `SyntheticCoordinates`.
 
     Args:
-        shape: voxels of the working grid.
-        spacing_mm: of the working grid.
-        pose: how the head lies in it.
-        anatomy: how the head differs from the label map.
-        contrast: how it looks.
-        samples_per_voxel: points whose intensities are averaged: 1, 2 or 4.
-        length: how many samples there are in a round.
+        shape: Shape of the working grid.
+        spacing_mm: Spacing of the working grid.
+        pose: Pose of the head in the working grid.
+        anatomy: Deformation of the head against its label map.
+        acquisition: Simulated acquisition.
+        points_per_voxel: Points whose intensities are averaged in each voxel: 1, 2 or 4.
+        num_samples: Length of the dataset.
     """
 
     shape: tuple[int, ...] = (64, 64, 64)
     spacing_mm: float = 4.0
-    pose: Pose = _ANY_POSE
-    anatomy: Deformation = _OTHER_ANATOMY
-    contrast: Contrast = _COARSE
-    samples_per_voxel: int = 4
-    length: int = 10_000
+    pose: RandomAffine = _ANY_POSE
+    anatomy: RandomDeformation = _ANATOMY
+    acquisition: AcquisitionSettings = _COARSE_ACQUISITION
+    points_per_voxel: int = 4
+    num_samples: int = 10_000
 
 
 @dataclass(frozen=True)
 class PairSettings:
-    """What pairs of images are like.
+    """Settings of `SyntheticPairs`.
 
     Args:
-        shape: voxels of the working grid that both images are on.
-        spacing_mm: of the working grid.
-        pose: how the moving head lies in it.
-        jitter: how the fixed head lies to the moving one, about the grid's centre.
-        anatomy: how both heads differ from the label map.
-        difference: how the fixed head is bent against the moving one.
-        other_share: of the pairs: the fixed head is another person's, and no truth is known. Of
-            use only where people have the same labels: for random shapes give 0.
-        contrast: how they look.
-        background_weight: of the truth where nothing can be seen.
-        samples_per_voxel: points whose intensities are averaged: 1, 2 or 4.
-        length: how many samples there are in a round.
+        shape: Shape of the working grid of both images.
+        spacing_mm: Spacing of the working grid.
+        pose: Pose of the moving head in the working grid.
+        relative_pose: Pose of the fixed head relative to the moving head, about the grid's centre.
+        anatomy: Deformation of both heads against their label map.
+        deformation: Deformation between the fixed and the moving head.
+        inter_subject_probability: Probability that the fixed head is another subject's; then the
+            truth is unknown. Useful only if subjects share labels: 0 for random shapes.
+        acquisition: Simulated acquisition.
+        background_weight: Weight of the truth in the background.
+        points_per_voxel: Points whose intensities are averaged in each voxel: 1, 2 or 4.
+        num_samples: Length of the dataset.
     """
 
     shape: tuple[int, ...] = (80, 96, 80)
     spacing_mm: float = 2.0
-    pose: Pose = _NEAR_POSE
-    jitter: Pose = _JITTER
-    anatomy: Deformation = _OTHER_ANATOMY
-    difference: Deformation = _DIFFERENCE
-    other_share: float = 0.3
-    contrast: Contrast = _USUAL
+    pose: RandomAffine = _NEAR_POSE
+    relative_pose: RandomAffine = _RELATIVE_POSE
+    anatomy: RandomDeformation = _ANATOMY
+    deformation: RandomDeformation = _PAIR_DEFORMATION
+    inter_subject_probability: float = 0.3
+    acquisition: AcquisitionSettings = _TYPICAL_ACQUISITION
     background_weight: float = 0.1
-    samples_per_voxel: int = 2
-    length: int = 10_000
+    points_per_voxel: int = 2
+    num_samples: int = 10_000
 
 
-Settings = TypeVar("Settings", ChartSettings, PairSettings)
+Settings = TypeVar("Settings", CoordinateSettings, PairSettings)
 
 
-class _Samples(Dataset[Sample], Generic[Settings]):
-    """What both kinds share.
+class _SyntheticDataset(Dataset[Sample], Generic[Settings]):
+    """Common base of the synthetic datasets.
 
     Args:
-        subjects: label maps in one common space; their device is the samples'.
-        settings: what the samples are like.
-        seed: of all random numbers, together with the index.
+        subjects: Label maps in a common space; samples are made on their device.
+        settings: Settings of the samples.
+        seed: Seed of all random numbers, together with the index.
 
     Raises:
-        InputError: there is no subject, or one has not as many axes as the working grid.
+        InputError: There is no subject, or a subject and the working grid differ in dimensions.
     """
 
     def __init__(self, subjects: Sequence[Subject], settings: Settings, seed: int = 0) -> None:
         if not subjects:
-            raise InputError("samples need at least one subject; see `stn3d.synth.random_subject`.")
+            raise InputError(
+                "synthetic data need at least one subject; see `stn3d.synth.random_subject`."
+            )
         d = len(settings.shape)
         if any(s.grid.ndim != d for s in subjects):
-            raise InputError(f"the working grid has {d} axes; give subjects with {d} axes too.")
+            raise InputError(f"the working grid is {d}D; all subjects must be {d}D too.")
         self.subjects, self.seed = list(subjects), seed
         self.settings: Settings = settings
-        self.grid = working_grid(settings.shape, settings.spacing_mm)
+        self.grid = centred_grid(settings.shape, settings.spacing_mm)
         self.nodes = Lattice(self.grid, 2, 0)
         self._num_ids = 1 + max(int(s.ids.max()) for s in subjects)
 
     def __len__(self) -> int:
-        return self.settings.length
+        return self.settings.num_samples
 
-    def _draws(self, index: int) -> Draws:
+    def _generator(self, index: int) -> SeededGenerator:
         if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} samples; {index} is not one of them.")
-        return Draws(self.seed, index, device=self.subjects[0].codes.device)
+            raise IndexError(f"index {index} is out of range: the dataset has {len(self)} samples.")
+        return SeededGenerator(self.seed, index, device=self.subjects[0].codes.device)
 
-    def _look(self, draws: Draws) -> Appearance:
-        c = self.settings.contrast
-        return draw_appearance(draws, self._num_ids, c.real_share, c.max_spread, c.kinds)
+    def _appearance(self, rng: SeededGenerator) -> Appearance:
+        a = self.settings.acquisition
+        return sample_appearance(
+            rng, self._num_ids, a.modality_probability, a.max_std, a.modalities
+        )
 
-    def _picture(
-        self, draws: Draws, subject: Subject, points_mm: Tensor, look: Appearance, keep: Stripping
-    ) -> Picture:
-        """What lies at canonical points ``(*nodes, d)``, as an image."""
+    def _simulate(
+        self,
+        rng: SeededGenerator,
+        subject: Subject,
+        points_mm: Tensor,
+        appearance: Appearance,
+        stripping: SkullStripping,
+    ) -> SimulatedImage:
+        """An image of a subject at canonical points ``(*nodes, d)``."""
         s = self.settings
-        index = apply_matrix(subject.canonical_index, points_mm).movedim(-1, 0).contiguous()
-        view = View(subject, index, s.shape, s.spacing_mm, s.samples_per_voxel)
-        return take_picture(draws, view, look, keep, s.contrast)
+        index = apply_matrix(subject.index_from_canonical, points_mm).movedim(-1, 0).contiguous()
+        sampling = LabelSampling(subject, index, s.shape, s.spacing_mm, s.points_per_voxel)
+        return simulate_image(rng, sampling, appearance, stripping, s.acquisition)
 
 
-class ChartSamples(_Samples[ChartSettings]):
-    """Single images, each with the canonical coordinates of its voxels."""
+class SyntheticCoordinates(_SyntheticDataset[CoordinateSettings]):
+    """Synthetic images with the canonical coordinates of their voxels.
+
+    Args:
+        subjects: Label maps in a common space.
+        settings: Settings of the samples.
+        seed: Seed of all random numbers, together with the index.
+    """
 
     def __init__(
-        self, subjects: Sequence[Subject], settings: ChartSettings | None = None, seed: int = 0
+        self, subjects: Sequence[Subject], settings: CoordinateSettings | None = None, seed: int = 0
     ) -> None:
-        """See `ChartSettings`; subjects in one common space, and a seed."""
-        super().__init__(subjects, settings or ChartSettings(), seed)
+        super().__init__(subjects, settings or CoordinateSettings(), seed)
 
     def __getitem__(self, index: int) -> Sample:
         """``image``, ``coordinates`` in units of 100 mm, ``coordinates_weight``, ``labels``."""
         s, nodes = self.settings, self.nodes
-        draws = self._draws(index)
-        subject = self.subjects[draws.below(len(self.subjects))]
-        canonical = torch.linalg.inv(s.pose.draw(draws, self.grid.ndim))
+        rng = self._generator(index)
+        subject = self.subjects[rng.integer(len(self.subjects))]
+        canonical_from_grid = torch.linalg.inv(s.pose.sample(rng, self.grid.ndim))
         knots = Lattice(self.grid, 2, 3)
-        bend = knots.at(nodes, _bend(draws, s.anatomy, knots))
-        here = nodes.points_mm().float().to(draws.device)
-        points = apply_matrix(canonical, here + _vectors(bend))
-        keep = Stripping.draw(draws, s.contrast)
-        picture = self._picture(draws, subject, points, self._look(draws), keep)
-        places = points.movedim(-1, 0)[None].contiguous() / COORDINATE_UNIT_MM
+        anatomy = knots.resample_to(nodes, _sample_field(rng, s.anatomy, knots))
+        grid_points = nodes.points_mm().float().to(rng.device)
+        points = apply_matrix(canonical_from_grid, grid_points + _vectors(anatomy))
+        stripping = SkullStripping.sample(rng, s.acquisition)
+        simulated = self._simulate(rng, subject, points, self._appearance(rng), stripping)
+        coordinates = points.movedim(-1, 0)[None].contiguous() / COORDINATE_UNIT_MM
         return {
-            "image": picture.image,
-            "coordinates": kernels.resample(places, nodes.node_from_voxel, s.shape)[0],
-            "coordinates_weight": (picture.labels > 0).float(),
-            "labels": picture.labels,
+            "image": simulated.image,
+            "coordinates": kernels.resample(coordinates, nodes.node_from_voxel, s.shape)[0],
+            "coordinates_weight": (simulated.labels > 0).float(),
+            "labels": simulated.labels,
         }
 
 
-class PairSamples(_Samples[PairSettings]):
-    """Pairs of images on one grid, with the displacement between them where it is known."""
+class SyntheticPairs(_SyntheticDataset[PairSettings]):
+    """Synthetic image pairs on one grid, with the true displacement where it is known.
+
+    Args:
+        subjects: Label maps in a common space.
+        settings: Settings of the samples.
+        seed: Seed of all random numbers, together with the index.
+    """
 
     def __init__(
         self, subjects: Sequence[Subject], settings: PairSettings | None = None, seed: int = 0
     ) -> None:
-        """See `PairSettings`; subjects in one common space, and a seed."""
         super().__init__(subjects, settings or PairSettings(), seed)
 
     def __getitem__(self, index: int) -> Sample:
-        """``fixed``, ``moving``, their labels and weights, ``displacement_vox``, ``truth_weight``.
+        """A pair.
 
-        The displacement is fixed -> moving, in voxels of the grid. ``alike`` is 1 if both images
-        are of one contrast, else 0.
+        ``fixed``, ``moving``, their ``_labels`` and ``_weight``; ``displacement_vox``, fixed to
+        moving, in voxels of the grid; ``truth_weight``; ``same_contrast``, 1 if both images have
+        the same contrast, else 0.
         """
         s = self.settings
-        draws = self._draws(index)
-        moving, fixed, same = self._people(draws)
-        moving_mm, fixed_mm, displacement_mm = self._places(draws)
-        keep = Stripping.draw(draws, s.contrast)
-        mixed = draws.chance(s.contrast.mixed_share)
-        keep_moving = Stripping.draw(draws, s.contrast) if mixed else keep
-        look = self._look(draws)
-        alike = draws.chance(s.contrast.same_share)
-        other = jittered(draws, look) if alike else self._look(draws)
-        pictures = {
-            "fixed": self._picture(draws, fixed, fixed_mm, look, keep),
-            "moving": self._picture(draws, moving, moving_mm, other, keep_moving),
+        rng = self._generator(index)
+        moving, fixed, same_subject = self._choose_subjects(rng)
+        moving_mm, fixed_mm, displacement_mm = self._sample_geometry(rng)
+        stripping = {"fixed": SkullStripping.sample(rng, s.acquisition)}
+        independent = rng.bernoulli(s.acquisition.independent_strip_probability)
+        stripping["moving"] = (
+            SkullStripping.sample(rng, s.acquisition) if independent else stripping["fixed"]
+        )
+        appearance = {"fixed": self._appearance(rng)}
+        same_contrast = rng.bernoulli(s.acquisition.same_contrast_probability)
+        appearance["moving"] = (
+            jitter_appearance(rng, appearance["fixed"]) if same_contrast else self._appearance(rng)
+        )
+        content = {"fixed": (fixed, fixed_mm), "moving": (moving, moving_mm)}
+        images = {
+            role: self._simulate(rng, *content[role], appearance[role], stripping[role])
+            for role in ("fixed", "moving")
         }
         displacement = displacement_mm / s.spacing_mm
         truth = kernels.resample(displacement, self.nodes.node_from_voxel, s.shape)[0]
-        known = torch.zeros_like(truth[:1])
-        if same:
-            visible = (pictures["fixed"].labels > 0).float()
-            known = within(truth) * visible.clamp(min=s.background_weight)
-        sample = {"displacement_vox": truth, "truth_weight": known}
-        sample["alike"] = torch.tensor([float(alike)])
-        for role, picture in pictures.items():
-            sample[role] = picture.image
-            sample[f"{role}_labels"] = picture.labels
-            sample[f"{role}_weight"] = picture.weight
+        weight = torch.zeros_like(truth[:1])
+        if same_subject:
+            foreground = (images["fixed"].labels > 0).float()
+            weight = inside_grid(truth) * foreground.clamp(min=s.background_weight)
+        sample = {"displacement_vox": truth, "truth_weight": weight}
+        sample["same_contrast"] = torch.tensor([float(same_contrast)])
+        for role, simulated in images.items():
+            sample[role] = simulated.image
+            sample[f"{role}_labels"] = simulated.labels
+            sample[f"{role}_weight"] = simulated.weight
         return sample
 
-    def _people(self, draws: Draws) -> tuple[Subject, Subject, bool]:
-        """The moving and the fixed subject, and whether they are one."""
+    def _choose_subjects(self, rng: SeededGenerator) -> tuple[Subject, Subject, bool]:
+        """The moving and the fixed subject, and whether they are the same."""
         n = len(self.subjects)
-        moving, step = draws.below(n), 1 + draws.below(max(1, n - 1))
-        other = draws.chance(self.settings.other_share) and n > 1
-        fixed = (moving + step) % n if other else moving
-        return self.subjects[moving], self.subjects[fixed], not other
+        moving, step = rng.integer(n), 1 + rng.integer(max(1, n - 1))
+        different = rng.bernoulli(self.settings.inter_subject_probability) and n > 1
+        fixed = (moving + step) % n if different else moving
+        return self.subjects[moving], self.subjects[fixed], not different
 
-    def _places(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """At the nodes: the moving and the fixed head's canonical coordinates ``(*nodes, d)``, and
-        the displacement between them ``(1, d, *nodes)`` in mm.
+    def _sample_geometry(self, rng: SeededGenerator) -> tuple[Tensor, Tensor, Tensor]:
+        """Canonical coordinates and displacement at the nodes.
 
-        One anatomy a(y) serves both: the moving image shows ``Q a(y)`` and the fixed one
-        ``Q a(x + u(x))``, so that u is the truth to within the lattice.
+        Both images show one anatomy a(y): the moving image ``Q a(y)``, the fixed image
+        ``Q a(x + u(x))``, so that u is exact up to the interpolation of the lattice.
+
+        Returns:
+            Canonical coordinates ``(*nodes, d)`` of the moving and of the fixed head, and the
+            displacement ``(1, d, *nodes)`` from fixed to moving, in mm.
         """
         s, d, nodes = self.settings, self.grid.ndim, self.nodes
         knots = Lattice(self.grid, 4, 3)
-        canonical = torch.linalg.inv(s.pose.draw(draws, d))
-        jitter = s.jitter.draw(draws, d)
-        anatomy = _bend(draws, s.anatomy, knots)
-        difference = _bend(draws, s.difference, knots)
-        here = nodes.points_mm().float().to(draws.device)
-        there = apply_matrix(jitter, here + _vectors(knots.at(nodes, difference)))
-        moving = here + _vectors(knots.at(nodes, anatomy))
-        fixed = there + _vectors(knots.read(anatomy, there))
-        displacement = (there - here).movedim(-1, 0)[None].contiguous()
-        return apply_matrix(canonical, moving), apply_matrix(canonical, fixed), displacement
+        canonical_from_grid = torch.linalg.inv(s.pose.sample(rng, d))
+        relative_pose = s.relative_pose.sample(rng, d)
+        anatomy = _sample_field(rng, s.anatomy, knots)
+        deformation = _vectors(knots.resample_to(nodes, _sample_field(rng, s.deformation, knots)))
+        fixed_points = nodes.points_mm().float().to(rng.device)
+        moving_points = apply_matrix(relative_pose, fixed_points + deformation)
+        moving = fixed_points + _vectors(knots.resample_to(nodes, anatomy))
+        fixed = moving_points + _vectors(knots.interpolate(anatomy, moving_points))
+        displacement = (moving_points - fixed_points).movedim(-1, 0)[None].contiguous()
+        return (
+            apply_matrix(canonical_from_grid, moving),
+            apply_matrix(canonical_from_grid, fixed),
+            displacement,
+        )
 
 
-def within(displacement_vox: Tensor) -> Tensor:
-    """``(1, *shape)`` 1 where ``x + u(x)`` is on the grid of ``(d, *shape)``, else 0."""
+def inside_grid(displacement_vox: Tensor) -> Tensor:
+    """``(1, *shape)`` 1 where ``x + u(x)`` is inside the grid of ``(d, *shape)``, else 0."""
     shape = displacement_vox.shape[1:]
     inside = torch.ones(shape, dtype=torch.bool, device=displacement_vox.device)
     for axis, n in enumerate(shape):
@@ -261,9 +305,9 @@ def within(displacement_vox: Tensor) -> Tensor:
     return inside.float()[None]
 
 
-def _bend(draws: Draws, deformation: Deformation, knots: Lattice) -> Tensor:
-    """``(1, d, *knots)`` displacements in mm."""
-    return knots.spacing_mm * deformation.draw(draws, knots.shape, knots.spacing_mm)
+def _sample_field(rng: SeededGenerator, deformation: RandomDeformation, knots: Lattice) -> Tensor:
+    """``(1, d, *knots)`` random displacements in mm."""
+    return knots.spacing_mm * deformation.sample(rng, knots.shape, knots.spacing_mm)
 
 
 def _vectors(field: Tensor) -> Tensor:

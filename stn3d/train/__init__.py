@@ -1,70 +1,60 @@
-"""Training with MONAI: what its engines, configured in configs/, need besides MONAI's own parts."""
+"""Training with MONAI: components of the configs in configs/ that MONAI does not provide."""
 
-from stn3d.nets.precision import bfloat16_is_fast
+from stn3d.nets.precision import has_native_bfloat16
 from stn3d.train.config import run_config
-from stn3d.train.distributed import rank, start_processes, stop_processes, world_size
+from stn3d.train.distributed import destroy_process_group, init_process_group, rank, world_size
+from stn3d.train.ema import ExponentialMovingAverage
 from stn3d.train.handlers import (
     Checkpoints,
     ClipGradients,
-    EarlyStop,
-    FollowAverage,
-    PlainErrors,
-    Seeds,
-    iteration_reached,
-    prepared_folder,
+    EarlyStopping,
+    ReraiseInputErrors,
+    SeedEachIteration,
+    UpdateEMA,
+    last_iteration,
+    prepare_output_dir,
 )
-from stn3d.train.history import History, read_history
-from stn3d.train.network import (
-    Averaged,
-    Stages,
-    parameter_groups,
-    warmup_cosine,
-)
-from stn3d.train.objective import (
-    ChartFigures,
-    Mean,
-    Objective,
-    PairFigures,
-    chart_batch,
-    lower_is_better,
-    pair_batch,
-)
-from stn3d.train.outcome import WriteTransforms, world_transform, write_metrics
+from stn3d.train.history import HistoryLogger, read_history
+from stn3d.train.loss import LossWithTerms, prepare_coordinate_batch, prepare_pair_batch
+from stn3d.train.metrics import CoordinateMetrics, MeanMetric, PairMetrics, lower_is_better
+from stn3d.train.network import DeepSupervision
+from stn3d.train.optimisation import parameter_groups, warmup_cosine
+from stn3d.train.outputs import SaveTransforms, world_transform, write_metrics
 from stn3d.train.state import load_state, read_record, save_state
-from stn3d.train.weights import ModelFile, start_from
+from stn3d.train.weights import SaveBestModel, load_pretrained
 
 __all__ = [
-    "Averaged",
-    "ChartFigures",
     "Checkpoints",
     "ClipGradients",
-    "EarlyStop",
-    "FollowAverage",
-    "History",
-    "Mean",
-    "ModelFile",
-    "Objective",
-    "PairFigures",
-    "PlainErrors",
-    "Seeds",
-    "Stages",
-    "WriteTransforms",
-    "bfloat16_is_fast",
-    "chart_batch",
-    "iteration_reached",
+    "CoordinateMetrics",
+    "DeepSupervision",
+    "EarlyStopping",
+    "ExponentialMovingAverage",
+    "HistoryLogger",
+    "LossWithTerms",
+    "MeanMetric",
+    "PairMetrics",
+    "ReraiseInputErrors",
+    "SaveBestModel",
+    "SaveTransforms",
+    "SeedEachIteration",
+    "UpdateEMA",
+    "destroy_process_group",
+    "has_native_bfloat16",
+    "init_process_group",
+    "last_iteration",
+    "load_pretrained",
     "load_state",
     "lower_is_better",
-    "pair_batch",
     "parameter_groups",
-    "prepared_folder",
+    "prepare_coordinate_batch",
+    "prepare_output_dir",
+    "prepare_pair_batch",
     "rank",
     "read_history",
     "read_record",
     "run_config",
     "save_state",
-    "start_from",
-    "start_processes",
-    "stop_processes",
     "warmup_cosine",
     "world_size",
     "world_transform",

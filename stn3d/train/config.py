@@ -1,4 +1,4 @@
-"""The short door to MONAI's bundle run: configs, changed by ``key=value``."""
+"""Runs MONAI bundle configs with ``key=value`` overrides."""
 
 from __future__ import annotations
 
@@ -17,102 +17,103 @@ from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 
 from stn3d.errors import InputError
 
-_folders = logging.getLogger("monai.bundle.workflows")
+_bundle_logger = logging.getLogger("monai.bundle.workflows")
 _SEPARATOR = "::"  # MONAI's own, once "#"
 
 
-def run_config(files: Sequence[str | Path], changes: Mapping[str, Any] | None = None) -> None:
-    """Run what configs describe, as ``python -m monai.bundle run`` does.
+def run_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> None:
+    """Run configs as ``python -m monai.bundle run`` does.
 
     Args:
-        files: YAML or JSON configs of a MONAI bundle; later ones win over earlier ones. A config is
-            code: run only what you trust.
-        changes: values by key; ``a.b`` and ``a#b`` mean b within a.
+        files: YAML or JSON configs of a MONAI bundle, merged in order; later files override
+            earlier ones. Configs are executed as code: run only trusted ones.
+        overrides: Values by key; ``a.b`` and ``a#b`` mean b within a.
 
     Raises:
-        InputError: a config cannot be read, or holds no such key; the nearest one is named.
+        InputError: A config cannot be read, or a key is unknown; the message suggests the closest
+            key.
     """
     parser = read_config(files)
-    keys = {spelled(key): value for key, value in (changes or {}).items()}
+    keys = {monai_key(key): value for key, value in (overrides or {}).items()}
     check_keys(parser, keys)
     folder = Path(files[0]).parent
     logging_file = folder / "logging.conf"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a config is code; the help says so
-        _folders.disabled = True  # that configs lie in two folders
+        warnings.simplefilter("ignore", UserWarning)  # configs are code: the help says so
+        _bundle_logger.disabled = True  # configs in two folders
         workflow = ConfigWorkflow(
             config_file=[str(file) for file in files],
             meta_file=str(folder / "metadata.json"),
             logging_file=str(logging_file) if logging_file.exists() else False,
             **keys,
         )
-    _folders.disabled = False
+    _bundle_logger.disabled = False
     try:
         workflow.initialize()
         workflow.run()
-    except RuntimeError as error:  # MONAI wraps what goes wrong as it builds a component
-        told = _input_error(error)
-        if told is None:
+    except RuntimeError as error:  # MONAI wraps errors of component constructors
+        input_error = _input_error(error)
+        if input_error is None:
             raise
-        raise told from error
+        raise input_error from error
     finally:
         workflow.finalize()
-        # gloo's threads must be gone before the interpreter is: they hold tensors of Python's.
+        # gloo's threads hold Python tensors and must end before the interpreter does.
         del workflow
         gc.collect()
 
 
 def read_config(files: Sequence[str | Path]) -> ConfigParser:
-    """The configs, merged.
+    """The merged configs.
 
     Raises:
-        InputError: one is missing or broken.
+        InputError: A config is missing or invalid.
     """
     parser = ConfigParser()
     for file in files:
         if not Path(file).is_file():
-            raise InputError(f"there is no config {file}; check the path.")
+            raise InputError(f"the config {file} does not exist; check the path.")
     try:
         parser.read_config([str(file) for file in files])
     except (ValueError, yaml.YAMLError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"a config of {list(map(str, files))} is broken: {reason}.") from error
+        raise InputError(f"invalid config in {list(map(str, files))}: {reason}.") from error
     return parser
 
 
-def parse_change(text: str) -> tuple[str, Any]:
-    """``key=value`` as key and value; the value is read as YAML, and 1e-4 is a number.
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``key=value``; the value is read as YAML, and 1e-4 as a number.
 
     Raises:
-        InputError: there is no equals sign, or the value is no YAML.
+        InputError: There is no equals sign, or the value is not valid YAML.
     """
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise InputError(f"{text!r} is no key=value; write for example epochs=10.")
+        raise InputError(f"{text!r} is not of the form key=value, such as epochs=10.")
     try:
         read = yaml.safe_load(value) if value else ""
     except yaml.YAMLError as error:
-        raise InputError(f"the value of {text!r} cannot be read as YAML.") from error
+        raise InputError(f"the value of {text!r} is not valid YAML.") from error
     return key, _number(read) if isinstance(read, str) else read
 
 
 def _number(text: str) -> float | str:
     try:
-        return float(text)  # YAML 1.1 reads 1e-4, without a dot, as text
+        return float(text)  # YAML 1.1 reads 1e-4, without a dot, as a string
     except ValueError:
         return text
 
 
-def spelled(key: str) -> str:
-    """A key as MONAI spells it."""
+def monai_key(key: str) -> str:
+    """A key in MONAI's notation, with ``::`` as separator."""
     return key.replace("#", _SEPARATOR).replace(".", _SEPARATOR)
 
 
 def check_keys(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
-    """Make sure that keys are in a config, or are options of a component in it.
+    """Check that every key is in a config or is an argument of one of its components.
 
     Raises:
-        InputError: one is not; the nearest right one is named.
+        InputError: A key is unknown; the message suggests the closest key.
     """
     known = dict.fromkeys(_keys(parser.get(), ""))
     for key in keys:
@@ -124,7 +125,7 @@ def check_keys(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
 
 
 def _keys(config: Any, at: str) -> Iterator[str]:
-    """All keys of a config."""
+    """All keys of a config, depth first."""
     items: Any = ()
     if isinstance(config, Mapping):
         items = config.items()
@@ -144,7 +145,7 @@ def _is_option(parser: ConfigParser, key: str) -> bool:
 
 
 def _options(parser: ConfigParser, component: str) -> list[str]:
-    """The options that a component of a config takes, as keys."""
+    """The arguments of a component of a config, as keys."""
     config = parser.get(component) if component else None
     if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
         return []
@@ -153,15 +154,15 @@ def _options(parser: ConfigParser, component: str) -> list[str]:
     module = module[0] if isinstance(module, list) else module
     try:
         target: Any = locate(f"{module}.{name}" if module else name)
-        made = target.__init__ if inspect.isclass(target) else target
-        names = [name for name in inspect.signature(made).parameters if name != "self"]
+        constructor = target.__init__ if inspect.isclass(target) else target
+        names = [name for name in inspect.signature(constructor).parameters if name != "self"]
     except (ErrorDuringImport, TypeError, ValueError):
         return []
     return [f"{component}{_SEPARATOR}{option}" for option in names]
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
-    """The `InputError` that an error of MONAI's config parser came from, if any."""
+    """The `InputError` that caused an error of MONAI's config parser, if any."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""Several processes, one a device, as torchrun starts them."""
+"""Distributed training: one process for each device, started by torchrun."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.distributed as dist
 from stn3d.errors import InputError
 
 
-def start_processes() -> torch.device:
-    """Join the other processes, by NCCL where there is CUDA and by gloo on the CPU.
+def init_process_group() -> torch.device:
+    """Join the process group, with NCCL on CUDA devices and gloo on the CPU.
 
     Returns:
-        This process's device.
+        The device of this process.
 
     Raises:
-        InputError: the process was not started by torchrun.
+        InputError: The process was not started by torchrun.
     """
     if "LOCAL_RANK" not in os.environ:
         raise InputError(
@@ -32,14 +32,14 @@ def start_processes() -> torch.device:
     return device
 
 
-def stop_processes() -> None:
-    """Leave the other processes."""
+def destroy_process_group() -> None:
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def from_first(value: float) -> float:
-    """The first process's value, on all: so that all decide alike."""
+def broadcast_from_first(value: float) -> float:
+    """The value of the first process, so that all processes decide alike."""
     if world_size() == 1:
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -49,10 +49,10 @@ def from_first(value: float) -> float:
 
 
 def rank() -> int:
-    """This process's number, 0 where it is alone."""
+    """Index of this process; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,6 +1,7 @@
-"""Handlers of MONAI's trainer: checkpoints, seeds, clipped gradients, early stop.
+"""Handlers of MONAI's trainer: checkpoints, seeds, gradient clipping, early stopping.
 
-Attach them in the order of `train#handlers`: what changes the weights first, `Checkpoints` last.
+Attach them in the order of `train::handlers` in the configs: first what changes the weights, last
+`Checkpoints`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from stn3d.data import Batches
+from stn3d.data import InfiniteBatchSampler
 from stn3d.errors import InputError
+from stn3d.train.ema import ExponentialMovingAverage
 from stn3d.train.history import HISTORY
-from stn3d.train.network import Averaged
 from stn3d.train.state import Stateful, load_state, read_record, save_state
 
 LAST, BEST = "last.ckpt.safetensors", "best.ckpt.safetensors"
@@ -27,20 +28,25 @@ LAST, BEST = "last.ckpt.safetensors", "best.ckpt.safetensors"
 logger = logging.getLogger("stn3d.train")
 
 
-def prepared_folder(folder: str | Path, resume: bool = True, writes: bool = True) -> Path:
-    """The folder that a run writes to, made if need be.
+def prepare_output_dir(folder: str | Path, resume: bool = True, writes: bool = True) -> Path:
+    """Create the output folder of a run and remove stale files.
 
-    Parts of files that a killed run left are taken away; without ``resume`` so are its checkpoints,
-    history and events, since the run starts anew.
+    Partial files of a killed run are removed; without ``resume`` also its checkpoints, history and
+    TensorBoard events.
+
+    Args:
+        folder: The output folder.
+        resume: Keep the files of an earlier run.
+        writes: Whether this process may remove files.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: The folder cannot be created.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}.") from error
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from error
     if writes:
         stale = list(folder.glob(".part-*"))
         if not resume:
@@ -51,36 +57,36 @@ def prepared_folder(folder: str | Path, resume: bool = True, writes: bool = True
     return folder
 
 
-def iteration_reached(folder: str | Path) -> int:
-    """The iteration of the last checkpoint in a folder, 0 if there is none."""
+def last_iteration(folder: str | Path) -> int:
+    """The iteration of the last checkpoint in a folder; 0 without a checkpoint."""
     last = Path(folder) / LAST
     return int(read_record(last)["iteration"]) if last.exists() else 0
 
 
 class Checkpoints:
-    """Saves a run every so many iterations and at every epoch's end, and resumes it exactly.
+    """Saves a run at regular intervals and after every epoch, and resumes it exactly.
 
-    What is random in a run is a function of its seed and the iteration (`Seeds`, `Batches`), so the
-    iteration and the objects' states are all that a resumed run needs.
+    All random numbers of a run are functions of its seed and the iteration (`SeedEachIteration`,
+    `InfiniteBatchSampler`), so a resumed run needs only the iteration and the objects' states.
 
     Args:
-        folder: where ``last.ckpt.safetensors`` and ``best.ckpt.safetensors`` are kept.
-        objects: whose states make up the run: the network, the optimiser, ...
-        batches: what the trainer reads; a resumed run goes on with the batch that comes next.
-        validator: the evaluator whose key metric tells the best epoch, if there is one.
-        interval: iterations between two checkpoints.
-        resume: go on from ``last.ckpt.safetensors`` if it is there.
-        writes: whether this process writes; of several only one does.
+        folder: Folder of ``last.ckpt.safetensors`` and ``best.ckpt.safetensors``.
+        objects: Objects whose states are saved: the network, the optimiser and others.
+        batches: Batch sampler of the trainer; a resumed run continues with the next batch.
+        validator: Evaluator whose key metric selects the best epoch.
+        interval: Iterations between checkpoints.
+        resume: Continue from ``last.ckpt.safetensors`` if it exists.
+        writes: Whether this process writes; only one process may.
 
     Raises:
-        InputError: the checkpoint in the folder is of another run.
+        InputError: On start: the checkpoint belongs to another run.
     """
 
     def __init__(
         self,
         folder: str | Path,
         objects: Mapping[str, Stateful],
-        batches: Batches,
+        batches: InfiniteBatchSampler,
         validator: Any = None,
         interval: int = 500,
         resume: bool = True,
@@ -91,7 +97,7 @@ class Checkpoints:
         self.resume, self.writes = resume, writes
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer, after all its other handlers."""
+        """Attach to a trainer, after all its other handlers."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
@@ -103,8 +109,8 @@ class Checkpoints:
         record, length = read_record(last), engine.state.epoch_length
         if record["epoch_length"] != length:
             raise InputError(
-                f"{last} is of a run with epochs of {record['epoch_length']} iterations, and this "
-                f"one has {length}; set epoch_length={record['epoch_length']}, or start anew."
+                f"{last} is from a run with {record['epoch_length']} iterations an epoch, and this "
+                f"run has {length}; set epoch_length={record['epoch_length']}, or use --fresh."
             )
         load_state(last, self.objects)
         state = engine.state
@@ -118,14 +124,14 @@ class Checkpoints:
             logger.info(f"resumed {last} after iteration {state.iteration} of {total}")
 
     def _after_iteration(self, engine: Engine) -> None:
-        # At an epoch's end the validation comes first: see _after_epoch.
+        # At the end of an epoch, validation comes first: see _after_epoch.
         iteration = engine.state.iteration
         if iteration % self.interval == 0 and iteration % engine.state.epoch_length != 0:
             self._save(engine, LAST)
 
     def _after_epoch(self, engine: Engine) -> None:
         self._save(engine, LAST)
-        if self.validator is not None and improved(self.validator, engine):
+        if self.validator is not None and is_best_epoch(self.validator, engine):
             self._save(engine, BEST)
 
     def _save(self, engine: Engine, name: str) -> None:
@@ -141,91 +147,91 @@ class Checkpoints:
         save_state(self.folder / name, self.objects, record)
 
 
-def improved(validator: Any, engine: Engine) -> bool:
-    """Whether the trainer's present epoch is the best that a validator has seen."""
+def is_best_epoch(validator: Any, engine: Engine) -> bool:
+    """Whether the trainer's current epoch has the best key metric of a validator so far."""
     return bool(validator.state.best_metric_epoch == engine.state.epoch)
 
 
-class PlainErrors:
-    """Passes bad input and Ctrl-C on; MONAI's StatsHandler would print where in the code it was.
+class ReraiseInputErrors:
+    """Re-raises input errors and Ctrl-C before MONAI's StatsHandler prints a traceback.
 
-    The first handler of an engine, for only the first one hears of errors.
+    Must be the first handler of an engine: only the first handler receives exceptions.
     """
 
     def attach(self, engine: Engine) -> None:
-        """Follow an engine."""
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._pass_on)
+        """Attach to an engine."""
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._reraise)
 
-    def _pass_on(self, engine: Engine, error: BaseException) -> None:
+    def _reraise(self, engine: Engine, error: BaseException) -> None:
         if isinstance(error, InputError | KeyboardInterrupt):
             raise error
 
 
-class Seeds:
-    """Seeds torch before every iteration, by the run's seed, the iteration and the process.
+class SeedEachIteration:
+    """Seeds torch before every iteration from the run's seed, the rank and the iteration.
 
-    So dropout is a function of the iteration, and a resumed run needs no generator's state.
+    Dropout is then a function of the iteration, and a resumed run needs no generator state.
     """
 
     def __init__(self, seed: int = 0, rank: int = 0) -> None:
         self.seed, self.rank = seed, rank
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer."""
+        """Attach to a trainer."""
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed)
 
     def _seed(self, engine: Engine) -> None:
-        words = np.random.SeedSequence([self.seed, self.rank, engine.state.iteration])
-        torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        sequence = np.random.SeedSequence([self.seed, self.rank, engine.state.iteration])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-class FollowAverage:
-    """Has the running average of the weights follow every iteration."""
+class UpdateEMA:
+    """Updates the exponential moving average of the weights after every iteration."""
 
-    def __init__(self, average: Averaged) -> None:
-        self.average = average
+    def __init__(self, ema: ExponentialMovingAverage) -> None:
+        self.ema = ema
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer."""
-        if self.average.decay > 0:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._follow)
+        """Attach to a trainer."""
+        if self.ema.decay > 0:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
 
-    def _follow(self, engine: Engine) -> None:
-        self.average.follow(engine.state.iteration)
+    def _update(self, engine: Engine) -> None:
+        self.ema.update(engine.state.iteration)
 
 
 class ClipGradients:
-    """Scales the gradients down where their norm over all parameters is beyond a limit."""
+    """Clips the norm of the gradients over all parameters."""
 
     def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
         self.network, self.max_norm = network, max_norm
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer."""
+        """Attach to a trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
 
     def _clip(self, engine: Engine) -> None:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
-class EarlyStop:
-    """Ends a training that has not become better for some epochs.
+class EarlyStopping:
+    """Stops a training whose key metric has not improved for some epochs.
 
     Args:
-        validator: the evaluator whose key metric counts.
-        patience: epochs without a better one; 0 never stops.
+        validator: Evaluator with the key metric.
+        patience: Epochs without improvement; 0 never stops.
     """
 
     def __init__(self, validator: Any, patience: int = 0) -> None:
         self.validator, self.patience = validator, patience
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer, after its validation."""
+        """Attach to a trainer, after its validation."""
         if self.patience > 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._check)
 
     def _check(self, engine: Engine) -> None:
-        best, before = self.validator.state.best_metric_epoch, engine.state.epoch - 1
-        if best >= 0 and before - best >= self.patience:
-            logger.info(f"stopped early: no better epoch than {best} in {self.patience} epochs")
+        best, previous = self.validator.state.best_metric_epoch, engine.state.epoch - 1
+        if best >= 0 and previous - best >= self.patience:
+            logger.info(f"stopped early: no improvement since epoch {best}")
             engine.terminate()

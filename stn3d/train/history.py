@@ -1,4 +1,4 @@
-"""The history of a training in lines of JSON, from which plots are made."""
+"""Training history as JSON lines."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from ignite.engine import Engine, Events
 from stn3d.io import whole
 
 HISTORY = "history.jsonl"
-Logged = Callable[[Mapping[str, Any]], Mapping[str, float]]
+LogValues = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 
-class History:
-    """Appends lines of JSON to ``history.jsonl``, from which plots are made.
+class HistoryLogger:
+    """Appends JSON lines to ``history.jsonl``.
 
-    Training: iteration, the means of the loss and its terms since the last line, learning rates,
-    seconds of training and samples a second. Validation: iteration and its metrics.
+    Training lines: iteration, means of the loss and its terms since the last line, learning rates,
+    seconds of training, samples per second. Validation lines: iteration and metrics.
 
     Args:
-        folder: where the file is.
-        logged: what to log of the trainer's output, such as `Objective.logged`.
-        optimizer: whose learning rates are told.
-        validator: whose metrics are told.
-        interval: iterations between two lines.
-        samples: in one iteration, over all processes.
+        folder: Folder of the file.
+        log_values: Maps the trainer's output to values to log, such as `LossWithTerms.log_values`.
+        optimizer: Optimiser whose learning rates are logged.
+        validator: Evaluator whose metrics are logged.
+        interval: Iterations between lines.
+        samples: Samples of an iteration over all processes.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        logged: Logged,
+        log_values: LogValues,
         optimizer: torch.optim.Optimizer,
         validator: Any = None,
         interval: int = 50,
         samples: int = 1,
     ) -> None:
-        self.path, self.logged, self.optimizer = Path(folder) / HISTORY, logged, optimizer
+        self.path, self.log_values, self.optimizer = Path(folder) / HISTORY, log_values, optimizer
         self.validator, self.interval, self.samples = validator, interval, samples
         self._sums: dict[str, float] = {}
         self._count, self._seconds, self._since = 0, 0.0, 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer, after its validation."""
+        """Attach to a trainer, after its validation."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._validation)
@@ -59,28 +59,28 @@ class History:
         self._since = time.perf_counter()
 
     def _rewind(self, iteration: int) -> None:
-        """Leave out what came after the checkpoint: it will be written again."""
+        """Remove lines after the checkpoint: a resumed run writes them again."""
         lines = [line for line in read_history(self.path) if line["iteration"] <= iteration]
         self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
         with whole(self.path) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def _collect(self, engine: Engine) -> None:
-        for name, value in self.logged(engine.state.output).items():
+        for name, value in self.log_values(engine.state.output).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
         if engine.state.iteration % self.interval:
             return
         now = time.perf_counter()
-        spent, self._since = now - self._since, now
-        self._seconds += spent
+        elapsed, self._since = now - self._since, now
+        self._seconds += elapsed
         self._append(
             {
                 "iteration": engine.state.iteration,
                 **{name: total / self._count for name, total in self._sums.items()},
                 "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
                 "seconds": round(self._seconds, 3),
-                "samples_per_s": round(self._count * self.samples / spent, 4),
+                "samples_per_s": round(self._count * self.samples / elapsed, 4),
             }
         )
         self._sums, self._count = {}, 0
@@ -96,7 +96,7 @@ class History:
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a history; a last one that a killed run left unfinished is passed over."""
+    """The lines of a history file; an incomplete last line of a killed run is skipped."""
     path, lines = Path(path), []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(json.JSONDecodeError):

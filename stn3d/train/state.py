@@ -1,6 +1,6 @@
-"""The state of a training run in one safetensors file: tensors by name, all else as JSON.
+"""The state of a training run in a safetensors file: tensors by name, everything else as JSON.
 
-No pickle anywhere: reading such a file runs no code.
+Nothing is pickled, so reading a file runs no code.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _VERSION = 1
 
 
 class Stateful(Protocol):
-    """What has a state: modules, optimisers, learning rate schedules."""
+    """An object with a state: module, optimiser, learning rate schedule."""
 
     def state_dict(self) -> Any:
-        """The state, made of mappings, lists, numbers, text and tensors."""
+        """The state as mappings, lists, numbers, strings and tensors."""
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """Take a state."""
+        """Restore a state."""
 
 
 def save_state(
     path: str | os.PathLike[str], objects: Mapping[str, Stateful], record: Mapping[str, Any]
 ) -> None:
-    """Write the state of several objects, whole or not at all.
+    """Write the state of several objects atomically.
 
     Args:
-        path: the file.
-        objects: by the names that they are kept under.
-        record: further plain JSON values, such as the iteration.
+        path: Output file.
+        objects: Objects by name.
+        record: Additional plain JSON values, such as the iteration.
 
     Raises:
-        InputError: the file cannot be written here.
+        InputError: The file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     tree = {name: _plain(one.state_dict(), name, tensors) for name, one in objects.items()}
@@ -57,28 +57,32 @@ def save_state(
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of a state, without its tensors.
+    """The record of a state file, without reading tensors.
 
     Raises:
-        InputError: the file is missing, broken or no state.
+        InputError: The file is missing, damaged or not a state file.
     """
     return _header(path)[0]
 
 
 def load_state(path: str | os.PathLike[str], objects: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Give several objects the state that was saved.
+    """Restore the saved state of several objects.
+
+    Args:
+        path: File of `save_state`.
+        objects: Objects by the names under which they were saved.
 
     Returns:
         The record.
 
     Raises:
-        InputError: the file is missing, broken, no state, or of other objects.
+        InputError: The file is missing, damaged, not a state file, or of other objects.
     """
     record, tree = _header(path)
     if tree.keys() != objects.keys():
         raise InputError(
-            f"{path} holds the state of {', '.join(sorted(tree))}, and this run has "
-            f"{', '.join(sorted(objects))}; resume with the config that made it, or start anew."
+            f"{path} holds the state of {', '.join(sorted(tree))}, but this run has "
+            f"{', '.join(sorted(objects))}; resume with the original config, or use --fresh."
         )
     with safe_open(path, framework="pt") as file:
         for name, one in objects.items():
@@ -87,29 +91,32 @@ def load_state(path: str | os.PathLike[str], objects: Mapping[str, Stateful]) ->
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise InputError(
-                    f"the state of {name} in {path} is of another {name} ({reason}); resume with "
-                    "the config that made it, or start anew."
+                    f"the state of {name} in {path} does not match this run ({reason}); resume "
+                    "with the original config, or use --fresh."
                 ) from error
     return record
 
 
 def _header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     if not Path(path).is_file():
-        raise InputError(f"there is no state of a training run {path}; check the path.")
+        raise InputError(f"the checkpoint {path} does not exist; check the path.")
     try:
         header = _metadata(path)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(
-            f"{path} is no safetensors file ({error}); give a checkpoint of stn3d train."
+            f"{path} is not a safetensors file ({error}); give a checkpoint of stn3d train."
         ) from error
     if header.get("stn3d_state") != str(_VERSION):
-        raise InputError(f"{path} is no checkpoint that this stn3d reads; give one it wrote.")
+        raise InputError(f"{path} is not a checkpoint of this version of stn3d.")
     return json.loads(header["record"]), json.loads(header["tree"])
 
 
 def _metadata(path: str | os.PathLike[str], trials: int = 5) -> dict[str, str]:
-    """A file's header. safetensors opens a file twice: where a run that goes on has put a new one
-    in its place in between, it is read again."""
+    """The header of a file.
+
+    safetensors opens a file twice. If a running training replaces the file in between, reading
+    fails and is repeated.
+    """
     for _ in range(trials - 1):
         with suppress(RuntimeError), safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -118,7 +125,7 @@ def _metadata(path: str | os.PathLike[str], trials: int = 5) -> dict[str, str]:
 
 
 def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a state; its tensors go into ``tensors``, their names into the JSON."""
+    """A state as JSON; its tensors are added to ``tensors`` and replaced by their names."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
@@ -128,11 +135,11 @@ def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return [_plain(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which no checkpoint can hold.")
+    raise TypeError(f"{name} is a {type(value).__name__}, which cannot be saved in a checkpoint.")
 
 
 def _rebuilt(value: Any, file: Any) -> Any:
-    """The reverse of `_plain`; tuples come back as lists."""
+    """Inverse of `_plain`; tuples are restored as lists."""
     if isinstance(value, dict):
         if "tensor" in value:
             tensor: Tensor = file.get_tensor(value["tensor"])

@@ -1,4 +1,4 @@
-"""The weights that a run ends with, and those that it may start from."""
+"""Weight files of a training run: the best model, and pretrained weights."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from torch import nn
 from stn3d.errors import InputError
 from stn3d.nets.weights import load_weights, save_weights
 from stn3d.registration.result import versions
-from stn3d.train.handlers import improved
+from stn3d.train.handlers import is_best_epoch
 
 logger = logging.getLogger("stn3d.train")
 
 
-class ModelFile:
-    """Writes ``model.safetensors`` after every epoch that is the best so far.
+class SaveBestModel:
+    """Writes ``model.safetensors`` after every epoch that improves the key metric.
 
     Args:
-        path: the file.
-        network: whose weights are written.
-        validator: the evaluator whose key metric tells the best epoch; without one the last is.
-        preparation: how images come onto the network's grid, plain JSON values.
-        record: of the training, plain JSON values; iteration, metrics and versions are added.
+        path: Output file.
+        network: Network whose weights are written.
+        validator: Evaluator whose key metric selects the best epoch; None writes every epoch.
+        preprocessing: How images are resampled, plain JSON values.
+        record: Record of the training, plain JSON values; iteration, metrics and versions are
+            added.
     """
 
     def __init__(
@@ -34,18 +35,18 @@ class ModelFile:
         path: str | Path,
         network: nn.Module,
         validator: Any,
-        preparation: Mapping[str, Any],
+        preprocessing: Mapping[str, Any],
         record: Mapping[str, Any],
     ) -> None:
         self.path, self.network, self.validator = Path(path), network, validator
-        self.preparation, self.record = dict(preparation), dict(record)
+        self.preprocessing, self.record = dict(preprocessing), dict(record)
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer, after its validation."""
+        """Attach to a trainer, after its validation."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        if self.validator is not None and not improved(self.validator, engine):
+        if self.validator is not None and not is_best_epoch(self.validator, engine):
             return
         metrics = {} if self.validator is None else dict(self.validator.state.metrics)
         record = self.record | {
@@ -53,30 +54,35 @@ class ModelFile:
             "validation": {name: float(value) for name, value in metrics.items()},
             "versions": versions(),
         }
-        save_weights(self.path, self.network, self.preparation, record)
+        save_weights(self.path, self.network, self.preprocessing, record)
 
 
-def start_from(network: nn.Module, path: str | Path | None) -> None:
-    """Give a network the weights of a file, to go on from there; None or empty leaves it as it is.
+def load_pretrained(network: nn.Module, path: str | Path | None) -> None:
+    """Initialise a network with the weights of a file.
 
-    A head of one level that only the network has stays as at birth, when it changes nothing; one
-    that only the file has is left out.
+    A level's head that only the network has keeps its initial weights, with which it changes
+    nothing; a head that only the file has is ignored.
+
+    Args:
+        network: The network.
+        path: Weight file; None or empty does nothing.
 
     Raises:
-        InputError: the file is of no use, or of another network.
+        InputError: The file is invalid, or of another network.
     """
     if not path:
         return
     trained = load_weights(path).network
-    mine, theirs = network.state_dict(), trained.state_dict()
-    shared = {name: value for name, value in theirs.items() if name in mine}
-    unfit = [name for name, value in shared.items() if mine[name].shape != value.shape]
-    if type(trained) is not type(network) or unfit or not shared:
+    own, given = network.state_dict(), trained.state_dict()
+    shared = {name: value for name, value in given.items() if name in own}
+    mismatched = [name for name, value in shared.items() if own[name].shape != value.shape]
+    if type(trained) is not type(network) or mismatched or not shared:
         raise InputError(
-            f"{path} holds a {type(trained).__name__} with options {trained.options}, and the "
-            f"config a {type(network).__name__} with {network.options}; make network_def the same."
+            f"{path} holds a {type(trained).__name__} with options {trained.options}, but the "
+            f"config has a {type(network).__name__} with {network.options}; use the same "
+            "network_def."
         )
     network.load_state_dict(shared, strict=False)
-    new, dropped = len(mine) - len(shared), len(theirs) - len(shared)
-    note = f"; {new} of {len(mine)} tensors are new, {dropped} of the file's are left out"
-    logger.info(f"started from {path}" + note * bool(new or dropped))
+    new, ignored = len(own) - len(shared), len(given) - len(shared)
+    note = f"; {new} of {len(own)} tensors are new, {ignored} of the file are ignored"
+    logger.info(f"initialised from {path}" + note * bool(new or ignored))

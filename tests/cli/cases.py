@@ -79,9 +79,11 @@ def said(capfd: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
 
 
 def without_opening(lines: list[str]) -> list[str]:
-    """The lines on stderr without the first one, which says what the command does."""
+    """The lines on stderr without the first one, which says what the command does, and without the
+    note of the first run on a machine, which compiles."""
     is_opening = lines and lines[0].startswith(f"stn3d {stn3d.__version__}: ")
-    return lines[1:] if is_opening else lines
+    rest = lines[1:] if is_opening else lines
+    return [line for line in rest if not line.startswith("note: compiling stn3d's numba kernels")]
 
 
 def figures_of(folder: Path) -> dict[str, Any]:

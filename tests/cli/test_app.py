@@ -32,15 +32,61 @@ def test_installed_program_tells_its_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["register", "series", "apply", "points", "evaluate", "landmarks", "demo"]
+    "command", ["register", "series", "apply", "points", "evaluate", "landmarks", "demo", "train"]
 )
 def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = "\n".join(said(capfd)[0])
     assert f"stn3d {command}" in text
-    assert re.search(r"--out +-o\b", text)
+    assert command == "train" or re.search(r"--out +-o\b", text)
+    assert main([command, "-h"]) == 0
+    assert "\n".join(said(capfd)[0]) == text
     assert main([]) == 0
     assert command in "\n".join(said(capfd)[0])
+
+
+def test_the_first_line_comes_before_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print('torch', file=sys.stderr)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from stn3d.cli import main\n"
+        "main(['register', 'a/fixed.nii.gz', 'b/moving.nii.gz', '--out', 'out'])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    lines = ran.stderr.splitlines()
+    assert lines[:2] == [
+        f"stn3d {stn3d.__version__}: registering moving.nii.gz to fixed.nii.gz",
+        "torch",
+    ]
+
+
+def test_quiet_prints_the_status_alone(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["register", *both_files[2].pair, "--out", str(tmp_path / "out"), *QUICK]
+    assert main([*command, "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 1
+    assert out.startswith("quality: ")
+
+
+def test_verbose_prints_settings_and_versions(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["register", *both_files[2].pair, "--out", str(tmp_path / "out"), *QUICK]
+    assert main([*command, "-v"]) == 0
+    out, err = said(capfd)
+    for begin in ("settings: kind ", "settings, linear stages: ", "times, s: read ", "versions: "):
+        assert sum(line.startswith(begin) for line in out) == 1, begin
+    assert any(line.startswith("initial transform") for line in map(str.strip, out))
+    assert err[0].startswith("reading the images, ")
+    assert any(re.fullmatch(r"rigid, level 1 of 1, .* iterations, [\d.]+ s", line) for line in err)
 
 
 def test_interrupt_leaves_nothing(both_files: dict[int, Files], tmp_path: Path) -> None:

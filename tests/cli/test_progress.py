@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import pytest
 from rich.progress import Progress
 
 from stn3d.cli import progress
 from stn3d.cli.screen import Screen
+from stn3d.errors import GeometryWarning
 from stn3d.registration.stages import ProgressEvent
 
 EVENTS = [
@@ -101,3 +105,16 @@ def test_volumes_on_a_terminal(
     out, err = capfd.readouterr()
     assert out == ""
     assert "3 of 8 volumes, correlation of volume 5 0.9877" in err
+
+
+def test_notes_appear_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    with screen.notes(), progress.registration(screen) as show:
+        show(EVENTS[0])
+        warnings.warn("look at the header.", GeometryWarning, stacklevel=1)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capfd.readouterr().err)
+    assert "\rnote: look at the header.\n" in text.replace("\r\n", "\n")

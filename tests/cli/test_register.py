@@ -244,9 +244,10 @@ def test_a_rigid_result_shows_its_parameters(
     parameters = figures_of(tmp_path / "out")["linear_parameters"]
     out, _ = said(capfd)
     angle, shift = parameters["rotation_deg"]["z"], parameters["translation_mm"]
-    assert f"rotation, degrees: z {angle:.3f} (inferior-superior)" in out
+    assert "rigid transform, fixed points to moving points:" in out
+    assert f"- rotation, degrees: z {angle:.3f} (inferior-superior)" in out
     assert any(f"x {shift['x']:.3f}, y {shift['y']:.3f}, of the centre" in line for line in out)
-    assert not any(line.startswith(("scale", "shear")) for line in out)
+    assert not any(line.startswith(("- scale", "- shear")) for line in out)
 
 
 def test_less_memory_takes_a_coarser_level_and_says_so(
@@ -349,7 +350,7 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     err = without_opening(done.stderr.splitlines())
-    assert all(re.match(r"(rigid|affine|deformable), level ", line) for line in err)
+    assert all(re.match(r"(rigid|affine|deformable), level ", line) for line in err), err
     figures = figures_of(tmp_path / "out")
     assert figures["after"]["correlation"] > max(0.85, figures["before"]["correlation"] + 0.3)
     assert figures["after"]["folding_pct"] == 0

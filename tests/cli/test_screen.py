@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 
@@ -98,3 +99,11 @@ def test_quiet_and_verbose_exclude_each_other() -> None:
         screen.opened("doing", quiet=True, verbose=True),
     ):
         pass
+
+
+def test_log_messages_of_the_package_are_notes(capfd: pytest.CaptureFixture[str]) -> None:
+    with screen.opened("doing", quiet=False, verbose=False):
+        logging.getLogger("stn3d").warning("compiling %s", "kernels")
+        logging.getLogger("stn3d").info("of no interest")
+    assert capfd.readouterr().err.splitlines()[1:] == ["note: compiling kernels"]
+    assert logging.getLogger("stn3d").handlers == []

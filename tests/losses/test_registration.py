@@ -1,4 +1,4 @@
-"""RegistrationLoss: each term is least at the truth, on every level; weights, masks, odd shapes."""
+"""RegistrationLoss: minima at the truth on every level, weights, masks, odd shapes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Batch = dict[str, Tensor]
 
 
 def only(**weights: Any) -> RegistrationLoss:
-    """A loss of some terms alone."""
+    """A loss of the given terms only."""
     return RegistrationLoss(**(dict.fromkeys(TERMS, 0.0) | weights))
 
 
@@ -47,20 +47,20 @@ def indices(shape: tuple[int, ...]) -> Tensor:
 
 
 def brightness(points: Tensor) -> Tensor:
-    """A smooth picture of index points ``(..., d)``, 0..1, constant nowhere."""
+    """A smooth image at index points ``(..., d)``, 0..1, constant nowhere."""
     phase = torch.tensor([0.31, 0.27, 0.35])[: points.shape[-1]] * points
     return (torch.sin(phase).sum(-1) + torch.cos(0.7 * phase).prod(-1)) / 8 + 0.5
 
 
 def true_displacement(shape: tuple[int, ...]) -> Tensor:
-    """``(d, *shape)``: some voxels, smooth."""
+    """``(d, *shape)`` smooth displacement of a few voxels."""
     x = indices(shape) / torch.tensor(shape)
     waves = torch.stack([torch.sin(3 * x.roll(a + 1, -1)[..., 0] + a) for a in range(len(shape))])
     return 1.5 + 0.8 * waves
 
 
 def synthetic(shape: tuple[int, ...]) -> Batch:
-    """A pair whose truth is known; nothing is interpolated."""
+    """A pair with an analytic true displacement, without interpolation."""
     d, u = len(shape), true_displacement(shape)
     mapped = indices(shape) + u.movedim(0, -1)
     fixed, moving = brightness(mapped), brightness(indices(shape))
@@ -96,18 +96,18 @@ def stages_of(field: Tensor) -> list[Tensor]:
     return [stage_of(field, factor, 8) for factor in (4, 2, 1)]
 
 
-def test_levels_are_found_by_their_shapes() -> None:
+def test_the_factor_of_a_level() -> None:
     assert level_factor((80, 96, 80), (10, 12, 10)) == 8
     assert level_factor((33, 20), (2, 2)) == 32  # padded to 64
     assert level_factor((33, 20), (64, 32)) == 1
     assert level_factor((7, 7), (1, 1)) == 8
-    with pytest.raises(InputError, match="no level"):
+    with pytest.raises(InputError, match="cannot be a level"):
         level_factor((7, 7), (1, 1, 1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", DATA_TERMS)
-def test_each_term_is_least_at_the_truth_on_every_level(name: str, shape: tuple[int, ...]) -> None:
+def test_each_term_is_smallest_at_the_truth(name: str, shape: tuple[int, ...]) -> None:
     batch = synthetic(shape)
     truth = batch["displacement_vox"]
     for level in range(3):
@@ -146,7 +146,7 @@ def test_every_term_is_differentiable_and_near_zero_for_equal_images(
             assert (stage.grad != 0).any(), name
 
 
-def test_terms_and_levels_are_summed_by_their_weights() -> None:
+def test_terms_and_levels_are_weighted() -> None:
     batch = synthetic((22, 19))
     stages = stages_of(0.7 * batch["displacement_vox"])
     parts = {}
@@ -167,7 +167,7 @@ def test_terms_and_levels_are_summed_by_their_weights() -> None:
     assert terms == {name: pytest.approx(parts[name, 2], rel=1e-5) for name in strengths}
 
 
-def test_regularity_is_that_of_the_field_in_millimetres_whatever_the_level() -> None:
+def test_regularity_does_not_depend_on_the_level() -> None:
     shape = (32, 24)
     slope = (0.1 * indices(shape)[..., :1].expand(*shape, 2)).movedim(-1, 0)[None].float()
     stages = stages_of(slope)
@@ -185,7 +185,7 @@ def test_regularity_is_that_of_the_field_in_millimetres_whatever_the_level() -> 
     assert moved.item() == pytest.approx(2 * 36)
 
 
-def test_images_are_compared_as_plain_functions_would() -> None:
+def test_similarities_equal_the_functions() -> None:
     batch = synthetic((24, 21))
     u = 0.5 * batch["displacement_vox"]
     moved = sample(batch["moving"], (indices((24, 21)) + u[0].movedim(0, -1))[None].float())
@@ -198,7 +198,7 @@ def test_images_are_compared_as_plain_functions_would() -> None:
 
 
 @pytest.mark.parametrize("name", ["mse", "lncc", "nmi", "mind_ssc", "ncc", "truth"])
-def test_what_has_no_weight_has_no_influence_on_any_level(name: str) -> None:
+def test_voxels_of_weight_zero_have_no_influence(name: str) -> None:
     batch = synthetic((30, 26))
     weight = torch.ones(1, 1, 30, 26)
     weight[:, :, :9] = 0
@@ -215,9 +215,9 @@ def test_what_has_no_weight_has_no_influence_on_any_level(name: str) -> None:
     assert only(**{name: 1.0})(stages, other)[0].item() != pytest.approx(value, rel=1e-3)
 
 
-def test_nothing_pulls_an_image_out_of_sight() -> None:
+def test_the_overlap_has_no_gradient() -> None:
     shape = (20, 20)
-    # Unlike everywhere, flat: only the overlap could change the loss, and it has no slope.
+    # Constant images: only the overlap could change the loss, and it has no gradient.
     batch = {"fixed": torch.zeros(1, 1, *shape), "moving": torch.ones(1, 1, *shape)}
     batch["moving_weight"] = torch.linspace(0.2, 1, 20).expand(1, 1, *shape)
     stage = torch.full((1, 2, *shape), 3.3, requires_grad=True)
@@ -226,7 +226,7 @@ def test_nothing_pulls_an_image_out_of_sight() -> None:
     assert stage.grad.abs().max() < 1e-8
 
 
-def test_landmarks_are_moved_by_the_field_between_voxels_on_every_level() -> None:
+def test_landmarks_are_displaced_between_voxels_on_every_level() -> None:
     shape = (19, 21)
     x = indices(shape)
     linear = torch.tensor([[0.02, 0.05], [-0.03, 0.01]]).double()
@@ -245,7 +245,7 @@ def test_landmarks_are_moved_by_the_field_between_voxels_on_every_level() -> Non
     assert found == pytest.approx([0.5, 1, 2], abs=0.011)
 
 
-def test_half_precision_networks_are_judged_in_single_precision() -> None:
+def test_the_loss_of_bfloat16_networks_is_computed_in_float32() -> None:
     batch = synthetic((24, 20))
     stages = [s.bfloat16() for s in stages_of(0.5 * batch["displacement_vox"])]
     loss = only(truth=1.0, dice=1.0, lncc=1.0)
@@ -267,70 +267,70 @@ def test_a_batch_of_two_and_a_pair_without_truth() -> None:
     assert nothing.item() == 0
 
 
-def test_local_correlation_is_asked_only_of_pairs_of_one_contrast() -> None:
+def test_lncc_ignores_pairs_of_different_contrasts() -> None:
     one, other = synthetic((20, 18)), synthetic((20, 18))
     other["fixed"] = (3 * other["fixed"]).sin()
     batch = {key: torch.cat([one[key], other[key]]) for key in one}
     field = (0.5 * batch["displacement_vox"]).requires_grad_()
     loss = only(lncc=1.0)
-    known, _ = loss([field], batch | {"alike": torch.tensor([[1.0], [0.0]])})
+    known, _ = loss([field], batch | {"same_contrast": torch.tensor([[1.0], [0.0]])})
     known.backward()
     assert field.grad is not None
     assert field.grad[0].abs().sum() > 0
     assert not field.grad[1].any()
-    all_alike, _ = loss([field], batch | {"alike": torch.ones(2, 1)})
+    all_alike, _ = loss([field], batch | {"same_contrast": torch.ones(2, 1)})
     assert all_alike.item() == loss([field], batch)[0].item() != known.item()
 
 
-def test_the_same_batch_gives_the_same_loss_bit_by_bit() -> None:
+def test_the_loss_is_deterministic() -> None:
     batch = synthetic((19, 22, 17))
     stages = stages_of(0.4 * batch["displacement_vox"])
-    loss = only(truth=1.0, dice=1.0, diffusion=0.1, labels=2)
+    loss = only(truth=1.0, dice=1.0, diffusion=0.1, max_labels=2)
     values = {loss(stages, dict(batch))[0].item() for _ in range(3)}
     assert len(values) == 1
 
 
-def test_wrong_settings_are_told_in_one_sentence() -> None:
+def test_invalid_settings_are_an_error() -> None:
     with pytest.raises(InputError, match=r"'difusion'; did you mean 'diffusion'"):
         RegistrationLoss(difusion=1.0)  # type: ignore[call-arg]
-    with pytest.raises(InputError, match="from 0 upward"):
+    with pytest.raises(InputError, match="at least 0"):
         RegistrationLoss(dice=-1.0)
-    with pytest.raises(InputError, match="from 0 upward"):
+    with pytest.raises(InputError, match="at least 0"):
         RegistrationLoss(level_weights=(1.0, float("nan")))
-    with pytest.raises(InputError, match="all weights of the loss are 0"):
+    with pytest.raises(InputError, match="all weights are 0"):
         only()
-    with pytest.raises(InputError, match="level_weights are all 0"):
+    with pytest.raises(InputError, match="all level_weights are 0"):
         RegistrationLoss(level_weights=(0.0, 0.0))
     batch = synthetic((16, 16))
     stages = stages_of(batch["displacement_vox"])
-    with pytest.raises(InputError, match="2 numbers, but the cascade has 3 stages"):
+    with pytest.raises(InputError, match="2 values, but the network has 3 stages"):
         RegistrationLoss(level_weights=(0.5, 1.0))(stages, batch)
-    with pytest.raises(InputError, match="power of two from 2 upward"):
+    with pytest.raises(InputError, match="power of two of at least 2"):
         RegistrationLoss(factors=(4, 3, 1))(stages, batch)
     del batch["displacement_vox"]
     with pytest.raises(InputError, match=r"'displacement_vox'.*weights"):
         RegistrationLoss()(stages, batch)
 
 
-def test_factors_can_be_told_where_padding_hides_them() -> None:
-    shape = (6, 5)  # padded to 8 by 8 and more than doubled on a level of factor 4 if told so
+def test_factors_can_be_given() -> None:
+    shape = (6, 5)  # padded to 8 by 8 and more than doubled on a level of factor 4 if given
     stage = torch.full((1, 2, 4, 4), 0.25)
     batch = {"fixed": torch.zeros(1, 1, *shape), "displacement_vox": torch.ones(1, 2, *shape)}
     assert only(truth=1.0, factors=(4,))([stage], batch)[0].item() == pytest.approx(0, abs=1e-6)
     assert only(truth=1.0)([stage], batch)[0].item() > 0.1
 
 
-def test_the_loss_can_be_copied_and_changed() -> None:
+def test_the_loss_can_be_copied_and_replaced() -> None:
     loss = RegistrationLoss(dice=0.3)
     assert copy.deepcopy(loss) == loss
     assert dataclasses.replace(loss, dice=0.4).dice == 0.4
 
 
 @pytest.mark.parametrize("name", ["truth", "dice", "lncc", "mind_ssc", "mse"])
-def test_descending_the_loss_finds_the_truth(name: str) -> None:
+def test_minimising_the_loss_recovers_the_truth(name: str) -> None:
     batch = synthetic((46, 41))
     truth, fields = batch["displacement_vox"], [torch.zeros(1, 2, 46, 41, requires_grad=True)]
-    loss = only(**{name: 1.0}, diffusion=0.02, labels=20)
+    loss = only(**{name: 1.0}, diffusion=0.02, max_labels=20)
     optimiser = torch.optim.Adam(fields, lr=0.1)
     for _ in range(60):
         optimiser.zero_grad()

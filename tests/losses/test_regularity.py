@@ -49,7 +49,7 @@ def grid_of(kind: str, d: int, n: int = 5) -> Grid:
 
 
 def field(grid: Grid, displacement: Callable[[Tensor], Tensor]) -> Tensor:
-    """A physical field at a grid's voxels, ``(1, d, *shape)``."""
+    """A physical field at the voxels of a grid, ``(1, d, *shape)``."""
     return displacement(grid.points_mm()).movedim(-1, 0)[None]
 
 
@@ -68,9 +68,7 @@ def test_gradients_are_right(name: str, kind: str, d: int) -> None:
 @pytest.mark.parametrize("kind", GRID_KINDS)
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("name", sorted(FIELD_LOSSES))
-def test_the_identity_costs_nothing_and_noise_does(
-    name: str, d: int, kind: str, dtype: torch.dtype
-) -> None:
+def test_the_identity_has_zero_loss(name: str, d: int, kind: str, dtype: torch.dtype) -> None:
     grid = grid_of(kind, d)
     u = torch.zeros(1, d, *grid.shape, dtype=dtype)
     value = FIELD_LOSSES[name](u, grid)
@@ -86,9 +84,7 @@ def test_the_identity_costs_nothing_and_noise_does(
     d=st.sampled_from([2, 3]),
     kind=st.sampled_from(GRID_KINDS),
 )
-def test_affine_displacements_cost_what_the_formulas_say(
-    entries: list[float], d: int, kind: str
-) -> None:
+def test_affine_displacements_have_analytic_losses(entries: list[float], d: int, kind: str) -> None:
     gradient = torch.tensor(entries[: d * d]).double().reshape(d, d)
     shift = torch.tensor(entries[9 : 9 + d]).double()
     grid = grid_of(kind, d)
@@ -118,7 +114,7 @@ def swirl(points: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("name", sorted(FIELD_LOSSES))
-def test_the_cost_belongs_to_the_field_and_not_to_the_grid(name: str, d: int) -> None:
+def test_the_loss_does_not_depend_on_the_grid(name: str, d: int) -> None:
     linear = rotation_matrix(torch.tensor([0.4, -0.3, 0.8][: 2 * d - 3]).double())
     coarse = Grid((20,) * d, homogeneous(0.5 * linear, torch.ones(d).double()))
     grids = [coarse, coarse.resampled(0.25), coarse.resampled([0.25, *[0.5] * (d - 1)])]
@@ -128,7 +124,7 @@ def test_the_cost_belongs_to_the_field_and_not_to_the_grid(name: str, d: int) ->
 
 
 @pytest.mark.parametrize("name", sorted(FIELD_LOSSES))
-def test_sheared_and_straight_grids_agree_on_one_field(name: str) -> None:
+def test_sheared_and_orthogonal_grids_agree(name: str) -> None:
     window = {"plain": [0.1, 0.1], "sheared": [0.1, 0.05]}
     values = []
     for kind, spacing in window.items():
@@ -162,14 +158,14 @@ def test_vectors_outside_the_mask_have_no_influence(name: str, d: int, kind: str
     assert loss(changed, grid).item() != pytest.approx(value, rel=0.1)
 
 
-def test_an_empty_mask_costs_nothing() -> None:
+def test_an_empty_mask_has_zero_loss() -> None:
     grid = grid_of("oblique", 3)
     for loss in FIELD_LOSSES.values():
         assert loss(noise(1, 3, *grid.shape), grid, torch.zeros(1, 1, *grid.shape)).item() == 0
 
 
 @pytest.mark.parametrize("name", sorted(FIELD_LOSSES))
-def test_a_single_slice_costs_what_its_plane_costs(name: str) -> None:
+def test_a_single_slice_has_the_loss_of_its_plane(name: str) -> None:
     flat, volume = Grid.of_spacing((8, 9), (1, 2)), Grid.of_spacing((8, 9, 1), (1, 2, 3))
     u = 0.2 * noise(1, 2, 8, 9)
     u3 = torch.cat([u, torch.zeros(1, 1, 8, 9).double()], dim=1)[..., None]
@@ -177,7 +173,7 @@ def test_a_single_slice_costs_what_its_plane_costs(name: str) -> None:
     assert FIELD_LOSSES[name](u3, volume).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_fields_too_thin_to_bend_cost_nothing() -> None:
+def test_fields_with_too_few_voxels_have_zero_bending() -> None:
     u = noise(1, 2, 2, 1).requires_grad_()
     value = bending(u, Grid.of_spacing((2, 1)))
     value.backward()
@@ -185,7 +181,7 @@ def test_fields_too_thin_to_bend_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("d", [2, 3])
-def test_folding_costs_more_the_deeper_it_is_and_can_be_undone(d: int) -> None:
+def test_the_loss_increases_with_folding_and_its_gradient_reduces_it(d: int) -> None:
     grid = Grid.of_spacing((6,) * d)
 
     def squeezed(by: float) -> Tensor:
@@ -203,7 +199,7 @@ def test_folding_costs_more_the_deeper_it_is_and_can_be_undone(d: int) -> None:
     assert jacobian((u - 0.1 * u.grad).detach(), grid).item() < costs[-1]
 
 
-def test_growth_and_shrinkage_by_one_factor_cost_the_same() -> None:
+def test_expansion_and_contraction_have_the_same_loss() -> None:
     grid = grid_of("oblique", 3)
     costs = [
         jacobian(field(grid, lambda p, s=s: (s - 1) * p), grid).item()  # type: ignore[misc]
@@ -213,7 +209,7 @@ def test_growth_and_shrinkage_by_one_factor_cost_the_same() -> None:
     assert costs[0] == pytest.approx((3 * math.log(0.8)) ** 2, rel=1e-9)
 
 
-def test_folding_that_central_differences_miss_is_found() -> None:
+def test_folding_missed_by_central_differences_is_detected() -> None:
     grid = Grid.of_spacing((9, 9))
     u = torch.zeros(1, 2, 9, 9).double()
     u[0, :, 4, 4] = 1.6  # one voxel jumps over its neighbours; its own central difference is 1
@@ -222,13 +218,13 @@ def test_folding_that_central_differences_miss_is_found() -> None:
 
 
 @pytest.mark.parametrize("floor", [0.0, 1.0, -1.0])
-def test_a_floor_outside_zero_and_one_is_refused(floor: float) -> None:
+def test_a_floor_outside_zero_and_one_is_an_error(floor: float) -> None:
     with pytest.raises(ValueError, match="floor"):
         jacobian(torch.zeros(1, 2, 4, 4), Grid.of_spacing((4, 4)), floor=floor)
 
 
 @pytest.mark.parametrize("name", sorted(FIELD_LOSSES))
-def test_fields_and_masks_that_do_not_fit_are_refused(name: str) -> None:
+def test_fields_and_masks_of_other_shapes_are_an_error(name: str) -> None:
     grid = Grid.of_spacing((4, 5))
     with pytest.raises(ValueError, match="field on this grid"):
         FIELD_LOSSES[name](torch.zeros(1, 2, 5, 4), grid)
@@ -237,7 +233,7 @@ def test_fields_and_masks_that_do_not_fit_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("d", [2, 3])
-def test_point_losses_have_known_values_masks_and_gradients(d: int) -> None:
+def test_point_losses(d: int) -> None:
     points = 20 * noise(30, d)
     shift = torch.arange(1.0, d + 1).double()
     eye = torch.eye(d).double().flatten()
@@ -264,7 +260,7 @@ def test_point_losses_have_known_values_masks_and_gradients(d: int) -> None:
     assert torch.autograd.gradcheck(both, parameters)
 
 
-def test_inverse_consistency_of_a_field_sees_its_inverse() -> None:
+def test_inverse_consistency_of_a_displacement_field() -> None:
     grid = Grid.of_spacing((16, 14))
     forward = DisplacementField(field(grid, lambda p: 0.8 * torch.sin(0.4 * p)), grid)
     points = grid.cropped((3, 3), (13, 11)).points_mm()

@@ -28,7 +28,7 @@ def test_gradients_are_right(shape: tuple[int, ...], masked: bool) -> None:
     assert torch.autograd.gradcheck(lambda a, b: landmarks(a, b, weight), points)
 
 
-def test_dice_is_that_of_counted_voxels() -> None:
+def test_dice_of_binary_maps() -> None:
     fixed, moved = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
     fixed[0, 0, :2], moved[0, 0, 1:3] = 1, 1  # 8 and 8 voxels, 4 of them shared
     assert dice(fixed, moved).item() == pytest.approx(0.5)  # the second label is in neither map
@@ -40,14 +40,14 @@ def test_dice_is_that_of_counted_voxels() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_dice_is_zero_only_for_equal_maps_at_partial_volumes_too(shape: tuple[int, ...]) -> None:
+def test_dice_is_zero_only_for_equal_maps(shape: tuple[int, ...]) -> None:
     a = noise(2, 3, *shape)
     assert dice(a, a).item() == pytest.approx(0, abs=1e-12)
     assert dice(a, 0.9 * a).item() > 1e-3
     assert dice(a, (a + 0.1).clamp(max=1)).item() > 1e-3
 
 
-def test_dice_of_no_labels_is_zero_with_zero_slope() -> None:
+def test_dice_without_labels_is_zero_with_zero_gradient() -> None:
     moved = torch.zeros(1, 2, 4, 4, requires_grad=True)
     value = dice(torch.zeros(1, 2, 4, 4), moved)
     value.backward()
@@ -82,7 +82,7 @@ def test_distances_are_euclidean_and_smooth_at_zero() -> None:
     assert unknown.item() == 0
 
 
-def test_one_hot_has_a_channel_for_each_label_wanted() -> None:
+def test_one_hot_has_a_channel_for_each_label() -> None:
     labels = torch.tensor([[0, 3], [500, 3]], dtype=torch.int16)[None, None]
     found = one_hot(labels, (500, 3, 7))
     assert found.dtype == torch.float32
@@ -90,7 +90,7 @@ def test_one_hot_has_a_channel_for_each_label_wanted() -> None:
     assert one_hot(labels, ()).shape == (1, 0, 2, 2)
 
 
-def test_common_labels_are_some_of_those_in_both_and_depend_on_the_maps_alone() -> None:
+def test_common_labels_are_a_deterministic_subset() -> None:
     fixed = torch.arange(40, dtype=torch.int16).reshape(1, 1, 8, 5)
     moving = (fixed * 2).to(torch.int16)
     assert common_labels(fixed, moving, 100) == tuple(range(2, 40, 2))

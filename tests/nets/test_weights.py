@@ -1,37 +1,117 @@
-"""The weights that ship: what they are, and that a head is found at any angle."""
+"""Weight files: saving, loading, errors, and the bundled weights."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import stn3d
+from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.nets.weights import load_weights, shipped
+from stn3d.nets.cascade import Cascade
+from stn3d.nets.pyramid import PyramidCascade
+from stn3d.nets.weights import bundled_weights, load_weights, save_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.transforms import Rigid
 from stn3d.warp import resample_image
+from tests.helpers.networks import SMALL
 from tests.helpers.synthetic import Anatomy
 
-SHIPPED = sorted(shipped("affine").parent.glob("*.safetensors"))
+
+def network(seed: int = 0) -> PyramidCascade:
+    torch.manual_seed(seed)
+    made = PyramidCascade(**SMALL)
+    for parameter in made.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return made.eval()
+
+
+def test_weights_and_metadata_are_restored(tmp_path: Path) -> None:
+    path, made = tmp_path / "model.safetensors", network()
+    preprocessing, record = {"spacing_mm": 2.0}, {"seed": 3, "data": "shapes"}
+    save_weights(path, made, preprocessing, record)
+    read = load_weights(path)
+    assert (read.preprocessing, read.record) == (preprocessing, record)
+    assert read.options == made.options
+    pair = torch.rand(1, 2, 12, 9, 10)
+    assert torch.equal(read.network(pair), made(pair))
+    assert path.stat().st_mode & 0o044  # readable by others
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_cascade_of_spatial_transformers_is_saved_and_loaded(tmp_path: Path) -> None:
+    stage = {"head": "affine", "spatial_dims": 2, "in_channels": 1, "channels": [4, 6]}
+    made = Cascade([stage, {**stage, "head": "velocity"}], [2, 1])
+    path = tmp_path / "model.safetensors"
+    save_weights(path, made, {"spacing_mm": 1.0}, {})
+    read = load_weights(path)
+    assert read.input_format == (2, 1)
+    assert isinstance(read.network, Cascade)
+    assert read.network.composed.repeats == [2, 1]
+
+
+def other_format(path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, path)
+
+
+def unknown_architecture(path: Path) -> None:
+    metadata = {"architecture": "Oracle", "options": {}, "preprocessing": {}, "record": {}}
+    save_file(
+        {"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(metadata)}
+    )
+
+
+def other_tensors(path: Path) -> None:
+    metadata = {
+        "architecture": "PyramidCascade",
+        "options": network().options,
+        "preprocessing": {},
+        "record": {},
+    }
+    save_file(
+        {"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(metadata)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b"nothing of the kind" * 10), "cannot be read"),
+        (other_format, "is not a weight file"),
+        (unknown_architecture, "Oracle"),
+        (other_tensors, "do not match"),
+    ],
+)
+def test_an_invalid_weight_file_is_an_error(write: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write(path)
+    with pytest.raises(InputError, match=message):
+        load_weights(path)
+
+
+SHIPPED = sorted(bundled_weights("affine").parent.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_weights_are_small_and_tell_how_they_were_made(path: Path) -> None:
+def test_bundled_weights_load_and_record_their_training(path: Path) -> None:
     assert path.stat().st_size <= 8e6
     trained = load_weights(path)
     assert trained.record["data"] == "label_maps"
     assert {"seed", "iterations", "versions", "validation"} <= trained.record.keys()
-    assert trained.preparation["spacing_mm"] in (2.0, 4.0)
-    assert trained.images == (3, 1)
+    assert trained.preprocessing["spacing_mm"] in (2.0, 4.0)
+    assert trained.input_format == (3, 1)
 
 
 @pytest.fixture(scope="module")
 def template() -> tuple[torch.Tensor, Grid]:
-    """A real head, the MNI template, at 4 mm; no network saw it in training."""
+    """The MNI template at 4 mm; it is not in the training data."""
     datasets = pytest.importorskip("nilearn.datasets")
     image = datasets.load_mni152_template(resolution=2)
     grid = Grid(image.shape, torch.from_numpy(image.affine.copy()))
@@ -41,7 +121,7 @@ def template() -> tuple[torch.Tensor, Grid]:
 
 
 @pytest.mark.parametrize("axis", [(1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (-1.0, 1.0, 0.5)])
-def test_a_head_that_is_turned_far_is_found(
+def test_a_head_rotated_by_55_degrees_is_registered(
     axis: tuple[float, float, float], template: tuple[torch.Tensor, Grid]
 ) -> None:
     image, grid = template
@@ -57,8 +137,8 @@ def test_a_head_that_is_turned_far_is_found(
     assert abs(torch.linalg.det(found.transform.matrix) - 1) < 1e-6  # type: ignore[attr-defined]
 
 
-def test_what_is_no_head_is_left_to_the_optimiser() -> None:
-    """With ``auto`` no network is asked where a plain guess is good."""
+def test_auto_does_not_ask_the_network_if_simple_candidates_are_good() -> None:
+    """With ``auto`` the network is not used if a simple candidate is good."""
     anatomy = Anatomy(torch.zeros(3).double())
     grid = Grid.of_spacing((32, 26, 22))
     shift = torch.eye(4, dtype=torch.float64)

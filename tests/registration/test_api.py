@@ -174,11 +174,11 @@ def bent_brightness(values: torch.Tensor) -> torch.Tensor:
 
 def test_what_is_decided_is_told_with_its_reason(registered: tuple[Known, Registration]) -> None:
     decided = registered[1].metrics["auto_selected"]
-    assert {key: choice["value"] for key, choice in decided.items()} == {
+    assert {key: choice["choice"] for key, choice in decided.items()} == {
         "metric": "lncc",
         "kind": "deformable",
     }
-    assert all("one contrast" in choice["reason"] for choice in decided.values())
+    assert all("same contrast" in choice["reason"] for choice in decided.values())
     settings = registered[1].metrics["settings"]  # what was used, so that it can be asked for
     assert (settings["metric"], settings["kind"]) == ("lncc", "deformable")
     assert registered[1].metrics["excluded_regions"] == {}
@@ -200,7 +200,7 @@ def test_two_contrasts_are_told_apart_and_found(ndim: int) -> None:
     known = a_pair(ndim)
     fixed = (bent_brightness(known.fixed), known.fixed_grid)
     result = stn3d.register(fixed, known.sources[1], kind="affine", threads=1, init="mass")
-    assert result.metrics["auto_selected"]["metric"]["value"] == "nmi"
+    assert result.metrics["auto_selected"]["metric"]["choice"] == "nmi"
     assert set(result.metrics["auto_selected"]) == {"metric"}
     assert result.metrics["settings"]["metric"] == "nmi"
     assert result.metrics["settings"]["linear"]["restarts"] == 4  # as nmi needs it
@@ -213,7 +213,7 @@ def test_a_start_that_is_given_is_where_the_images_are_asked() -> None:
     for source, expected in ((known.sources[0], "lncc"), (fixed, "nmi")):
         options: dict[str, Any] = {"kind": "rigid", "init": known.truth, "config": QUICK}
         result = stn3d.register(source, known.sources[1], threads=1, **options)
-        assert result.metrics["auto_selected"]["metric"]["value"] == expected
+        assert result.metrics["auto_selected"]["metric"]["choice"] == expected
 
 
 # -- what does not count, and windows -------------------------------------------------------------

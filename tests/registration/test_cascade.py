@@ -69,7 +69,7 @@ def test_heads_of_two_contrasts_are_registered_rigidly_from_the_start_again(
         asked.append(arguments)
         return Selection("rigid", "of a test", {})
 
-    monkeypatch.setattr("stn3d.registration.cascade.choose_kind", choose)
+    monkeypatch.setattr("stn3d.registration.cascade.select_kind", choose)
     settings = settings_from({"metric": "nmi"}, QUICK)
     start, head = known.truth, Affine.identity(2)
     found = run_cascade(known.pair, settings, start, lambda: head, Tracker(seen.append))
@@ -87,5 +87,5 @@ def test_without_a_head_the_cascade_goes_on_to_a_deformation(known: Known) -> No
     settings = settings_from({"metric": "nmi"}, QUICK)
     found = run_cascade(known.pair, settings, known.truth, lambda: None, Tracker())
     assert found.kind is not None
-    assert found.settings.kind == found.kind.value == "deformable"
+    assert found.settings.kind == found.kind.choice == "deformable"
     assert len(found.transform.parts) == 2

@@ -1,4 +1,4 @@
-"""Distorted digits: files that are read, distortions that are what they say, batches by number."""
+"""MNIST files and distortions of digits."""
 
 from __future__ import annotations
 
@@ -12,27 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn3d.data import DigitBatches, fixed_batches
 from stn3d.errors import InputError
 from stn3d.synth.digits import DISTORTIONS, Digits, Task, read_digits
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
+from tests.helpers.digits import digits
 from tests.helpers.paths import DATA
 
 MNIST = DATA / "mnist"
+
+
 SIDES = {"R": 28, "RTS": 42, "P": 42, "E": 28, "RTSE": 42, "TC": 60, "sequence": 100}
 
 
-def digits(count: int = 40) -> Digits:
-    """Bars: digit k is 2 pixels wide, ``6 + k`` long, and lies in the middle."""
-    images = torch.zeros(count, 28, 28, dtype=torch.uint8)
-    labels = torch.arange(count) % 10
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[14 - (6 + label) // 2 : 14 + (7 + label) // 2, 13:15] = 255
-    return Digits(images, labels)
-
-
 def distorted(task: Task, count: int = 40, seed: int = 3) -> tuple[Tensor, Tensor]:
-    return DISTORTIONS[task](digits(count), torch.arange(count), Draws(seed))
+    return DISTORTIONS[task](digits(count), torch.arange(count), SeededGenerator(seed))
 
 
 def idx(path: Path, array: np.ndarray, kind: int = 8, cut: int = 0) -> None:
@@ -46,10 +39,10 @@ def write_mnist(folder: Path, source: Digits, part: str = "train") -> None:
     idx(folder / f"{part}-labels-idx1-ubyte.gz", source.labels.numpy())
 
 
-def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_files_are_read_as_they_werewrite_image_file(tmp_path: Path) -> None:
     source = digits(12)
     write_mnist(tmp_path, source)
-    write_mnist(tmp_path, source.part(0, 5), "t10k")
+    write_mnist(tmp_path, source.subset(0, 5), "t10k")
     again = read_digits(tmp_path, "train")
     assert torch.equal(again.images, source.images)
     assert torch.equal(again.labels, source.labels)
@@ -57,19 +50,19 @@ def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert torch.equal(again.take(torch.tensor([3]))[0, 0], source.images[3] / 255)
 
 
-def test_files_that_are_no_mnist_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no"):
+def test_invalid_files_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
         read_digits(tmp_path, "train")
     write_mnist(tmp_path, digits(4))
     images = tmp_path / "train-images-idx3-ubyte.gz"
     idx(images, np.zeros((4, 27, 28)))
-    with pytest.raises(InputError, match="not MNIST's"):
+    with pytest.raises(InputError, match="not MNIST;"):
         read_digits(tmp_path, "train")
     idx(images, np.zeros((4, 28, 28)), cut=1)
-    with pytest.raises(InputError, match="cut off"):
+    with pytest.raises(InputError, match="does not match"):
         read_digits(tmp_path, "train")
     idx(images, np.zeros((4, 28, 28)), kind=13)
-    with pytest.raises(InputError, match="no IDX file of bytes"):
+    with pytest.raises(InputError, match="not an IDX file of bytes"):
         read_digits(tmp_path, "train")
     images.write_bytes(b"not gzip")
     with pytest.raises(InputError, match="cannot be read"):
@@ -77,7 +70,7 @@ def test_files_that_are_no_mnist_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="../shared/data/mnist is not here")
-def test_the_real_files_hold_what_mnist_holds() -> None:
+def test_the_real_files() -> None:
     train, test = read_digits(MNIST, "train"), read_digits(MNIST, "test")
     assert (len(train), len(test)) == (60_000, 10_000)
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
@@ -85,7 +78,7 @@ def test_the_real_files_hold_what_mnist_holds() -> None:
 
 
 @pytest.mark.parametrize("task", get_args(Task))
-def test_each_task_gives_images_and_labels_by_its_draws_alone(task: Task) -> None:
+def test_each_task_is_a_function_of_its_generator(task: Task) -> None:
     images, labels = distorted(task)
     again, _ = distorted(task)
     other, _ = distorted(task, seed=4)
@@ -103,7 +96,7 @@ def test_each_task_gives_images_and_labels_by_its_draws_alone(task: Task) -> Non
 
 
 def angles_deg(images: Tensor) -> Tensor:
-    """The direction of a bar, -90 to 90 degrees from upright, by second moments."""
+    """The angle of a bar to the vertical, -90 to 90 degrees, from second moments."""
     n = images.shape[-1]
     rows, columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
     mass = images[:, 0].double() / images[:, 0].double().sum((1, 2), keepdim=True)
@@ -113,7 +106,7 @@ def angles_deg(images: Tensor) -> Tensor:
     return torch.rad2deg(0.5 * torch.atan2(2 * rc, rr - cc))
 
 
-def test_rotations_reach_as_far_as_they_say_and_keep_the_ink() -> None:
+def test_rotations_cover_their_range_and_keep_the_total_intensity() -> None:
     for task, most in (("R", 90), ("RTS", 45)):
         images, _ = distorted(task, 400)  # type: ignore[arg-type]
         angles = angles_deg(images).abs()
@@ -125,17 +118,17 @@ def test_rotations_reach_as_far_as_they_say_and_keep_the_ink() -> None:
     assert float((ink / straight - 1).abs().max()) < 0.05
 
 
-def test_scales_and_shifts_are_what_they_say() -> None:
+def test_scales_cover_their_range() -> None:
     images, labels = distorted("RTS", 400)
     area = images.sum((1, 2, 3)) / (2.0 * (6 + labels))
     scale = area.sqrt()
     assert float(scale.min()) == pytest.approx(0.7, abs=0.05)
     assert float(scale.max()) == pytest.approx(1.2, abs=0.05)
-    assert not images[:, :, [0, -1]].any()  # it lies within its canvas
+    assert not images[:, :, [0, -1]].any()  # the digit is inside its canvas
     assert not images[..., [0, -1]].any()
 
 
-def test_elastic_digits_bend_and_projected_ones_narrow() -> None:
+def test_elastic_and_projective_distortions() -> None:
     straight = digits(60).take(torch.arange(60))
     elastic = distorted("E", 60)[0]
     moved = (elastic - straight).abs().sum((1, 2, 3)) / straight.sum((1, 2, 3))
@@ -145,18 +138,18 @@ def test_elastic_digits_bend_and_projected_ones_narrow() -> None:
     assert float(ink.median()) == pytest.approx(0.875**2, rel=0.2)
 
 
-def test_clutter_has_the_whole_digit_and_pieces_of_others() -> None:
+def test_clutter_keeps_the_whole_digit() -> None:
     images, labels = distorted("TC", 60)
     bars = digits(60).take(torch.arange(60))
     for image, bar in zip(images, bars, strict=True):
         windows = image[0].unfold(0, 28, 1).unfold(1, 28, 1)
         gaps = (bar[0] - windows).clamp(min=0).sum((-1, -2))
-        assert float(gaps.min()) == 0  # somewhere all of the bar is seen
+        assert float(gaps.min()) == 0  # the whole bar is visible somewhere
     ink = images.sum((1, 2, 3)) - 2 * (6 + labels)
     assert float(ink.mean()) > 20
 
 
-def test_labels_of_two_digits_and_of_three() -> None:
+def test_labels_of_several_digits() -> None:
     images, sums = distorted("addition", 200)
     own = digits(200).labels
     assert bool(((sums - own >= 0) & (sums - own <= 9)).all())
@@ -170,26 +163,4 @@ def test_labels_of_two_digits_and_of_three() -> None:
     images, three = distorted("sequence", 60)
     assert torch.equal(three[:, 0], digits(60).labels)
     rest = images.sum((1, 2, 3)) - 2 * (6 + three).sum(1)
-    assert bool((rest > -2 * 30).all())  # some of the ink may lie over other ink
-
-
-def test_batches_are_a_function_of_the_iteration() -> None:
-    source = digits(37)
-    batches = DigitBatches(source, "R", 10, seed=5)
-    first = [batch for batch, _ in zip(batches, range(8), strict=False)]
-    later = next(iter(DigitBatches(source, "R", 10, seed=5, start=6)))
-    assert torch.equal(later["image"], first[6]["image"])
-    assert torch.equal(later["label"], first[6]["label"])
-    labels = torch.cat([batch["label"] for batch in first])[:37]
-    assert torch.equal(labels.bincount(), source.labels.bincount())  # each once in a turn
-    other = next(iter(DigitBatches(source, "R", 10, seed=6)))
-    assert not torch.equal(other["image"], first[0]["image"])
-
-
-def test_fixed_batches_show_each_digit_once_in_order() -> None:
-    source = digits(23)
-    shown = list(fixed_batches(source, "TC", 10, seed=1))
-    assert [len(batch["label"]) for batch in shown] == [10, 10, 3]
-    assert torch.equal(torch.cat([batch["label"] for batch in shown]), source.labels)
-    again = list(fixed_batches(source, "TC", 10, seed=1))
-    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(shown, again, strict=True))
+    assert bool((rest > -2 * 30).all())  # digits may overlap with crops

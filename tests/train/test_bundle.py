@@ -1,4 +1,4 @@
-"""configs/ is a MONAI bundle: MONAI's own checks pass, and every config runs."""
+"""configs/ is a MONAI bundle: MONAI's checks pass and every config runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.helpers.paths import ROOT
 
@@ -24,8 +22,8 @@ from stn3d.io import read_image, read_transform
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.weights import load_weights, save_weights
 from stn3d.train import read_history, run_config
-from tests.data.test_data import written_pair
-from tests.train.test_train import TINY
+from tests.helpers.image_pairs import written_pair
+from tests.helpers.training import TINY
 
 CONFIGS = ROOT / "configs"
 SCHEMA = Path(__file__).parent / "meta_schema.json"
@@ -37,56 +35,48 @@ TINY_NETWORK = {
     "steps": [1, 1],
 }
 
-# That a config is code is MONAI's warning on every run.
+# MONAI warns on every run that configs are code.
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.filterwarnings("ignore:No hash value:UserWarning")
-def test_metadata_keeps_the_schema(tmp_path: Path) -> None:
-    shutil.copy(SCHEMA, tmp_path / "schema.json")  # where MONAI would download it to
+def test_the_metadata_follow_the_schema(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA, tmp_path / "schema.json")  # the path to which MONAI downloads it
     verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=tmp_path / "schema.json")
-    told = json.loads((CONFIGS / "metadata.json").read_text())
-    del told["network_data_format"]["outputs"]["pred"]["num_channels"]
-    (tmp_path / "wrong.json").write_text(json.dumps(told))
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    del metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
+    (tmp_path / "wrong.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="num_channels"):
         verify_metadata(meta_file=str(tmp_path / "wrong.json"), filepath=tmp_path / "schema.json")
 
 
-def test_metadata_names_the_versions_that_are_pinned() -> None:
-    told = json.loads((CONFIGS / "metadata.json").read_text())
+def test_the_metadata_name_the_pinned_versions() -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
     pins = dict(
         line.split(";")[0].strip().split("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     )
-    assert told["monai_version"] == pins["monai"]
-    assert told["pytorch_version"] == pins["torch"]
-    assert told["numpy_version"] == pins["numpy"]
-    for name, version in told["required_packages_version"].items():
+    assert metadata["monai_version"] == pins["monai"]
+    assert metadata["pytorch_version"] == pins["torch"]
+    assert metadata["numpy_version"] == pins["numpy"]
+    for name, version in metadata["required_packages_version"].items():
         if name != "stn3d":
             assert version == pins[name], name
 
 
-def test_the_network_takes_and_gives_what_metadata_says(tmp_path: Path) -> None:
+def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "net_id": "network_def",
         "config_file": str(CONFIGS / "train.yaml"),
         "device": "cpu",
-        "any": 21,  # no multiple of anything is asked for
+        "any": 21,  # the shape need not be a multiple of anything
     }
     verify_net_in_out(meta_file=str(CONFIGS / "metadata.json"), **options)
-    told = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
-    told["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
     wrong = tmp_path / "metadata.json"
-    wrong.write_text(json.dumps(told), encoding="utf-8")
+    wrong.write_text(json.dumps(metadata), encoding="utf-8")
     with pytest.raises(ValueError, match="channel"):
         verify_net_in_out(meta_file=str(wrong), **options)
 
@@ -101,8 +91,10 @@ def test_the_network_takes_and_gives_what_metadata_says(tmp_path: Path) -> None:
         (["inference.yaml"], "infer"),
     ],
 )
-def test_configs_have_the_zoos_keys(files: list[str], kind: str, tmp_path: Path) -> None:
-    """Every property that MONAI's applications look for is there by its id."""
+def test_configs_have_the_keys_of_the_model_zoo(
+    files: list[str], kind: str, tmp_path: Path
+) -> None:
+    """Every property that MONAI requires exists under its id."""
     from monai.bundle.properties import InferProperties, TrainProperties
 
     parser = ConfigParser()
@@ -112,8 +104,8 @@ def test_configs_have_the_zoos_keys(files: list[str], kind: str, tmp_path: Path)
     assert missing == []
 
 
-def test_monais_own_runner_trains(tmp_path: Path) -> None:
-    """The very command, in a process of its own that has not imported stn3d."""
+def test_the_monai_command_trains(tmp_path: Path) -> None:
+    """The command, in a separate process."""
     changes = {**TINY, "output_dir": str(tmp_path / "out"), "epochs": 1, "epoch_length": 2}
     changes["log_interval"] = 1
     words = [w for k, v in changes.items() for w in (f"--{k.replace('.', '#')}", f"{v}")]
@@ -131,7 +123,7 @@ def test_monais_own_runner_trains(tmp_path: Path) -> None:
     assert load_weights(tmp_path / "out" / "model.safetensors").record["iterations"] == 2
 
 
-def test_the_workflow_can_be_steered_by_its_properties(tmp_path: Path) -> None:
+def test_the_workflow_can_be_controlled_by_its_properties(tmp_path: Path) -> None:
     workflow = ConfigWorkflow(
         config_file=str(CONFIGS / "train.yaml"),
         meta_file=str(CONFIGS / "metadata.json"),
@@ -159,7 +151,7 @@ def test_the_affine_network_trains(tmp_path: Path) -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A small dense network of three dimensions, at birth: it gives the identity."""
+    """A small untrained 3D network: it gives the identity."""
     path = tmp_path / "model.safetensors"
     network = PyramidCascade(3, **TINY_NETWORK)
     save_weights(path, network, {"spacing_mm": 4.0, "shape": [16, 16, 16]}, {})
@@ -167,7 +159,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_evaluation_of_synthetic_pairs(weights: Path, tmp_path: Path) -> None:
-    changes = {"weights": str(weights), "samples": 2, "device": "cpu"}
+    changes = {"weights": str(weights), "num_samples": 2, "device": "cpu"}
     run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(tmp_path / "eval")})
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert figures["truth_error_mm"] > 0.5
@@ -175,14 +167,14 @@ def test_evaluation_of_synthetic_pairs(weights: Path, tmp_path: Path) -> None:
     assert figures["folding_pct"] == 0
 
 
-def test_evaluation_of_files(weights: Path, tmp_path: Path) -> None:
+def test_evaluation_of_image_pairs(weights: Path, tmp_path: Path) -> None:
     pair = written_pair(tmp_path, labels=True)
     (tmp_path / "pairs.json").write_text(json.dumps({"validation": [pair]}))
     changes = {"weights": str(weights), "datalist": str(tmp_path / "pairs.json"), "device": "cpu"}
     out = tmp_path / "eval"
-    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "start": "header"})
+    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "init": "header"})
     before = json.loads((out / "metrics.json").read_text())["dice"]
-    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "start": "affine"})
+    run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "init": "affine"})
     after = json.loads((out / "metrics.json").read_text())["dice"]
     assert after > before + 0.05
 
@@ -194,13 +186,13 @@ def test_inference_writes_transforms(weights: Path, tmp_path: Path) -> None:
     changes |= {"output_dir": str(tmp_path / "out"), "device": "cpu"}
     run_config([CONFIGS / "inference.yaml"], changes)
     transform = read_transform(tmp_path / "out" / "moving_to_fixed.h5")
-    # a network at birth adds nothing to the affine start
+    # an untrained network adds nothing to the initial affine transform
     truth = read_transform(tmp_path / "truth.tfm")
     points = read_image(tmp_path / "fixed.nii.gz").grid.points_mm()[6:-6, 6:-6, 6:-6]
     assert float((transform(points) - truth(points)).norm(dim=-1).mean()) < 1.5
 
 
-def test_fine_tuning_on_own_pairs(weights: Path, tmp_path: Path) -> None:
+def test_fine_tuning_on_image_pairs(weights: Path, tmp_path: Path) -> None:
     pair = written_pair(tmp_path, labels=True)
     back = {
         a.replace("fixed", "?").replace("moving", "fixed").replace("?", "moving"): b
@@ -211,7 +203,7 @@ def test_fine_tuning_on_own_pairs(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.json").write_text(json.dumps({"training": [there, back]}))
     changes = {f"network_def.{key}": value for key, value in TINY_NETWORK.items()}
     changes |= {"dataset_dir": str(tmp_path / "pairs.json"), "pretrained": str(weights)}
-    changes |= {"shape": [16, 16, 16], "spacing_mm": 4.0, "held_out": 1, "start": "header"}
+    changes |= {"shape": [16, 16, 16], "spacing_mm": 4.0, "held_out": 1, "init": "header"}
     changes |= {
         "epochs": 1,
         "epoch_length": 8,

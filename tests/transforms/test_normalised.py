@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.nets import moved
+from stn3d.nets import warp_tensor
 from stn3d.sampler import sample
 from stn3d.transforms import Affine, Projective
 from stn3d.transforms.normalised import (
@@ -29,7 +29,7 @@ from tests.helpers.geometry_cases import DIMS, oblique, random
 
 def turned(image: Tensor, theta: Tensor, ends: Ends = "centres") -> Tensor:
     """Our sampler at a theta."""
-    return moved(image, from_theta(theta, Grid.of_spacing(image.shape[2:]), ends=ends))
+    return warp_tensor(image, from_theta(theta, Grid.of_spacing(image.shape[2:]), ends=ends))
 
 
 def by_the_formula(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -27,15 +27,15 @@ from scripts.bench.options import RunOptions, command_line, option
 from scripts.bench.pages import command, write_page
 from scripts.bench.store import RESULTS_FILE, Results, read, write
 from stn3d import Grid, kernels
-from stn3d.data import find_subjects
+from stn3d.data import load_subjects
 from stn3d.io.files import whole
 from stn3d.synth import (
-    ChartSamples,
-    ChartSettings,
-    Draws,
-    PairSamples,
+    CoordinateSettings,
     PairSettings,
+    SeededGenerator,
     Subject,
+    SyntheticCoordinates,
+    SyntheticPairs,
     random_subject,
 )
 
@@ -57,8 +57,8 @@ class Options(RunOptions):
 def run(options: Options) -> None:
     """Draw the picture, then report."""
     torch.set_num_threads(options.threads)
-    shapes = [random_subject(Draws(options.seed, i)) for i in range(2)]
-    heads = find_subjects(options.labels) if options.labels else shapes
+    shapes = [random_subject(SeededGenerator(options.seed, i)) for i in range(2)]
+    heads = load_subjects(options.labels) if options.labels else shapes
     samples = options.seed, options.columns
     rows = pair_rows(heads, *samples) | chart_rows(heads, *samples) | shape_rows(shapes, *samples)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -84,8 +84,8 @@ def report(folder: Path) -> None:
 
 def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Pairs of one person each, and the moving image warped by the truth."""
-    settings = PairSettings(other_share=0)
-    pairs = PairSamples(subjects, settings, seed)
+    settings = PairSettings(inter_subject_probability=0)
+    pairs = SyntheticPairs(subjects, settings, seed)
     rows: Rows = {}
     for sample in (pairs[index] for index in range(columns)):
         u = sample["displacement_vox"]
@@ -108,7 +108,7 @@ def pair_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
 
 def chart_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Single images in random poses, and the canonical coordinates of their tissue."""
-    charts = ChartSamples(subjects, ChartSettings(), seed)
+    charts = SyntheticCoordinates(subjects, CoordinateSettings(), seed)
     rows: Rows = {"random pose": [], "canonical\ncoordinates": []}
     for sample in (charts[index] for index in range(columns)):
         rows["random pose"].append(gray(sample["image"]))
@@ -119,7 +119,7 @@ def chart_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
 
 def shape_rows(subjects: Sequence[Subject], seed: int, columns: int) -> Rows:
     """Pairs of random shapes."""
-    pairs = PairSamples(subjects, replace(PairSettings(), other_share=0), seed)
+    pairs = SyntheticPairs(subjects, replace(PairSettings(), inter_subject_probability=0), seed)
     rows: Rows = {"random shapes\nfixed": [], "random shapes\nmoving": []}
     for sample in (pairs[index] for index in range(columns)):
         for role in ("fixed", "moving"):

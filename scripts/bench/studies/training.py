@@ -25,7 +25,7 @@ from scripts.bench.paths import RESULTS
 from scripts.bench.plots import COLOURS, PLOT_FILE, new_figure, save_figure
 from scripts.bench.store import RESULTS_FILE, Results, Row, read, write
 from stn3d import InputError
-from stn3d.nets.weights import Trained, load_weights
+from stn3d.nets.weights import TrainedNetwork, load_weights
 from stn3d.train import read_history
 
 OTHER_KEYS = ("iteration", "learning_rates", "seconds", "samples_per_s")
@@ -62,7 +62,7 @@ def run(options: Options) -> None:
     report(options.out)
 
 
-def read_run(folder: Path) -> tuple[list[Row], list[Row], Trained]:
+def read_run(folder: Path) -> tuple[list[Row], list[Row], TrainedNetwork]:
     """A training's lines of steps, lines of validation, and best weights.
 
     Raises:
@@ -80,17 +80,17 @@ def read_run(folder: Path) -> tuple[list[Row], list[Row], Trained]:
     return steps, epochs, trained
 
 
-def facts(trained: Trained, steps: Sequence[Row], size_mb: float) -> dict[str, str]:
+def facts(trained: TrainedNetwork, steps: Sequence[Row], size_mb: float) -> dict[str, str]:
     """The page's first table, without machine and versions."""
     record, last = trained.record, steps[-1]
     parameters = sum(p.numel() for p in trained.network.parameters())
-    grid = " x ".join(map(str, trained.preparation["shape"]))
+    grid = " x ".join(map(str, trained.preprocessing["shape"]))
     rates = [max(line["learning_rates"]) for line in steps]
     return {
         "network": f"{type(trained.network).__name__}, {parameters} parameters",
         "options of the network": ", ".join(f"{k} {value}" for k, value in trained.options.items()),
         "weights": f"{size_mb:.2f} MB, of iteration {record['iterations']}",
-        "working grid": f"{grid} voxels of {trained.preparation['spacing_mm']:g} mm",
+        "working grid": f"{grid} voxels of {trained.preprocessing['spacing_mm']:g} mm",
         "data": str(record["data"]),
         "seed": str(record["seed"]),
         "iterations": f"{last['iteration']}, of {record['batch_size']} samples each",

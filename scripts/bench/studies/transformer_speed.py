@@ -28,7 +28,7 @@ from scripts.bench.options import RunOptions, command_line, option
 from scripts.bench.pages import command, table, write_page
 from scripts.bench.store import RESULTS_FILE, Results, Row, read, write
 from stn3d import Affine, Grid
-from stn3d.nets import moved
+from stn3d.nets import warp_tensor
 
 Contender = Callable[[Tensor, Tensor], Tensor]
 WANTED = {"thetas": False, "thetas and images": True}
@@ -69,7 +69,7 @@ def ours(image: Tensor, theta: Tensor) -> Tensor:
     n = image.shape[-1]
     linear, shift = theta[..., :2].flip(-1, -2), theta[..., 2].flip(-1) * (n / 2)
     parameters = torch.cat([linear.flatten(1), shift], dim=1)
-    return moved(image, Affine(parameters, Grid.of_spacing((n, n)).centre_mm))
+    return warp_tensor(image, Affine(parameters, Grid.of_spacing((n, n)).centre_mm))
 
 
 def plain(image: Tensor, theta: Tensor) -> Tensor:

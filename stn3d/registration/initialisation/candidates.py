@@ -1,310 +1,252 @@
-"""Where to start: a few plain guesses, each scored on a coarse grid, and the best one taken.
-
-header: the images lie in one world, as their affines say. centres: the middles of the fields of
-view. mass: the centres of brightness. moments: mass and the principal axes of brightness, in every
-pairing that is a rotation (a mirrored image is never mended), and the size of what is bright where
-the transform may scale. landmarks: those that steer, where they are enough. More guesses, a
-network's say, may be given.
-"""
+"""Initial transforms: their score on a coarse grid, their refinement and their order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
-from stn3d.grid import Grid, homogeneous
+from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.search import rotations, shifts_mm
+from stn3d.registration.initialisation.geometry import padded, volume
 from stn3d.registration.stages import LinearStage, stretch_penalty
-from stn3d.transforms import Affine, Linear, LinearKind, Transform
+from stn3d.transforms import Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
-_TURNS = {2: 36, 3: 480}  # of a search: about 10 degrees apart in 2D, 25 in 3D
-_SHIFTS = 400  # of a search, at most
-_PART = 0.6  # of the fixed field of view: a smaller moving one is looked for in it
-_APART_RAD = math.radians(30)
-_LARGEST_SCALE = 1.4  # of a start: more would be another field of view, not another size
+_COARSE_VOXELS = 24  # the longest axis of the coarse grid has at least this many, below twice it
+_MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still shows the images
+_SMALL_MOVING = 0.6  # below this fraction of the fixed field of view the images swap roles
+_MIN_OVERLAP = 0.25  # of the largest possible overlap; candidates below it come last
+_EQUAL_LOSS = 1.01  # ratio up to which losses count as equal
+_REFINEMENT_STEPS = 15
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A guess and its marks.
+@dataclass(frozen=True, eq=False)
+class InitialTransform:
+    """A candidate for the initial transform.
 
     Args:
-        name: how it was made.
-        transform: fixed points to moving points.
-        loss: the similarity loss on the coarse grid; lower is better.
-        overlap: the share of the fixed grid that falls into the moving image.
-        improved_from: the guess before it was improved, if it was.
+        name: Strategy that proposed it: ``given``, ``header``, ``centres``, ``centre_of_mass``,
+            ``moments``, ``landmarks``, ``network`` or ``search``.
+        transform: Fixed points to moving points, world RAS+ mm.
+        loss: Image loss on the coarse grid, lower is better; NaN if it was not computed.
+        fov_overlap_fraction: Fraction of the fixed image's field of view, 0 to 1, that lies within
+            the moving image's.
+        unrefined: The transform before its refinement; None if it was not refined.
     """
 
     name: str
     transform: Transform
     loss: float
-    overlap: float
-    improved_from: Transform | None = None
+    fov_overlap_fraction: float
+    unrefined: Transform | None = None
 
     @property
-    def guess(self) -> Transform:
-        """As it was first made."""
-        return self.transform if self.improved_from is None else self.improved_from
+    def proposed(self) -> Transform:
+        """The transform as the strategy proposed it."""
+        return self.transform if self.unrefined is None else self.unrefined
 
+    @property
+    def linear(self) -> Linear:
+        """The transform; only a given one may be other than linear."""
+        assert isinstance(self.transform, Linear)
+        return self.transform
 
-def initial_candidates(
-    pair: Pair,
-    method: InitialMethod | None = "auto",
-    metric: MetricName = AUTOMATIC.same,
-    kind: LinearKind = "rigid",
-    others: Sequence[tuple[str, Linear]] = (),
-) -> list[Candidate]:
-    """The guesses of a method (of all plain methods for ``auto``) and others, best first.
-
-    A guess under which less than a quarter of the smaller field of view is shared comes after all
-    others, whatever its loss. With ``auto`` or None the three best are turned and shifted a little
-    (and scaled, unless the kind is rigid) by a few steps of a linear stage on the coarse grid,
-    before the last word: a good guess need not be the one that scores best where it stands. One
-    that then scores very well spares the rest. Of those that score alike the plainest is taken.
-
-    Args:
-        pair: the scans.
-        method: which guesses; None for the others alone.
-        metric: the loss that they are scored by.
-        kind: of the transform that is looked for; only a rigid one keeps sizes.
-        others: guesses made elsewhere, by name; the first counts as plainer than the rest.
-    """
-    coarse = Coarse.of(pair, metric, kind)
-    found = [coarse.scored(name, guess) for name, guess in coarse.guesses(method)]
-    found += [coarse.scored(name, guess) for name, guess in others]
-    return coarse.chosen(found) if method in ("auto", None) else coarse.ranked(found)
+    def as_dict(self) -> dict[str, Any]:
+        """Name, loss and overlap, for JSON."""
+        loss = None if math.isnan(self.loss) else self.loss
+        overlap = self.fov_overlap_fraction
+        return {"name": self.name, "loss": loss, "fov_overlap_fraction": overlap}
 
 
 def coarse_mm(pair: Pair) -> float:
-    """The spacing that starts are scored on: at least 24 voxels along the longest axis, on a level
-    that the stages use too."""
-    doublings = math.log2(max(pair.fixed.grid.size_mm) / 24 / pair.finest_mm)
+    """Spacing of the coarse grid: a level of the stages with 24 to 48 voxels along the longest
+    axis of the fixed image, or the finest spacing of a smaller image."""
+    doublings = math.log2(max(pair.fixed.grid.size_mm) / _COARSE_VOXELS / pair.finest_mm)
     return pair.finest_mm * 2 ** max(0, math.floor(doublings))
 
 
 @dataclass(frozen=True, eq=False)
-class Coarse:
-    """The pair on the coarse grid, where guesses are made and scored.
+class CoarsePair:
+    """A pair on a coarse grid, where candidates are scored and refined by one metric.
 
-    Where the moving image shows much less than the fixed one, the roles are changed in here: what
-    little there is must be found in the other. Transforms that go in and out have their own roles.
+    If the moving field of view is much smaller than the fixed one, the images swap roles
+    internally, so that the smaller one is searched for in the larger one. All arguments and results
+    map fixed to moving points of the original pair, except where a name begins with ``inner``.
     """
 
     pair: Pair
-    """The scans in the roles of in here."""
+    """The coarse images in their inner roles."""
     swapped: bool
     metric: MetricName
     kind: LinearKind
+    _scores: dict[bytes, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
+    _refined: dict[bytes, Linear] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, pair: Pair, metric: MetricName, kind: LinearKind) -> Coarse:
-        """Of a pair of any resolution."""
+    def of(cls, pair: Pair, metric: MetricName, kind: LinearKind) -> CoarsePair:
+        """Coarsen a pair of any resolution.
+
+        Args:
+            pair: The prepared images.
+            metric: Metric that scores the candidates.
+            kind: Kind of the linear transform sought; candidates keep their scale if it is rigid.
+        """
         coarse = pair.at(coarse_mm(pair))
-        swapped = _volume(coarse.moving.grid) < _PART * _volume(coarse.fixed.grid)
+        swapped = volume(coarse.moving.grid) < _SMALL_MOVING * volume(coarse.fixed.grid)
         return cls(coarse.swapped if swapped else coarse, swapped, metric, kind)
 
     @cached_property
-    def _dissimilarity(self) -> ImageLoss:
-        """Over the same voxels for every guess: else one that turns empty corners out of sight
-        gains."""
+    def half(self) -> CoarsePair:
+        """At half the resolution, where that still shows the images; else the pair itself."""
+        if max(self.pair.fixed.grid.shape) < _MANY_VOXELS:
+            return self
+        pair = self.pair.at(2 * min(self.pair.fixed.grid.spacing_mm))
+        return CoarsePair(pair, self.swapped, self.metric, self.kind)
+
+    @cached_property
+    def _image_loss(self) -> ImageLoss:
+        """The loss over the same voxels for every candidate. Beyond the moving image is 0, which
+        contributes: otherwise rotating empty corners out of the field of view would pay."""
         fixed, moving = self.pair.fixed, self.pair.moving
-        wide = _widened(moving, math.hypot(*fixed.grid.size_mm))
+        wide = padded(moving, math.hypot(*fixed.grid.size_mm))
         return ImageLoss(fixed, wide, METRICS[self.metric])
 
-    def _own(self, transform: Linear) -> Linear:
-        """A transform in the roles of in here, or back."""
+    def outer(self, inner: Linear) -> Linear:
+        """A transform between the inner roles as one from fixed to moving points, or back."""
         if not self.swapped:
-            return transform
-        inverse = transform.inverse()
+            return inner
+        inverse = inner.inverse()
         assert isinstance(inverse, Linear)
         return inverse
 
-    def scored(self, name: str, transform: Transform) -> Candidate:
-        """A guess with its marks."""
-        assert isinstance(transform, Linear)
-        own = self._own(transform).matrix
-        fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
-        wide = self._dissimilarity.moving.grid
-        loss = self._dissimilarity(wide.index_from_world @ own @ fixed.world_from_index)
-        loss = loss + stretch_penalty(own)
+    def loss(self, transform: Linear) -> float:
+        """Loss of a transform: images, implausible scale, landmarks if there are any."""
+        inner = self.outer(transform)
+        fixed, moving = self.pair.fixed.grid, self._image_loss.moving.grid
+        matrix = inner.matrix
+        loss = self._image_loss(moving.index_from_world @ matrix @ fixed.world_from_index)
+        loss = loss + stretch_penalty(matrix)
         if self.pair.landmarks is not None:
-            loss = loss + self.pair.landmarks(self._own(transform))
-        first, second = (moving, fixed) if self.swapped else (fixed, moving)
-        return Candidate(
-            name, transform, float(loss), fov_overlap_fraction(second, transform, first)
-        )
+            loss = loss + self.pair.landmarks(inner)
+        return float(loss)
 
-    def guesses(self, method: InitialMethod | None) -> list[tuple[str, Linear]]:
-        """What the plain methods guess."""
-        fixed, moving = self.pair.fixed, self.pair.moving
-        found: list[tuple[str, Linear]] = []
-        if method in ("auto", "header"):
-            found.append(("header", Affine.identity(fixed.grid.ndim, fixed.grid.centre_mm)))
-        if method in ("auto", "centres"):
-            shift = _matrix(None, fixed.grid.centre_mm, moving.grid.centre_mm)
-            found.append(("centres", shift))
-        if method in ("auto", "mass"):
-            found.append(("mass", _matrix(None, _moments(fixed)[0], _moments(moving)[0])))
-        if method == "auto" and self.pair.landmarks is not None:
-            landmarks = self.pair.landmarks.fitted(self.kind)
-            found += [] if landmarks is None else [("landmarks", landmarks)]
-        if method in ("auto", "moments"):
-            for scaled in (False,) if self.kind == "rigid" else (False, True):
-                found += [("moments", guess) for guess in _by_moments(fixed, moving, scaled)]
-        return [(name, self._own(guess)) for name, guess in found]
+    def overlap(self, transform: Transform) -> float:
+        """Fraction of the fixed field of view that lies within the moving one."""
+        fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
+        if self.swapped:
+            fixed, moving = moving, fixed
+        return fov_overlap_fraction(moving, transform, fixed)
 
-    def searched(self, keep: int = 6) -> list[Candidate]:
-        """The best of turns by any angle about the centres of brightness, and of shifts along which
-        one field of view slides through the other.
+    def scored(self, name: str, transform: Linear) -> InitialTransform:
+        """A transform with its loss and overlap."""
+        key = _key(transform)
+        if key not in self._scores:
+            self._scores[key] = self.loss(transform), self.overlap(transform)
+        return InitialTransform(name, transform, *self._scores[key])
 
-        Args:
-            keep: how many of either; no turn within 30 degrees of a better one, no shift within
-                two steps.
-        """
-        fixed, moving = self.pair.fixed, self.pair.moving
-        fixed_mm, moving_mm = (_moments(scan)[0] for scan in (fixed, moving))
-        turns = list(rotations(fixed.grid.ndim, _TURNS[fixed.grid.ndim]))
-        turned = [_matrix(turn, fixed_mm, moving_mm) for turn in turns]
-        middle = moving.grid.centre_mm - fixed.grid.centre_mm
-        step_mm = 2 * max(fixed.grid.spacing_mm)
-        slides = shifts_mm(_room_mm(fixed.grid, moving.grid), step_mm, _SHIFTS)
-        shifted = [_matrix(None, -shift, middle) for shift in slides]
-        found = self._best(turned, keep, lambda i, j: _angle(turns[i], turns[j]) > _APART_RAD)
-        if len(shifted) == 1:  # the middles on each other, which is a plain guess already
-            return found
-        return found + self._best(
-            shifted, keep, lambda i, j: float((slides[i] - slides[j]).norm()) > 2 * step_mm
-        )
+    def refined(self, candidate: InitialTransform) -> InitialTransform:
+        """A candidate after a few iterations of a linear stage on the coarse grid."""
+        proposed = candidate.linear
+        key = _key(proposed)
+        if key not in self._refined:
+            kind: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
+            stage = LinearStage(kind, self.metric, factors=(1,), iterations=_REFINEMENT_STEPS)
+            found = stage(self.pair, self.outer(proposed), lambda *_: None)
+            assert isinstance(found, Linear)
+            self._refined[key] = self.outer(found)
+        return replace(self.scored(candidate.name, self._refined[key]), unrefined=proposed)
 
-    def _best(
-        self, own: Sequence[Linear], keep: int, apart: Callable[[int, int], bool]
-    ) -> list[Candidate]:
-        """The best of some guesses that are all apart from each other."""
-        tried = [self.scored("search", self._own(guess)) for guess in own]
-        best: list[int] = []
-        for i in sorted(range(len(tried)), key=lambda i: self._rank(tried[i])):
-            if all(apart(i, j) for j in best):
-                best.append(i)
-            if len(best) == keep:
-                break
-        return [tried[i] for i in best]
+    def is_convincing(self, candidate: InitialTransform) -> bool:
+        """Whether the loss alone shows that the images are aligned, here or at half the resolution:
+        limits were chosen on grids of 24 to 32 voxels, and small structures raise the loss."""
+        limit = METRICS[self.metric].convincing_loss
+        if candidate.loss < limit or self.half is self or limit == 0:
+            return candidate.loss < limit
+        return self.half.loss(candidate.linear) < limit
 
-    def chosen(self, found: Sequence[Candidate], most: int = 3) -> list[Candidate]:
-        """Candidates, best first, the best few of them improved; see `initial_candidates`.
+    def selected(
+        self, candidates: Sequence[InitialTransform], num_refined: int
+    ) -> list[InitialTransform]:
+        """The candidates, best first, after the best ones were refined.
+
+        The candidate with the lowest loss need not be the one that leads to the best refined
+        transform, so several are refined, until one is convincing. Candidates whose loss is within
+        1 % of the lowest one come in the order in which they were given.
 
         Args:
-            found: in the order of plainness.
-            most: how many are improved.
+            candidates: Candidates in the order of preference.
+            num_refined: Maximum number of candidates that are refined.
         """
-        plainest = [candidate.name for candidate in found]
-        candidates = self.ranked(found)
-        for i, candidate in enumerate(candidates[:most]):
-            candidates[i] = self._improved(candidate)
-            if self._rank(candidates[i]) < (False, METRICS[self.metric].convincing_loss):
+        names = [candidate.name for candidate in candidates]
+        ranked = self.ranked(candidates)
+        for i, candidate in enumerate(ranked[:num_refined]):
+            ranked[i] = self.refined(candidate)
+            if self._rank(ranked[i]) < (False, METRICS[self.metric].convincing_loss):
                 break
-        candidates = self.ranked(candidates)
-        little, loss = self._rank(candidates[0])
-        close = [c for c in candidates if self._rank(c) <= (little, 1.01 * loss)]
-        candidates.sort(key=lambda c: plainest.index(c.name) if c in close else len(plainest))
-        return candidates
+        ranked = self.ranked(ranked)
+        little, loss = self._rank(ranked[0])
+        equal = [c for c in ranked if self._rank(c) <= (little, _EQUAL_LOSS * loss)]
+        ranked.sort(key=lambda c: names.index(c.name) if c in equal else len(names))
+        return ranked
 
-    def ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Best first."""
+    def ranked(self, candidates: Sequence[InitialTransform]) -> list[InitialTransform]:
+        """The candidates by loss, those with little overlap last."""
         return sorted(candidates, key=self._rank)
 
-    def _rank(self, candidate: Candidate) -> tuple[bool, float]:
-        volumes = [_volume(scan.grid) for scan in (self.pair.fixed, self.pair.moving)]
-        first, second = reversed(volumes) if self.swapped else volumes
-        possible = min(1.0, second / first)
-        return candidate.overlap < 0.25 * possible, candidate.loss
+    def best_apart(
+        self,
+        name: str,
+        transforms: Sequence[Linear],
+        count: int,
+        apart: Callable[[int, int], bool],
+    ) -> list[InitialTransform]:
+        """The best of many transforms that all differ from each other.
 
-    def _improved(self, candidate: Candidate) -> Candidate:
-        polish: LinearKind = "rigid" if self.kind == "rigid" else "similarity"
-        short = LinearStage(polish, self.metric, factors=(1,), iterations=15)
-        assert isinstance(candidate.transform, Linear)
-        better = short(self.pair, self._own(candidate.transform), lambda *_: None)
-        assert isinstance(better, Linear)
-        scored = self.scored(candidate.name, self._own(better))
-        return replace(scored, improved_from=candidate.transform)
+        They are compared at half the resolution of the coarse grid where that suffices, and by a
+        metric that need not prepare the moving image again for each of them.
 
+        Args:
+            name: Name of the candidates.
+            transforms: Transforms to compare.
+            count: Maximum number of candidates.
+            apart: Whether the transforms with these two indices differ enough.
+        """
+        fast = self.half
+        if METRICS[self.metric].depends_on_axes:
+            fast = replace(fast, metric=AUTOMATIC.different)
+        losses = [fast.loss(transform) for transform in transforms]
+        best: list[int] = []
+        little: list[int] = []
+        order = sorted(range(len(transforms)), key=losses.__getitem__)
+        for overlapping in (True, False):
+            for i in order if overlapping else little:
+                if len(best) == count:
+                    break
+                if not all(apart(i, j) for j in best):
+                    continue
+                if overlapping and self._overlaps_little(self.overlap(transforms[i])):
+                    little.append(i)
+                else:
+                    best.append(i)
+        return self.ranked([self.scored(name, transforms[i]) for i in best])
 
-def _widened(scan: PreparedImage, margin_mm: float) -> PreparedImage:
-    """The scan with nothing, 0, around it, which counts."""
-    margin = [math.ceil(margin_mm / s) for s in scan.grid.spacing_mm]
-    sides = [m for m in reversed(margin) for _ in range(2)]
-    mask = None if scan.mask is None else F.pad(scan.mask, sides, value=1.0)
-    wide = F.pad(scan.image, sides)
-    return replace(scan, image=wide, grid=scan.grid.padded(margin_mm), mask=mask)
+    def _rank(self, candidate: InitialTransform) -> tuple[bool, float]:
+        return self._overlaps_little(candidate.fov_overlap_fraction), candidate.loss
 
-
-def _volume(grid: Grid) -> float:
-    return math.prod(grid.size_mm)
-
-
-def _room_mm(fixed: Grid, moving: Grid) -> list[float]:
-    """How far either field of view can slide within the other from middle on middle, along the
-    world's axes."""
-    sizes = [
-        (grid.world_from_index[:-1, :-1].abs() @ torch.tensor(grid.shape, dtype=torch.float64))
-        for grid in (fixed, moving)
-    ]
-    room: list[float] = (0.5 * (sizes[0] - sizes[1]).abs()).tolist()
-    return room
-
-
-def _angle(a: Tensor, b: Tensor) -> float:
-    """Between two rotations, in radians."""
-    turn = a @ b.T
-    if len(turn) == 2:
-        return abs(math.atan2(float(turn[1, 0]), float(turn[0, 0])))
-    return math.acos(min(1.0, max(-1.0, (float(turn.trace()) - 1) / 2)))
+    def _overlaps_little(self, overlap_fraction: float) -> bool:
+        volumes = [volume(image.grid) for image in (self.pair.fixed, self.pair.moving)]
+        fixed, moving = reversed(volumes) if self.swapped else volumes
+        return overlap_fraction < _MIN_OVERLAP * min(1.0, moving / fixed)
 
 
-def _matrix(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Affine:
-    """The rotation, maybe scaled, that brings one point onto the other."""
-    turn = torch.eye(len(fixed_mm), dtype=torch.float64) if rotation is None else rotation
-    return Affine.from_matrix(homogeneous(turn, moving_mm - turn @ fixed_mm), fixed_mm)
-
-
-def _moments(scan: PreparedImage) -> tuple[Tensor, Tensor]:
-    """Centre ``(d,)`` and covariance ``(d, d)`` of the brightness above the mean, in mm."""
-    image = scan.image[0].mean(0).double().cpu()
-    mask = torch.ones_like(image) if scan.mask is None else scan.mask[0, 0].double().cpu()
-    mean = (mask * image).sum() / mask.sum().clamp(min=1e-12)
-    weight = mask * (image - mean).clamp(min=0)
-    weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
-    points = scan.grid.points_mm().flatten(0, -2)
-    centre = weight @ points
-    spread = (points - centre) * weight[:, None]
-    return centre, spread.T @ (points - centre)
-
-
-def _by_moments(fixed: PreparedImage, moving: PreparedImage, scaled: bool) -> list[Affine]:
-    """Principal axes onto principal axes, in every pairing of directions that is a rotation; with
-    the ratio of the spreads for a scale if that is wanted."""
-    (fixed_mm, fixed_cov), (moving_mm, moving_cov) = _moments(fixed), _moments(moving)
-    fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
-    d, scale = len(fixed_mm), 1.0
-    if scaled:
-        volumes = float(torch.linalg.det(moving_cov) / torch.linalg.det(fixed_cov).clamp(min=1e-12))
-        scale = min(max(volumes ** (0.5 / d), 1 / _LARGEST_SCALE), _LARGEST_SCALE)
-    guesses = []
-    for signs in product((1.0, -1.0), repeat=d):
-        turn = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
-        if torch.linalg.det(turn) > 0:
-            guesses.append(_matrix(scale * turn, fixed_mm, moving_mm))
-    return guesses
+def _key(transform: Linear) -> bytes:
+    matrix: Tensor = transform.matrix.detach().to(torch.float64).cpu().contiguous()
+    return matrix.numpy().tobytes()

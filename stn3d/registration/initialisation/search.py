@@ -1,4 +1,4 @@
-"""A coarse search over rotations and shifts, for images that no plain guess brings together."""
+"""Rotations and translations of the exhaustive search for an initial transform."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_ROOT = math.sqrt(2.0)
-_ANGLE = 1.533751168755204288118041  # of Alexa's spirals: the root of psi^4 = psi + 4
+_PHI = math.sqrt(2.0)
+_PSI = 1.533751168755204288118041  # Alexa 2022: the positive root of psi^4 = psi + 4
 
 
 def rotations(ndim: int, count: int) -> Iterator[Tensor]:
-    """Rotation matrices ``(d, d)``, float64, spread evenly over all of them.
+    """Rotation matrices ``(d, d)``, float64, evenly spread over all rotations.
 
-    In 3D along a spiral on the sphere of quaternions (Alexa 2022, "Super-Fibonacci spirals",
-    doi:10.1109/CVPR52688.2022.00811); in 2D by equal angles.
+    In 3D super-Fibonacci spirals on the sphere of unit quaternions (Alexa 2022,
+    doi:10.1109/CVPR52688.2022.00811); in 2D equal angles.
 
     Args:
         ndim: 2 or 3.
-        count: how many.
+        count: Number of rotations.
     """
     for i in range(count):
         if ndim == 2:
@@ -30,7 +30,7 @@ def rotations(ndim: int, count: int) -> Iterator[Tensor]:
             continue
         t = (i + 0.5) / count
         near, far = math.sqrt(t), math.sqrt(1 - t)
-        alpha, beta = 2 * math.pi * (i + 0.5) / _ROOT, 2 * math.pi * (i + 0.5) / _ANGLE
+        alpha, beta = 2 * math.pi * (i + 0.5) / _PHI, 2 * math.pi * (i + 0.5) / _PSI
         yield _matrix(
             near * math.sin(alpha),
             near * math.cos(alpha),
@@ -40,7 +40,7 @@ def rotations(ndim: int, count: int) -> Iterator[Tensor]:
 
 
 def _matrix(x: float, y: float, z: float, w: float) -> Tensor:
-    """Of a quaternion of length 1."""
+    """Rotation matrix of a unit quaternion."""
     return torch.tensor(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -51,17 +51,17 @@ def _matrix(x: float, y: float, z: float, w: float) -> Tensor:
     )
 
 
-def shifts_mm(room_mm: Sequence[float], step_mm: float, most: int) -> list[Tensor]:
-    """Shifts ``(d,)`` on a grid, from minus to plus the room along each axis, 0 among them.
+def translations_mm(slack_mm: Sequence[float], step_mm: float, max_count: int) -> list[Tensor]:
+    """Translations ``(d,)`` on a regular grid that includes 0.
 
     Args:
-        room_mm: half the range along each axis.
-        step_mm: from one to the next, at most, unless there would be too many.
-        most: no more shifts than this.
+        slack_mm: Half the range along each axis.
+        step_mm: Step of the grid; it grows until the grid has at most ``max_count`` points.
+        max_count: Maximum number of translations.
     """
     while True:
-        counts = [math.floor(room / step_mm) for room in room_mm]
-        if math.prod(2 * n + 1 for n in counts) <= most:
+        counts = [math.floor(slack / step_mm) for slack in slack_mm]
+        if math.prod(2 * n + 1 for n in counts) <= max_count:
             break
         step_mm *= 1.25
     axes = [step_mm * torch.arange(-n, n + 1, dtype=torch.float64) for n in counts]

@@ -1,187 +1,247 @@
-"""Where a registration starts, and by which metric it goes on: plain guesses, a network, a search.
-
-Cheap guesses come first. Where they leave a doubt the network is asked, and where it cannot help
-all turns are searched. A metric that is not given is chosen as soon as the images lie roughly on
-each other, for only then do they tell whether they show one contrast or two.
-"""
+"""Strategies that propose initial transforms."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.errors import InputError
-from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import SelectedMetric, choose_metric
 from stn3d.registration.initialisation.candidates import (
-    Candidate,
-    Coarse,
-    coarse_mm,
-    initial_candidates,
+    CoarsePair,
+    InitialTransform,
 )
-from stn3d.registration.settings import Kind, Settings
-from stn3d.transforms import Affine, LinearKind, Transform
+from stn3d.registration.initialisation.geometry import (
+    alignment,
+    angle_between,
+    moments,
+    principal_axes_alignments,
+    slack_mm,
+)
+from stn3d.registration.initialisation.search import rotations, translations_mm
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
+from stn3d.warp import fov_overlap_fraction
 
-if TYPE_CHECKING:  # networks take time to import, and most registrations ask none
-    from stn3d.nets.weights import Trained
+if TYPE_CHECKING:  # networks take time to import, and most registrations use none
+    from stn3d.nets.weights import TrainedNetwork
 
-_LIKELY = 0.3  # of lncc: the images lie so well that they tell whether they show one contrast
-_NEAR_VOX = 3.0  # of the coarse grid: guesses this near agree
-_LANDED_VOX = 1.0  # improved guesses this near have landed at one place
-_CHOSEN_FROM = 8  # of what a search found, with all other guesses, so many are improved
+_ROTATIONS = {2: 36, 3: 480}  # about 10 degrees apart in 2D, 25 in 3D
+_MAX_TRANSLATIONS = 400
+_MIN_ANGLE = math.radians(30)  # between two rotations that the search keeps
+NUM_REFINED = 3  # candidates that are refined, unless the search proposed some
+_KEPT = 6  # rotations, and as many translations, that the search keeps
 
 
-@dataclass(frozen=True, eq=False)
-class Starts:
-    """Makes the candidates for a pair.
+class Strategy(Protocol):
+    """A way to propose initial transforms."""
+
+    def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
+        """Propose scored candidates.
+
+        Args:
+            coarse: The pair on the coarse grid, with the metric that scores.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """A transform that the user gives; it is used as it is.
 
     Args:
-        pair: the scans.
-        settings: kind, initial method, estimator and weights.
-        ct: whether the fixed and the moving image are known to be CT.
+        pair: The prepared images.
+        transform: Fixed points to moving points.
     """
 
     pair: Pair
-    settings: Settings
-    ct: tuple[bool, ...] = (False, False)
+    transform: Transform
 
-    @property
-    def kind(self) -> LinearKind:
-        """Of the linear transform that is looked for."""
-        return linear_kind(self.settings.kind)
+    def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
+        fixed, moving = self.pair.fixed.grid, self.pair.moving.grid
+        fraction = fov_overlap_fraction(moving, self.transform, fixed)
+        return [InitialTransform("given", self.transform, math.nan, fraction)]
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Transforms that were found elsewhere, under another metric for example.
+
+    Args:
+        transforms: Names and transforms.
+    """
+
+    transforms: Sequence[tuple[str, Linear]]
+
+    def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
+        return [coarse.scored(name, transform) for name, transform in self.transforms]
+
+
+def header(coarse: CoarsePair) -> list[InitialTransform]:
+    """The identity: the images are aligned as their headers say."""
+    grid = coarse.pair.fixed.grid
+    identity = Affine.identity(grid.ndim, grid.centre_mm)
+    return [coarse.scored("header", coarse.outer(identity))]
+
+
+def centres(coarse: CoarsePair) -> list[InitialTransform]:
+    """The translation between the centres of the fields of view."""
+    fixed, moving = coarse.pair.fixed.grid, coarse.pair.moving.grid
+    shift = alignment(None, fixed.centre_mm, moving.centre_mm)
+    return [coarse.scored("centres", coarse.outer(shift))]
+
+
+def centre_of_mass(coarse: CoarsePair) -> list[InitialTransform]:
+    """The translation between the centres of mass."""
+    fixed, moving = coarse.pair.fixed, coarse.pair.moving
+    shift = alignment(None, moments(fixed)[0], moments(moving)[0])
+    return [coarse.scored("centre_of_mass", coarse.outer(shift))]
+
+
+def landmarks(coarse: CoarsePair) -> list[InitialTransform]:
+    """The least-squares fit of the landmarks, if there are enough of them."""
+    if coarse.pair.landmarks is None:
+        return []
+    fitted = coarse.pair.landmarks.fitted(coarse.kind)
+    return [] if fitted is None else [coarse.scored("landmarks", coarse.outer(fitted))]
+
+
+def principal_axes(coarse: CoarsePair) -> list[InitialTransform]:
+    """Alignments of the principal axes, and of the size too unless the transform is rigid."""
+    fixed, moving = coarse.pair.fixed, coarse.pair.moving
+    return [
+        coarse.scored("moments", coarse.outer(transform))
+        for scaled in ((False,) if coarse.kind == "rigid" else (False, True))
+        for transform in principal_axes_alignments(fixed, moving, scaled)
+    ]
+
+
+def exhaustive_search(coarse: CoarsePair, keep: int = _KEPT) -> list[InitialTransform]:
+    """The best rotations about the centres of mass, and the best translations by which one field of
+    view moves within the other.
+
+    Args:
+        coarse: The pair on the coarse grid.
+        keep: Number of rotations and of translations; rotations are at least 30 degrees apart,
+            translations two steps.
+    """
+    fixed, moving = coarse.pair.fixed, coarse.pair.moving
+    fixed_mm, moving_mm = moments(fixed)[0], moments(moving)[0]
+    turns = list(rotations(fixed.grid.ndim, _ROTATIONS[fixed.grid.ndim]))
+    rotated = [coarse.outer(alignment(turn, fixed_mm, moving_mm)) for turn in turns]
+    found = coarse.best_apart(
+        "search", rotated, keep, lambda i, j: angle_between(turns[i], turns[j]) > _MIN_ANGLE
+    )
+    step_mm = 2 * max(fixed.grid.spacing_mm)
+    shifts = translations_mm(slack_mm(fixed.grid, moving.grid), step_mm, _MAX_TRANSLATIONS)
+    if len(shifts) == 1:  # common centres alone, which `centres` proposes
+        return found
+    offset = moving.grid.centre_mm - fixed.grid.centre_mm
+    shifted = [coarse.outer(alignment(None, -shift, offset)) for shift in shifts]
+    return found + coarse.best_apart(
+        "search", shifted, keep, lambda i, j: float((shifts[i] - shifts[j]).norm()) > 2 * step_mm
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkEstimate:
+    """The transform between two heads as the affine network estimates it.
+
+    Args:
+        pair: The prepared images.
+        kind: Kind of the transform.
+        weights: File of the network's weights; None for the bundled ones.
+        enabled: Whether the network may be used.
+    """
+
+    pair: Pair
+    kind: LinearKind
+    weights: str | None = None
+    enabled: bool = True
+
+    def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
+        return [] if self.transform is None else [coarse.scored("network", self.transform)]
 
     @cached_property
-    def _trained(self) -> Trained:
-        from stn3d.nets.weights import load_weights, shipped
-
-        return load_weights(self.settings.affine_weights or shipped("affine"))
-
-    @cached_property
-    def head(self) -> Affine | None:
-        """From head to head as the network sees them; None where it is not asked or sees none."""
-        if self.settings.estimator == "optimiser" or not self._trained.fits(self.pair.first):
+    def transform(self) -> Affine | None:
+        """Fixed points to moving points; None if the network is not enabled, does not fit the
+        images or detects no head."""
+        if not self.enabled or not self._trained.accepts(self.pair.first):
             return None
-        from stn3d.nets.stages import NetworkStart
+        from stn3d.nets.stages import NetworkInitialiser
 
-        return NetworkStart(self._trained.on(self.pair.fixed.image.device))(
-            self.pair.first, self.kind
-        )
+        estimate = NetworkInitialiser(self._trained.to(self.pair.fixed.image.device))
+        return estimate(self.pair.first, self.kind)
 
-    def _require_head(self) -> None:
-        """Where the network alone may say where to start.
+    def require(self) -> None:
+        """Check that there is an estimate.
 
         Raises:
-            InputError: it sees no head.
+            InputError: The network does not fit the images or detects no head.
         """
-        if self.settings.estimator == "network" and self.head is None:
-            fits = self._trained.fits(self.pair.first)
-            reason = (
-                "sees no head in one of the images"
-                if fits
-                else self._trained.misfit(self.pair.first)
-            )
+        if self.transform is None:
+            accepts = self._trained.accepts(self.pair.first)
+            no_head = "detects no head in one of the images"
+            reason = no_head if accepts else self._trained.mismatch(self.pair.first)
             raise InputError(
                 f"the affine network {reason}; use --estimator auto, or another --init."
             )
 
-    def find(self) -> tuple[MetricName, SelectedMetric | None, list[Candidate]]:
-        """The metric, why it was chosen if it was not given, and where to start, best first."""
-        metric, method = self.settings.metric, self.settings.init
-        if metric != "auto":
-            return metric, None, self.candidates(metric)
-        if method != "auto" or self.settings.estimator in ("network", "both"):
-            found = self.candidates(AUTOMATIC.same)
-            choice = self.metric_at(found[0].transform)
-            return choice.value, choice, self.candidates(choice.value)
-        plain = self._plain(AUTOMATIC.same) if self.ct[0] == self.ct[1] else []
-        if plain and plain[0].loss < _LIKELY:
-            choice = self.metric_at(plain[0].transform)
-            chosen, sure = choice.value, plain[0].loss < METRICS[AUTOMATIC.same].convincing_loss
-            if chosen == AUTOMATIC.same:
-                return chosen, choice, plain if sure else self.candidates(chosen)
-            again = self._plain if sure else self.candidates
-            return chosen, choice, again(chosen, plain[:1])
-        informed = self.candidates(AUTOMATIC.different)
-        choice = self.metric_at(informed[0].transform)
-        if choice.value == AUTOMATIC.different:
-            return AUTOMATIC.different, choice, informed
-        return AUTOMATIC.same, choice, self.candidates(AUTOMATIC.same, informed[:1])
+    @cached_property
+    def _trained(self) -> TrainedNetwork:
+        from stn3d.nets.weights import bundled_weights, load_weights
 
-    def metric_at(self, transform: Transform) -> SelectedMetric:
-        """What the images tell where a transform lays them on each other."""
-        spacing = max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
-        return choose_metric(self.pair, transform, spacing, self.ct)
-
-    def candidates(self, metric: MetricName, others: Sequence[Candidate] = ()) -> list[Candidate]:
-        """Where to start by a metric, best first.
-
-        Args:
-            metric: what scores them.
-            others: guesses made elsewhere.
-        """
-        method: InitialMethod = self.settings.init  # type: ignore[assignment]
-        if method != "auto":
-            return initial_candidates(self.pair, method, metric, self.kind)
-        if self.settings.estimator in ("network", "both"):
-            self._require_head()
-            known = [] if self.head is None else [("network", self.head)]
-            return initial_candidates(
-                self.pair, "auto" if not known else None, metric, self.kind, known
-            )
-        coarse = Coarse.of(self.pair, metric, self.kind)
-        guesses = _guesses(coarse, others)
-        found = coarse.chosen(guesses)
-        if self._sure(found, metric):
-            return found
-        if self.head is not None:
-            guesses.append(coarse.scored("network", self.head))
-            found = coarse.chosen(guesses)
-            if self._sure(found, metric, self.head):
-                return found
-        return coarse.chosen([*guesses, *coarse.searched()], _CHOSEN_FROM)
-
-    def _plain(self, metric: MetricName, others: Sequence[Candidate] = ()) -> list[Candidate]:
-        coarse = Coarse.of(self.pair, metric, self.kind)
-        return coarse.chosen(_guesses(coarse, others))
-
-    def _sure(
-        self, found: Sequence[Candidate], metric: MetricName, head: Affine | None = None
-    ) -> bool:
-        """Whether the best is beyond doubt: by its loss, by landmarks, by the network, or since
-        another guess that began elsewhere landed at the same place."""
-        best, voxel = found[0], coarse_mm(self.pair)
-        if best.loss < METRICS[metric].convincing_loss or best.name == "landmarks":
-            return True
-        if head is not None and self.apart_mm(best.transform, head) < _NEAR_VOX * voxel:
-            return True
-        return any(
-            self.apart_mm(one.transform, best.transform) < _LANDED_VOX * voxel
-            and self.apart_mm(one.guess, best.guess) > 2 * _NEAR_VOX * voxel
-            for one in found[1:]
-        )
-
-    def apart_mm(self, a: Transform, b: Transform) -> float:
-        """The mean distance of two transforms at the middles of the fixed grid's octants."""
-        grid = self.pair.fixed.grid
-        quarters = torch.tensor([0.25, 0.75], dtype=torch.float64)
-        ends = [(n - 1) * quarters for n in grid.shape]
-        index = torch.cartesian_prod(*ends)
-        points = index @ grid.world_from_index[:-1, :-1].T + grid.world_from_index[:-1, -1]
-        return float(torch.linalg.vector_norm(a(points) - b(points), dim=-1).mean())
+        return load_weights(self.weights or bundled_weights("affine"))
 
 
-def _guesses(coarse: Coarse, others: Sequence[Candidate]) -> list[Candidate]:
-    """All plain ones, after others, which another metric may have scored."""
-    near = [coarse.scored(one.name, one.transform) for one in others]
-    return [*near, *(coarse.scored(*guess) for guess in coarse.guesses("auto"))]
+SIMPLE: dict[InitialMethod, tuple[Strategy, ...]] = {
+    "header": (header,),
+    "centres": (centres,),
+    "mass": (centre_of_mass,),
+    "moments": (principal_axes,),
+    "auto": (header, centres, centre_of_mass, landmarks, principal_axes),
+}
+"""The strategies behind each initial method, in the order of preference."""
 
 
-def linear_kind(kind: Kind) -> LinearKind:
-    """Of the linear transform that a kind of registration looks for."""
-    return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
+def simple_candidates(
+    pair: Pair,
+    method: InitialMethod = "auto",
+    metric: MetricName = AUTOMATIC.same,
+    kind: LinearKind = "rigid",
+) -> list[InitialTransform]:
+    """The candidates of one method as they are, or those of all methods with the best refined.
+
+    Args:
+        pair: The prepared images.
+        method: Initial method; ``auto`` for all.
+        metric: Metric that scores the candidates.
+        kind: Kind of the linear transform sought.
+
+    Returns:
+        Candidates, best first.
+    """
+    coarse = CoarsePair.of(pair, metric, kind)
+    found = [candidate for strategy in SIMPLE[method] for candidate in strategy(coarse)]
+    return coarse.selected(found, NUM_REFINED if method == "auto" else 0)
+
+
+def refined_candidates(
+    pair: Pair, transforms: Sequence[tuple[str, Linear]], metric: MetricName, kind: LinearKind
+) -> list[InitialTransform]:
+    """Transforms that are known already, the best ones refined.
+
+    Args:
+        pair: The prepared images.
+        transforms: Names and transforms, fixed points to moving points.
+        metric: Metric that scores the candidates.
+        kind: Kind of the linear transform sought.
+
+    Returns:
+        Candidates, best first.
+    """
+    coarse = CoarsePair.of(pair, metric, kind)
+    return coarse.selected(Proposed(transforms)(coarse), NUM_REFINED)

@@ -1,4 +1,4 @@
-"""The search's rotations: that they are rotations, and that none is far from any other turn."""
+"""The search's rotations cover all rotations evenly; its translations stay within their range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from stn3d.registration.initialisation.search import rotations
+from stn3d.registration.initialisation.search import rotations, translations_mm
 from tests.helpers.geometry_cases import DIMS
 
 
@@ -48,29 +48,51 @@ def test_in_the_plane_they_are_equal_angles() -> None:
 
 
 @pytest.mark.parametrize("count", [120, 480])
-def test_no_turn_is_far_from_all_of_them(count: int) -> None:
-    """The covering radius, over random turns that scipy draws, beside the radius of a ball that
-    holds an even share of all rotations; balls overlap, so no set reaches that."""
+def test_no_rotation_is_far_from_all_of_them(count: int) -> None:
+    """The covering radius, over random rotations from scipy, compared with the radius of a ball
+    that holds an equal fraction of all rotations; balls overlap, so no set reaches that."""
     anywhere = torch.from_numpy(Rotation.random(4000, random_state=1).as_matrix())
     nearest = angles_deg(anywhere, turns(3, count)).amin(dim=1)
-    even = math.degrees(radius_of_a_share(1 / count))
+    even = math.degrees(radius_of_fraction(1 / count))
     assert float(nearest.max()) < 1.6 * even
     assert float(nearest.mean()) < 0.85 * even
     by_chance = torch.from_numpy(Rotation.random(count, random_state=2).as_matrix())
     assert float(nearest.max()) < 0.8 * float(angles_deg(anywhere, by_chance).amin(dim=1).max())
 
 
-def test_none_stands_close_to_another() -> None:
+def test_no_two_are_close() -> None:
     apart = angles_deg(turns(3, 480), turns(3, 480)).fill_diagonal_(180)
-    assert float(apart.min()) > math.degrees(radius_of_a_share(1 / 480))
+    assert float(apart.min()) > math.degrees(radius_of_fraction(1 / 480))
 
 
-def radius_of_a_share(share: float) -> float:
-    """The angle within which so large a share of all rotations lies: (angle - sin angle) / pi."""
+def radius_of_fraction(fraction: float) -> float:
+    """The angle within which this fraction of all rotations lies: (angle - sin angle) / pi."""
     low, high = 0.0, math.pi
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (
-            (middle, high) if (middle - math.sin(middle)) / math.pi < share else (low, middle)
+            (middle, high) if (middle - math.sin(middle)) / math.pi < fraction else (low, middle)
         )
     return low
+
+
+@pytest.mark.parametrize(
+    ("slack", "step", "most", "counts"),
+    [
+        ((10.0, 0.0, 4.9), 5.0, 400, (5, 1, 1)),
+        ((3.0, 3.0), 5.0, 400, (1, 1)),
+        ((100.0, 100.0, 100.0), 5.0, 400, None),
+    ],
+)
+def test_translations_lie_on_a_grid_around_zero(
+    slack: tuple[float, ...], step: float, most: int, counts: tuple[int, ...] | None
+) -> None:
+    found = torch.stack(translations_mm(slack, step, most))
+    assert found.shape[1] == len(slack)
+    assert len(found) <= most
+    assert bool((found == 0).all(dim=1).any())
+    assert bool((found.abs() <= torch.tensor(slack).double()).all())
+    if counts is not None:
+        assert tuple(len(set(axis.tolist())) for axis in found.T) == counts
+    else:  # a larger step, no smaller range
+        assert len(found) > most / 4

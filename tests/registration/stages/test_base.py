@@ -11,7 +11,7 @@ from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.stages import (
     DeformableStage,
     LinearStage,
@@ -47,7 +47,7 @@ def turned_over(known: Known, ndim: int) -> Pair:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_the_order_and_direction_of_axes_change_nothing(ndim: int) -> None:
     known = linear_pair(ndim, "affine")
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     stages = (LinearStage("affine", "lncc", (4, 2)), DeformableStage("lncc", (4, 2), (30, 30)))
     points = known.fixed_grid.points_mm()[known.foreground]
     results = [run(pair, start, *stages)(points) for pair in (known.pair, turned_over(known, ndim))]
@@ -70,7 +70,7 @@ def test_stages_stop_when_nothing_changes_any_more(stage: Stage) -> None:
 
 def test_progress_gets_stage_level_iteration_and_a_falling_loss() -> None:
     known = linear_pair(2, "rigid")
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     for stage in (LinearStage("rigid", factors=(2, 1)), DeformableStage("lncc", (2, 1), (9, 7))):
         seen: list[ProgressEvent] = []
         stage(known.pair, start, seen.append)
@@ -107,7 +107,7 @@ def test_a_level_takes_its_share_of_the_progress_by_its_work() -> None:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_the_same_twice_is_the_same_to_the_last_bit(ndim: int) -> None:
     known = linear_pair(ndim, "affine")
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     stages = (LinearStage("affine", factors=(4, 2)), DeformableStage("lncc", (4, 2), (15, 15)))
     points = known.fixed_grid.points_mm()
     first, second = (run(known.pair, start, *stages)(points) for _ in range(2))

@@ -11,7 +11,7 @@ from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.stages import (
     LinearStage,
     ProgressEvent,
@@ -44,7 +44,7 @@ BOUND_MM: dict[MetricName, float] = {
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
 def test_a_linear_stage_recovers_its_kind(ndim: int, kind: LinearKind, metric: MetricName) -> None:
     known = linear_pair(ndim, kind)
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     assert known.error_mm(start) > 1
     found = run(known.pair, start, LinearStage(kind, metric, (4, 2, 1)))
     assert known.error_mm(found) < BOUND_MM[metric]
@@ -53,7 +53,7 @@ def test_a_linear_stage_recovers_its_kind(ndim: int, kind: LinearKind, metric: M
 
 def test_a_rigid_stage_after_a_rigid_start_stays_rigid() -> None:
     known = linear_pair(3, "rigid")
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     found = run(known.pair, start, LinearStage("rigid", "lncc", (4, 2)))
     assert isinstance(found, Affine)
     linear = found.linear_part()
@@ -64,7 +64,7 @@ def test_a_rigid_stage_after_a_rigid_start_stays_rigid() -> None:
 def test_an_inverted_image_is_no_obstacle_for_local_correlation(ndim: int) -> None:
     known = linear_pair(ndim, "affine", 8)
     pair = Pair(PreparedImage(1 - known.pair.fixed.image, known.fixed_grid), known.pair.moving)
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     found = run(pair, start, LinearStage("affine", "lncc", (4, 2, 1)))
     assert known.error_mm(found) < 0.7
 
@@ -77,7 +77,7 @@ def test_a_contrast_that_neither_rises_nor_falls_is_no_obstacle(
     known = linear_pair(ndim, "affine", 8)
     folded = (2 * known.pair.fixed.image - 1).abs()  # the darkest and the brightest are alike
     pair = Pair(PreparedImage(folded, known.fixed_grid), known.pair.moving)
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     found = run(pair, start, LinearStage("affine", metric, (4, 2, 1)))
     assert known.error_mm(found) < 0.7
 
@@ -90,7 +90,7 @@ def test_oblique_anisotropic_grids_anywhere(ndim: int, offset_mm: float) -> None
     fixed = grid_about(far, [40] * ndim, [1, 1.4, 3][:ndim], (25, -15, 30), left_handed=True)
     moving = grid_about(far + shift, [46] * ndim, [1.3, 1, 1.1][:ndim], (-40, 25, 10))
     known = known_pair(linear_truth("affine", far, far + shift), fixed, moving)
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     found = run(known.pair, start, LinearStage("affine", "ncc", (4, 2, 1)))
     assert known.error_mm(found) < 0.1
 
@@ -112,7 +112,7 @@ def test_a_stage_that_may_scale_does_not_push_the_image_out_of_sight(
 ) -> None:
     known = linear_pair(3, kind)
     grid = known.fixed_grid
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
 
     def far(self: LinearStage, loss_of: object, steps: torch.Tensor, *_: object) -> torch.Tensor:
         away = steps.clone()
@@ -201,7 +201,7 @@ def test_finer_levels_follow_down_to_the_finest_spacing(
 
 def test_levels_down_to_the_finest_spacing_help() -> None:
     known = linear_pair(3, "rigid")
-    start = initial_candidates(known.pair, "mass")[0].transform
+    start = simple_candidates(known.pair, "mass")[0].transform
     coarse, fine = (
         run(known.pair, start, LinearStage("rigid", "ncc", (8,), finest_spacing_mm=reach))
         for reach in (float("inf"), 1.0)

@@ -26,7 +26,7 @@ from stn3d.kernels.common.jit import run as run_kernel
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.settings import PRESETS, settings_from
 
 BRAINS = SHARED / "data" / "brains"
@@ -207,7 +207,7 @@ def measured(fixed: Path, moving: Path, preset: str) -> list[Row]:
         PreparedImage(scaled(image.values), image.grid) for image in images
     )
     pair = Pair(fixed_image, moving_image)
-    transform, meter = initial_candidates(pair)[0].transform, Meter()
+    transform, meter = simple_candidates(pair)[0].transform, Meter()
     for stage in settings_from({"preset": preset}).stages():
         with meter.of_stage(stage.name), meter.watching():
             transform = stage(pair, transform, lambda *_: None)

@@ -27,8 +27,8 @@ from scripts.bench.studies.initialisation.reference import (
     reference,
 )
 from stn3d import InputError
-from stn3d.nets.stages import NetworkStart
-from stn3d.nets.weights import load_weights, shipped
+from stn3d.nets.stages import NetworkInitialiser
+from stn3d.nets.weights import bundled_weights, load_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
@@ -149,7 +149,7 @@ def by_network(trial: Trial, moving: Path, method: str, threads: int, tools_pyth
         PreparedImage(scaled(image.values), image.grid) for image in images
     )
     pair = Pair(fixed_image, moving_image)
-    transform = NetworkStart(load_weights(shipped("affine")))(pair, "affine")
+    transform = NetworkInitialiser(load_weights(bundled_weights("affine")))(pair, "affine")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if transform is None:
         raise InputError("the network detects no head in one of the images.")

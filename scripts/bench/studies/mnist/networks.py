@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from stn3d.nets import (
-    EachStep,
+    ComposedTransformers,
     Localisation,
-    Parallel,
+    PairClassifier,
+    ParallelTransformers,
     ParameterHead,
     PyramidLocalisation,
+    Recurrence,
+    RecurrentKeypointLocalisation,
     RecurrentLocalisation,
-    RecurrentPoints,
     RecurrentTransformer,
-    Series,
     SpatialSoftmax,
     SpatialTransformer,
-    TwoImages,
+    TimeDistributed,
     cnn,
     cnn_encoder,
     fcn,
@@ -96,20 +97,20 @@ def transformer(task: Task, kind: ParameterKind, dense: bool = False) -> Spatial
         encoder, features = fcn_encoder(small, channels, (32, 32, 32)), 32
     else:
         encoder, features = cnn_encoder(small, channels), 20
-    head = ParameterHead(kind, 2, features, hidden=0, pooled=0)
+    head = ParameterHead(kind, 2, features, hidden=0, pool_size=0)
     return SpatialTransformer(Localisation(encoder, head), factor=2)
 
 
 POINTS = 20  # of a localisation by points
 
 
-def pointing(task: Task, share: float = 1.0) -> SpatialTransformer:
+def pointing(task: Task, crop_fraction: float = 1.0) -> SpatialTransformer:
     """A transformer whose localisation finds points, and a linear map from them."""
     encoder = nn.Sequential(
-        map_encoder(SHAPES[task][0], POINTS, widths=(5, 7)), SpatialSoftmax(POINTS, 2)
+        map_encoder(SHAPES[task][0], POINTS, kernel_sizes=(5, 7)), SpatialSoftmax(POINTS, 2)
     )
-    head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pooled=0)
-    return SpatialTransformer(Localisation(encoder, head), factor=2, share=share)
+    head = ParameterHead("affine", 2, 2 * POINTS, hidden=0, pool_size=0)
+    return SpatialTransformer(Localisation(encoder, head), factor=2, crop_fraction=crop_fraction)
 
 
 def behind(
@@ -141,21 +142,23 @@ def st(task: Task, kind: str, dense: bool = False) -> nn.Module:
 
 def parallel(kind: str, dense: bool, number: int = 2) -> nn.Module:
     """Several transformers in parallel; the classifier sees the outputs of all."""
-    front = Parallel([transformer("addition", KINDS[kind], dense) for _ in range(number)])
+    front = ParallelTransformers(
+        [transformer("addition", KINDS[kind], dense) for _ in range(number)]
+    )
     return behind("addition", front, number * SHAPES["addition"][0], dense)
 
 
-def two_images(front: SpatialTransformer | Series) -> nn.Module:
+def two_images(front: SpatialTransformer | ComposedTransformers) -> nn.Module:
     """One transform from both images, applied to both, and a classifier of both."""
     _front, *rest = behind("same", front).children()
-    return TwoImages(front, nn.Sequential(*rest))
+    return PairClassifier(front, nn.Sequential(*rest))
 
 
 def hierarchical() -> nn.Module:
     """Affine, then a velocity of a few control points, then a dense one; one interpolation."""
     flow = PyramidLocalisation("velocity", 2, 1, channels=(8, 8, 16))
     region = PyramidLocalisation("regional", 2, 1, channels=(8, 8, 16), control_points=4)
-    series = Series(
+    series = ComposedTransformers(
         [
             transformer("RTSE", "affine"),
             SpatialTransformer(region, 2),
@@ -167,12 +170,12 @@ def hierarchical() -> nn.Module:
 
 def inverse_compositional(steps: int) -> nn.Module:
     """One transformer, applied repeatedly to the image itself."""
-    return behind("P", Series([transformer("P", "projective")], [steps]))
+    return behind("P", ComposedTransformers([transformer("P", "projective")], [steps]))
 
 
-def twice(front: SpatialTransformer) -> Series:
+def twice(front: SpatialTransformer) -> ComposedTransformers:
     """A transformer that is applied a second time, to its first output, and refines it."""
-    return Series([front], [2])
+    return ComposedTransformers([front], [2])
 
 
 def in_depth(steps: int) -> nn.Module:
@@ -215,7 +218,7 @@ def sequence_cnn() -> nn.Module:
 def sequence_st() -> nn.Module:
     """One transformer finds the line of digits; a CNN reads all three."""
     encoder, features = small_images()
-    head = ParameterHead("affine", 2, features, hidden=64, pooled=0)
+    head = ParameterHead("affine", 2, features, hidden=64, pool_size=0)
     front = SpatialTransformer(Localisation(encoder, head), shape=(50, 50))
 
     def make(width: int) -> nn.Module:
@@ -229,21 +232,23 @@ def sequence_st() -> nn.Module:
 def sequence_recurrent() -> nn.Module:
     """A recurrent transformer finds one digit after another; one CNN reads each."""
     encoder, features = small_images()
-    return read_one_by_one(RecurrentLocalisation(encoder, features, 3))
+    return read_one_by_one(RecurrentLocalisation(encoder, features, Recurrence(3)))
 
 
 def sequence_by_points() -> nn.Module:
     """The same with a recurrent localisation by points."""
     encoder = nn.Sequential(nn.AvgPool2d(2), map_encoder(1, POINTS, (20, 20, 20), (5, 5, 5)))
-    return read_one_by_one(RecurrentPoints(encoder, POINTS, 3))
+    return read_one_by_one(RecurrentKeypointLocalisation(encoder, POINTS, Recurrence(3)))
 
 
-def read_one_by_one(localisation: RecurrentLocalisation | RecurrentPoints) -> nn.Module:
+def read_one_by_one(
+    localisation: RecurrentLocalisation | RecurrentKeypointLocalisation,
+) -> nn.Module:
     """One CNN classifies the output of each step."""
     front = RecurrentTransformer(localisation, (28, 28))
     left = SEQUENCE_TARGET - count(front)
     reader = fitted(lambda w: cnn((28, 28), 1, 10, (w, w), (7, 5)), left)
-    return nn.Sequential(front, EachStep(reader))
+    return nn.Sequential(front, TimeDistributed(reader))
 
 
 def of_features() -> nn.Module:

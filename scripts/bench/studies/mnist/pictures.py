@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from scripts.bench.plots import new_figure
 from scripts.bench.studies.mnist.rows import ROWS, NetworkRow
 from scripts.bench.studies.mnist.training import TEST_SEED, WEIGHTS, restored
-from stn3d.data import fixed_batches
-from stn3d.nets import RecurrentTransformer, Series, SpatialTransformer
+from stn3d.data import evaluation_batches
+from stn3d.nets import ComposedTransformers, RecurrentTransformer, SpatialTransformer
 from stn3d.synth.digits import DISTORTIONS, Digits, read_digits
-from stn3d.synth.draws import Draws
+from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import Transform
 
 PICTURED = (
@@ -45,7 +45,7 @@ def draw(out: Path, work: Path, data: Path) -> None:
     for name in PICTURED:
         folder, row = work / slug(name), ROWS[name]
         if (folder / WEIGHTS).exists():
-            batch = next(fixed_batches(digits, row.task, 250, TEST_SEED))["image"][:SHOWN]
+            batch = next(evaluation_batches(digits, row.task, 250, TEST_SEED))["image"][:SHOWN]
             transformer_picture(paths[name], row, restored(row, folder), batch)
 
 
@@ -55,7 +55,7 @@ def tasks_picture(path: Path, digits: Digits) -> None:
     if figure is None:
         return
     for line, (name, distort) in enumerate(DISTORTIONS.items()):
-        images, _ = distort(digits, torch.arange(SHOWN), Draws(0))
+        images, _ = distort(digits, torch.arange(SHOWN), SeededGenerator(0))
         for column, image in enumerate(images):
             axes = figure.add_subplot(len(DISTORTIONS), SHOWN, line * SHOWN + column + 1)
             axes.imshow(torch.cat(list(image), dim=1).numpy(), cmap="gray", vmin=0, vmax=1)
@@ -96,7 +96,7 @@ def transformer_picture(path: Path, row: NetworkRow, network: nn.Module, images:
 
 
 COLOURS = ("tab:orange", "tab:cyan", "tab:pink")
-TRANSFORMERS = (RecurrentTransformer, Series, SpatialTransformer)
+TRANSFORMERS = (RecurrentTransformer, ComposedTransformers, SpatialTransformer)
 
 
 def frame(n: int, m: int, cells: int = 1, points: int = 20) -> list[Tensor]:

@@ -81,7 +81,7 @@ def _rows() -> dict[str, NetworkRow]:
             lambda: behind("TC", twice(transformer("TC", "affine")))),
         NetworkRow("TC", "ST-CNN affine by points", "TC", lambda: behind("TC", pointing("TC"))),
         NetworkRow("TC", "ST-CNN affine by points zoomed", "TC",
-            lambda: behind("TC", pointing("TC", share=0.6))),
+            lambda: behind("TC", pointing("TC", crop_fraction=0.6))),
         NetworkRow("TC", "ST-CNN affine by points twice", "TC",
             lambda: behind("TC", twice(pointing("TC")))),
         NetworkRow("addition", "FCN", "addition", lambda: plain_fcn("addition"), 47.7),

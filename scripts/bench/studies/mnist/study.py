@@ -29,7 +29,7 @@ from scripts.bench.studies.mnist.training import (
 from stn3d import InputError
 from stn3d.io import whole
 from stn3d.synth.digits import Digits, read_digits
-from stn3d.train import prepared_folder, read_history, save_state
+from stn3d.train import prepare_output_dir, read_history, save_state
 
 RESULT = "result.json"
 KEYS = ("row",)
@@ -87,7 +87,7 @@ def train_rows(options: Options, work: Path) -> None:
     rows = chosen(options.rows)
     digits, test = read_digits(options.data, "train"), read_digits(options.data, "test")
     for name, row in rows.items():
-        folder = prepared_folder(work / slug(name))
+        folder = prepare_output_dir(work / slug(name))
         if (folder / RESULT).exists():
             continue
         print(name, flush=True)
@@ -109,7 +109,7 @@ def _train_row(
     )
     network = trained(row, folder, digits[0], schedule)
     seconds = max(line["seconds"] for line in read_history(folder / "history.jsonl"))
-    held_out = digits[0].part(TRAINED_ON, len(digits[0]))
+    held_out = digits[0].subset(TRAINED_ON, len(digits[0]))
     result = {"row": name, **parts(network), **asdict(schedule)}
     result |= {"threads": options.threads, "device": device_name(options.device)}
     result |= {

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from scripts.bench.machine import processor
 from scripts.bench.studies.mnist.rows import NetworkRow
 from stn3d import InputError
-from stn3d.data import DigitBatches, fixed_batches
+from stn3d.data import DigitBatches, evaluation_batches
 from stn3d.synth.digits import Digits
 from stn3d.train import (
     Checkpoints,
     ClipGradients,
-    History,
-    PlainErrors,
-    Seeds,
-    bfloat16_is_fast,
+    HistoryLogger,
+    ReraiseInputErrors,
+    SeedEachIteration,
+    has_native_bfloat16,
     load_state,
     parameter_groups,
     warmup_cosine,
@@ -75,17 +75,19 @@ def trained(row: NetworkRow, folder: Path, digits: Digits, schedule: Schedule) -
     )
     factor = warmup_cosine(schedule.steps, warmup=schedule.steps // 20, floor=0.01)
     scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    batches: Any = DigitBatches(digits.part(0, TRAINED_ON), row.task, schedule.batch_size, SEED)
+    batches: Any = DigitBatches(digits.subset(0, TRAINED_ON), row.task, schedule.batch_size, SEED)
     epoch_length = min(schedule.steps, EPOCH)
     if schedule.steps % epoch_length:
         raise InputError(f"--steps {schedule.steps}: give a multiple of {epoch_length}.")
     objects = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     handlers: list[Any] = [
-        PlainErrors(),
-        Seeds(SEED),
+        ReraiseInputErrors(),
+        SeedEachIteration(SEED),
         ClipGradients(network, 5.0),
         LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
-        History(folder, logged, optimizer, interval=min(100, EPOCH), samples=schedule.batch_size),
+        HistoryLogger(
+            folder, logged, optimizer, interval=min(100, EPOCH), samples=schedule.batch_size
+        ),
         Checkpoints(folder, objects, batches, interval=epoch_length),
     ]
     if sys.stderr.isatty():
@@ -125,7 +127,7 @@ class InBfloat16(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """The logits in float32."""
         kind = image.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_is_fast(image.device)):
+        with torch.autocast(kind, torch.bfloat16, enabled=has_native_bfloat16(image.device)):
             return self.network(image.contiguous(memory_format=torch.channels_last)).float()
 
 
@@ -147,7 +149,7 @@ def error_pct(network: nn.Module, row: NetworkRow, digits: Digits, seed: int) ->
     device = next(network.parameters()).device
     wrong = [
         network(batch["image"].to(device)).argmax(-1).cpu() != batch["label"]
-        for batch in fixed_batches(digits, row.task, 250, seed)
+        for batch in evaluation_batches(digits, row.task, 250, seed)
     ]
     return round(100 * float(torch.cat(wrong).float().mean()), 3)
 

@@ -17,7 +17,7 @@ from scripts.bench.machine import machine
 from scripts.bench.paths import ROOT
 from scripts.bench.studies.throughput.networks import CONTENDERS, Batch
 from stn3d.data import collate
-from stn3d.train import pair_batch
+from stn3d.train import prepare_pair_batch
 from stn3d.train.config import read_config
 
 CONFIG = ROOT / "configs" / "train.yaml"
@@ -64,7 +64,7 @@ def measured(job: Job) -> Row:
     config["shape"] = job.shape
     config["dataset_dir"], config["shapes"], config["held_out"] = "", 2, 1
     device = torch.device(job.device)
-    batches = [pair_batch(batch, device) for batch in synthetic(config, job.batch_size)]
+    batches = [prepare_pair_batch(batch, device) for batch in synthetic(config, job.batch_size)]
     contender = CONTENDERS[job.network](config)
     contender.network.to(device).train()
     low = job.precision == "bfloat16"
@@ -97,7 +97,9 @@ def synthetic(config: Any, batch_size: int) -> list[Batch]:
     dataset = config.get_parsed_content("train::dataset")
     size = range(batch_size)
     batches = [collate([dataset[n * batch_size + i] for i in size]) for n in range(NUM_BATCHES)]
-    return [{key: value for key, value in batch.items() if key != "alike"} for batch in batches]
+    return [
+        {key: value for key, value in batch.items() if key != "same_contrast"} for batch in batches
+    ]
 
 
 def best_seconds(step: Callable[..., None], batches: list[tuple[Tensor, Batch]], job: Job) -> float:

@@ -14,7 +14,7 @@ from stn3d.kernels import Region
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import initial_candidates
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.settings import settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
@@ -54,7 +54,7 @@ def test_every_kernel_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path:
     grid = grid_about(torch.zeros(3), [30.0] * 3, (1.0, 1.0, 1.0))
     known = known_pair(dense_truth(grid, 1.0), grid, grid)
     pair = Pair(*[PreparedImage(scaled(values), grid) for values in (known.fixed, known.moving)])
-    transform, meter = initial_candidates(pair)[0].transform, measure.Meter()
+    transform, meter = simple_candidates(pair)[0].transform, measure.Meter()
     for stage in settings_from({"preset": "fast"}).stages():
         with meter.of_stage(stage.name), meter.watching():
             transform = stage(pair, transform, lambda *_: None)

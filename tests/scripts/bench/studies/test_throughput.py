@@ -14,7 +14,7 @@ from scripts.bench.__main__ import main
 from scripts.bench.store import Results, read, write
 from scripts.bench.studies.throughput import child, page, study
 from scripts.bench.studies.throughput.networks import CONTENDERS
-from stn3d.train import pair_batch
+from stn3d.train import prepare_pair_batch
 from stn3d.train.config import read_config
 
 HERE = {"machine": "a machine", "shape": [64, 64, 64], "batch_size": 1, "threads": 2}
@@ -39,7 +39,7 @@ def config_of(edge: int) -> Any:
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_network_learns_from_a_batch(name: str) -> None:
     config = config_of(64 if "Cascade affine" in name else 32)
-    pair, batch = pair_batch(child.synthetic(config, 1)[0], torch.device("cpu"))
+    pair, batch = prepare_pair_batch(child.synthetic(config, 1)[0], torch.device("cpu"))
     contender = CONTENDERS[name](config)
     loss = contender.loss(contender.output(pair), batch)
     loss.backward()

@@ -32,10 +32,10 @@ def run(tmp_path: Path) -> Path:
             lines.append({"iteration": i, "validation": figures})
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     network = PyramidCascade(2, 1, [4, 8], [0, 8], [1, 1], [1, 1], [0, 1])
-    preparation = {"spacing_mm": 2.0, "shape": [64, 48]}
+    preprocessing = {"spacing_mm": 2.0, "shape": [64, 48]}
     record = {"data": "random shapes", "seed": 7, "batch_size": 2, "iterations": 170}
     record["versions"] = {"python": "3.11", "torch": "2.13"}
-    save_weights(folder / "model.safetensors", network, preparation, record)
+    save_weights(folder / "model.safetensors", network, preprocessing, record)
     return folder
 
 

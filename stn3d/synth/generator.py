@@ -1,4 +1,4 @@
-"""Random draws that are a function of a seed and an index, whatever was drawn before."""
+"""Random numbers that are a function of a seed and an index."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from stn3d import kernels
 
 
-class Draws:
-    """A stream of random draws; the same seeds give the same stream, bit by bit.
+class SeededGenerator:
+    """Random number generator; the same seeds give the same numbers, bit by bit.
 
     Args:
-        seeds: whole numbers from 0 on, such as a run's seed and a sample's index.
-        device: where noise is put; it is always drawn on the CPU.
+        seeds: Non-negative integers, such as the seed of a run and the index of a sample.
+        device: Device of the noise; numbers are always drawn on the CPU.
     """
 
     def __init__(self, *seeds: int, device: torch.device | str = "cpu") -> None:
@@ -26,44 +26,52 @@ class Draws:
         self._generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
     def uniform(self, low: float, high: float) -> float:
-        """A number between two others."""
+        """A number with uniform distribution."""
         return low + (high - low) * float(torch.rand((), generator=self._generator))
 
     def log_uniform(self, low: float, high: float) -> float:
-        """A number between two others above 0, each ratio as likely as any other."""
+        """A positive number whose logarithm has a uniform distribution."""
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
-    def chance(self, share: float) -> bool:
-        """True in this share of the draws."""
-        return self.uniform(0, 1) < share
+    def bernoulli(self, probability: float) -> bool:
+        """True with a probability."""
+        return self.uniform(0, 1) < probability
 
-    def below(self, n: int) -> int:
-        """A whole number from 0 up to ``n - 1``."""
+    def integer(self, n: int) -> int:
+        """An integer from 0 to ``n - 1``."""
         return int(torch.randint(n, (), generator=self._generator))
 
-    def uniforms(self, *shape: int) -> Tensor:
-        """Numbers from 0 to 1, float32."""
+    def uniform_tensor(self, *shape: int) -> Tensor:
+        """Numbers from 0 to 1, float32, on the CPU."""
         return torch.rand(*shape, generator=self._generator)
 
-    def normals(self, *shape: int) -> Tensor:
+    def normal_tensor(self, *shape: int) -> Tensor:
         """Standard normal numbers, float32, on the device."""
         return torch.randn(*shape, generator=self._generator).to(self.device)
 
-    def direction(self, ndim: int) -> Tensor:
-        """``(d,)`` unit vector, float64; every direction is as likely as any other."""
+    def unit_vector(self, ndim: int) -> Tensor:
+        """``(d,)`` isotropic unit vector, float64."""
         vector = torch.randn(ndim, generator=self._generator).double()
         return vector / torch.linalg.vector_norm(vector).clamp(min=1e-12)
 
     def smooth_noise(self, channels: int, shape: Sequence[int], sigma_vox: float) -> Tensor:
-        """``(1, channels, *shape)`` Gaussian noise smoothed by a Gaussian; its mean square is 1.
+        """Gaussian noise smoothed by a Gaussian and scaled to a mean square of 1.
 
-        It is drawn on a lattice of about one sigma, so that long waves cost no more than short
-        ones.
+        The noise is drawn on a lattice with a spacing of about one sigma and interpolated, so that
+        the time does not depend on sigma.
+
+        Args:
+            channels: Number of channels.
+            shape: Shape of the grid.
+            sigma_vox: Standard deviation of the Gaussian in voxels.
+
+        Returns:
+            ``(1, channels, *shape)``.
         """
         step = max(1.0, sigma_vox)
         coarse = [math.ceil((n - 1) / step) + 3 for n in shape]
         sigmas = [sigma_vox / step] * len(coarse)
-        noise = kernels.gaussian_smooth(self.normals(1, channels, *coarse), sigmas)
+        noise = kernels.gaussian_smooth(self.normal_tensor(1, channels, *coarse), sigmas)
         if step == 1:
             for axis, n in enumerate(shape, start=2):
                 noise = noise.narrow(axis, 1, n)

@@ -1,7 +1,7 @@
-"""Tables read through a label map at the voxels of a grid: loops on the CPU, plain torch elsewhere.
+"""Table look-up through a label map at the voxels of a grid: numba on the CPU, PyTorch elsewhere.
 
-Coordinates stand on a coarse lattice of nodes and are linear between these, so that a voxel costs
-one blend and one look into the map.
+Coordinates are given on a lattice of nodes at every second voxel and interpolated linearly, so each
+voxel needs one interpolation and one read of the label map.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ def look_up(
     shape: Sequence[int],
     offsets: Sequence[Sequence[float]],
 ) -> Tensor:
-    """The sum of ``table[codes[nearest]]`` over some points in each voxel of a grid.
+    """The sum of ``table[codes[nearest]]`` over points in each voxel of a grid.
 
     Args:
-        codes: ``(*own)`` uint8.
-        table: ``(256,)`` what each code stands for; the first entry also for all beyond the map.
-        nodes: ``(d, *coarse)`` float32, the map's indices at every second voxel of the grid.
-        shape: of the grid.
-        offsets: of the points from the voxel's centre, each d numbers in voxels, at most 0.5.
+        codes: ``(*map shape)`` uint8 label map.
+        table: ``(256,)`` value of each code; the first entry is also used outside the map.
+        nodes: ``(d, *coarse)`` float32 indices into the map at every second voxel of the grid.
+        shape: Shape of the grid.
+        offsets: Points relative to the voxel centre, d numbers each, at most 0.5 voxels.
 
     Returns:
-        ``(*shape)`` in the table's dtype.
+        ``(*shape)`` in the dtype of the table.
     """
     if codes.device.type != "cpu":
-        return plain_look_up(codes, table, nodes, shape, offsets)
+        return look_up_reference(codes, table, nodes, shape, offsets)
     out = torch.zeros(tuple(shape), dtype=table.dtype)
     d = codes.ndim
     volume, sums = codes.numpy(), out.numpy()
@@ -51,21 +51,21 @@ def look_up(
 
 
 @kernel
-def _places(n: Any, shift: Any, nodes: Any) -> Any:
-    """The node before each of n voxels, the next one, and the share of the way to it."""
+def _node_positions(n: Any, shift: Any, nodes: Any) -> Any:
+    """The nodes before and after each of n voxels, and the fractional position between them."""
     low, high = np.empty(n, np.int32), np.empty(n, np.int32)
-    share = np.empty(n, np.float32)
+    fraction = np.empty(n, np.float32)
     for i in range(n):
         at = np.float32(0.5) * (np.float32(i) + shift)
         low[i] = min(max(int(np.floor(at)), 0), max(nodes - 2, 0))
         high[i] = min(low[i] + 1, nodes - 1)
-        share[i] = at - np.float32(low[i])
-    return low, high, share
+        fraction[i] = at - np.float32(low[i])
+    return low, high, fraction
 
 
 @kernel
-def _node_row(p: Any, q: Any, r: Any, t: Any, across: Any, along: Any, out: Any) -> None:
-    """Four rows of nodes blended into one; half a voxel on, so that cutting off is rounding."""
+def _interpolate_rows(p: Any, q: Any, r: Any, t: Any, across: Any, along: Any, out: Any) -> None:
+    """Bilinear interpolation of four rows of nodes, plus 0.5 so that truncation rounds."""
     for k in range(len(out)):
         low = p[k] + across * (q[k] - p[k])
         high = r[k] + across * (t[k] - r[k])
@@ -73,36 +73,36 @@ def _node_row(p: Any, q: Any, r: Any, t: Any, across: Any, along: Any, out: Any)
 
 
 @kernel
-def _voxel_row(row: Any, low: Any, high: Any, share: Any, out: Any) -> None:
-    """The nearest index along one axis of the map, for each voxel of a row."""
+def _nearest_indices(row: Any, low: Any, high: Any, fraction: Any, out: Any) -> None:
+    """The nearest index along one axis of the map for each voxel of a row."""
     for k in range(len(out)):
         a = row[low[k]]
-        out[k] = np.int32(np.floor(a + share[k] * (row[high[k]] - a)))
+        out[k] = np.int32(np.floor(a + fraction[k] * (row[high[k]] - a)))
 
 
 @kernel
 def look_up_planes(
     first: int, last: int, codes: Any, table: Any, nodes: Any, shifts: Any, out: Any
 ) -> None:
-    """Planes of `look_up`; three axes, of which a 2D grid has one of length 1."""
+    """`look_up` for a range of planes; arrays have three axes, a 2D grid has one of length 1."""
     ni, nj, nk = nodes.shape[1:]
     ci, cj, ck = codes.shape
     flat = codes.ravel()
     row, at = np.empty(nk, np.float32), np.empty((3, out.shape[2]), np.int32)
     for s in range(len(shifts)):
-        low_i, high_i, share_i = _places(out.shape[0], shifts[s, 0], ni)
-        low_j, high_j, share_j = _places(out.shape[1], shifts[s, 1], nj)
-        low_k, high_k, share_k = _places(out.shape[2], shifts[s, 2], nk)
+        low_i, high_i, part_i = _node_positions(out.shape[0], shifts[s, 0], ni)
+        low_j, high_j, part_j = _node_positions(out.shape[1], shifts[s, 1], nj)
+        low_k, high_k, part_k = _node_positions(out.shape[2], shifts[s, 2], nk)
         for i in range(first, last):
             a, b = low_i[i], high_i[i]
             for j in range(out.shape[1]):
                 c, d = low_j[j], high_j[j]
                 for axis in range(3):
                     part = nodes[axis]
-                    _node_row(
-                        part[a, c], part[b, c], part[a, d], part[b, d], share_i[i], share_j[j], row
+                    _interpolate_rows(
+                        part[a, c], part[b, c], part[a, d], part[b, d], part_i[i], part_j[j], row
                     )
-                    _voxel_row(row, low_k, high_k, share_k, at[axis])
+                    _nearest_indices(row, low_k, high_k, part_k, at[axis])
                 line = out[i, j]
                 for k in range(len(line)):
                     x, y, z = at[0, k], at[1, k], at[2, k]
@@ -112,26 +112,26 @@ def look_up_planes(
                         line[k] += table[0]
 
 
-def plain_look_up(
+def look_up_reference(
     codes: Tensor,
     table: Tensor,
     nodes: Tensor,
     shape: Sequence[int],
     offsets: Sequence[Sequence[float]],
 ) -> Tensor:
-    """`look_up` in plain torch."""
+    """`look_up` in PyTorch."""
     axes = [torch.arange(n, device=codes.device, dtype=torch.float32) for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, len(axes))
-    own = torch.tensor(codes.shape, device=codes.device)
+    size = torch.tensor(codes.shape, device=codes.device)
     total = torch.zeros(points.shape[1], dtype=table.dtype, device=codes.device)
     top = torch.tensor(nodes.shape[1:], device=codes.device) - 1.0
     for offset in offsets:
         at = (points + torch.tensor(offset, device=codes.device)) / 2
         at = torch.minimum(at.clamp(min=0), top)
         index = torch.floor(sample_linear(nodes[None], at)[0].T + 0.5).long()
-        seen = ((index >= 0) & (index < own)).all(dim=-1)
+        inside = ((index >= 0) & (index < size)).all(dim=-1)
         flat = torch.zeros_like(index[:, 0])
         for axis, n in enumerate(codes.shape):
             flat = flat * n + index[:, axis].clamp(0, n - 1)
-        total += torch.where(seen, table[codes.flatten()[flat].long()], table[0])
+        total += torch.where(inside, table[codes.flatten()[flat].long()], table[0])
     return total.reshape(tuple(shape))

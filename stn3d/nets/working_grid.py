@@ -1,0 +1,52 @@
+"""Resampling of images onto the axis-aligned isotropic grid that a network works on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from stn3d.grid import Grid
+from stn3d.preprocessing.prepared import PreparedImage, bounding_box
+from stn3d.transforms import Affine, Transform
+
+_BACKGROUND = 0.05  # scaled intensities up to this value are background
+
+
+def axis_aligned_grid(grid: Grid, spacing_mm: float) -> Grid:
+    """The isotropic grid along the world axes (RAS+) that contains the domain of another grid."""
+    d = grid.ndim
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * d)
+    corners = corners @ grid.world_from_unit[:d, :d].T + grid.world_from_unit[:d, d]
+    low, high = corners.amin(0), corners.amax(0)
+    shape = [max(1, math.ceil(float(n) - 1e-6)) for n in (high - low) / spacing_mm]
+    first = (low + high) / 2 - spacing_mm * (torch.tensor(shape).double() - 1) / 2
+    matrix = torch.eye(d + 1, dtype=torch.float64)
+    matrix[:d, :d] *= spacing_mm
+    matrix[:d, d] = first
+    return Grid(tuple(shape), matrix)
+
+
+def working_image(image: PreparedImage, spacing_mm: float, margin_mm: float) -> PreparedImage:
+    """An image on an axis-aligned isotropic grid around its foreground, with a field-of-view mask.
+
+    Args:
+        image: Any orientation, spacing and field of view.
+        spacing_mm: Spacing of the grid.
+        margin_mm: Background kept around the foreground.
+    """
+    aligned = axis_aligned_grid(image.grid, spacing_mm)
+    whole = image.at(spacing_mm).warped(Affine.identity(image.grid.ndim), aligned)
+    start, stop = bounding_box(whole.image[0].amax(0) > _BACKGROUND)
+    margin = math.ceil(margin_mm / spacing_mm)
+    return whole.cropped([a - margin for a in start], [b + margin for b in stop])
+
+
+def resample_through(
+    image: PreparedImage, transform: Transform, grid: Grid
+) -> tuple[Tensor, Tensor]:
+    """Intensities and voxel weights of an image read through a transform on a grid."""
+    resampled = image.at(min(grid.spacing_mm)).warped(transform, grid)
+    assert resampled.mask is not None
+    return resampled.image, resampled.mask

@@ -1,0 +1,108 @@
+"""Geometry of initial transforms: image moments, alignments of points and axes, distances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn3d.grid import Grid, homogeneous
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.transforms import Affine, Transform
+
+_MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
+
+
+def volume(grid: Grid) -> float:
+    """Volume of a field of view, in mm^d."""
+    return math.prod(grid.size_mm)
+
+
+def padded(image: PreparedImage, margin_mm: float) -> PreparedImage:
+    """The image with a margin of zeros, which contribute to the loss."""
+    margin = [math.ceil(margin_mm / s) for s in image.grid.spacing_mm]
+    sides = [m for m in reversed(margin) for _ in range(2)]
+    mask = None if image.mask is None else F.pad(image.mask, sides, value=1.0)
+    grid = image.grid.padded(margin_mm)
+    return replace(image, image=F.pad(image.image, sides), grid=grid, mask=mask)
+
+
+def slack_mm(a: Grid, b: Grid) -> list[float]:
+    """Half the difference of two fields of view along each world axis: from the position with
+    common centres the smaller one can move this far within the larger one."""
+    sizes = [
+        (grid.world_from_index[:-1, :-1].abs() @ torch.tensor(grid.shape, dtype=torch.float64))
+        for grid in (a, b)
+    ]
+    slack: list[float] = (0.5 * (sizes[0] - sizes[1]).abs()).tolist()
+    return slack
+
+
+def alignment(rotation: Tensor | None, fixed_mm: Tensor, moving_mm: Tensor) -> Affine:
+    """The transform with this rotation (possibly scaled) that maps one point to the other.
+
+    Args:
+        rotation: ``(d, d)`` float64; None for the identity.
+        fixed_mm: Point ``(d,)`` in fixed space.
+        moving_mm: Point ``(d,)`` in moving space.
+    """
+    linear = torch.eye(len(fixed_mm), dtype=torch.float64) if rotation is None else rotation
+    return Affine.from_matrix(homogeneous(linear, moving_mm - linear @ fixed_mm), fixed_mm)
+
+
+def moments(image: PreparedImage) -> tuple[Tensor, Tensor]:
+    """Centre of mass ``(d,)`` and covariance ``(d, d)``, in mm, of the intensity above the mean."""
+    values = image.image[0].mean(0).double().cpu()
+    mask = torch.ones_like(values) if image.mask is None else image.mask[0, 0].double().cpu()
+    mean = (mask * values).sum() / mask.sum().clamp(min=1e-12)
+    weight = mask * (values - mean).clamp(min=0)
+    weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
+    points = image.grid.points_mm().flatten(0, -2)
+    centre = weight @ points
+    weighted = (points - centre) * weight[:, None]
+    return centre, weighted.T @ (points - centre)
+
+
+def principal_axes_alignments(
+    fixed: PreparedImage, moving: PreparedImage, scaled: bool
+) -> list[Affine]:
+    """Alignments of the principal axes of intensity, one for each choice of directions that is a
+    rotation: four in 3D, two in 2D.
+
+    Args:
+        fixed: The fixed image.
+        moving: The moving image.
+        scaled: Also match the size, by the ratio of the covariances' determinants.
+    """
+    (fixed_mm, fixed_cov), (moving_mm, moving_cov) = moments(fixed), moments(moving)
+    fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
+    d, scale = len(fixed_mm), 1.0
+    if scaled:
+        ratio = float(torch.linalg.det(moving_cov) / torch.linalg.det(fixed_cov).clamp(min=1e-12))
+        scale = min(max(ratio ** (0.5 / d), 1 / _MAX_SCALE), _MAX_SCALE)
+    found = []
+    for signs in product((1.0, -1.0), repeat=d):
+        rotation = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
+        if torch.linalg.det(rotation) > 0:
+            found.append(alignment(scale * rotation, fixed_mm, moving_mm))
+    return found
+
+
+def angle_between(a: Tensor, b: Tensor) -> float:
+    """Angle between two rotation matrices, in radians."""
+    rotation = a @ b.T
+    if len(rotation) == 2:
+        return abs(math.atan2(float(rotation[1, 0]), float(rotation[0, 0])))
+    return math.acos(min(1.0, max(-1.0, (float(rotation.trace()) - 1) / 2)))
+
+
+def mean_distance_mm(grid: Grid, a: Transform, b: Transform) -> float:
+    """Mean distance between two transforms at the centres of a grid's octants (quadrants in 2D)."""
+    quarters = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    index = torch.cartesian_prod(*[(n - 1) * quarters for n in grid.shape])
+    points = index @ grid.world_from_index[:-1, :-1].T + grid.world_from_index[:-1, -1]
+    return float(torch.linalg.vector_norm(a(points) - b(points), dim=-1).mean())

@@ -1,0 +1,226 @@
+"""Initialisation of a registration: strategies in the order of their cost, and the metric.
+
+Simple candidates come first. If the best of them is not certain, the network's estimate is added,
+and if a doubt remains, all rotations are searched. A metric that is not given is selected as soon
+as the images are roughly aligned, because only then do they show whether their contrast is the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stn3d.choices import AUTOMATIC, InitialMethod, Kind, MetricName
+from stn3d.preprocessing.pair import Pair
+from stn3d.registration.automatic import SelectedMetric, select_metric
+from stn3d.registration.initialisation.candidates import (
+    CoarsePair,
+    InitialTransform,
+    coarse_mm,
+)
+from stn3d.registration.initialisation.geometry import mean_distance_mm
+from stn3d.registration.initialisation.strategies import (
+    NUM_REFINED,
+    SIMPLE,
+    Given,
+    NetworkEstimate,
+    Proposed,
+    Strategy,
+    exhaustive_search,
+)
+from stn3d.registration.settings import Settings
+from stn3d.transforms import LinearKind, Transform
+
+_PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
+_NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
+_SAME_VOX = 1.0  # coarse voxels; refined candidates this near have converged to one transform
+_NUM_REFINED_AFTER_SEARCH = 8
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """How a registration starts.
+
+    Args:
+        metric: Metric of the linear stages.
+        selected_metric: The automatic selection of the metric; None if the metric was given.
+        candidates: Initial transforms, best first.
+        network: The network's estimate, for the selection of the kind; computed on first use.
+    """
+
+    metric: MetricName
+    selected_metric: SelectedMetric | None
+    candidates: list[InitialTransform]
+    network: NetworkEstimate
+
+    @property
+    def best(self) -> InitialTransform:
+        """The initial transform that the registration uses."""
+        return self.candidates[0]
+
+
+def initialise(
+    pair: Pair,
+    settings: Settings,
+    ct: tuple[bool, ...] = (False, False),
+    given: Transform | None = None,
+) -> Initialisation:
+    """Find the initial transform, and select the metric unless it is given.
+
+    Args:
+        pair: The prepared images.
+        settings: Kind, metric, initial method and estimator.
+        ct: Whether the fixed and the moving image are CT.
+        given: The initial transform if the user gives one.
+
+    Raises:
+        InputError: The network alone may be used, and it has no estimate.
+    """
+    kind = linear_kind(settings.kind)
+    use_network = settings.estimator != "optimiser"
+    network = NetworkEstimate(pair, kind, settings.affine_weights, use_network)
+    rounds = _rounds(pair, settings, network, given)
+    finder = Finder(pair, kind, rounds, network)
+    if settings.metric != "auto":
+        found = finder.find(settings.metric)
+        return Initialisation(settings.metric, None, found, network)
+    selected, found = _with_metric(finder, ct)
+    return Initialisation(selected.choice, selected, found, network)
+
+
+def _with_metric(
+    finder: Finder, ct: tuple[bool, ...]
+) -> tuple[SelectedMetric, list[InitialTransform]]:
+    """The metric and the candidates, where either depends on the other."""
+    same, different = AUTOMATIC.same, AUTOMATIC.different
+    if len(finder.rounds) == 1:  # one strategy alone, whatever the metric
+        selected = finder.selected_metric(finder.find(same)[0], ct)
+        return selected, finder.find(selected.choice)
+
+    # Most images have the same contrast, and simple candidates align them.
+    simple = finder.find(same, num_rounds=1) if ct[0] == ct[1] else []
+    if simple and simple[0].loss < _PROBABLY_ALIGNED:
+        selected = finder.selected_metric(simple[0], ct)
+        is_certain = finder.coarse(same).is_convincing(simple[0])
+        num_rounds = 1 if is_certain else len(finder.rounds)
+        earlier = [] if selected.choice == same else simple[:1]
+        return selected, finder.find(selected.choice, earlier, num_rounds)
+
+    # A metric for different contrasts aligns images of the same contrast too, if less precisely.
+    found = finder.find(different)
+    selected = finder.selected_metric(found[0], ct)
+    if selected.choice != different:
+        found = finder.find(selected.choice, found[:1])
+    return selected, found
+
+
+@dataclass(frozen=True)
+class Round:
+    """Strategies that are tried together.
+
+    Args:
+        strategies: Strategies in the order of preference.
+        num_refined: Maximum number of candidates to refine, of this round and earlier ones.
+    """
+
+    strategies: tuple[Strategy, ...]
+    num_refined: int
+
+
+def _rounds(
+    pair: Pair, settings: Settings, network: NetworkEstimate, given: Transform | None
+) -> tuple[Round, ...]:
+    """What to try, in turn, until the best candidate is certain."""
+    if given is not None:
+        return (Round((Given(pair, given),), 0),)
+    if settings.init != "auto":
+        method: InitialMethod = settings.init  # type: ignore[assignment]
+        return (Round(SIMPLE[method], 0),)
+    simple, by_network = Round(SIMPLE["auto"], NUM_REFINED), Round((network,), NUM_REFINED)
+    if settings.estimator == "network":
+        network.require()
+    if settings.estimator in ("network", "both"):
+        return (simple if network.transform is None else by_network,)
+    return simple, by_network, Round((exhaustive_search,), _NUM_REFINED_AFTER_SEARCH)
+
+
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """Finds candidates for a pair, by any metric.
+
+    Args:
+        pair: The prepared images.
+        kind: Kind of the linear transform sought.
+        rounds: What to try, in turn.
+        network: The network's estimate; if it is among the strategies, its agreement counts.
+    """
+
+    pair: Pair
+    kind: LinearKind
+    rounds: tuple[Round, ...]
+    network: NetworkEstimate
+    _coarse: dict[MetricName, CoarsePair] = field(default_factory=dict, init=False, repr=False)
+
+    def coarse(self, metric: MetricName) -> CoarsePair:
+        """The pair on the coarse grid; it remembers what was scored and refined."""
+        if metric not in self._coarse:
+            self._coarse[metric] = CoarsePair.of(self.pair, metric, self.kind)
+        return self._coarse[metric]
+
+    def find(
+        self,
+        metric: MetricName,
+        earlier: Sequence[InitialTransform] = (),
+        num_rounds: int | None = None,
+    ) -> list[InitialTransform]:
+        """The candidates by a metric, best first.
+
+        Args:
+            metric: Metric that scores them.
+            earlier: Candidates found by another metric, which take part.
+            num_rounds: Maximum number of rounds; all by default.
+        """
+        coarse = self.coarse(metric)
+        candidates = Proposed([(c.name, c.linear) for c in earlier])(coarse)
+        ranked: list[InitialTransform] = []
+        tried: list[Strategy] = []
+        rounds = self.rounds[:num_rounds]
+        for each in rounds:
+            for strategy in each.strategies:
+                candidates += strategy(coarse)
+            tried += each.strategies
+            ranked = coarse.selected(candidates, each.num_refined)
+            if each is not rounds[-1] and self._is_certain(ranked, coarse, self.network in tried):
+                break
+        return ranked
+
+    def selected_metric(self, candidate: InitialTransform, ct: tuple[bool, ...]) -> SelectedMetric:
+        """The metric for the images as a candidate aligns them."""
+        spacing = max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
+        return select_metric(self.pair, candidate.transform, spacing, ct)
+
+    def _is_certain(
+        self, ranked: Sequence[InitialTransform], coarse: CoarsePair, network_tried: bool
+    ) -> bool:
+        """Whether the best candidate is beyond doubt: by its loss, by landmarks, by the network, or
+        because another candidate that was proposed elsewhere converged to it."""
+        best = ranked[0]
+        if best.name == "landmarks" or coarse.is_convincing(best):
+            return True
+        estimate = self.network.transform if network_tried else None
+        if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
+            return True
+        return any(
+            self._distance_vox(one.transform, best.transform) < _SAME_VOX
+            and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX
+            for one in ranked[1:]
+        )
+
+    def _distance_vox(self, a: Transform, b: Transform) -> float:
+        return mean_distance_mm(self.pair.fixed.grid, a, b) / coarse_mm(self.pair)
+
+
+def linear_kind(kind: Kind) -> LinearKind:
+    """The kind of the linear transform that a registration of a kind estimates."""
+    return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
