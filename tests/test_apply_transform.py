@@ -153,7 +153,9 @@ def test_auto_looks_at_all_volumes(tmp_path: Path) -> None:
 def test_several_volumes_go_into_nifti_alone(tmp_path: Path) -> None:
     known = a_pair(3)
     series = a_series(tmp_path, known)
-    with pytest.raises(InputError, match=r"cannot write 3 volumes as .*a\.mha: end its name in"):
+    with pytest.raises(
+        InputError, match=r"cannot write 3 volumes as .*a\.mha: use one of the extensions"
+    ):
         apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha")
     apply_to_file(known.truth, series, known.sources[0], tmp_path / "a.mha", volume=1)
     assert read_image(tmp_path / "a.mha").grid.same_as(known.fixed_grid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from typing import Any
 
 import pytest
@@ -12,9 +14,15 @@ import torch
 import stn3d
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.quality import QualityMeasures, assess_quality, measure_quality
+from stn3d.registration.quality import (
+    CRITERIA,
+    QualityMeasures,
+    assess_quality,
+    measure_quality,
+)
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
+from tests.helpers.paths import ROOT
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
 
 SOUND = QualityMeasures(
@@ -69,6 +77,15 @@ def test_one_bad_measure_is_enough(change: dict[str, float], status: str, reason
     assert quality.status == status
     assert reason in quality.reason
     assert quality.suggestion.endswith(".")
+
+
+def test_the_limits_on_the_page_are_those_of_the_criteria() -> None:
+    page = (ROOT / "docs" / "quality.md").read_text(encoding="utf8")
+    rows = re.findall(r"^\| `(\w+)` \| ([<>]) ([\d.]+) \| (?:[<>] ([\d.]+)|never) \|", page, re.M)
+    found = [(name, sign, float(a), float(b or math.inf)) for name, sign, a, b in rows]
+    assert found == [
+        (c.measure, "<" if c.lower_is_worse else ">", c.check, c.failed) for c in CRITERIA
+    ]
 
 
 def test_a_failure_outweighs_what_should_only_be_checked() -> None:
