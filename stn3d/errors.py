@@ -1,16 +1,16 @@
-"""Exceptions and warnings whose message alone tells a user what is wrong and what to do."""
+"""Exceptions and warnings with messages for users."""
 
 
 class InputError(ValueError):
-    """Raised for input that stn3d cannot use; the message says what, where and what to do.
+    """Invalid input; the message says what is wrong, where, and how to fix it.
 
-    The command line prints the message alone and exits with code 2.
+    The command line prints the message without a traceback and exits with code 2.
     """
 
 
 class GeometryWarning(UserWarning):
-    """An image or points can be read, but other tools may place them elsewhere in the world."""
+    """An image or points were read, but other tools may place them elsewhere in world space."""
 
 
 class MemoryWarning(UserWarning):
-    """The finest level is coarser than the settings say, so that less memory is used."""
+    """The finest level was coarsened to reduce memory use."""

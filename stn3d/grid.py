@@ -1,8 +1,8 @@
-"""Grids: where the voxels of an image lie in the world.
+"""Sampling grids: positions of the voxels of an image in world space.
 
-Convention: index coordinates are in nibabel's axis order with voxel centres at whole numbers, so
-voxel ``i`` fills ``[i - 0.5, i + 0.5]``. World coordinates are RAS+ millimetres. The physical
-domain of a grid reaches from the outer face of its first voxels to the outer face of its last.
+Convention: index coordinates are in nibabel's axis order with voxel centres at integers, so voxel
+``i`` covers ``[i - 0.5, i + 0.5]``. World coordinates are RAS+ millimetres. The physical domain of
+a grid extends from the outer faces of its first voxels to the outer faces of its last voxels.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
 
     Args:
         matrix: ``(d + 1, d + 1)``, or ``(B, d + 1, d + 1)`` for points with a leading batch axis.
-        points: ``(..., d)``; with a batched matrix ``(B, ..., d)``.
+        points: ``(..., d)``, or ``(B, ..., d)`` with a batch of matrices.
 
     Returns:
-        The mapped points, in the points' dtype and device.
+        The mapped points, with the dtype and device of the points.
     """
     matrix = matrix.to(points)
     linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
@@ -40,7 +40,7 @@ def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def homogeneous(linear: Tensor, translation: Tensor) -> Tensor:
-    """``(..., d + 1, d + 1)`` from a ``(..., d, d)`` linear part and a ``(..., d)`` translation."""
+    """``(..., d + 1, d + 1)`` matrix of a linear part ``(..., d, d)``, translation ``(..., d)``."""
     top = torch.cat([linear, translation[..., None]], dim=-1)
     bottom = torch.zeros_like(top[..., :1, :])
     bottom[..., -1] = 1
@@ -52,11 +52,21 @@ class Grid:
     """The sampling grid of an image: its shape and the map from indices to world millimetres.
 
     Args:
-        shape: voxels along each of the d axes (d = 2 or 3).
-        world_from_index: ``(d + 1, d + 1)`` homogeneous matrix; any rotation, spacing, handedness.
+        shape: number of voxels along each of the d axes (d = 2 or 3).
+        world_from_index: ``(d + 1, d + 1)`` homogeneous matrix of any rotation, spacing and
+            handedness.
 
     Raises:
-        InputError: the shape is empty or the matrix does not fit it, is not finite or is singular.
+        InputError: the shape is empty, or the matrix has the wrong size, is singular or not finite.
+
+    Examples:
+        >>> grid = Grid((4, 3, 2), torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0])))
+        >>> grid.spacing_mm, grid.size_mm
+        ((1.0, 1.0, 2.0), (4.0, 3.0, 4.0))
+        >>> grid.centre_mm
+        tensor([1.5000, 1.0000, 1.0000], dtype=torch.float64)
+        >>> grid.resampled(2.0).shape
+        (2, 2, 2)
     """
 
     shape: tuple[int, ...]
@@ -67,41 +77,43 @@ class Grid:
         matrix = torch.as_tensor(self.world_from_index, dtype=torch.float64, device="cpu").clone()
         d = len(shape)
         if d not in (2, 3) or min(shape) < 1:
-            raise InputError(f"a grid needs 2 or 3 axes of one voxel or more; this is {shape}.")
+            raise InputError(
+                f"a grid needs 2 or 3 axes of at least one voxel; got the shape {shape}."
+            )
         if tuple(matrix.shape) != (d + 1, d + 1):
             raise InputError(
-                f"a {d}D grid needs a {d + 1}x{d + 1} matrix; this one is {tuple(matrix.shape)}."
+                f"a {d}D grid needs a {d + 1}x{d + 1} matrix; got {tuple(matrix.shape)}."
             )
         if not bool(torch.isfinite(matrix).all()):
-            raise InputError("the image's affine holds NaN or Inf; mend its header.")
+            raise InputError("the image's affine holds NaN or Inf; correct its header.")
         scale = torch.linalg.vector_norm(matrix[:d, :d], dim=0)
         if bool((scale == 0).any()) or abs(torch.linalg.det(matrix[:d, :d] / scale)) < 1e-6:
             raise InputError(
-                "the image's affine is singular (an axis has no extent); mend its header."
+                "the image's affine is singular (an axis has no extent); correct its header."
             )
         if not torch.allclose(matrix[d], torch.eye(d + 1, dtype=torch.float64)[d], atol=1e-6):
             raise InputError(
-                "the last row of the image's affine is not 0 ... 0 1; mend its header."
+                "the last row of the image's affine is not 0 ... 0 1; correct its header."
             )
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "world_from_index", matrix)
 
     @classmethod
     def of_spacing(cls, shape: Sequence[int], spacing_mm: float | Sequence[float] = 1.0) -> Grid:
-        """An axis-aligned grid whose first voxel centre is the world's origin."""
+        """Axis-aligned grid whose first voxel centre is the world origin."""
         spacing = torch.as_tensor(spacing_mm, dtype=torch.float64).expand(len(shape))
         return cls(tuple(shape), torch.diag(torch.cat([spacing, torch.ones(1).double()])))
 
-    # -- what it is -------------------------------------------------------------------------------
+    # -- properties -------------------------------------------------------------------------------
 
     @property
     def ndim(self) -> int:
-        """The number of spatial dimensions d."""
+        """Number of spatial dimensions d."""
         return len(self.shape)
 
     @property
     def num_voxels(self) -> int:
-        """The number of voxels."""
+        """Number of voxels."""
         return math.prod(self.shape)
 
     @property
@@ -111,28 +123,28 @@ class Grid:
 
     @property
     def world_from_unit(self) -> Tensor:
-        """``(d + 1, d + 1)`` matrix from the unit cube, which spans the physical domain, to mm."""
+        """``(d + 1, d + 1)`` matrix from the unit cube (0 to 1 over the physical domain) to mm."""
         size = torch.tensor(self.shape, dtype=torch.float64)
         index_from_unit = homogeneous(torch.diag(size), torch.full_like(size, -0.5))
         return self.world_from_index @ index_from_unit
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """The distance between neighbouring voxel centres along each axis."""
+        """Distance between neighbouring voxel centres along each axis."""
         return tuple(torch.linalg.vector_norm(self.world_from_index[:-1, :-1], dim=0).tolist())
 
     @property
     def size_mm(self) -> tuple[float, ...]:
-        """The lengths of the physical domain's edges."""
+        """Edge lengths of the physical domain."""
         return tuple(n * s for n, s in zip(self.shape, self.spacing_mm, strict=True))
 
     @property
     def centre_mm(self) -> Tensor:
-        """``(d,)`` world position of the physical domain's centre."""
+        """``(d,)`` world position of the centre of the physical domain."""
         return apply_matrix(self.world_from_unit, torch.full((self.ndim,), 0.5).double())
 
     def same_as(self, other: Grid, tolerance_vox: float = 1e-3) -> bool:
-        """Whether both grids have one shape and put every voxel in the same place."""
+        """Whether both grids have the same shape and voxel positions, within a tolerance."""
         if self.shape != other.shape:
             return False
         corners = torch.cartesian_prod(*[torch.tensor([0.0, n - 1.0]).double() for n in self.shape])
@@ -141,10 +153,10 @@ class Grid:
         )
         return bool(gap.abs().max() <= tolerance_vox * min(self.spacing_mm))
 
-    # -- its points -------------------------------------------------------------------------------
+    # -- points -----------------------------------------------------------------------------------
 
     def points_index(self, rows: slice | None = None, **options: Any) -> Tensor:
-        """Index coordinates of the voxel centres, ``(*shape, d)``; ``rows`` cuts the first axis."""
+        """Index coordinates of voxel centres, ``(*shape, d)``; ``rows`` selects along axis 0."""
         options.setdefault("dtype", torch.float64)
         axes = [torch.arange(n, **options) for n in self.shape]
         if rows is not None:
@@ -152,35 +164,35 @@ class Grid:
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
     def points_mm(self, rows: slice | None = None, **options: Any) -> Tensor:
-        """World coordinates of the voxel centres, ``(*shape, d)``; ``rows`` cuts the first axis."""
+        """World coordinates of voxel centres, ``(*shape, d)``; ``rows`` selects along axis 0."""
         return apply_matrix(self.world_from_index, self.points_index(rows, **options))
 
     def slabs(self, max_voxels: int = 1 << 20) -> list[slice]:
-        """Slices of the first axis that cut the grid into pieces of about ``max_voxels``."""
+        """Slices of axis 0 that divide the grid into slabs of about ``max_voxels`` voxels."""
         step = max(1, max_voxels // max(1, self.num_voxels // self.shape[0]))
         return [slice(i, min(i + step, self.shape[0])) for i in range(0, self.shape[0], step)]
 
-    # -- other grids over the same or another part of the world -----------------------------------
+    # -- derived grids ----------------------------------------------------------------------------
 
     def with_shape(self, shape: Sequence[int]) -> Grid:
-        """The grid of another shape over exactly the same physical domain."""
+        """Grid of another shape over the same physical domain."""
         size = torch.tensor(tuple(shape), dtype=torch.float64)
         unit_from_index = homogeneous(torch.diag(1 / size), 0.5 / size)
         return Grid(tuple(shape), self.world_from_unit @ unit_from_index)
 
-    def zoomed(self, share: float) -> Grid:
-        """The grid of the same shape over a share of its edges, about its middle."""
-        if share == 1:
+    def zoomed(self, fraction: float) -> Grid:
+        """Grid of the same shape over a fraction of the physical domain's edges, same centre."""
+        if fraction == 1:
             return self
-        middle = self.centre_mm
-        about = homogeneous(share * torch.eye(self.ndim).double(), (1 - share) * middle)
-        return Grid(self.shape, about @ self.world_from_index)
+        centre = self.centre_mm
+        scaling = homogeneous(fraction * torch.eye(self.ndim).double(), (1 - fraction) * centre)
+        return Grid(self.shape, scaling @ self.world_from_index)
 
     def resampled(self, spacing_mm: float | Sequence[float]) -> Grid:
-        """The grid over the same physical domain with the spacing nearest to the one asked for.
+        """Grid over the same physical domain with the spacing closest to the given one.
 
-        Numbers of voxels are told apart to 4 digits, so that a header that was turned, or rounded
-        to float32, changes nothing.
+        Extents in voxels are rounded to 4 decimals first, so the shape does not depend on rounding
+        errors of headers that were rotated or stored as float32.
         """
         spacing = [spacing_mm] * self.ndim if isinstance(spacing_mm, int | float) else spacing_mm
         return self.with_shape(
@@ -191,11 +203,11 @@ class Grid:
         )
 
     def coarsened(self, spacing_mm: float) -> Grid:
-        """Like `resampled`, but no axis becomes finer than it is."""
+        """Like `resampled`, but no axis becomes finer."""
         return self.resampled([max(spacing_mm, s) for s in self.spacing_mm])
 
     def pyramid(self, spacings_mm: Sequence[float]) -> list[Grid]:
-        """One coarsened grid for each spacing; equal neighbours appear once."""
+        """Coarsened grids, one for each spacing; repeated shapes are omitted."""
         levels: list[Grid] = []
         for spacing in spacings_mm:
             grid = self.coarsened(spacing)
@@ -204,23 +216,23 @@ class Grid:
         return levels
 
     def cropped(self, start: Sequence[int], stop: Sequence[int]) -> Grid:
-        """The part from index ``start`` up to but without ``stop``; both may lie outside."""
+        """Part from index ``start`` to ``stop`` (excluded); both may lie outside the grid."""
         shift = torch.eye(self.ndim + 1, dtype=torch.float64)
         shift[:-1, -1] = torch.tensor(tuple(start), dtype=torch.float64)
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))
         return Grid(shape, self.world_from_index @ shift)
 
     def padded(self, margin_mm: float) -> Grid:
-        """The grid grown on every side by at least ``margin_mm``, in whole voxels."""
+        """Grid extended on every side by at least ``margin_mm``, in whole voxels."""
         margin = [math.ceil(margin_mm / s) for s in self.spacing_mm]
         return self.cropped(
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )
 
     def covering(self, points_mm: Tensor) -> Grid:
-        """The grid along these axes and of this spacing that holds points.
+        """Grid with the same axes, spacing and voxel positions that contains the given points.
 
-        Voxels stand where this grid's would. Sheared axes are set at right angles, the first stays.
+        Sheared axes are orthogonalised; the first keeps its direction.
 
         Args:
             points_mm: ``(N, d)`` world points.

@@ -1,8 +1,9 @@
-"""The sampler: values of an image at points given in the image's own index coordinates.
+"""The sampler: interpolation of an image at points in its own index coordinates.
 
-Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). Border as in ITK:
-an image has values between the outer faces of its outer voxels (-0.5 <= v < n - 0.5) and nothing
-beyond; linear and nearest clamp within the outer half voxel, cubic mirrors its coefficients.
+Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). The border is as
+in ITK: an image is defined between the outer faces of its outer voxels (-0.5 <= v < n - 0.5).
+Within the outer half voxel, linear and nearest interpolation clamp the coordinates, and cubic
+interpolation mirrors the coefficients.
 """
 
 from __future__ import annotations
@@ -27,31 +28,39 @@ def sample(
     interpolation: Interpolation = "linear",
     outside_value: float = 0.0,
 ) -> Tensor:
-    """Read an image at points.
+    """Interpolate an image at points.
 
     Args:
-        image: ``(B, C, *shape)``, floating; nearest also takes whole numbers.
-        points_index: ``(B, ..., d)`` index coordinates of this image; a batch of one on either side
-            serves all of the other.
+        image: ``(B, C, *shape)``, floating-point; with ``nearest`` also integer.
+        points_index: ``(B, ..., d)`` index coordinates of this image. Batches of one are broadcast,
+            here and in ``image``.
         interpolation: ``linear`` (bi- or trilinear), ``nearest``, or ``cubic`` (interpolating cubic
             B-spline: Unser et al. 1993, doi:10.1109/78.193220).
-        outside_value: what lies beyond the image's outer faces.
+        outside_value: value beyond the outer faces of the image.
 
     Returns:
-        ``(B, C, ...)`` values; differentiable in image and points for linear and cubic.
+        ``(B, C, ...)`` values, differentiable in image and points for linear and cubic.
 
     Raises:
-        ValueError: shapes do not fit, or the interpolation is unknown.
+        ValueError: the shapes do not match, or the interpolation is unknown.
+
+    Examples:
+        >>> image = torch.tensor([[0.0, 1.0], [2.0, 3.0]])[None, None]
+        >>> points = torch.tensor([[0.0, 0.25], [0.5, 0.5], [-0.6, 0.0]])[None]
+        >>> sample(image, points)
+        tensor([[[0.2500, 1.5000, 0.0000]]])
+        >>> sample(image, points, "nearest", outside_value=-1.0)
+        tensor([[[ 0.,  3., -1.]]])
     """
     d = image.ndim - 2
     if d not in (2, 3) or points_index.shape[-1] != d or points_index.ndim < 2:
         raise ValueError(
             f"an image (B, C, *shape) and points (B, ..., d) are needed; "
-            f"got {tuple(image.shape)} and {tuple(points_index.shape)}."
+            f"got shapes {tuple(image.shape)} and {tuple(points_index.shape)}."
         )
     if interpolation not in get_args(Interpolation):
         known = ", ".join(get_args(Interpolation))
-        raise ValueError(f"unknown interpolation {interpolation!r}; one of {known}.")
+        raise ValueError(f"unknown interpolation {interpolation!r}; choose one of {known}.")
     batch = max(image.shape[0], points_index.shape[0])
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
@@ -70,22 +79,22 @@ def sample(
 def sample_displaced(
     image: Tensor, displacement_vox: Tensor, interpolation: Interpolation = "linear"
 ) -> Tensor:
-    """``image(x + u(x))`` at every voxel x of the grid that both stand on; 0 beyond the image.
+    """``image(x + u(x))`` at every voxel x of the common grid; 0 beyond the image.
 
     Args:
         image: ``(B, C, *shape)``, as for `sample`.
-        displacement_vox: ``(B, d, *shape)``; a batch of one on either side serves all of the other.
+        displacement_vox: ``(B, d, *shape)`` displacement u in voxels; batches of one are broadcast.
         interpolation: as for `sample`.
 
     Returns:
-        ``(B, C, *shape)`` values; differentiable in both for linear and cubic.
+        ``(B, C, *shape)`` values, differentiable in image and displacement for linear and cubic.
     """
     points = points_of(displacement_vox.shape[2:], displacement_vox)
     return sample(image, displacement_vox.movedim(1, -1) + points, interpolation)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:
-    """Voxels at whole indices; image ``(B, C, *shape)``, index ``(B, N, d)`` -> ``(B, C, N)``."""
+    """Voxels at integer indices; image ``(B, C, *shape)``, index ``(B, N, d)`` -> ``(B, C, N)``."""
     batch = max(image.shape[0], index.shape[0])
     flat = torch.zeros_like(index[..., 0])
     for axis, n in enumerate(image.shape[2:]):
@@ -95,7 +104,7 @@ def _take(image: Tensor, index: Tensor) -> Tensor:
 
 
 def _nearest(image: Tensor, points: Tensor) -> Tensor:
-    """The nearest voxel, halves upward as in ITK."""
+    """Nearest voxel; halves are rounded up, as in ITK."""
     index = torch.floor(points + 0.5).long()
     top = torch.tensor(image.shape[2:], device=points.device) - 1
     return _take(image, torch.minimum(index.clamp(min=0), top))
@@ -107,18 +116,18 @@ def _cubic(image: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_spline(coefficients: Tensor, points: Tensor) -> Tensor:
-    """The cubic B-spline of coefficients, mirrored about the centres of the outer ones.
+    """Evaluate a cubic B-spline whose coefficients are mirrored about the outer ones.
 
     Args:
-        coefficients: ``(B, C, *shape)``.
-        points: ``(B, N, d)`` in their index coordinates; a batch of one on either side serves all
-            of the other. Beyond half a voxel around the outer ones the spline stays as it is there.
+        coefficients: ``(B, C, *shape)`` spline coefficients.
+        points: ``(B, N, d)`` index coordinates of the coefficients; batches of one are broadcast.
+            Coordinates are clamped half a voxel beyond the outer coefficients.
 
     Returns:
-        ``(B, C, N)``; differentiable in both.
+        ``(B, C, N)`` values, differentiable in coefficients and points.
     """
     shape = coefficients.shape[2:]
-    # Points far off or nowhere are masked by the caller: give them indices that can be mirrored.
+    # Distant and NaN points are masked by the caller; clamp them to indices that can be mirrored.
     size = torch.tensor(shape, dtype=points.dtype, device=points.device)
     points = torch.minimum(points.nan_to_num().clamp(min=-0.5), size - 0.5)
     base = torch.floor(points.detach())
@@ -138,13 +147,13 @@ def sample_spline(coefficients: Tensor, points: Tensor) -> Tensor:
 
 
 def _spline_weights(fraction: Tensor) -> Tensor:
-    """The four cubic B-spline weights for offsets -1, 0, 1, 2; ``(4, ...)``."""
+    """Cubic B-spline weights for the offsets -1, 0, 1, 2; ``(4, ...)``."""
     t, s = fraction, 1 - fraction
     return torch.stack([s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6])
 
 
 def _mirror(index: Tensor, n: int) -> Tensor:
-    """Whole indices reflected about the centres of the outer voxels."""
+    """Integer indices reflected about the centres of the outer voxels."""
     if n == 1:
         return torch.zeros_like(index)
     period = 2 * (n - 1)
@@ -155,7 +164,7 @@ def _mirror(index: Tensor, n: int) -> Tensor:
 @lru_cache(maxsize=16)
 def _spline_prefilter(n: int) -> Tensor:
     """``(n, n)`` matrix from samples to mirrored cubic B-spline coefficients along one axis."""
-    with torch.inference_mode(False):  # what is kept must also serve later gradients
+    with torch.inference_mode(False):  # cached tensors are also used in autograd
         matrix = torch.zeros(n, n, dtype=torch.float64)
         rows = torch.arange(n)
         for offset, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
@@ -165,7 +174,7 @@ def _spline_prefilter(n: int) -> Tensor:
 
 
 def _spline_coefficients(image: Tensor) -> Tensor:
-    """Coefficients whose cubic B-spline passes through the image's voxels."""
+    """Coefficients of the cubic B-spline that interpolates the voxels of an image."""
     for axis in range(2, image.ndim):
         prefilter = _spline_prefilter(image.shape[axis]).to(image)
         image = torch.tensordot(image, prefilter, dims=([axis], [1])).movedim(-1, axis)

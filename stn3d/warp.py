@@ -1,7 +1,7 @@
-"""Carry images, labels and points through a transform; the Jacobian of any transform on a grid.
+"""Warping of images and label maps, and Jacobian determinants of transforms.
 
-Convention: pull-back, ``moved(x) = moving(transform(x))`` for every voxel x of the fixed grid. An
-image is interpolated once, whatever the transform is made of.
+Convention: pull-back, ``moved(x) = moving(transform(x))`` for every voxel x of the fixed grid. The
+image is interpolated once, also by a chain of transforms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stn3d.transforms.linear import Linear, split_linear
 
 
 def _index_path(moving_grid: Grid, fixed_grid: Grid, transform: Transform) -> Transform:
-    """A transform from indices of the fixed grid to indices of the moving grid."""
+    """The transform from indices of the fixed grid to indices of the moving grid."""
     world = Affine.from_matrix(fixed_grid.world_from_index)
     return chain(world, transform, Affine.from_matrix(moving_grid.index_from_world))
 
@@ -30,7 +30,7 @@ def _index_path(moving_grid: Grid, fixed_grid: Grid, transform: Transform) -> Tr
 def _as_resampling(
     path: Transform, device: torch.device
 ) -> tuple[Tensor, kernels.Displacement | None] | None:
-    """What `_index_path` gives, as `kernels.resample` takes it, if there is at most one field."""
+    """Arguments of `kernels.resample` for an index path with at most one field; otherwise None."""
     matrices = [part.matrix.cpu() for part in path.parts if isinstance(part, Linear)]
     fields = [field for part in path.parts if (field := _field(part)) is not None]
     batched = any(matrix.ndim > 2 for matrix in matrices)
@@ -46,7 +46,7 @@ def _as_resampling(
 
 
 def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
-    """Slabs joined along an axis into ``planes``; no second copy where no gradient flows."""
+    """Concatenate slabs along an axis; without gradients, copy each into the output in turn."""
     rest = iter(slabs)
     first = next(rest)
     if first.requires_grad:
@@ -67,18 +67,29 @@ def warp_image(
     interpolation: Interpolation = "linear",
     outside_value: float = 0.0,
 ) -> Tensor:
-    """The moving image as seen on the fixed grid.
+    """Warp the moving image onto the fixed grid.
 
     Args:
-        image: ``(1, C, *moving_grid.shape)``.
-        moving_grid: the image's grid.
+        image: ``(1, C, *moving_grid.shape)`` moving image.
+        moving_grid: grid of the image.
         transform: fixed points to moving points.
-        fixed_grid: where values are wanted.
-        interpolation: how to read between voxels.
-        outside_value: what lies beyond the moving image.
+        fixed_grid: grid of the output.
+        interpolation: ``linear``, ``nearest`` or ``cubic``.
+        outside_value: value beyond the moving image.
 
     Returns:
-        ``(1, C, *fixed_grid.shape)`` in the image's dtype; differentiable.
+        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image; differentiable.
+
+    Examples:
+        Translation by half a voxel:
+
+        >>> from stn3d.transforms import Translation
+        >>> grid = Grid.of_spacing((2, 3))
+        >>> image = torch.arange(6.0).reshape(1, 1, 2, 3)
+        >>> shift = Translation(torch.tensor([0.0, 0.5]), torch.zeros(2))
+        >>> warp_image(image, grid, shift, grid)
+        tensor([[[[0.5000, 1.5000, 0.0000],
+                  [3.5000, 4.5000, 0.0000]]]])
     """
     path = _index_path(moving_grid, fixed_grid, transform)
     plain = _as_resampling(path, image.device) if interpolation == "linear" else None
@@ -98,17 +109,18 @@ def warp_image(
 
 
 def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> Tensor:
-    """Images of a batch as seen on the fixed grid, each through its own transform.
+    """Warp a batch of images onto the fixed grid, each by its own transform.
 
     Args:
-        images: ``(B, C, *moving_grid.shape)``.
-        moving_grid: the images' grid.
-        transform: fixed points to moving points; a batch of one on either side serves all of the
-            other.
-        fixed_grid: where values are wanted.
+        images: ``(B, C, *moving_grid.shape)`` moving images.
+        moving_grid: grid of the images.
+        transform: fixed points to moving points; batches of one are broadcast, here and in
+            ``images``.
+        fixed_grid: grid of the output.
 
     Returns:
-        ``(B, C, *fixed_grid.shape)``, read linearly, 0 beyond an image; differentiable.
+        ``(B, C, *fixed_grid.shape)`` moved images by linear interpolation, 0 beyond the moving
+        images; differentiable.
     """
     path = _index_path(moving_grid, fixed_grid, transform)
     if isinstance(path, Linear):
@@ -125,18 +137,27 @@ def warp_labels(
     fixed_grid: Grid,
     smooth: bool = False,
 ) -> Tensor:
-    """A label map as seen on the fixed grid; no label appears that was not there.
+    """Warp a label map onto the fixed grid; no new label values appear.
 
     Args:
-        labels: ``(1, 1, *moving_grid.shape)`` whole numbers of an integer dtype.
-        moving_grid: the label map's grid.
+        labels: ``(1, 1, *moving_grid.shape)`` label map of an integer dtype.
+        moving_grid: grid of the label map.
         transform: fixed points to moving points.
-        fixed_grid: where labels are wanted.
-        smooth: take the label whose linearly interpolated indicator is largest (a tie goes to the
-            smaller label), rather than the nearest voxel's. Beyond the image is background, 0.
+        fixed_grid: grid of the output.
+        smooth: use the label whose linearly interpolated indicator is largest (the smaller label in
+            a tie) instead of the nearest voxel's label. Beyond the image is background, 0.
 
     Returns:
-        ``(1, 1, *fixed_grid.shape)`` of the same dtype.
+        ``(1, 1, *fixed_grid.shape)`` labels of the same dtype.
+
+    Examples:
+        >>> from stn3d.transforms import Translation
+        >>> grid = Grid.of_spacing((2, 3))
+        >>> labels = torch.tensor([[1, 1, 2], [1, 2, 2]])[None, None]
+        >>> shift = Translation(torch.tensor([0.0, 1.0]), torch.zeros(2))
+        >>> warp_labels(labels, grid, shift, grid)
+        tensor([[[[1, 2, 0],
+                  [2, 2, 0]]]])
     """
     if not smooth:
         return warp_image(labels, moving_grid, transform, fixed_grid, "nearest")
@@ -148,26 +169,26 @@ def warp_labels(
         best = torch.where(beyond, 1.0, -1.0)
         label = torch.zeros_like(beyond, dtype=labels.dtype)
         for value in values:
-            share = sample((labels == value).float(), index)
-            label = torch.where(share > best + 1e-4, value, label)  # rounding decides no tie
-            best = torch.maximum(share, best)
+            weight = sample((labels == value).float(), index)
+            label = torch.where(weight > best + 1e-4, value, label)  # ties despite rounding errors
+            best = torch.maximum(weight, best)
         slabs.append(label)
     return torch.cat(slabs, dim=2)
 
 
 def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
-    """An image on a grid that came from its own by `Grid.resampled` and the like.
+    """Resample an image to a grid with the same axes, e.g. from `Grid.resampled`.
 
-    Where the target is coarser, a Gaussian of half the spacing that is gained goes first, so that
-    no detail finer than the target's voxels is left to alias.
+    Along axes that become coarser the image is smoothed first, against aliasing, by a Gaussian with
+    a sigma of ``0.5 * sqrt(ratio**2 - 1)`` voxels, where ``ratio`` is that of the spacings.
 
     Args:
-        image: ``(1, C, *grid.shape)`` floating.
-        grid: the image's grid.
-        target: a grid with the same axes.
+        image: ``(1, C, *grid.shape)``, floating-point.
+        grid: grid of the image.
+        target: grid of the output, with the same axes.
 
     Returns:
-        ``(1, C, *target.shape)``; beyond the image 0.
+        ``(1, C, *target.shape)`` image, 0 beyond the input image.
     """
     ratios = [t / s for s, t in zip(grid.spacing_mm, target.spacing_mm, strict=True)]
     sigmas = [0.5 * math.sqrt(max(r * r - 1, 0)) for r in ratios]
@@ -177,9 +198,9 @@ def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 
 def fov_overlap_fraction(moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> float:
-    """The share of the fixed grid that falls into the moving grid.
+    """Fraction of the fixed grid that is mapped into the moving grid.
 
-    Counted at its voxels; where it has more than a quarter of a million, at that many points.
+    Computed at its voxels, or at about 250,000 points of a larger grid.
     """
     step = (fixed_grid.num_voxels / 250_000) ** (1 / fixed_grid.ndim)
     if step > 1:
@@ -192,14 +213,21 @@ def fov_overlap_fraction(moving_grid: Grid, transform: Transform, fixed_grid: Gr
 
 
 def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
-    """``grid.shape`` determinants of the transform's Jacobian, by central differences of one voxel.
+    """Determinants of the transform's Jacobian at the voxels of a grid.
 
-    One-sided at the grid's faces; 1 along an axis of a single voxel. Volumes of mm: 1 keeps size,
-    2 doubles it on the way from fixed to moving, 0 and below is folding.
+    Computed by central differences over one voxel, one-sided at the faces of the grid. 1 means
+    unchanged volume, 2 twice the volume in the moving image, 0 and below folding.
+
+    Args:
+        transform: fixed points to moving points.
+        grid: grid at which to evaluate. An axis of a single voxel contributes a factor of 1.
+
+    Returns:
+        ``grid.shape`` determinants.
     """
     before, linear = split_linear(transform) if min(grid.shape) > 1 else (transform, None)
     factor = torch.ones(())
-    if linear is not None:  # it scales every difference of what comes before alike
+    if linear is not None:  # multiplies all determinants of the preceding part by a constant
         factor = torch.linalg.det(linear.jacobian(grid.centre_mm)).float()
     if before is None:
         return factor.repeat(grid.shape)
@@ -209,7 +237,7 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
 
 
 def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
-    """`jacobian_determinant` of some rows; a plane more on either side serves the differences."""
+    """Determinants of some rows, with one more plane on either side for the differences."""
     start, stop = max(rows.start - 1, 0), min(rows.stop + 1, grid.shape[0])
     part = grid.cropped([start] + [0] * (grid.ndim - 1), [stop, *grid.shape[1:]])
     field = _field(transform)
@@ -218,7 +246,7 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
         vectors = field.displacement_mm.float()
         moves = kernels.resample(vectors, field_from_part, part.shape)
     else:
-        # Displacements, not positions: far from the origin float32 has no digits left for a voxel.
+        # Displacements, not positions: far from the origin float32 does not resolve a voxel.
         points = part.points_mm()
         moves = (transform.forward(points) - points).float().movedim(-1, 0)[None]
     det = kernels.jacobian_determinant(in_voxels(moves, part))[0]
@@ -226,7 +254,7 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
 
 
 def _field(transform: Transform) -> DisplacementField | None:
-    """A field that is no batch of several; None for what is none."""
+    """The displacement field of a transform; None for other transforms and for batches."""
     field = transform.displacement if isinstance(transform, VelocityField) else transform
     return (
         field if isinstance(field, DisplacementField) and len(field.displacement_mm) == 1 else None

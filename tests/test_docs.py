@@ -15,9 +15,9 @@ PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {"nilearn": "nilearn/", "pytorch-ignite": "stn3d train", "matplotlib": "matplotlib"}
 SHORT = {  # what is changed where a config is named
-    "configs/train.yaml": "shapes=3 epochs=1 epoch_length=3 val_samples=2 num_workers=0",
-    "configs/own_pairs.yaml": "start=header",
-    "configs/evaluate.yaml": "start=header",
+    "configs/train.yaml": "random_subjects=3 epochs=1 epoch_length=3 val_samples=2 num_workers=0",
+    "configs/own_pairs.yaml": "init=header",
+    "configs/evaluate.yaml": "init=header",
 }
 
 

@@ -46,8 +46,7 @@ def evaluate(
     fixed_volume: options.FixedVolume = None,
     moving_volume: options.MovingVolume = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="JSON file for the metrics."),
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the metrics.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the metrics as JSON, not as a table.")
@@ -56,30 +55,31 @@ def evaluate(
     verbose: options.Verbose = False,
 ) -> None:
     """Measure how well a transform aligns a pair: labels, landmarks, images, folding."""
-    with screen.opened(f"evaluating {moving.name} on {fixed.name}", quiet, verbose) as shown:
+    with screen.opened(f"evaluating {moving.name} against {fixed.name}", quiet, verbose) as shown:
         with slow_imports():
             from stn3d.cli.scoring import EvaluationFiles, evaluate_files
-            from stn3d.io import check_output, whole
+            from stn3d.io import atomic_write, check_output
 
         if out is not None:
             check_output(out)
-        files = EvaluationFiles(
-            (fixed, moving),
-            (fixed_volume, moving_volume),
-            (fixed_labels, moving_labels),
-            (fixed_points, moving_points),
-            fixed_mask,
-            transform,
-            inverse,
-            true_transform,
+        metrics = evaluate_files(
+            EvaluationFiles(
+                (fixed, moving),
+                (fixed_volume, moving_volume),
+                (fixed_labels, moving_labels),
+                (fixed_points, moving_points),
+                fixed_mask,
+                transform,
+                inverse,
+                true_transform,
+            )
         )
-        metrics = evaluate_files(files)
         text = json.dumps(metrics, indent=2)
         if out is not None:
-            with whole(out) as part:
+            with atomic_write(out) as part:
                 part.write_text(text + "\n", encoding="utf8")
         if as_json:
             typer.echo(text)
-        else:
-            summary.show_metrics(shown, value=metrics)
-            shown.wrote([out] if out is not None else [])
+            return
+        summary.show_metrics(shown, value=metrics)
+        shown.wrote([out] if out is not None else [])

@@ -13,13 +13,13 @@ from stn3d.cli.screen import Screen
 from stn3d.errors import InputError
 
 _METRICS = (
-    ("before_mm", "landmark distance before, mm"),
+    ("initial_distance_mm", "landmark distance before, mm"),
     ("residual_mm", "landmark error (residual), mm"),
-    ("left_out_mm", "leave-one-out landmark error, mm"),
+    ("leave_one_out_error_mm", "leave-one-out landmark error, mm"),
 )
-_SAMPLING = (
-    ("sampling_mm", "discretisation error, mm"),
-    ("inverse_mm", "inverse-consistency error, mm"),
+_FIELD_METRICS = (
+    ("discretisation_error_mm", "discretisation error, mm"),
+    ("inverse_consistency_error_mm", "inverse-consistency error, mm"),
 )
 
 
@@ -87,18 +87,19 @@ def landmarks(
 def _show(shown: Screen, metrics: dict[str, Any]) -> None:
     """Table of the errors, and outliers."""
     rows = [(label, metrics[key]) for key, label in _METRICS if metrics[key] is not None]
-    rows += [(label, metrics["sampling"][key]) for key, label in _SAMPLING if "sampling" in metrics]
+    field = metrics.get("displacement_field", {})
+    rows += [(label, field[key]) for key, label in _FIELD_METRICS if key in field]
     cells = [[label, *(f"{one[key]:.3f}" for key in ("mean", "p95", "max"))] for label, one in rows]
     shown.table(["", "mean", "p95", "max"], cells)
     for one in metrics["landmarks"]:
-        if one["suspect"]:
+        if one["outlier"]:
             shown.say(
-                f"outlier: landmark {one['name']} lies {one['left_out_mm']:.3f} mm from where the "
-                "other landmarks predict it; check it in both images"
+                f"outlier: landmark {one['name']} lies {one['leave_one_out_error_mm']:.3f} mm from "
+                "where the other landmarks predict it; check it in both images"
             )
-    undefined = metrics["count"] - metrics["left_out_count"]
+    count = metrics["landmark_count"]
+    undefined = count - metrics["leave_one_out_count"]
     if undefined:
         shown.say(
-            f"leave-one-out error undefined for {undefined} of {metrics['count']} landmarks "
-            "(too few remain)"
+            f"leave-one-out error undefined for {undefined} of {count} landmarks (too few remain)"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from stn3d.demo.heads import Mode, demo_pair, require_heads
 from stn3d.demo.scores import score_copy, score_two_heads
-from stn3d.io import whole
+from stn3d.io import atomic_write
 from stn3d.registration.api import register
 from stn3d.registration.inputs import RegistrationImage
 from stn3d.registration.result import make_folder
@@ -82,6 +82,6 @@ def run(
     result["total_seconds"] = round(time.perf_counter() - begin, 2)
     names = ["picture.png", "moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"]
     result["files"] = [str(folder / name) for name in [*names, "demo.json"]]
-    with whole(folder / "demo.json") as part:
+    with atomic_write(folder / "demo.json") as part:
         part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
     return result

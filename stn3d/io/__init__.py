@@ -1,7 +1,7 @@
-"""Files of the world: images, transforms and points; LPS and foreign formats end here."""
+"""Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
-from stn3d.io.files import check_output, whole
+from stn3d.io.files import atomic_write, check_output
 from stn3d.io.images import (
     check_image_path,
     read_image,
@@ -23,6 +23,7 @@ __all__ = [
     "Landmarks",
     "PointTable",
     "Volumes",
+    "atomic_write",
     "check_image_path",
     "check_output",
     "check_transform_path",
@@ -35,7 +36,6 @@ __all__ = [
     "read_points",
     "read_transform",
     "require_same_grid",
-    "whole",
     "write_image",
     "write_points",
     "write_transform",

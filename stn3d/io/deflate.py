@@ -1,6 +1,6 @@
-"""Deflate, the compression inside gzip and HDF5: by ISA-L where it is installed, else by zlib.
+"""Deflate compression, as used by gzip and HDF5: ISA-L if it is installed, otherwise zlib.
 
-Files of the two differ in some bytes, are about equally long, and every reader takes both.
+The two produce different bytes of about equal length; every reader accepts both.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Literal
 try:
     from isal import igzip as _gzip
     from isal import isal_zlib as _zlib
-except ImportError:  # there is no wheel for this machine
+except ImportError:  # no wheel for this platform
     import gzip as _gzip  # type: ignore[no-redef]
     import zlib as _zlib  # type: ignore[no-redef]
 
-_LEVEL = 1  # of both; ISA-L's higher ones gain nothing on a field, zlib's 7 % in 1.4 times the time
+# Higher levels of ISA-L do not compress fields further; zlib's gain 7 % in 1.4 times the time.
+_LEVEL = 1
 _WINDOW_BITS = {"zlib": 15, "gzip": 31}
 
-# isal's stubs take its exception's class for an instance
+# isal's type stubs declare its exception class as an instance
 DAMAGED: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
@@ -29,18 +30,18 @@ DAMAGED: tuple[type[Exception], ...] = (
     zlib.error,
     _zlib.error,  # type: ignore[assignment]
 )
-"""What reading a damaged file may raise."""
+"""Exceptions that reading a damaged file may raise."""
 
 
 def deflated(content: bytes | memoryview, container: Literal["zlib", "gzip"]) -> bytes:
-    """Compress; equal content gives equal bytes, for no time stands in the header."""
+    """Compress; equal content gives equal bytes, since the header holds no time stamp."""
     return b"".join(deflating([content], container))
 
 
 def deflating(
     pieces: Iterable[bytes | memoryview], container: Literal["zlib", "gzip"]
 ) -> Iterator[bytes]:
-    """Compress what comes piece by piece; see `deflated`."""
+    """Compress a stream piece by piece, see `deflated`."""
     packer = _zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[container])
     for piece in pieces:
         yield packer.compress(piece)
@@ -48,5 +49,5 @@ def deflating(
 
 
 def open_gzip(path: str | Path) -> gzip.GzipFile:
-    """Open a gzip file to read what is inside."""
+    """Open a gzip file for reading its decompressed content."""
     return _gzip.open(path, "rb")

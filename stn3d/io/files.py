@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from stn3d.errors import InputError
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Find out before any work whether a file can be written here.
+    """Check that a file can be written, before any computation.
 
     Args:
-        path: the file to be written; it may exist, then it will be replaced.
+        path: output file; an existing file will be replaced.
 
     Returns:
         The path as a `Path`.
 
     Raises:
-        InputError: the path is a folder, or its folder is missing or may not be written.
+        InputError: the path is a folder, or its folder does not exist or is not writable.
     """
     path = Path(path)
     folder = path.parent
     if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file in it.")
+        raise InputError(f"cannot write {path}: it is a folder; give the path of a file.")
     if not folder.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {folder}; create it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -37,20 +37,20 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file beside its place and move it there once it is complete.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a temporary file in the same folder and rename it once it is complete.
 
-    What is written must not depend on the temporary name (gzip headers can hold one).
+    The content must not depend on the temporary name (gzip headers can hold one).
 
     Args:
-        path: the file to be written; it is replaced in one step, or left as it was on failure.
+        path: output file; replaced in one step, or left unchanged on failure.
 
     Yields:
-        A path in the same folder that ends with the same file name, so that writers which choose
-        the format by the extension choose the right one.
+        Path of the temporary file. It ends with the same file name, so writers that select the
+        format by the extension work as usual.
 
     Raises:
-        InputError: the file cannot be written here.
+        InputError: the file cannot be written.
     """
     path = check_output(path)
     part = path.with_name(f".part-{uuid4().hex[:12]}-{path.name}")
@@ -60,7 +60,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
-            f"cannot write {path}: {reason}; check the folder's rights and the free space."
+            f"cannot write {path}: {reason}; check the folder's permissions and the free space."
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""What ITK's HDF5 transform files are made of: texts, numbers and compressed vectors.
+"""Elements of ITK's HDF5 transform files: text, numbers and compressed vectors.
 
-Vectors pass HDF5's standard filters, shuffle and deflate. Both are done here and the chunks are
-handed over as they will stand in the file: HDF5 itself would take five times as long, and one
-file would wait for the other.
+Vectors are stored with HDF5's standard filters shuffle and deflate. The chunks are filtered here
+and written directly, because HDF5's own filters take five times as long and its lock prevents
+files from being written in parallel.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _CHUNK_NUMBERS = 1 << 20
 
 
 def write_text(group: h5py.Group, name: str, text: str) -> None:
-    """Write a text as ITK does: an array of one string."""
+    """Write text as ITK does: an array of one string."""
     kind = h5py.string_dtype("ascii")
     group.create_dataset(name, data=np.array([text], dtype=object), dtype=kind, track_times=False)
 
 
 def write_numbers(group: h5py.Group, name: str, values: list[float]) -> None:
-    """Write a short list of numbers in 64 bits."""
+    """Write a short list of numbers as float64."""
     group.create_dataset(name, data=np.array(values, dtype=np.float64), track_times=False)
 
 
 def write_vectors(
     group: h5py.Group, name: str, vectors: NDArray[Any], signs: NDArray[np.float64]
 ) -> None:
-    """Write a field as ITK does: voxel by voxel, x fastest, the components together, in 32 bits.
+    """Write a field as ITK does: float32, voxel by voxel, x fastest, components interleaved.
 
     Args:
-        group: where to write.
-        name: of the data set.
-        vectors: ``(d, *shape)``, floating.
-        signs: ``(d,)`` factors of the components.
+        group: HDF5 group of the data set.
+        name: name of the data set.
+        vectors: ``(d, *shape)`` floating-point vectors.
+        signs: ``(d,)`` factor of each component.
     """
     planes = vectors.shape[-1]
     plane = vectors.size // planes
@@ -59,7 +59,7 @@ def write_vectors(
 
 
 def _interleaved(vectors: NDArray[Any], signs: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Float32 numbers in the order of the file."""
+    """Components as float32 in the order of the file."""
     numbers = np.empty(vectors.shape[::-1], dtype="<f4")
     for axis, sign in enumerate(signs.tolist()):
         np.multiply(vectors[axis].T, sign, out=numbers[..., axis])
@@ -67,9 +67,9 @@ def _interleaved(vectors: NDArray[Any], signs: NDArray[np.float64]) -> NDArray[n
 
 
 def _shuffled(numbers: NDArray[np.float32], length: int) -> memoryview:
-    """HDF5's shuffle filter of a chunk: all first bytes, then all second bytes, ...; 0 at its end.
+    """HDF5's shuffle filter: all first bytes, then all second bytes, and so on, padded with 0.
 
-    The bytes are taken by shifting, which is twice as fast as by strides.
+    Bytes are extracted by bit shifts, which takes half the time of strided access.
     """
     planes = np.zeros((4, length), dtype=np.uint8)
     bits = numbers.view("<u4")

@@ -1,8 +1,8 @@
-"""Images, labels and masks: from files or from memory to (tensor, grid), and back to files.
+"""Reading and writing of images, label maps and masks.
 
 Convention: values are ``(1, 1, *shape)`` in nibabel's axis order, grids are in RAS+ millimetres.
-One slice (a third axis missing or of length 1) is a 2D image, in world x and y as ITK has it.
-Where a NIfTI file's geometry comes from is told in `stn3d.io.nifti`.
+A single slice (third axis missing or of length 1) is a 2D image in world x and y, as in ITK. The
+geometry of NIfTI files is documented in `stn3d.io.nifti`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
-from stn3d.io.files import check_output, whole
+from stn3d.io.files import atomic_write, check_output
 from stn3d.io.sources import Image, ImageSource, convert
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -40,19 +40,26 @@ def read_image(
     """Read an image.
 
     Args:
-        source: a file (NIfTI, MGH; MHA, NRRD, ... by SimpleITK), a folder with one DICOM series, a
-            nibabel image, a MONAI MetaTensor ``([1,] *shape)``, a tensor with its grid, an `Image`.
-        role: what messages call it: ``fixed``, ``moving``, ...
-        volume: which volume of a 4D image, counted from 0.
-        ndim: 2 or 3; by default one slice is 2D and all else 3D.
-        allow_constant: whether all voxels may have one value.
+        source: path of an image file (NIfTI or MGH; MHA, NRRD and others by SimpleITK), folder
+            with one DICOM series, nibabel image, MONAI MetaTensor ``([1,] *shape)``, tuple of
+            tensor and grid, or `Image`.
+        role: name of the image in messages: ``fixed``, ``moving``, ...
+        volume: volume of a 4D image, counted from 0.
+        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        allow_constant: accept an image of a single value.
 
     Returns:
         The image, float32, on the CPU.
 
     Raises:
-        InputError: there is no such image, or it is of no use: NaN or Inf, one value only, colours,
-            vectors, complex numbers, an unchosen volume of several, a singular affine.
+        InputError: the image does not exist or cannot be used: NaN or Inf, a single value, colours,
+            vectors, complex numbers, several volumes without a choice, a singular affine.
+
+    Examples:
+        >>> from stn3d import Grid
+        >>> image = read_image((torch.rand(4, 3, 2), Grid.of_spacing((4, 3, 2), 1.5)))
+        >>> image.values.shape, image.grid.spacing_mm
+        (torch.Size([1, 1, 4, 3, 2]), (1.5, 1.5, 1.5))
     """
     what = role if role.endswith("image") else f"{role} image"
     option = "volume" if role == "image" else f"{role}-volume"
@@ -73,16 +80,20 @@ def read_labels(
     ndim: int | None = None,
     allow_empty: bool = False,
 ) -> Image:
-    """Read a label map; sources and volume as for `read_image`.
+    """Read a label map.
 
     Args:
-        allow_empty: whether there may be nothing but background.
+        source: as for `read_image`.
+        role: name of the label map in messages.
+        volume: volume of a 4D image, counted from 0.
+        ndim: as for `read_image`.
+        allow_empty: accept a map that holds only background.
 
     Returns:
         The labels as int32; 0 is background, negative labels are kept.
 
     Raises:
-        InputError: as for `read_image`, or fractions, several volumes, or no label but 0.
+        InputError: as for `read_image`, or the map holds fractions, several volumes or only 0.
     """
     what = role if "label" in role else f"{role} labels"
     image = convert(source, what, None, volume, ndim, None)
@@ -93,7 +104,8 @@ def read_labels(
         if bool(fraction.any()):
             raise InputError(
                 f"the {what} {image.name} hold fractions, the first is "
-                f"{float(values[fraction][0]):g}; give whole numbers (resample labels by nearest)."
+                f"{float(values[fraction][0]):g}; give whole numbers (resample label maps with "
+                "nearest-neighbour interpolation)."
             )
         values = values.round()
     if values.numel() and float(values.abs().max()) > torch.iinfo(torch.int32).max:
@@ -101,33 +113,42 @@ def read_labels(
             f"the {what} {image.name} hold numbers beyond 32 bits; renumber the labels."
         )
     if not (allow_empty or bool(values.any())):
-        raise InputError(f"the {what} {image.name} hold nothing but 0; give a map with labels.")
+        raise InputError(
+            f"the {what} {image.name} hold only 0; give a map with at least one label."
+        )
     return replace(image, values=values.to(torch.int32))
 
 
 def read_mask(source: ImageSource, role: str = "mask", *, ndim: int | None = None) -> Image:
-    """Read a mask; sources as for `read_image`.
+    """Read a mask.
+
+    Args:
+        source: as for `read_image`.
+        role: name of the mask in messages.
+        ndim: as for `read_image`.
 
     Returns:
-        The mask as bool: whatever is not zero is inside.
+        The mask as bool; voxels other than 0 are inside.
 
     Raises:
-        InputError: as for `read_image`, or several volumes, or nothing is inside.
+        InputError: as for `read_image`, or the mask has several volumes or is empty.
     """
     what = role if "mask" in role else f"{role} mask"
     image = convert(source, what, None, None, ndim, None)
     if image.values.is_floating_point():
         _finite_range(image.values, what, image.name)
     if not bool(image.values.any()):
-        raise InputError(f"the {what} {image.name} is empty (all 0); mark the part to use.")
+        raise InputError(
+            f"the {what} {image.name} is empty (all 0); give a mask with voxels other than 0."
+        )
     return replace(image, values=image.values != 0)
 
 
 def require_same_grid(image: Image, reference: Image, role: str = "mask") -> None:
-    """Make sure that masks or labels lie on the grid of their image.
+    """Check that a mask or a label map lies on the grid of its image.
 
     Raises:
-        InputError: shape or position differ; the message says which.
+        InputError: shape or position differ.
     """
     if image.grid.same_as(reference.grid):
         return
@@ -143,12 +164,12 @@ def require_same_grid(image: Image, reference: Image, role: str = "mask") -> Non
     verb = "are" if "label" in role else "is"
     raise InputError(
         f"the {role} {image.name} {verb} on another grid than {reference.name}: {reason}; "
-        "resample to its grid first (nearest neighbour)."
+        "resample to that grid first (nearest-neighbour interpolation)."
     )
 
 
 def _finite_range(values: Tensor, what: str, name: str) -> tuple[float, float]:
-    """The smallest and the largest value; NaN and Inf would be among them."""
+    """Smallest and largest value, both finite."""
     low, high = (float(value) for value in values.aminmax())
     if math.isfinite(low) and math.isfinite(high):
         return low, high
@@ -167,38 +188,40 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
-    """Find out before any work whether `write_image` can write here.
+    """Check that `write_image` can write a file, before any computation.
 
     Args:
-        path: the file to be written.
-        volumes: how many it will hold; NIfTI alone takes several.
+        path: output file.
+        volumes: number of volumes; only NIfTI supports several.
 
     Raises:
-        InputError: the extension names no format that is written, or the folder is no use.
+        InputError: the extension is not supported, or the folder cannot be written.
     """
     path = Path(path)
     known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
     if not _ends(path, known):
         what = "an image" if volumes == 1 else f"{volumes} volumes"
         raise InputError(
-            f"cannot write {what} as {path}: end its name in one of {', '.join(known)}."
+            f"cannot write {what} as {path}: use one of the extensions {', '.join(known)}."
         )
     return check_output(path)
 
 
 def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> None:
-    """Write values on another image's grid, with its affine, codes and units.
+    """Write values with the affine, codes and units of another image.
+
+    The file is written atomically; equal input gives equal bytes.
 
     Args:
-        path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; whole or not at all, equal bytes for
-            equal input. Several volumes go into NIfTI alone.
-        values: ``(1, V, *like.grid.shape)``; floats are written as float32, whole numbers in the
-            smallest of uint8, int16, int32 that holds them, bool as uint8.
-        like: the image whose geometry it gets; its header knows how many volumes V there are.
+        path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; several volumes only as
+            NIfTI.
+        values: ``(1, V, *like.grid.shape)``. Floats are stored as float32, integers in the smallest
+            of uint8, int16, int32 that holds them, bool as uint8.
+        like: image that defines the geometry; its header holds the number of volumes V.
 
     Raises:
-        InputError: the file cannot be written here.
-        ValueError: the values are not on the grid.
+        InputError: the file cannot be written.
+        ValueError: the shape of the values does not fit the grid.
     """
     count = like.num_volumes
     check_image_path(path, count)
@@ -211,21 +234,21 @@ def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> No
 def write_volumes(
     path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: torch.dtype
 ) -> None:
-    """Write an image volume by volume, as they come: no more than one is held here.
+    """Write an image volume by volume; only one volume is in memory.
 
     Args:
-        path: see `write_image`.
-        volumes: ``(1, 1, *like.grid.shape)`` each, as many as the header of ``like`` says.
-        like: see `write_image`.
-        dtype: of the numbers in the file: float32, uint8, int16 or int32.
+        path: output file, as for `write_image`.
+        volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
+        like: image that defines the geometry.
+        dtype: data type in the file: float32, uint8, int16 or int32.
 
     Raises:
-        InputError: the file cannot be written here.
+        InputError: the file cannot be written.
     """
     path = check_image_path(path, like.num_volumes)
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
     arrays = (volume.to(dtype).numpy()[0, 0] for volume in volumes)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         if _ends(path, NIFTI_SUFFIXES):
             stored = (array.reshape(shape) for array in arrays)
             nifti.save(part, stored, torch.empty(0, dtype=dtype).numpy().dtype, like.header)
@@ -234,7 +257,7 @@ def write_volumes(
 
 
 def _compact(values: Tensor) -> Tensor:
-    """As float32 or in the smallest common type for whole numbers."""
+    """Floats as float32, integers in the smallest type that holds them."""
     if values.is_floating_point():
         return values.float()
     if values.dtype == torch.bool:
@@ -244,4 +267,4 @@ def _compact(values: Tensor) -> Tensor:
         limits = torch.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
             return values.to(dtype)
-    raise ValueError(f"whole numbers from {low} to {high} do not fit into 32 bits.")
+    raise ValueError(f"integers from {low} to {high} do not fit into 32 bits.")

@@ -1,4 +1,4 @@
-"""Images by SimpleITK: MHA, NRRD, DICOM folders and whatever else it reads; LPS ends here."""
+"""Images read and written by SimpleITK: MHA, NRRD, DICOM series and others, converted to RAS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load(path: Path) -> Stored:
     """Read an image file, or a folder that holds one DICOM series.
 
     Raises:
-        InputError: SimpleITK reads no image there, or the voxels are colours, vectors or complex.
+        InputError: SimpleITK cannot read it, or the voxels are colours, vectors or complex numbers.
     """
     import SimpleITK as sitk
 
@@ -33,7 +33,7 @@ def load(path: Path) -> Stored:
         ) from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         kind = "complex numbers" if "complex" in image.GetPixelIDTypeAsString() else "vectors"
-        raise InputError(f"{path} holds colours or {kind}; convert it to one grey value a voxel.")
+        raise InputError(f"{path} holds colours or {kind}; convert it to one scalar per voxel.")
     array = np.transpose(sitk.GetArrayFromImage(image))
     if array.dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")
@@ -44,7 +44,7 @@ def load(path: Path) -> Stored:
 
 @contextmanager
 def _silent_itk(sitk: Any) -> Iterator[None]:
-    """Without ITK's own lines on stderr: what matters is told by errors here."""
+    """Silence ITK's warnings on stderr; errors are raised as exceptions."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -62,7 +62,7 @@ def _affine(image: Any) -> Matrix:
 
 
 def _series(sitk: Any, folder: Path) -> Any:
-    """The one DICOM series of a folder."""
+    """The single DICOM series of a folder."""
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not series:
         raise InputError(f"the folder {folder} holds no DICOM series; give an image file.")
@@ -71,7 +71,7 @@ def _series(sitk: Any, folder: Path) -> Any:
         listing = ", ".join(f"{one} ({len(names(str(folder), one))} files)" for one in series)
         raise InputError(
             f"the folder {folder} holds {len(series)} DICOM series; "
-            f"put the one to use into a folder of its own: {listing}."
+            f"copy the series to use into a separate folder: {listing}."
         )
     reader = sitk.ImageSeriesReader()
     files = reader.GetGDCMSeriesFileNames(str(folder), series[0])
@@ -81,14 +81,14 @@ def _series(sitk: Any, folder: Path) -> Any:
     uneven_mm = _unevenness_mm(reader, len(files), image.GetDirection()[2::3])
     if uneven_mm > 0.1 * image.GetSpacing()[2]:
         raise InputError(
-            f"the slices in {folder} are missing or uneven by up to {uneven_mm:.3g} mm; "
-            "complete the series, or resample it to even slices."
+            f"slices in {folder} are missing or unevenly spaced by up to {uneven_mm:.3g} mm; "
+            "complete the series, or resample it to evenly spaced slices."
         )
     return image
 
 
 def _unevenness_mm(reader: Any, count: int, normal: tuple[float, ...]) -> float:
-    """How far the distances of neighbouring slices are from their median, at most."""
+    """Largest deviation of the distance between neighbouring slices from its median."""
     key = "0020|0032"  # Image Position (Patient)
     if count < 3 or not all(reader.HasMetaDataKey(n, key) for n in range(count)):
         return 0.0

@@ -1,14 +1,14 @@
-"""NIfTI by nibabel: where its voxels lie, and the header that puts another image there.
+"""NIfTI files read by nibabel, their geometry, and the headers to write.
 
-Which geometry: the sform if its code is set, else the qform if its code is set (the order of the
-NIfTI standard and of nibabel), both scaled to millimetres by the header's units, as ITK does. With
-neither, ITK's reading: the voxel sizes along LPS axes, the first voxel at the world's origin
-(nibabel would flip the first axis and centre the image).
+The affine is the sform if its code is set, otherwise the qform if its code is set (the order of the
+NIfTI standard and of nibabel), scaled to millimetres by the header's units, as in ITK. If neither
+code is set, the affine is ITK's: voxel sizes along LPS axes, first voxel at the world origin
+(nibabel flips the first axis and centres the image).
 
-ITK (5.4, in SimpleITK 2.5) chooses otherwise where both codes are set: it takes the sform only if
-its code is 1 and its axes are at right angles, else the qform; with no qform it refuses axes that
-are not at right angles; and with the sform it takes the spacing from pixdim. Where that puts voxels
-elsewhere (by a tenth of a voxel or more), a `GeometryWarning` says so.
+ITK (5.4, in SimpleITK 2.5) differs where both codes are set: it uses the sform only if its code is
+1 and its axes are orthogonal, otherwise the qform; without a qform it rejects axes that are not
+orthogonal; and with the sform it takes the spacing from pixdim. A `GeometryWarning` is issued where
+this changes voxel positions by a tenth of a voxel or more.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from stn3d.io.seekable import SeekableGzip
 
 GZIP_SUFFIXES = (".gz", ".mgz")
 MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
-_NO_EXTENSION = 4  # zeros behind the header that say so
+_NO_EXTENSION = 4  # zero bytes after the header: no extensions
 UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, HeaderDataError, ImageFileError)
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a file holds: an array with its geometry, before a volume is chosen.
+    """Content of an image file: an array with its geometry, before a volume is selected.
 
     Args:
-        array: ``(i, j[, k[, volumes]])``, perhaps still on disk: anything that can be indexed.
-        shape: of the array.
-        affine: ``(4, 4)`` from index to world RAS+ millimetres.
-        header: carries the geometry as it was stored, to be written again.
-        name: what messages call it.
+        array: ``(i, j[, k[, volumes]])``, any indexable object; its data may still be on disk.
+        shape: shape of the array.
+        affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
+        header: geometry as stored, for writing.
+        name: name of the image in messages.
     """
 
     array: Any
@@ -61,15 +61,15 @@ class Stored:
 
     @property
     def num_volumes(self) -> int:
-        """How many volumes there are; 1 where there is no fourth axis."""
+        """Number of volumes; 1 without a fourth axis."""
         return int(np.prod(self.shape[3:], dtype=int))
 
 
 def load(path: Path) -> Stored:
-    """Open an image file that nibabel reads.
+    """Open an image file with nibabel.
 
     Raises:
-        InputError: it is no such image, or its header is of no use.
+        InputError: nibabel cannot read the file, or its header is invalid.
     """
     try:
         with _silent_nibabel():
@@ -77,10 +77,10 @@ def load(path: Path) -> Stored:
     except UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read as an image ({_brief(error)}); "
-            "check that it is complete and is what its extension says."
+            "check that it is complete and that its extension is right."
         ) from error
     if not isinstance(image, SpatialImage):
-        raise InputError(f"{path} holds no volume; give an image on a regular grid.")
+        raise InputError(f"{path} does not hold a volume; give an image on a regular grid.")
     stored = from_nibabel(image, str(path))
     if path.name.lower().endswith(GZIP_SUFFIXES) and type(stored.array) is ArrayProxy:
         return replace(stored, array=_Gzipped(stored.array))
@@ -89,22 +89,23 @@ def load(path: Path) -> Stored:
 
 @dataclass(frozen=True)
 class _Gzipped:
-    """Voxels in a gzip file: what nibabel's proxy gives, read faster.
+    """Voxels of a gzip file, equal to nibabel's array proxy but read faster.
 
-    ISA-L checks the end of a file, which nibabel does not reach: what fails is left to nibabel.
+    ISA-L also checks the end of the file, which nibabel does not read; on failure nibabel reads the
+    voxels.
     """
 
     proxy: ArrayProxy
 
     @cached_property
-    def _anywhere(self) -> SeekableGzip:
-        """For volume after volume: none of them starts at the file's beginning again."""
+    def _seekable(self) -> SeekableGzip:
+        """For single volumes: reading one does not decompress the file from its beginning."""
         return SeekableGzip(self.proxy.file_like)
 
     def __getitem__(self, part: Any) -> NDArray[Any]:
         try:
             if part is not Ellipsis:
-                return self._over(self._anywhere)[part]
+                return self._over(self._seekable)[part]
             with open_gzip(self.proxy.file_like) as stream:
                 return self._over(stream)[part]
         except DAMAGED:
@@ -118,7 +119,7 @@ class _Gzipped:
 
 @contextmanager
 def _silent_nibabel() -> Iterator[None]:
-    """Without nibabel's own lines on stderr about headers: what matters is told by errors here."""
+    """Silence nibabel's header messages on stderr; errors are raised as exceptions."""
     before, nibabel_logger.disabled = nibabel_logger.disabled, True
     try:
         yield
@@ -127,10 +128,10 @@ def _silent_nibabel() -> Iterator[None]:
 
 
 def from_nibabel(image: SpatialImage, name: str) -> Stored:
-    """Take the array and the geometry of a nibabel image, perhaps one in memory only.
+    """Array and geometry of a nibabel image, from a file or in memory.
 
     Raises:
-        InputError: the header is of no use, or the voxels are colours, vectors or complex.
+        InputError: the header is invalid, or the voxels are colours, vectors or complex numbers.
     """
     _check_voxels(image, name)
     shape = tuple(int(n) for n in image.shape)
@@ -138,13 +139,13 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
         affine, header = _geometry(image, name)
     except HeaderDataError as error:
         raise InputError(
-            f"{name} has no usable geometry ({_brief(error)}); mend its header."
+            f"{name} has no usable geometry ({_brief(error)}); correct its header."
         ) from error
     return Stored(image.dataobj, shape, affine, header, name)
 
 
 def _brief(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """First line of an error message; the exception's class name if it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -152,7 +153,7 @@ def _brief(error: BaseException) -> str:
 def _check_voxels(image: SpatialImage, name: str) -> None:
     dtype = np.dtype(image.get_data_dtype())
     if dtype.fields is not None:
-        raise InputError(f"{name} holds colours; convert it to one grey value a voxel.")
+        raise InputError(f"{name} holds colours; convert it to one scalar per voxel.")
     if dtype.kind == "c":
         raise InputError(f"{name} holds complex numbers; save its magnitude as an image.")
     if len(image.shape) > 4 and any(n > 1 for n in image.shape[4:]):
@@ -160,7 +161,7 @@ def _check_voxels(image: SpatialImage, name: str) -> None:
 
 
 def _geometry(image: SpatialImage, name: str) -> tuple[Matrix, nib.Nifti1Header]:
-    """The matrix in millimetres and the header to keep."""
+    """Affine in millimetres, and the header to store."""
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
         if image.affine is None:
@@ -179,36 +180,36 @@ def _geometry(image: SpatialImage, name: str) -> tuple[Matrix, nib.Nifti1Header]
     if image.affine is not None and not np.allclose(image.affine, header.get_base_affine()):
         return image.affine.astype(np.float64), header_for(image.affine, image.shape[:3])
     _warn(
-        f"{name} does not say where it lies (sform and qform codes are 0): its voxel sizes are "
-        "taken along LPS axes from the world's origin, as ITK does."
+        f"{name} has no orientation (sform and qform codes are 0): its axes are assumed to be LPS "
+        "and its first voxel to lie at the world origin, as in ITK."
     )
-    sizes = np.where(pixdim > 0, pixdim, 1.0)  # a plane may leave the third out
+    sizes = np.where(pixdim > 0, pixdim, 1.0)  # a 2D image may omit the third
     return scale @ np.diag([-sizes[0], -sizes[1], sizes[2], 1.0]), header.copy()
 
 
 def _stored_pixdim(image: Any) -> Matrix:
-    """Voxel sizes as the file has them: on loading, nibabel mends zeros and signs in silence."""
+    """Voxel sizes as stored in the file; nibabel silently corrects zeros and signs on loading."""
     header = image.header
     file = (image.file_map or {}).get("header") or (image.file_map or {}).get("image")
     if file is not None and (file.filename is not None or file.fileobj is not None):
         try:
             with _silent_nibabel(), file.get_prepare_fileobj("rb") as stream:
                 header = type(header).from_fileobj(stream, check=False)
-        except UNREADABLE:  # an image in memory that names a file which is gone
+        except UNREADABLE:  # an image in memory whose file no longer exists
             header = image.header
     return np.asarray(header["pixdim"][1:4], dtype=np.float64)
 
 
 def _compare_with_itk(header: nib.Nifti1Header, shape: tuple[int, ...], name: str) -> None:
-    """Warn where ITK would not follow the sform and that matters."""
+    """Warn if ITK would place the voxels elsewhere."""
     sform, has_qform = header.get_sform(), int(header["qform_code"]) > 0
     spacing = np.linalg.norm(sform[:3, :3], axis=0)
     if not (spacing > 0).all():
-        return  # singular: an error will say so
+        return  # singular: raises an error later
     cosines = sform[:3, :3] / spacing
     sheared = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > 5e-4)
     if sheared and not has_qform:
-        _warn(f"the axes of {name} are not at right angles, which stn3d follows and ITK refuses.")
+        _warn(f"the axes of {name} are not orthogonal; stn3d supports this, ITK rejects it.")
         return
     by_itk, source = sform.copy(), "voxel sizes (pixdim)"
     if has_qform and (int(header["sform_code"]) != 1 or sheared):
@@ -220,8 +221,8 @@ def _compare_with_itk(header: nib.Nifti1Header, shape: tuple[int, ...], name: st
     gap = float(np.abs((sform - by_itk) @ np.vstack([corners, np.ones(8)])).max())
     if gap > 0.1 * spacing[: len(shape)].min():
         _warn(
-            f"sform and {source} of {name} differ, by up to {gap:.3g} in its unit: "
-            f"stn3d follows the sform, ITK and what is built on it the {source}."
+            f"sform and {source} of {name} differ by up to {gap:.3g} in the unit of the header: "
+            f"stn3d uses the sform, ITK-based tools use the {source}."
         )
 
 
@@ -233,9 +234,9 @@ def _warn(message: str) -> None:
 
 
 def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
-    """A header in millimetres for ``(4, 4)``, or a plane's ``(3, 3)``, from index to RAS+ world.
+    """Header in millimetres for a matrix from index to RAS+ world, ``(4, 4)`` or ``(3, 3)`` (2D).
 
-    The codes are 1 (scanner); the qform is left out where the axes are not at right angles.
+    The codes are 1 (scanner); the qform is omitted if the axes are not orthogonal.
     """
     matrix = np.asarray(affine, dtype=np.float64)
     matrix = plane_in_space(matrix) if matrix.shape == (3, 3) else matrix
@@ -254,7 +255,7 @@ def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
 def header_of_volumes(
     like: nib.Nifti1Header, series: nib.Nifti1Header, count: int
 ) -> nib.Nifti1Header:
-    """The geometry of one header, with so many volumes and the time between them of another."""
+    """Geometry of ``like`` with ``count`` volumes and the repetition time of ``series``."""
     header = like.copy()
     header.set_data_shape((*(*like.get_data_shape(), 1)[:3], count))
     header["pixdim"][4], header["toffset"] = series["pixdim"][4], series["toffset"]
@@ -263,9 +264,9 @@ def header_of_volumes(
 
 
 def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nifti1Header) -> None:
-    """Write volume after volume with the shape, geometry, codes and units of a header.
+    """Write volumes one by one with the shape, geometry, codes and units of a header.
 
-    Equal input, equal bytes; no more than one volume is held here.
+    Equal input gives equal bytes; only one volume is in memory.
     """
     header = _header_to_write(like, np.dtype(dtype))
     voxels = (volume.astype(dtype, copy=False).tobytes(order="F") for volume in volumes)
@@ -276,7 +277,7 @@ def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nift
 
 
 def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1Header:
-    """Of a single file without extensions."""
+    """Header of a single file without extensions."""
     header = nib.Nifti1Header()
     header.set_data_dtype(dtype)
     header.set_data_shape(like.get_data_shape())

@@ -1,6 +1,6 @@
-"""Points as CSV: a header line, then x, y[, z] in world RAS+ mm; other columns are kept.
+"""Points as CSV: a header line, then x, y[, z] in world RAS+ mm and further columns.
 
-3D Slicer's .mrk.json and .fcsv are read too, as a table with a column `label`.
+Point lists of 3D Slicer (.mrk.json, .fcsv) are read as a table with a column `label`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.io.files import whole
+from stn3d.io.files import atomic_write
 from stn3d.io.markups import MARKUP_SUFFIXES, parse_markups
 
-_NAMING = ("name", "label")  # columns that tell which landmark a point is
+_NAME_COLUMNS = ("name", "label")  # columns that identify landmarks
 
 
 @dataclass(frozen=True)
 class PointTable:
-    """What a file of points holds besides the points.
+    """Header and further columns of a point file.
 
     Args:
-        header: the names of all columns, coordinates first.
-        others: for each point its further columns, as text.
+        header: names of all columns, coordinates first.
+        others: further columns of each point, as text.
     """
 
     header: tuple[str, ...]
@@ -35,9 +35,9 @@ class PointTable:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """What the column `name` or `label` says of each point; None if there is none."""
+        """Content of the column `name` or `label` for each point; None without such a column."""
         titles = [title.lower() for title in self.header[len(self.header) - len(self.others[0]) :]]
-        column = next((titles.index(title) for title in _NAMING if title in titles), None)
+        column = next((titles.index(title) for title in _NAME_COLUMNS if title in titles), None)
         if column is None or not any(row[column].strip() for row in self.others):
             return None
         return tuple(row[column].strip() for row in self.others)
@@ -48,8 +48,8 @@ class Landmarks:
     """The same landmarks in two images.
 
     Args:
-        names: of the landmarks; their rows, from 1, where the files name none.
-        fixed_mm: ``(N, d)`` float64 points of the fixed image, world RAS+ millimetres.
+        names: names of the landmarks; row numbers from 1 if the files have no names.
+        fixed_mm: ``(N, d)`` float64 points in the fixed image, world RAS+ millimetres.
         moving_mm: ``(N, d)`` the same landmarks in the moving image.
     """
 
@@ -59,22 +59,22 @@ class Landmarks:
 
 
 def read_landmarks(fixed: str | os.PathLike[str], moving: str | os.PathLike[str]) -> Landmarks:
-    """Read two files of the same landmarks.
+    """Read corresponding landmarks from two files.
 
-    Rows belong together by a column `name` or `label` where both files have one, else by order.
+    Rows are matched by the column `name` or `label` if both files have one, otherwise by order.
 
     Args:
-        fixed: a file of points of the fixed image, see `read_points`.
-        moving: a file of the same landmarks in the moving image.
+        fixed: file of landmarks in the fixed image, see `read_points`.
+        moving: file of the same landmarks in the moving image.
 
     Raises:
-        InputError: a file is of no use, or they do not hold the same landmarks.
+        InputError: a file cannot be read, or the files do not hold the same landmarks.
     """
     (fixed_mm, table), (moving_mm, other) = read_points(fixed), read_points(moving)
     if fixed_mm.shape[1] != moving_mm.shape[1]:
         raise InputError(
             f"{moving} holds {moving_mm.shape[1]}D points and {fixed} {fixed_mm.shape[1]}D points; "
-            "give points of one dimension."
+            "both need the same dimension."
         )
     if table.names is not None and other.names is not None:
         order = _order(_distinct(table.names, fixed), _distinct(other.names, moving), fixed, moving)
@@ -89,11 +89,13 @@ def read_landmarks(fixed: str | os.PathLike[str], moving: str | os.PathLike[str]
 
 
 def _distinct(names: tuple[str, ...], path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names, each of which must be there once and not be empty."""
+    """The names, checked to be unique and not empty."""
     bad = next((name for name in names if not name or names.count(name) > 1), None)
     if bad is not None:
-        what = f"two points are named {bad!r}" if bad else "a point has no name"
-        raise InputError(f"{path}: {what}; name each landmark once, as in the other file.")
+        what = f"two points have the name {bad!r}" if bad else "a point has no name"
+        raise InputError(
+            f"{path}: {what}; give each landmark one unique name, as in the other file."
+        )
     return names
 
 
@@ -103,7 +105,7 @@ def _order(
     fixed: str | os.PathLike[str],
     moving: str | os.PathLike[str],
 ) -> list[int]:
-    """Where each name of the fixed landmarks stands among the moving ones."""
+    """Position of each name of the fixed landmarks among the moving ones."""
     for one, other, holder, lacker in (
         (names, others, fixed, moving),
         (others, names, moving, fixed),
@@ -112,8 +114,8 @@ def _order(
         if alone:
             more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
             raise InputError(
-                f"{holder} holds the landmark {alone[0]!r}{more}, {lacker} does not; give the same "
-                "names in both, or leave the column out to go by order."
+                f"{holder} holds the landmark {alone[0]!r}{more}, {lacker} does not; use the same "
+                "names in both files, or remove the column from one to match rows by order."
             )
     return [others.index(name) for name in names]
 
@@ -122,24 +124,27 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
     """Read points.
 
     Args:
-        path: comma-separated text; its header line begins with x,y,z (3D) or x,y (2D). Or 3D
-            Slicer's ``.mrk.json`` or ``.fcsv``, of which position and label are read.
+        path: CSV file whose header line begins with x,y,z (3D) or x,y (2D); or a point list of 3D
+            Slicer, ``.mrk.json`` or ``.fcsv``, of which position and label are read.
 
     Returns:
-        ``(N, d)`` float64 points in world RAS+ millimetres, and the rest of the table.
+        ``(N, d)`` float64 points in world RAS+ millimetres, and the further columns.
 
     Raises:
-        InputError: the file is missing or no such table, or a row is bad; the message names it.
+        InputError: the file does not exist or is not such a table, or a row is invalid; the message
+            names the row.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
-            f"there is no file of points {path} to read ({error.strerror}); check the path."
+            f"cannot read the point file {path} ({error.strerror}); check the path."
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text; give points as CSV with a line x,y,z.") from error
+        raise InputError(
+            f"{path} is not a text file; give points as CSV with the header x,y,z."
+        ) from error
     if path.suffix.lower() in MARKUP_SUFFIXES:
         return _of_markups(text, path)
     reader = csv.reader(text.splitlines())
@@ -148,7 +153,7 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
     ndim = _count_coordinates(header, path)
     points = [_coordinates(row, len(header), ndim, path, line) for line, row in rows[1:]]
     if not points:
-        raise InputError(f"{path} holds no points below its header line; add some.")
+        raise InputError(f"{path} holds no points below its header line; add at least one.")
     others = tuple(tuple(row[ndim:]) for _, row in rows[1:])
     return torch.tensor(points, dtype=torch.float64), PointTable(header, others)
 
@@ -156,14 +161,14 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
 def _of_markups(text: str, path: Path) -> tuple[Tensor, PointTable]:
     markups = parse_markups(text, path)
     if not markups:
-        raise InputError(f"{path} holds no points; add some.")
+        raise InputError(f"{path} holds no points; add at least one.")
     points = torch.tensor([one.point_mm for one in markups], dtype=torch.float64)
     labels = tuple((one.label,) for one in markups)
     return points, PointTable(("x", "y", "z", "label"), labels)
 
 
 def _count_coordinates(header: tuple[str, ...], path: Path) -> int:
-    """2 or 3, by the first names of the header line."""
+    """Number of dimensions, 2 or 3, from the first names of the header line."""
     names = [name.lower().removesuffix("_mm") for name in header[:3]]
     if names[:2] != ["x", "y"]:
         raise InputError(
@@ -174,10 +179,10 @@ def _count_coordinates(header: tuple[str, ...], path: Path) -> int:
 
 
 def _coordinates(row: list[str], width: int, ndim: int, path: Path, line: int) -> list[float]:
-    """The coordinates of one row."""
+    """Coordinates of one row."""
     if len(row) != width:
         raise InputError(
-            f"{path}, line {line}: {len(row)} columns where the header has {width}; mend the row."
+            f"{path}, line {line}: {len(row)} columns, but the header has {width}; correct the row."
         )
     try:
         values = [float(cell) for cell in row[:ndim]]
@@ -194,23 +199,23 @@ def _coordinates(row: list[str], width: int, ndim: int, path: Path, line: int) -
 def write_points(
     path: str | os.PathLike[str], points_mm: Tensor, table: PointTable | None = None
 ) -> None:
-    """Write points to a thousandth of a micrometre, whole or not at all.
+    """Write points as CSV with 6 decimals (nanometres), atomically.
 
     Args:
-        path: the CSV file.
-        points_mm: ``(N, d)`` in world RAS+ millimetres.
-        table: header and further columns, as `read_points` gave them; by default only coordinates.
+        path: output CSV file.
+        points_mm: ``(N, d)`` points in world RAS+ millimetres.
+        table: header and further columns, as returned by `read_points`; default: coordinates only.
 
     Raises:
-        InputError: the file cannot be written here.
-        ValueError: the table is of other points.
+        InputError: the file cannot be written.
+        ValueError: the number of rows of the table differs from the number of points.
     """
     count, ndim = points_mm.shape
     if table is None:
         table = PointTable(("x", "y", "z")[:ndim], ((),) * count)
     if len(table.others) != count:
-        raise ValueError(f"{count} points do not fit a table of {len(table.others)}.")
-    with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        raise ValueError(f"the table has {len(table.others)} rows for {count} points.")
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.header)
         for point, others in zip(points_mm.tolist(), table.others, strict=True):

@@ -1,4 +1,4 @@
-"""A gzip file that is read at any place without starting anew each time."""
+"""Random access to the content of a gzip file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_PACKED = 1 << 14  # compressed bytes at a time: what is left of them is kept with each state
-_STEP = 1 << 20  # of the content, at most, at a time
+_PACKED = 1 << 14  # compressed bytes read at a time
+_STEP = 1 << 20  # decompressed bytes at a time, at most
 _GZIP = 31  # zlib's window bits for a gzip container
 
 
 @dataclass
 class _State:
-    """A decompressor and where it stands.
+    """A decompressor and its position.
 
     Args:
-        content: so many bytes have come out.
-        packed: so many bytes of the file went in.
-        inflate: zlib's decompressor, which can be copied (ISA-L's cannot).
+        content: number of decompressed bytes.
+        packed: number of compressed bytes consumed.
+        inflate: zlib's decompressor, which can be copied (that of ISA-L cannot).
     """
 
     content: int
@@ -33,39 +33,39 @@ class _State:
         return _State(self.content, self.packed, self.inflate.copy())
 
     def more(self, file: BinaryIO, limit: int) -> bytes:
-        """The next bytes of the content, at most ``limit``; perhaps none yet.
+        """Decompress the next bytes, at most ``limit``; the result may be empty.
 
         Raises:
-            EOFError: the file has ended.
+            EOFError: end of the file.
         """
         if self.inflate.eof:
-            self.inflate = zlib.decompressobj(_GZIP)  # a further member of the file
+            self.inflate = zlib.decompressobj(_GZIP)  # next member of the file
         file.seek(self.packed)
         packed = file.read(_PACKED)
         content = self.inflate.decompress(packed, limit)
         left = self.inflate.unconsumed_tail or self.inflate.unused_data
         if not (packed or content):
-            raise EOFError("the compressed file ended before its content did")
+            raise EOFError("the compressed file is truncated")
         self.packed += len(packed) - len(left)
         self.content += len(content)
         return content
 
 
 class SeekableGzip(io.BufferedIOBase):
-    """What is inside a gzip file; reads may go forward and backward.
+    """Decompressed content of a gzip file, readable at any position.
 
-    The decompressor's state (some 50 KB) is kept every few megabytes of the content, so going back
-    costs no more than those. The file is open only during a read.
+    The state of the decompressor (about 50 KB) is stored every few megabytes, so a backward seek
+    decompresses at most that much again. The file is open only during a read.
 
     Args:
-        path: the gzip file.
-        apart: bytes of the content between two states that are kept.
+        path: gzip file.
+        interval: decompressed bytes between two stored states.
     """
 
-    def __init__(self, path: str | os.PathLike[str], apart: int = 1 << 22) -> None:
-        self._path, self._apart, self._at = Path(path), apart, 0
+    def __init__(self, path: str | os.PathLike[str], interval: int = 1 << 22) -> None:
+        self._path, self._interval, self._position = Path(path), interval, 0
         self._state = _State(0, 0, zlib.decompressobj(_GZIP))
-        self._kept = [self._state.copy()]
+        self._stored = [self._state.copy()]
 
     def readable(self) -> bool:
         return True
@@ -74,43 +74,43 @@ class SeekableGzip(io.BufferedIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place in the content, counted from its beginning or from here."""
+        """Set the position, relative to the beginning or to the current position."""
         if whence not in (os.SEEK_SET, os.SEEK_CUR):
-            raise io.UnsupportedOperation("the end is not known before it is read")
-        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
-        return self._at
+            raise io.UnsupportedOperation("the end of a gzip file is unknown until it is read")
+        self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
+        return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next ``size`` bytes of the content.
 
         Raises:
-            ValueError: no size is given.
-            EOFError: the content, or the file, ends before.
+            ValueError: ``size`` is None or negative.
+            EOFError: the content or the file ends first.
             zlib.error: the file is damaged.
         """
         if size is None or size < 0:
             raise ValueError("give the number of bytes to read")
-        self._go_back()
+        self._rewind()
         pieces = []
         with open(self._path, "rb") as file:
-            while self._state.content < self._at:
-                self._step(file, self._at - self._state.content)
-            while (left := self._at + size - self._state.content) > 0:
-                pieces.append(self._step(file, left))
-        self._at += size
+            while self._state.content < self._position:
+                self._step(file, self._position - self._state.content)
+            while (remaining := self._position + size - self._state.content) > 0:
+                pieces.append(self._step(file, remaining))
+        self._position += size
         return b"".join(pieces)
 
-    def _go_back(self) -> None:
-        """To the nearest state that was kept, unless what is wanted lies ahead."""
-        if self._at < self._state.content:
-            places = [state.content for state in self._kept]
-            self._state = self._kept[bisect_right(places, self._at) - 1].copy()
+    def _rewind(self) -> None:
+        """Restore the last stored state before the position, if the current state is beyond it."""
+        if self._position < self._state.content:
+            positions = [state.content for state in self._stored]
+            self._state = self._stored[bisect_right(positions, self._position) - 1].copy()
 
     def _step(self, file: BinaryIO, limit: int) -> bytes:
         content = self._state.more(file, min(limit, _STEP))
-        if self._state.content >= self._kept[-1].content + self._apart:
-            self._kept.append(self._state.copy())
+        if self._state.content >= self._stored[-1].content + self._interval:
+            self._stored.append(self._state.copy())
         return content

@@ -1,6 +1,6 @@
-"""What an image can be given as, and how each becomes an `Image`.
+"""Image sources (paths, nibabel images, MetaTensors, tensors) and their conversion to `Image`.
 
-Files go to nibabel or SimpleITK by their extension. MONAI itself is not imported here.
+The extension of a file selects nibabel or SimpleITK. MONAI itself is not imported.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from stn3d.io.deflate import DAMAGED
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.nifti import Stored, header_for
 
-# A Tensor alone only as MONAI's MetaTensor, which knows its affine.
-# A Stored is what a file holds, opened by `open_source`.
+# A Tensor without a grid must be a MONAI MetaTensor, which holds its affine.
+# A Stored is the content of a file, returned by `open_source`.
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | SpatialImage | Tensor | tuple[Tensor, Grid] | Image | Stored"
 )
@@ -39,10 +39,10 @@ class Image:
     """An image on its grid.
 
     Args:
-        values: ``(1, 1, *grid.shape)``: float32, whole numbers for labels, bool for masks; of what
-            several volumes were carried through a transform ``(1, V, *grid.shape)``.
-        grid: where the voxels lie.
-        name: what messages call it, e.g. its path.
+        values: ``(1, 1, *grid.shape)``, float32, integer for labels, bool for masks;
+            ``(1, V, *grid.shape)`` for several warped volumes.
+        grid: grid of the voxels.
+        name: name in messages, e.g. the path.
         header: shape, affine, codes and units as stored, for `write_image`.
     """
 
@@ -53,7 +53,7 @@ class Image:
 
     @property
     def num_volumes(self) -> int:
-        """How many volumes a file with this header has."""
+        """Number of volumes of a file with this header."""
         return int(np.prod(self.header.get_data_shape()[3:], dtype=int))
 
 
@@ -65,9 +65,18 @@ def convert(
     ndim: int | None,
     dtype: type | None,
 ) -> Image:
-    """Any source as an `Image`; floats become float32, whole numbers stay if no type is given.
+    """Convert a source to an `Image`.
 
-    ``option`` is the option that chooses a volume, for messages; None where there is none.
+    Args:
+        source: image source.
+        what: name of the image in messages.
+        option: name of the option that selects a volume, for messages; None if there is none.
+        volume: selected volume, counted from 0.
+        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        dtype: float32, or None to keep integers.
+
+    Raises:
+        InputError: the image cannot be read or used.
     """
     if isinstance(source, Image) and source.values.shape[1] == 1:
         values = source.values if dtype is None else source.values.float()
@@ -91,10 +100,10 @@ def convert(
 
 
 def open_source(source: ImageSource, what: str) -> Stored:
-    """The array, perhaps still on disk, and the geometry of a source.
+    """Array and geometry of a source; the data of a file may still be on disk.
 
     Raises:
-        InputError: there is no such image, or its header is of no use.
+        InputError: the image does not exist, or its header is invalid.
     """
     if isinstance(source, Stored):
         return source
@@ -104,7 +113,9 @@ def open_source(source: ImageSource, what: str) -> Stored:
         return _from_image(source)
     if isinstance(source, SpatialImage):
         return nifti.from_nibabel(source, source.get_filename() or f"the {what} in memory")
-    meta = sys.modules.get("monai.data.meta_tensor")  # nobody has a MetaTensor without it
+    meta = sys.modules.get(
+        "monai.data.meta_tensor"
+    )  # not imported: the source cannot be a MetaTensor
     if meta is not None and isinstance(source, meta.MetaTensor):
         return _from_metatensor(source, f"the {what} in memory")
     if not isinstance(source, str | os.PathLike):
@@ -119,15 +130,15 @@ def open_source(source: ImageSource, what: str) -> Stored:
 
 
 def _one_volume(stored: Stored, what: str, option: str | None, volume: int | None) -> NDArray[Any]:
-    """Up to three spatial axes of the array, read from disk here."""
+    """The spatial axes of one volume, read from disk."""
     spatial, volumes = stored.shape[:3], stored.num_volumes
     if len(spatial) < 2 or 0 in stored.shape:
-        raise InputError(f"{stored.name} has shape {stored.shape}; an image has 2 or 3 axes.")
+        raise InputError(f"{stored.name} has shape {stored.shape}; an image needs 2 or 3 axes.")
     if volumes > 1 and volume is None:
         advice = (
             f"choose one with --{option} N (counted from 0)"
             if option
-            else "save the one to use as a file of its own"
+            else "save the volume to use as a separate file"
         )
         verb = "hold" if what.endswith("labels") else "holds"
         raise InputError(f"the {what} {stored.name} {verb} {volumes} volumes; {advice}.")
@@ -136,32 +147,32 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
     try:
-        others = (0,) * (len(stored.shape) - 4)  # further axes of length 1
+        others = (0,) * (len(stored.shape) - 4)  # trailing axes of length 1
         cut = stored.array[(..., volume or 0, *others)] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
     except DAMAGED as error:
         raise InputError(
-            f"the {what} {stored.name} ends too early or is damaged; copy or download it again."
+            f"the {what} {stored.name} is truncated or damaged; copy or download it again."
         ) from error
     return array
 
 
 def _of_shape(header: nib.Nifti1Header, shape: tuple[int, ...]) -> nib.Nifti1Header:
-    """The header without further volumes."""
+    """The header with another shape."""
     header = header.copy()
     header.set_data_shape(shape)
     return header
 
 
 def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -> Image:
-    """A tensor ``([1, [1,]] *shape)`` with its grid."""
+    """Image of a tensor ``([1, [1,]] *shape)`` and its grid."""
     name = f"the {what} in memory"
     values = values.detach().as_subclass(Tensor).cpu()
     leading = tuple(values.shape[: values.ndim - grid.ndim])
     if tuple(values.shape[values.ndim - grid.ndim :]) != grid.shape or set(leading) - {1}:
         raise InputError(
-            f"{name} has shape {tuple(values.shape)} and its grid {grid.shape}; "
-            "give one volume of one channel on its own grid."
+            f"{name} has shape {tuple(values.shape)}, but its grid has {grid.shape}; "
+            "give one single-channel volume on its own grid."
         )
     if values.is_complex():
         raise InputError(f"{name} holds complex numbers; give its magnitude.")
@@ -172,7 +183,7 @@ def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -
 
 
 def _from_image(image: Image) -> Stored:
-    """Its channels become volumes."""
+    """Content of an image; channels become volumes."""
     array, affine = image.values[0].movedim(0, -1).numpy(), image.grid.world_from_index.numpy()
     shape = (*image.grid.shape, 1)[:3] + array.shape[-1:]
     affine = plane_in_space(affine) if image.grid.ndim == 2 else affine
@@ -180,13 +191,13 @@ def _from_image(image: Image) -> Stored:
 
 
 def _from_metatensor(source: Any, name: str) -> Stored:
-    """Take the array and the geometry of a MetaTensor.
+    """Array and geometry of a MetaTensor.
 
     Args:
-        source: ``(C, *shape)`` or ``shape``; its affine leads from index to RAS+ millimetres, or to
-            LPS+ where its ``space`` says so. Three axes of which the first has length 1, or whose
-            affine or ``spatial_shape`` is of a plane, are one 2D image with channels.
-        name: what messages call it.
+        source: ``(C, *shape)`` or ``shape``. Its affine maps indices to RAS+ millimetres, or to
+            LPS+ if its ``space`` is LPS. An array of three axes is a 2D image with channels if its
+            first axis has length 1, or if its affine or ``spatial_shape`` is 2D.
+        name: name in messages.
 
     Returns:
         The channels as volumes.

@@ -1,7 +1,7 @@
-"""Transforms as ITK's files: SimpleITK, ITK, ANTs and 3D Slicer read what is written here.
+"""Reading and writing of ITK transform files, as used by SimpleITK, ITK, ANTs and 3D Slicer.
 
-Convention: ITK's transforms map points of the fixed image to points of the moving image, as here,
-but in LPS. The last transform of an ITK composite acts first.
+Convention: ITK's transforms map points of the fixed image to points of the moving image, as in
+stn3d, but in LPS. ITK applies the last transform of a composite first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.io.files import check_output, whole
+from stn3d.io.files import atomic_write, check_output
 from stn3d.io.geometry import itk_geometry, lps_flip, matrix_from_itk
 from stn3d.io.hdf5 import write_numbers, write_text, write_vectors
 from stn3d.transforms import (
@@ -30,20 +30,20 @@ from stn3d.transforms import (
 
 LINEAR_SUFFIXES = (".tfm", ".txt", ".mat")
 HDF5_SUFFIXES = (".h5", ".hdf5")
-_ITK_VERSION = "5.4.0"  # the layout that is written, not the library that wrote it
+_ITK_VERSION = "5.4.0"  # version of the file layout
 
 
 def check_transform_path(path: str | os.PathLike[str]) -> Path:
-    """Find out before any work whether `write_transform` can write here.
+    """Check that `write_transform` can write a file, before any computation.
 
     Raises:
-        InputError: the extension names no format that is written, or the folder is no use.
+        InputError: the extension is not supported, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in (*HDF5_SUFFIXES, *LINEAR_SUFFIXES):
         raise InputError(
-            f"cannot write a transform as {path}: end its name in .h5 "
-            f"(or, if it is linear, in one of {', '.join(LINEAR_SUFFIXES)})."
+            f"cannot write a transform as {path}: use the extension .h5 "
+            f"(or, for a linear transform, {', '.join(LINEAR_SUFFIXES)})."
         )
     return check_output(path)
 
@@ -54,29 +54,41 @@ _MAX_NESTING = 8
 
 
 def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
-    """Write a transform, whole or not at all; equal transforms give equal bytes.
+    """Write a transform atomically; equal transforms give equal bytes.
 
-    A velocity field is written as its displacement field; fields keep float32 and their own grid.
+    Displacement fields are stored as float32 on their own grid; a velocity field is stored as its
+    displacement field.
 
     Args:
-        path: ``.h5`` for any transform (an ITK composite transform), ``.tfm``, ``.txt`` or ``.mat``
-            for a linear one.
-        transform: fixed points to moving points, a batch of one.
+        path: output file: ``.h5`` for any transform (an ITK composite transform), ``.tfm``,
+            ``.txt`` or ``.mat`` for a linear one.
+        transform: fixed points to moving points, not a batch of several.
 
     Raises:
-        InputError: the file cannot be written here, or not in this format.
-        ValueError: the transform is a batch of several, or of a kind that has no file.
+        InputError: the file cannot be written, or the format does not support the transform.
+        ValueError: the transform is a batch of several, or of a kind without an ITK counterpart.
+
+    Examples:
+        >>> import tempfile
+        >>> from stn3d import Rigid
+        >>> parameters = torch.tensor([0, 0, np.pi / 2, 10, -5, 0], dtype=torch.float64)
+        >>> rigid = Rigid(parameters, torch.zeros(3, dtype=torch.float64))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_transform(f"{folder}/rigid.tfm", rigid)
+        ...     again = read_transform(f"{folder}/rigid.tfm")
+        >>> again(torch.tensor([[20.0, 0.0, 0.0]])).round(decimals=3)
+        tensor([[10., 15.,  0.]])
     """
     path = check_transform_path(path)
     parts = [_storable(part) for part in transform.parts]
     if path.suffix.lower() in LINEAR_SUFFIXES:
         if len(parts) != 1 or not isinstance(parts[0], Linear):
             raise InputError(
-                f"cannot write {path}: only a linear transform fits {path.suffix}; use .h5."
+                f"cannot write {path}: {path.suffix} stores linear transforms only; use .h5."
             )
         _write_linear(path, parts[0])
         return
-    with whole(path) as part, h5py.File(part, "w", libver="earliest") as file:
+    with atomic_write(path) as part, h5py.File(part, "w", libver="earliest") as file:
         write_text(file, "ITKVersion", _ITK_VERSION)
         write_text(file, "HDFVersion", "1.12")
         write_text(file, "OSName", "any")
@@ -89,16 +101,18 @@ def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
 
 
 def _storable(part: Transform) -> Linear | DisplacementField:
-    """A part of a transform as ITK knows it."""
+    """A part of a transform as a kind that ITK supports."""
     if isinstance(part, VelocityField):
         part = part.displacement
     if not isinstance(part, Linear | DisplacementField):
-        raise ValueError(f"a {type(part).__name__} has no ITK file; give linear or dense.")
+        raise ValueError(
+            f"a {type(part).__name__} has no ITK format; give a linear transform or a field."
+        )
     return part
 
 
 def _lps_affine(transform: Linear) -> tuple[list[float], list[float]]:
-    """ITK's parameters (matrix row by row, translation) and centre."""
+    """ITK's parameters (matrix row by row, translation) and centre, in LPS."""
     matrix = transform.matrix.detach().cpu().double().reshape(-1, *transform.matrix.shape[-2:])
     if len(matrix) != 1:
         raise ValueError(f"a file holds one transform; this is a batch of {len(matrix)}.")
@@ -111,14 +125,14 @@ def _lps_affine(transform: Linear) -> tuple[list[float], list[float]]:
 
 
 def _write_linear(path: Path, transform: Linear) -> None:
-    """By SimpleITK, as an affine transform."""
+    """Write an affine transform with SimpleITK."""
     import SimpleITK as sitk
 
     parameters, centre = _lps_affine(transform)
     affine = sitk.AffineTransform(transform.ndim)
     affine.SetFixedParameters(centre)
     affine.SetParameters(parameters)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         try:
             sitk.WriteTransform(affine, str(part))
         except RuntimeError as error:
@@ -126,7 +140,7 @@ def _write_linear(path: Path, transform: Linear) -> None:
 
 
 def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> None:
-    """One member of the composite."""
+    """Write one transform of the composite."""
     d = transform.ndim
     if isinstance(transform, Linear):
         parameters, fixed = _lps_affine(transform)
@@ -149,17 +163,17 @@ def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> Non
 
 
 def read_transform(path: str | os.PathLike[str]) -> Transform:
-    """Read a transform file that SimpleITK reads.
+    """Read an ITK transform file.
 
     Args:
-        path: ``.h5``, ``.tfm``, ``.txt``, ``.mat``, ...: linear transforms of every class,
-            displacement fields, and composites of them.
+        path: file (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ...) with linear transforms of any class,
+            displacement fields, or composites of these. For an example see `write_transform`.
 
     Returns:
         The transform in RAS+ millimetres; fields are float32 on their own grid.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it holds a transform of another kind.
+        InputError: the file does not exist, is damaged, or holds another kind of transform.
     """
     import SimpleITK as sitk
 
@@ -168,19 +182,19 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         raise InputError(f"there is no transform file {path}; check the path.")
     try:
         if path.suffix.lower() in HDF5_SUFFIXES:
-            _require_whole(path)
+            _check_hdf5(path)
         return chain(*_from_itk(sitk, sitk.ReadTransform(str(path)), path))
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"{path} cannot be read as a transform; give an ITK transform file "
-            "(.h5, .tfm, .txt, .mat) that is complete."
+            f"{path} cannot be read as a transform; give a complete ITK transform file "
+            "(.h5, .tfm, .txt, .mat)."
         ) from error
-    except (KeyError, TypeError) as error:  # SimpleITK's answer to a class it has no name for
+    except (KeyError, TypeError) as error:  # raised by SimpleITK for an unknown class
         raise _unread(path, "transform of an unknown class") from error
 
 
-def _require_whole(path: Path) -> None:
-    """Read all of an HDF5 file: a damaged one fails here without ITK's page on stderr."""
+def _check_hdf5(path: Path) -> None:
+    """Read an HDF5 file once, so that a damaged one raises an error without ITK's stderr output."""
 
     def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
@@ -191,12 +205,12 @@ def _require_whole(path: Path) -> None:
 
 
 def _from_itk(sitk: Any, transform: Any, path: Path, depth: int = 0) -> list[Transform]:
-    """The parts of an ITK transform, the first applied first."""
+    """Parts of an ITK transform in order of application."""
     if transform.IsLinear():
         return [_affine_from_itk(transform, path)]
     transform = transform.Downcast()
     kind = transform.GetTransformEnum()
-    # SimpleITK shows a class that it does not know as a composite that holds itself, without end.
+    # SimpleITK represents an unknown class as a composite that contains itself.
     if kind == sitk.sitkComposite and depth < _MAX_NESTING:
         order = reversed(range(transform.GetNumberOfTransforms()))
         nested = [transform.GetNthTransform(n) for n in order]
@@ -209,13 +223,13 @@ def _from_itk(sitk: Any, transform: Any, path: Path, depth: int = 0) -> list[Tra
 
 def _unread(path: Path, kind: str) -> InputError:
     return InputError(
-        f"{path} holds a {kind}, which stn3d does not read; "
+        f"{path} holds a {kind}, which stn3d does not support; "
         "convert it to a displacement field (SimpleITK.TransformToDisplacementField)."
     )
 
 
 def _affine_from_itk(transform: Any, path: Path) -> Affine:
-    """Any linear ITK transform, by where it puts the origin and one point on each axis."""
+    """Affine of any linear ITK transform, from the images of the origin and of a point per axis."""
     d = transform.GetDimension()
     origin = np.array(transform.TransformPoint([0.0] * d))
     columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
@@ -224,17 +238,17 @@ def _affine_from_itk(transform: Any, path: Path) -> Affine:
     flip = lps_flip(d)
     matrix = torch.from_numpy(flip @ lps @ flip)
     if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix)) == 0:
-        raise InputError(f"{path} holds a singular matrix; make the transform anew.")
+        raise InputError(f"{path} holds a singular matrix; recompute the transform.")
     return Affine.from_matrix(matrix)
 
 
 def _field_from_itk(sitk: Any, image: Any, path: Path) -> DisplacementField:
-    """A displacement field from ITK's image of vectors."""
+    """Displacement field of an ITK vector image."""
     d = image.GetDimension()
     signs = np.diag(lps_flip(d))[:d]
     vectors = (sitk.GetArrayViewFromImage(image) * signs).astype(np.float32)
     field = torch.from_numpy(np.ascontiguousarray(np.transpose(vectors)))
     if not bool(torch.isfinite(field).all()):
-        raise InputError(f"{path} holds displacements of NaN or Inf; make the transform anew.")
+        raise InputError(f"{path} holds displacements of NaN or Inf; recompute the transform.")
     matrix = matrix_from_itk(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     return DisplacementField(field[None], Grid(tuple(field.shape[1:]), torch.from_numpy(matrix)))

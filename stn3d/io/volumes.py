@@ -1,4 +1,4 @@
-"""Images of several volumes, of which one at a time is in memory."""
+"""Images of several volumes, read one volume at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stn3d.io.sources import Image, ImageSource, open_source
 
 @dataclass(frozen=True, eq=False)
 class Volumes:
-    """Some or all volumes of an image that stays on disk; each is read when it is asked for.
+    """Volumes of an image on disk, each read on access.
 
     Args:
-        stored: the image; a NIfTI or MGH file gives one volume at a time, also out of gzip, other
-            formats are in memory as a whole.
-        role: what messages call it.
-        numbers: the volumes, counted from 0; None for the whole of an image that has only one.
+        stored: the image. NIfTI and MGH files, also compressed, are read one volume at a time;
+            other formats are in memory.
+        role: name of the image in messages.
+        numbers: volume numbers, counted from 0; None for an image of a single volume.
     """
 
     stored: Stored
@@ -29,7 +29,7 @@ class Volumes:
 
     @property
     def name(self) -> str:
-        """What messages call the image."""
+        """Name of the image in messages."""
         return self.stored.name
 
     def __len__(self) -> int:
@@ -39,24 +39,24 @@ class Volumes:
         return (self.image(n) for n in range(len(self)))
 
     def image(self, n: int) -> Image:
-        """The n-th of the volumes as an image; it may be constant.
+        """The n-th volume as an image; it may be constant.
 
         Raises:
-            InputError: it holds NaN or Inf, or cannot be read.
+            InputError: the volume holds NaN or Inf, or cannot be read.
         """
         return read_image(self.stored, self.role, self.numbers[n], allow_constant=True)
 
     def labels(self, n: int) -> Image:
-        """The n-th of the volumes as a label map; where there are several one may be empty.
+        """The n-th volume as a label map; one of several may be empty.
 
         Raises:
-            InputError: it holds no labels, or cannot be read.
+            InputError: the volume holds no labels, or cannot be read.
         """
         several = len(self) > 1
         return read_labels(self.stored, "labels", self.numbers[n], allow_empty=several)
 
     def header_on(self, like: Image) -> Image:
-        """The image with a header for as many volumes as these, with their time."""
+        """The image with a header for this number of volumes and this repetition time."""
         if len(self) == 1:
             return like
         header = nifti.header_of_volumes(like.header, self.stored.header, len(self))
@@ -64,15 +64,15 @@ class Volumes:
 
 
 def open_volumes(source: ImageSource, role: str = "image", volume: int | None = None) -> Volumes:
-    """All volumes of an image, or one of them.
+    """Open all volumes of an image, or one of them.
 
     Args:
-        source: see `stn3d.io.read_image`.
-        role: what messages call it.
-        volume: the number of the only one wanted.
+        source: image source, see `stn3d.io.read_image`.
+        role: name of the image in messages.
+        volume: number of a single volume, counted from 0; default: all.
 
     Raises:
-        InputError: there is no such image.
+        InputError: the image does not exist or cannot be read.
     """
     stored = open_source(source, role if role.endswith("image") else f"{role} image")
     several = volume is None and stored.num_volumes > 1
@@ -80,16 +80,16 @@ def open_volumes(source: ImageSource, role: str = "image", volume: int | None = 
 
 
 def open_series(source: ImageSource, role: str = "series") -> Volumes:
-    """The volumes of a 4D image.
+    """Open the volumes of a 4D image.
 
     Raises:
-        InputError: there is no such image, or it has one volume only.
+        InputError: the image does not exist, cannot be read or has a single volume.
     """
     volumes = open_volumes(source, role)
     if len(volumes) == 1:
         shape = " x ".join(str(n) for n in volumes.stored.shape)
         raise InputError(
-            f"the {role} {volumes.name} has one volume ({shape} voxels); give a 4D image, "
-            "or use register for a pair."
+            f"the {role} {volumes.name} has a single volume ({shape} voxels); give a 4D image, "
+            "or use register for a pair of images."
         )
     return volumes

@@ -2,6 +2,6 @@
 
 from stn3d.choices import LandmarkKind
 from stn3d.landmarks.fitting import register_landmarks
-from stn3d.landmarks.outcome import LandmarkRegistration
+from stn3d.landmarks.result import LandmarkRegistration
 
 __all__ = ["LandmarkKind", "LandmarkRegistration", "register_landmarks"]

@@ -1,4 +1,4 @@
-"""What landmarks must be like before a transform can be fitted to them."""
+"""Checks of landmarks, weights and options before a transform is fitted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stn3d.io import Landmarks
 from stn3d.metrics import Array
 from stn3d.transforms.fit import fit_linear, spans
 
-_DOUBLED = 1e-6  # of the largest distance: nearer points are one
+_SAME_PLACE = 1e-6  # of the largest extent: closer points are duplicates
 
 
 def checked(
     fixed_mm: Array, moving_mm: Array, names: Sequence[str] | None, kind: LandmarkKind
 ) -> Landmarks:
-    """Both sets as they are worked on, if they are fit for it; see `register_landmarks`.
+    """Corresponding landmarks that can be registered; arguments as for `register_landmarks`.
 
     Raises:
-        InputError: they are not; the message names the landmark.
+        InputError: they are invalid, too few or duplicated; the message names the landmark.
     """
     pairs = paired(fixed_mm, moving_mm, names)
     needed = rank_needed(kind, pairs.fixed_mm.shape[1]) + 1
@@ -36,30 +36,33 @@ def checked(
 
 
 def paired(fixed_mm: Array, moving_mm: Array, names: Sequence[str] | None = None) -> Landmarks:
-    """Two sets of landmarks, however few, as float64 on the CPU.
+    """Corresponding landmarks as float64 on the CPU, of any number.
 
     Raises:
-        InputError: they are not points of one dimension, in pairs.
+        InputError: they differ in number or dimension, or are not finite points.
     """
     fixed, moving = _points(fixed_mm, "fixed"), _points(moving_mm, "moving")
     if fixed.shape[1] != moving.shape[1]:
         raise InputError(
             f"the fixed landmarks are {fixed.shape[1]}D and the moving ones {moving.shape[1]}D; "
-            "give landmarks of one dimension."
+            "both need the same dimension."
         )
     if len(fixed) != len(moving):
         raise InputError(
-            f"there are {len(fixed)} fixed and {len(moving)} moving landmarks; give them in pairs."
+            f"there are {len(fixed)} fixed and {len(moving)} moving landmarks; both need the same "
+            "number, in the same order."
         )
     if names is None:
         names = [str(row) for row in range(1, len(fixed) + 1)]
     if len(names) != len(fixed):
-        raise InputError(f"{len(names)} names do not fit {len(fixed)} landmarks; name each.")
+        raise InputError(
+            f"there are {len(names)} names for {len(fixed)} landmarks; give one name each."
+        )
     return Landmarks(tuple(names), fixed, moving)
 
 
 def _points(points_mm: Array, side: str) -> Tensor:
-    """``(N, d)`` float64 on the CPU, a copy."""
+    """Copy as ``(N, d)`` float64 on the CPU, checked."""
     points = _numbers(points_mm)
     if points.ndim != 2 or points.shape[1] not in (2, 3):
         raise InputError(
@@ -74,7 +77,7 @@ def _points(points_mm: Array, side: str) -> Tensor:
 
 
 def _numbers(values: Array) -> Tensor:
-    """Of a tensor, an array or lists: a copy, float64 on the CPU."""
+    """Copy of a tensor, an array or lists as float64 on the CPU."""
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, float))
     return tensor.detach().cpu().to(torch.float64, copy=True)
 
@@ -90,71 +93,75 @@ def _require_distinct(points: Tensor, side: str, names: Sequence[str]) -> None:
     distance, nearest = tree.query(points.numpy(), k=2)
     row = int(distance[:, 1].argmin())
     size_mm = float((points.amax(0) - points.amin(0)).norm())
-    if distance[row, 1] <= _DOUBLED * size_mm:
+    if distance[row, 1] <= _SAME_PLACE * size_mm:
         other = int(nearest[row][nearest[row] != row][0])
         first, second = sorted((row, other))
         raise InputError(
-            f"the {side} landmarks {names[first]} and {names[second]} are in one place; "
-            "mend one, or remove it from both sets."
+            f"the {side} landmarks {names[first]} and {names[second]} have the same position; "
+            "correct one, or remove it from both sets."
         )
 
 
 def checked_weights(weights: Array | None, pairs: Landmarks, kind: LandmarkKind) -> Tensor:
-    """``(N,)`` weights, float64, with which the landmarks determine the transform.
+    """Weights ``(N,)``, float64, that leave enough landmarks to determine the transform.
 
     Raises:
-        InputError: they are not weights, or those above 0 lie on one line or plane.
+        InputError: a weight is negative or not finite, or the landmarks with a positive weight are
+            too few, collinear or coplanar.
     """
     count, ndim = pairs.fixed_mm.shape
     weight = torch.ones(count).double()
     if weights is not None:
         weight = _numbers(weights)
         if weight.shape != (count,) or not bool((weight.isfinite() & (weight >= 0)).all()):
-            raise InputError(f"weights must be {count} numbers of 0 or more, one a landmark.")
+            raise InputError(f"weights must be {count} numbers >= 0, one per landmark.")
     rank = rank_needed(kind, ndim)
-    left = int((weight > 0).sum())
-    if left <= rank:
+    used = int((weight > 0).sum())
+    if used <= rank:
         raise InputError(
-            f"{_too_few(left)} with a weight above 0; --kind {kind} needs {rank + 1} or more."
+            f"{_too_few(used)} with a weight above 0; --kind {kind} needs {rank + 1} or more."
         )
     for points, side in ((pairs.fixed_mm, "fixed"), (pairs.moving_mm, "moving")):
         if not bool(spans(points, weight, rank)):
-            other = ", or take --kind rigid" if rank == ndim else ""
+            other = ", or use --kind rigid" if rank == ndim else ""
             where = "plane" if rank == 3 else "line"
             raise InputError(
                 f"the {side} landmarks lie on one {where}, which does not determine a {kind} "
-                f"transform; add some off that {where}{other}."
+                f"transform; add landmarks outside that {where}{other}."
             )
     return weight
 
 
 def checked_smoothing(smoothing: float, kind: LandmarkKind) -> float:
-    """A spline's smoothing.
+    """The smoothing of a spline, checked.
 
     Raises:
-        InputError: it is negative or not finite, or the transform is no spline.
+        InputError: it is negative or not finite, or given for a kind other than ``tps``.
     """
     if not (math.isfinite(smoothing) and smoothing >= 0):
-        raise InputError(f"the smoothing is {smoothing}; give a number of 0 or more.")
+        raise InputError(f"the smoothing is {smoothing}; give a number >= 0.")
     if smoothing and kind != "tps":
-        raise InputError(f"--smoothing is for --kind tps; leave it out with --kind {kind}.")
+        raise InputError(f"--smoothing applies to --kind tps only; omit it for --kind {kind}.")
     return smoothing
 
 
 def require_no_mirror(pairs: Landmarks, weight: Tensor, kind: LandmarkKind) -> None:
-    """Refuse landmarks of which the affine fit mirrors: no anatomy is the mirror image of itself.
+    """Reject landmarks whose affine fit is a reflection.
 
     Raises:
-        InputError: their least-squares affine map has a determinant of 0 or less.
+        InputError: the determinant of the least-squares affine transform is not positive.
     """
     linear = fit_linear("affine", pairs.fixed_mm, pairs.moving_mm, weight).linear_part()
     if float(torch.linalg.det(linear)) <= 0:
         raise InputError(
             f"the {kind} transform of these landmarks would mirror the image; check that left and "
-            "right are not swapped and that none is far off, or take --kind rigid."
+            "right are not swapped and that no landmark is misplaced, or use --kind rigid."
         )
 
 
 def rank_needed(kind: LandmarkKind, ndim: int) -> int:
-    """How many dimensions landmarks must span; a turn of a line (3D: a plane) tells that of all."""
+    """Number of dimensions that landmarks must span to determine a transform.
+
+    The rotation of a line (in 3D of a plane) determines that of the whole space.
+    """
     return ndim - 1 if kind in ("rigid", "similarity") else ndim

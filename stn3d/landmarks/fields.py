@@ -1,4 +1,4 @@
-"""A spline and its inverse as displacement fields, and what that costs."""
+"""Splines and their inverses as displacement fields, with the discretisation error."""
 
 from __future__ import annotations
 
@@ -13,66 +13,68 @@ from stn3d.sampler import inside
 from stn3d.transforms import Inverse, ThinPlateSpline, Transform, control_grid, rounded, sampled
 from stn3d.transforms.fit import fit_linear
 
-_PROBES = 33  # along each axis of the image, from face to face
-_FAR_APART = 8  # times as many voxels as the image has
-_UNSOLVED_VOX = 0.1  # where an inverse is off by more, there is none
+_TEST_POINTS = 33  # along each axis of the image, from face to face
+_MAX_GROWTH = 8  # largest inverse field relative to the image, in voxels
+_MAX_RESIDUAL_VOX = 0.1  # largest residual of an inverse that is accepted
 
 
 @dataclass(frozen=True, eq=False)
-class Fields:
-    """A spline as a displacement field and then an affine map.
+class SplineFields:
+    """A spline as a displacement field followed by an affine transform.
 
     Args:
         transform: fixed points to moving points.
         inverse: moving points to fixed points.
-        figures: ``sampling_mm`` (the field beside the spline, between voxels too) and
-            ``inverse_mm`` (there and back by both fields), each with mean, p95 and max over the
-            image's domain.
+        metrics: ``discretisation_error_mm`` (distance between field and spline, also between
+            voxels) and ``inverse_consistency_error_mm`` (``transform`` followed by ``inverse``),
+            each with mean, p95 and max over the domain of the image.
     """
 
     transform: Transform
     inverse: Transform
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @torch.no_grad()
-def fields_of(spline: ThinPlateSpline, grid: Grid) -> Fields | None:
-    """Sample a spline on an image's grid, and invert it wherever that image goes.
+def spline_fields(spline: ThinPlateSpline, grid: Grid) -> SplineFields | None:
+    """Sample a spline and its inverse as displacement fields.
 
-    The affine fit is split off, so that the fields hold only what bends. The first reaches as far
-    as the second needs it, at least to the first voxel centre beyond each face of the image.
+    The affine fit is split off; the fields hold the remaining deformation. The inverse covers the
+    mapped image. The forward field covers all points that the inverse maps to, and at least the
+    first voxel centre beyond each face of the image.
 
     Args:
         spline: fixed points to moving points.
-        grid: the fixed image's.
+        grid: grid of the fixed image.
 
     Returns:
-        None where the spline folds within the image, or throws it far apart, so that there is no
-        inverse worth the name.
+        The fields; None if the spline folds within the image or stretches it so far that it has no
+        usable inverse.
     """
     affine = fit_linear("affine", spline.points_mm, spline.targets_mm)
-    bend = spline.then(affine.inverse())
-    probes_mm = _lattice_mm(grid)
-    there = grid.covering(bend(probes_mm))
-    if there.num_voxels > _FAR_APART * max(grid.num_voxels, _PROBES**grid.ndim):
+    deformation = spline.then(affine.inverse())
+    tested_mm = _lattice_mm(grid)
+    inverse_grid = grid.covering(deformation(tested_mm))
+    if inverse_grid.num_voxels > _MAX_GROWTH * max(grid.num_voxels, _TEST_POINTS**grid.ndim):
         return None
-    back_mm = Inverse(bend)(_lattice_mm(there))
-    back_mm = back_mm[back_mm.isfinite().all(dim=-1)]
-    field = rounded(sampled(bend, grid.covering(torch.cat([probes_mm, back_mm]))))
-    back, unsolved_mm = field.invert(there, tolerance_mm=1e-3)
-    unsolved = unsolved_mm > _UNSOLVED_VOX * min(grid.spacing_mm)
+    origins_mm = Inverse(deformation)(_lattice_mm(inverse_grid))
+    origins_mm = origins_mm[origins_mm.isfinite().all(dim=-1)]
+    field = rounded(sampled(deformation, grid.covering(torch.cat([tested_mm, origins_mm]))))
+    inverse_field, residual_mm = field.invert(inverse_grid, tolerance_mm=1e-3)
+    unsolved = residual_mm > _MAX_RESIDUAL_VOX * min(grid.spacing_mm)
     if unsolved or jacobian_metrics(field, grid)["folding_pct"] > 0:
         return None
-    transform, inverse = field.then(affine), affine.inverse().then(rounded(back))
+    transform, inverse = field.then(affine), affine.inverse().then(rounded(inverse_field))
     index = apply_matrix(grid.index_from_world, spline.points_mm)
-    probes_mm = torch.cat([probes_mm, spline.points_mm[inside(index, grid.shape)]])  # sharp bends
-    figures = {
-        "sampling_mm": tre_mm(transform, probes_mm, spline(probes_mm)),
-        "inverse_mm": inverse_consistency_error_mm(transform, inverse, probes_mm),
+    # A spline in 3D bends most sharply at its landmarks: include those inside the image.
+    tested_mm = torch.cat([tested_mm, spline.points_mm[inside(index, grid.shape)]])
+    metrics = {
+        "discretisation_error_mm": tre_mm(transform, tested_mm, spline(tested_mm)),
+        "inverse_consistency_error_mm": inverse_consistency_error_mm(transform, inverse, tested_mm),
     }
-    return Fields(transform, inverse, figures)
+    return SplineFields(transform, inverse, metrics)
 
 
 def _lattice_mm(grid: Grid) -> torch.Tensor:
-    """``(N, d)`` points all over a grid's domain, the outer ones on its faces."""
-    return control_grid(grid, _PROBES).points_mm().reshape(-1, grid.ndim)
+    """``(N, d)`` points of a regular lattice over a grid's domain, outer points on its faces."""
+    return control_grid(grid, _TEST_POINTS).points_mm().reshape(-1, grid.ndim)

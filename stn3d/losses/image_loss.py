@@ -86,10 +86,10 @@ class ImageLoss:
             return loss
         by_channels, *rest = torch.autograd.grad(loss, inputs)
         by_coverage = rest[0] if rest else None
-        slope = kernels.warp_gradient(
+        by_matrix = kernels.warp_gradient(
             self._channels, matrix, self._no_displacement, by_channels, by_coverage, covered
         )
-        linear = (slope * (moving_from_fixed_index - matrix)[:-1]).sum()
+        linear = (by_matrix * (moving_from_fixed_index - matrix)[:-1]).sum()
         return loss.detach() + linear.to(loss)
 
     def _loss(self, channels: Tensor, coverage: Tensor | None = None) -> Tensor:

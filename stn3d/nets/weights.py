@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stn3d.errors import InputError
-from stn3d.io import whole
+from stn3d.io import atomic_write
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
@@ -110,7 +110,7 @@ def save_weights(
     tensors = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    with whole(Path(path)) as part:
+    with atomic_write(Path(path)) as part:
         save_file(tensors, part, header)
         part.chmod(0o644)  # safetensors makes the file readable by its owner only
 

@@ -30,13 +30,15 @@ from stn3d.io import ImageSource, read_transform
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
+from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise
 from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final, inverted
-from stn3d.registration.quality import assess_quality, measure_quality
+from stn3d.registration.quality import assess_quality
+from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
@@ -167,11 +169,14 @@ def _completed(
     with tracker.step("inverse"):
         inverse, residual_mm = inverted(transform)
     with tracker.step("metrics"):  # before the moved image takes memory
-        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        identity = Affine.identity(fixed.grid.ndim)
+        before = evaluate(case, identity)
+        before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
         after = evaluate(case, transform, inverse, moved)
+        after["image_loss"] = optimised_loss(pair, transform, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):

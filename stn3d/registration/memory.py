@@ -1,6 +1,6 @@
 """Peak memory of a registration, estimated before it starts, and a coarser finest level for less.
 
-The estimate counts the float32 arrays that are held at the peak: on the last level of a stage, or
+The estimate adds up the float32 arrays that are held at the peak: on the last level of a stage, or
 while metrics are computed. It is for images without masks and labels that fill their field of view,
 on the CPU. GB are 2**30 bytes.
 """

@@ -16,7 +16,7 @@ from typing import Any
 from stn3d.apply_transform import apply
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
-from stn3d.io import Image, ImageSource, whole, write_image, write_transform
+from stn3d.io import Image, ImageSource, atomic_write, write_image, write_transform
 from stn3d.transforms import Transform
 
 
@@ -56,7 +56,9 @@ class Registration:
         names = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
         written = [folder / name for name in names]
         with ExitStack() as files:
-            moved, transform, inverse, metrics = (files.enter_context(whole(p)) for p in written)
+            moved, transform, inverse, metrics = (
+                files.enter_context(atomic_write(p)) for p in written
+            )
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
             jobs = [

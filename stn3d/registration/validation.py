@@ -62,7 +62,7 @@ def _whole_number(name: str, value: Any, least: int) -> int:
 
 
 def _numbers(name: str, value: Any, whole: bool) -> tuple[float, ...]:
-    """Positive numbers; one number stands for a list of one."""
+    """Positive numbers; a single number is a list of one."""
     items = value if isinstance(value, list | tuple) else [value]
     fit = all(_is_number(v) and v > 0 and (not whole or float(v).is_integer()) for v in items)
     if items and fit:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from stn3d.errors import InputError
-from stn3d.io import Image, ImageSource, check_output, read_image, whole
+from stn3d.io import Image, ImageSource, atomic_write, check_output, read_image
 from stn3d.preprocessing.intensity import limits
 from stn3d.registration.result import Registration
 from stn3d.report.layout import (
@@ -146,7 +146,7 @@ def save_picture(
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     from matplotlib import rc_context
 
-    with whole(path) as part, rc_context({"svg.hashsalt": "stn3d"}):
+    with atomic_write(path) as part, rc_context({"svg.hashsalt": "stn3d"}):
         figure.savefig(part, format=kind, dpi=115, metadata=metadata[kind])
 
 

@@ -28,6 +28,9 @@ from stn3d.series.result import Motion, SeriesRegistration
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
 
+SCHEMA_VERSION = 1
+"""Version of metrics.json; rises when a key is renamed or removed, or changes its meaning."""
+
 Report = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
@@ -91,9 +94,10 @@ def register_series(
             found = _outwards(volumes, search, first, reference is None, progress)
         used = torch.get_num_threads()
     metrics = {
-        "series": {"name": volumes.name, "volumes": len(volumes)},
+        "schema_version": SCHEMA_VERSION,
+        "series": {"name": volumes.name, "volume_count": len(volumes)},
         "reference": {"name": fixed.name},
-        **_figures(found),
+        **_metrics(found),
         "settings": {"metric": settings.metric_name, "interpolation": interpolation},
         "timings_s": clock.seconds,
         "versions": versions(),
@@ -205,10 +209,10 @@ class _Search:
         return PreparedImage(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
 
 
-def _figures(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
+def _metrics(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
     """Mean correlations before and after, and the motion, for metrics.json."""
     return {
         "before": {"correlation": sum(one.before for one in found) / len(found)},
         "after": {"correlation": sum(one.after for one in found) / len(found)},
-        "motion": Motion.of([one.transform for one in found]).figures(),
+        "motion": Motion.of([one.transform for one in found]).metrics(),
     }

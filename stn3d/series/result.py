@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stn3d.apply_transform import WarpedVolumes
 from stn3d.choices import SeriesInterpolation
-from stn3d.io import Image, Volumes, whole, write_transform
+from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
 
@@ -53,7 +53,7 @@ class Motion:
         steps = torch.cat([arcs_mm, self.translation_mm], dim=1).diff(dim=0)
         return torch.cat([steps.new_zeros(1), steps.abs().sum(dim=1)])
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The whole series in a few numbers, for metrics.json."""
         displacement_mm = self.framewise_displacement_mm
         return {
@@ -107,9 +107,13 @@ class SeriesRegistration:
         folder = make_folder(folder)
         moved, table, metrics = (folder / n for n in ("moved.nii.gz", "motion.csv", "metrics.json"))
         with results_folder(folder / "transforms") as inside, ExitStack() as files:
-            part = {path: files.enter_context(whole(path)) for path in (moved, table, metrics)}
+            part = {
+                path: files.enter_context(atomic_write(path)) for path in (moved, table, metrics)
+            }
             for number, transform in enumerate(self.transforms):
-                write_transform(files.enter_context(whole(inside / _name(number))), transform)
+                write_transform(
+                    files.enter_context(atomic_write(inside / _name(number))), transform
+                )
             part[table].write_text(self._table(), encoding="utf8")
             part[metrics].write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
             self.moved.write(part[moved])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from stn3d.io import whole
+from stn3d.io import atomic_write
 
 HISTORY = "history.jsonl"
 LogValues = Callable[[Mapping[str, Any]], Mapping[str, float]]
@@ -62,7 +62,7 @@ class HistoryLogger:
         """Remove lines after the checkpoint: a resumed run writes them again."""
         lines = [line for line in read_history(self.path) if line["iteration"] <= iteration]
         self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
-        with whole(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def _collect(self, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from monai.engines import Evaluator
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.io import whole, write_transform
+from stn3d.io import atomic_write, write_transform
 from stn3d.train.handlers import prepare_output_dir
 from stn3d.transforms import Affine, DisplacementField, Transform, chain
 
@@ -26,7 +26,7 @@ def write_metrics(path: str | Path, evaluator: Evaluator) -> None:
     path = Path(path)
     prepare_output_dir(path.parent, writes=False)
     values = {name: float(value) for name, value in evaluator.state.metrics.items()}
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 

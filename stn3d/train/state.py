@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.io import whole
+from stn3d.io import atomic_write
 
 _VERSION = 1
 
@@ -52,7 +52,7 @@ def save_state(
         "record": json.dumps(dict(record)),
         "tree": json.dumps(tree),
     }
-    with whole(path) as part:
+    with atomic_write(path) as part:
         save_file(tensors, part, header)
 
 

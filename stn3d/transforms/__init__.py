@@ -8,16 +8,15 @@ from stn3d.transforms.linear import (
     LINEAR_KINDS,
     Affine,
     Attention,
-    Homography,
     Linear,
     LinearKind,
-    Projective,
     Rigid,
     Similarity,
     Translation,
     rotation_matrix,
     split_linear,
 )
+from stn3d.transforms.projective import Homography, Projective
 from stn3d.transforms.spline import BSpline, PiecewiseAffine, ThinPlateSpline, control_grid
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""What every transform is: a map from fixed points to moving points, in millimetres; and chains.
+"""Base class of transforms, and chains of transforms.
 
-Convention: pull-back. `moved = sample(moving, transform(fixed_points_mm))`; `a.then(b)` applies a
-first, then b, so that `a.then(b)(x) == b(a(x))`.
+Convention: pull-back, ``moved = sample(moving, transform(fixed_points_mm))``. ``a.then(b)`` applies
+a first, then b: ``a.then(b)(x) == b(a(x))``.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from torch import Tensor
 
 
 class Transform(ABC):
-    """A map of world RAS+ millimetres, fixed points to moving points.
+    """Abstract base class: a map from fixed points to moving points in world RAS+ millimetres.
 
-    Transforms are immutable. Their tensors may carry a leading batch axis B; then the points given
-    to `forward` are ``(B, ..., d)`` too, or ``(1, ..., d)`` for points that all of them map.
+    Transforms are immutable. Their tensors may have a leading batch axis B; points are then
+    ``(B, ..., d)``, or ``(1, ..., d)`` for the same points in each transform.
     """
 
     @property
     @abstractmethod
     def ndim(self) -> int:
-        """The number of spatial dimensions d."""
+        """Number of spatial dimensions d."""
 
     @property
     def parts(self) -> tuple[Transform, ...]:
-        """The transforms of a chain, the first applied first; of any other, itself alone."""
+        """The transforms of a chain in order of application; otherwise the transform itself."""
         return (self,)
 
     @abstractmethod
     def forward(self, points_mm: Tensor) -> Tensor:
-        """Map points.
+        """Map points from the fixed to the moving image.
 
         Args:
             points_mm: ``(..., d)`` fixed points in world RAS+ millimetres.
 
         Returns:
-            ``(..., d)`` moving points in world RAS+ millimetres, in the dtype of the points.
+            ``(..., d)`` moving points in world RAS+ millimetres, in the dtype of the input.
         """
 
     @abstractmethod
@@ -46,27 +46,35 @@ class Transform(ABC):
         """The transform from moving points to fixed points."""
 
     def __call__(self, points_mm: Tensor) -> Tensor:
-        """The same as `forward`."""
+        """Map points, see `forward`."""
         return self.forward(points_mm)
 
     def then(self, other: Transform) -> Transform:
-        """First this transform, then the other; neighbours that fold into one are folded."""
+        """Apply this transform first, then the other; linear neighbours are merged.
+
+        Examples:
+            >>> from stn3d.transforms import Translation
+            >>> first = Translation(torch.tensor([1.0, 0.0]), torch.zeros(2))
+            >>> second = Translation(torch.tensor([0.0, 2.0]), torch.zeros(2))
+            >>> first.then(second)(torch.tensor([[10.0, 10.0]]))
+            tensor([[11., 12.]])
+        """
         return chain(self, other)
 
     def fold(self, other: Transform) -> Transform | None:
-        """The one transform that equals this and then the other, or None where there is none."""
+        """A single transform equal to this one followed by the other; None if there is none."""
         return None
 
     def jacobian(self, points_mm: Tensor) -> Tensor:
         """``(..., d, d)`` derivatives of moving by fixed coordinates at points ``(..., d)``.
 
-        For fields this is the exact derivative of their linear interpolation; on voxel centres,
-        where that has a kink, `stn3d.warp.jacobian_determinant` uses central differences.
+        For displacement fields this is the derivative of the linear interpolation, which is not
+        continuous at voxel centres; `stn3d.warp.jacobian_determinant` uses central differences.
         """
         with torch.enable_grad():
             points = points_mm.detach().clone().requires_grad_()
             mapped = self.forward(points)
-            if mapped.shape != points.shape:  # each transform of a batch maps these points
+            if mapped.shape != points.shape:  # a batch of transforms at the same points
                 return self.jacobian(points_mm.expand(mapped.shape))
             rows = [
                 torch.autograd.grad(mapped[..., i].sum(), points, retain_graph=True)[0]
@@ -77,7 +85,21 @@ class Transform(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Chain(Transform):
-    """Ordered transforms, the first applied first; build it with `chain` or `then`."""
+    """Several transforms in order of application, made by `chain` or `Transform.then`.
+
+    Examples:
+        A displacement field followed by a translation:
+
+        >>> from stn3d.grid import Grid
+        >>> from stn3d.transforms import DisplacementField, Translation
+        >>> field = DisplacementField(torch.ones(1, 2, 3, 3), Grid.of_spacing((3, 3)))
+        >>> both = field.then(Translation(torch.tensor([5.0, 0.0]), torch.zeros(2)))
+        >>> both(torch.tensor([[1.0, 1.0], [9.0, 9.0]]))
+        tensor([[ 7.,  2.],
+                [14.,  9.]])
+        >>> [type(part).__name__ for part in both.parts]
+        ['DisplacementField', 'Translation']
+    """
 
     transforms: tuple[Transform, ...]
 
@@ -106,13 +128,13 @@ class Chain(Transform):
 
 
 def chain(*transforms: Transform) -> Transform:
-    """Transforms applied in the order given; chains are flattened and neighbours folded.
+    """Transforms applied in the given order; chains are flattened, linear neighbours merged.
 
     Raises:
-        ValueError: no transform, or their dimensions differ.
+        ValueError: there is no transform, or the dimensions differ.
     """
     if not transforms or len({t.ndim for t in transforms}) != 1:
-        raise ValueError("a chain needs at least one transform, all of one dimension.")
+        raise ValueError("a chain needs at least one transform, all of the same dimension.")
     flat: list[Transform] = []
     for transform in transforms:
         for part in transform.parts:

@@ -1,8 +1,8 @@
-"""Dense transforms: displacement fields and stationary velocity fields on a grid of their own.
+"""Dense transforms: displacement fields and stationary velocity fields, each on its own grid.
 
-Convention: vectors are world RAS+ millimetres, components (x, y, z) on the channel axis. Between
-voxels a field is linear, beyond its grid's outer faces it is zero, as ITK's displacement field
-transform has it; so a saved field is exactly the field that was used.
+Convention: vectors are in world RAS+ millimetres, components (x, y, z) on the channel axis. A field
+is interpolated linearly and is zero beyond the outer faces of its grid, as in ITK's displacement
+field transform, so a saved field equals the field in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stn3d.transforms.base import Transform
 
 
 def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
-    """A field's vectors at world points ``(..., d)``; for a batch's field ``(B or 1, ..., d)``."""
+    """Vectors of a field at world points ``(..., d)``; ``(B or 1, ..., d)`` for a batch."""
     points = points_mm if field.shape[0] > 1 else points_mm[None]
     index = apply_matrix(grid.index_from_world, points)
     index = index.reshape(index.shape[0], -1, grid.ndim).to(field.device)
@@ -33,19 +33,34 @@ def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
 def _check(field: Tensor, grid: Grid) -> None:
     expected = (grid.ndim, *grid.shape)
     if field.ndim != grid.ndim + 2 or tuple(field.shape[1:]) != expected:
-        raise ValueError(f"a field on this grid is (B, {expected}); got {tuple(field.shape)}.")
+        raise ValueError(
+            f"a field on this grid has the shape (B, {expected}); got {tuple(field.shape)}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class DisplacementField(Transform):
-    """``x -> x + u(x)`` with u given at the voxels of a grid.
+    """Displacement field, ``x -> x + u(x)`` with u at the voxels of a grid.
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: where the vectors stand.
+        grid: grid of the vectors.
 
     Raises:
         ValueError: the field does not fit the grid.
+
+    Examples:
+        A displacement along x that grows by 0.5 mm per voxel:
+
+        >>> u = torch.zeros(1, 2, 4, 4)
+        >>> u[0, 0] = 0.5 * torch.arange(4)[:, None]
+        >>> field = DisplacementField(u, Grid.of_spacing((4, 4)))
+        >>> field(torch.tensor([[2.0, 1.0], [2.5, 1.0], [9.0, 1.0]]))
+        tensor([[3.0000, 1.0000],
+                [3.7500, 1.0000],
+                [9.0000, 1.0000]])
+        >>> field.inverse()(torch.tensor([[3.0, 1.0]]))
+        tensor([[2., 1.]])
     """
 
     displacement_mm: Tensor
@@ -62,7 +77,7 @@ class DisplacementField(Transform):
         return points_mm + _vectors_at(self.displacement_mm, self.grid, points_mm)
 
     def inverse(self) -> DisplacementField:
-        """The inverse field on the same grid; `invert` also states its residual."""
+        """The inverse field on the same grid; `invert` also returns its residual."""
         return self.invert()[0]
 
     def invert(
@@ -73,17 +88,17 @@ class DisplacementField(Transform):
     ) -> tuple[DisplacementField, float]:
         """Invert the field at the voxels of a grid.
 
-        Fixed-point iteration ``w <- -u(y + w)`` (Chen et al. 2008, doi:10.1118/1.2816107), and
-        Newton steps for the points at which that does not contract.
+        Fixed-point iteration ``w <- -u(y + w)`` (Chen et al. 2008, doi:10.1118/1.2816107), with
+        Newton steps at points where it does not converge.
 
         Args:
-            grid: where to give the inverse; the field's own grid by default.
-            tolerance_mm: a point is done when ``|w + u(y + w)|`` is below this.
-            max_iterations: at most this many evaluations for a point, in each of two trials.
+            grid: grid of the inverse field. Default: the grid of the field.
+            tolerance_mm: iterations at a point end when ``|w + u(y + w)|`` is below this.
+            max_iterations: maximum number of evaluations per point, in each of two attempts.
 
         Returns:
-            The inverse field and its residual: the largest ``|w + u(y + w)|`` in millimetres at the
-            voxels of the grid. A large residual says that the field folds or leaves its grid.
+            The inverse field and its residual, the maximum of ``|w + u(y + w)|`` over the voxels of
+            the grid, in mm. A large residual means that the field folds or points out of its grid.
         """
         grid = grid or self.grid
         w, residual_mm = kernels.invert(
@@ -99,12 +114,12 @@ class DisplacementField(Transform):
 
 @torch.no_grad()
 def sampled(transform: Transform, grid: Grid, max_points: int = 1 << 14) -> DisplacementField:
-    """Any transform as a displacement field.
+    """Sample any transform as a displacement field, in float64.
 
     Args:
-        transform: fixed points to moving points, no batch.
-        grid: where it is sampled, in 64 bits; between voxels the field is linear.
-        max_points: so many points at once, for the sake of memory and caches.
+        transform: fixed points to moving points, not a batch.
+        grid: grid of the field.
+        max_points: number of points mapped at a time, which limits memory use.
     """
     field = torch.empty(grid.num_voxels, grid.ndim)
     first = 0
@@ -116,39 +131,39 @@ def sampled(transform: Transform, grid: Grid, max_points: int = 1 << 14) -> Disp
 
 
 def rounded(field: DisplacementField) -> DisplacementField:
-    """The field to a 256th of its smallest voxel edge: fewer random bits, so that files shrink."""
+    """Round a field to 1/256 of its smallest voxel edge, so that files compress better."""
     quantum = 2.0 ** math.floor(math.log2(min(field.grid.spacing_mm) / 256))
     vectors = (field.displacement_mm / quantum).round_().mul_(quantum)
     return DisplacementField(vectors, field.grid)
 
 
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
-    """Displacements of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
+    """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
 
 
 def in_voxels(vectors_mm: Tensor, grid: Grid) -> Tensor:
-    """Vectors along the axes of a grid, in its voxels, of world vectors ``(B, d, ...)``."""
+    """Convert world vectors ``(B, d, ...)`` in mm to voxels along the axes of a grid."""
     matrix = torch.linalg.inv(grid.world_from_index[:-1, :-1])
     return torch.einsum("ab,nb...->na...", matrix.to(vectors_mm), vectors_mm)
 
 
 def in_mm(vectors_vox: Tensor, grid: Grid) -> Tensor:
-    """World vectors of vectors ``(B, d, ...)`` along the axes of a grid, in its voxels."""
+    """Convert vectors ``(B, d, ...)`` in voxels along the axes of a grid to world vectors in mm."""
     matrix = grid.world_from_index[:-1, :-1]
     return torch.einsum("ab,nb...->na...", matrix.to(vectors_vox), vectors_vox)
 
 
 @dataclass(frozen=True, eq=False)
 class VelocityField(Transform):
-    """``exp(v)`` of a stationary velocity field, by scaling and squaring.
+    """Exponential ``exp(v)`` of a stationary velocity field v, by scaling and squaring.
 
     Arsigny et al. 2006, doi:10.1007/11866565_113. The inverse is ``exp(-v)``.
 
     Args:
         velocity_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: where the vectors stand.
-        squarings: the field is divided by ``2**squarings`` and composed with itself that often.
+        grid: grid of the vectors.
+        squarings: number of squarings after division of the field by ``2**squarings``.
 
     Raises:
         ValueError: the field does not fit the grid.
@@ -167,7 +182,7 @@ class VelocityField(Transform):
 
     @property
     def displacement(self) -> DisplacementField:
-        """The displacement field of ``exp(v)`` on the same grid; kept once it is reckoned."""
+        """Displacement field of ``exp(v)`` on the same grid, cached."""
         if torch.is_grad_enabled() and self.velocity_mm.requires_grad:
             return self._with_gradients
         return self._without_gradients

@@ -1,9 +1,9 @@
-"""A linear transform in words and numbers: rotation, translation, scales and shears.
+"""Decomposition of a linear transform into rotation, translation, scales and shears.
 
 Convention: ``y = A (x - c) + c + t`` maps fixed points x to moving points y, world RAS+ mm, with
 ``A = R diag(scales) U``: shears first, then scales, then the rotation. U is upper triangular with
-ones on its diagonal. In 3D ``R = Rz Ry Rx`` (first about x, then y, then z, about axes that stay
-fixed; scipy's ``xyz``, ITK's ``Euler3DTransform`` with ``ComputeZYX``). Positive angles rotate
+ones on its diagonal. In 3D ``R = Rz Ry Rx`` (first about x, then y, then z, about fixed axes;
+scipy's ``xyz``, ITK's ``Euler3DTransform`` with ``ComputeZYX``). Positive angles rotate
 counter-clockwise as seen from the axis' positive end. A reflection is a negative first scale.
 """
 
@@ -19,14 +19,14 @@ from torch import Tensor
 from stn3d.transforms.linear import Linear
 
 AXES = {"x": "left-right", "y": "posterior-anterior", "z": "inferior-superior"}
-"""What the axes of RAS+ are in a patient."""
+"""Anatomical directions of the RAS+ axes."""
 
-_UNCHANGED = 1e-6  # a scale or a shear that differs less is left out of the text
+_UNCHANGED = 1e-6  # smaller differences of scales from 1 and shears from 0 are not printed
 
 
 @dataclass(frozen=True)
 class LinearParameters:
-    """The parameters of a linear transform; the module says how they compose.
+    """Parameters of a linear transform, in the convention of this module.
 
     Args:
         centre_mm: centre of rotation, scaling and shearing, by axis.
@@ -54,7 +54,7 @@ class LinearParameters:
         }
 
     def lines(self) -> list[str]:
-        """A line of text for each group of parameters; scales of 1 and shears of 0 are left out."""
+        """One line of text per group of parameters; scales of 1 and shears of 0 are omitted."""
         centre = ", ".join(f"{value:.1f}" for value in self.centre_mm.values())
         lines = [
             f"rotation, degrees: {_listed(self.rotation_deg, '.3f', AXES)}",

@@ -1,4 +1,4 @@
-"""The inverse of any transform that can be differentiated, point by point."""
+"""Numerical inverse of any differentiable transform."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from stn3d.transforms.base import Transform
 
 @dataclass(frozen=True, eq=False)
 class Inverse(Transform):
-    """Solves ``transform(x) = y`` for every y by Newton's method with shortened steps.
+    """Inverse that solves ``transform(x) = y`` for each point y by a damped Newton method.
 
-    Where the transform folds there may be no x, or several; a point that is not solved comes back
-    as NaN, so that nothing unsolved is used unseen.
+    Points without a solution, e.g. where the transform folds, are NaN.
 
     Args:
-        transform: what is inverted.
-        tolerance_mm: a point is solved when it is mapped so near.
-        max_iterations: steps at most.
+        transform: transform to invert.
+        tolerance_mm: a point is solved when ``|transform(x) - y|`` is below this.
+        max_iterations: maximum number of Newton steps.
     """
 
     transform: Transform
@@ -34,26 +33,26 @@ class Inverse(Transform):
     def forward(self, points_mm: Tensor) -> Tensor:
         with torch.no_grad():
             found = self._solve(points_mm)
-        slopes = self.transform.jacobian(found)
-        # One more step, which carries the gradient (implicit function theorem).
+        jacobian = self.transform.jacobian(found)
+        # One more step, which provides the gradient (implicit function theorem).
         gap = points_mm - self.transform(found)
-        step = torch.linalg.solve_ex(slopes, gap[..., None])[0][..., 0]
+        step = torch.linalg.solve_ex(jacobian, gap[..., None])[0][..., 0]
         return found + torch.where(step.isfinite(), step, 0)
 
-    def _solve(self, wanted: Tensor) -> Tensor:
-        x = wanted - (self.transform(wanted) - wanted)
-        wanted = wanted.expand(x.shape)
-        gap = wanted - self.transform(x)
+    def _solve(self, target: Tensor) -> Tensor:
+        x = target - (self.transform(target) - target)
+        target = target.expand(x.shape)
+        gap = target - self.transform(x)
         length = torch.ones_like(x[..., :1])
         for _ in range(self.max_iterations):
             if bool((gap.norm(dim=-1) <= self.tolerance_mm / 2).all()):
                 break
-            slopes = self.transform.jacobian(x)
-            step = torch.linalg.solve_ex(slopes, gap[..., None])[0][..., 0].nan_to_num()
-            tried = x + length * step
-            left = wanted - self.transform(tried)
-            better = left.norm(dim=-1, keepdim=True) < gap.norm(dim=-1, keepdim=True)
-            x, gap = torch.where(better, tried, x), torch.where(better, left, gap)
+            jacobian = self.transform.jacobian(x)
+            step = torch.linalg.solve_ex(jacobian, gap[..., None])[0][..., 0].nan_to_num()
+            new_x = x + length * step
+            new_gap = target - self.transform(new_x)
+            better = new_gap.norm(dim=-1, keepdim=True) < gap.norm(dim=-1, keepdim=True)
+            x, gap = torch.where(better, new_x, x), torch.where(better, new_gap, gap)
             length = torch.where(better, (2 * length).clamp(max=1), length / 2)
         solved = gap.norm(dim=-1, keepdim=True) <= self.tolerance_mm
         return torch.where(solved, x, torch.nan)

@@ -1,15 +1,13 @@
-"""Transforms with one matrix: translation to affine, and projective; parameters <-> matrix.
+"""Linear transforms from translation to affine.
 
-Convention: all turn, scale and shear about a centre c, ``y = A (x - c) + c + t``, in world RAS+
-millimetres; projective ones divide by ``1 + p (x - c)``. Zero rotation, log-scale, translation and
-perspective, and A = I, are the identity.
+Convention: ``y = A (x - c) + c + t`` in world RAS+ millimetres, with a centre c, a linear part A
+and a translation t. The identity has zero rotation, log-scale and translation, and A = I.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,28 +16,26 @@ from torch import Tensor
 from stn3d.choices import LinearKind
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-_HORIZON = 1e-6  # denominators below it are beyond it
+from stn3d.transforms.projective import Homography, per_point
 
 
 def rotation_matrix(rotation: Tensor) -> Tensor:
-    """Rotation matrices from an angle (d = 2) or a rotation vector (d = 3), in radians.
+    """Rotation matrices of an angle (d = 2) or a rotation vector (d = 3), in radians.
+
+    Computed as the matrix exponential of the skew-symmetric matrix, which is differentiable at
+    zero, in float64 (the error of torch's exponential in float32 is 5e-6).
 
     Args:
         rotation: ``(..., 1)`` counter-clockwise angle or ``(..., 3)`` axis times angle.
 
     Returns:
-        ``(..., d, d)``, by the matrix exponential of the skew matrix (differentiable at zero), in
-        the rotation's dtype but reckoned in float64: torch's float32 exponential is off by 5e-6.
+        ``(..., d, d)`` matrices in the dtype of ``rotation``.
     """
     return torch.linalg.matrix_exp(_skew(rotation.double())).to(rotation)
 
 
 def _skew(rotation: Tensor) -> Tensor:
-    """``(..., d, d)`` skew matrix of an angle or a rotation vector."""
+    """``(..., d, d)`` skew-symmetric matrix of an angle or a rotation vector."""
     if rotation.shape[-1] == 1:
         a = rotation[..., 0]
         o = torch.zeros_like(a)
@@ -49,73 +45,12 @@ def _skew(rotation: Tensor) -> Tensor:
     return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
 
 
-@dataclass(frozen=True, eq=False)
-class Homography(Transform):
-    """Abstract: a transform that is one homogeneous matrix about a centre.
-
-    Args:
-        parameters: ``(p,)`` or ``(B, p)``; their meaning is the final class's.
-        centre_mm: ``(d,)`` world position about which the parameters tell.
-
-    Raises:
-        ValueError: the number of parameters does not fit the centre's dimension.
-    """
-
-    parameters: Tensor
-    centre_mm: Tensor
-
-    def __post_init__(self) -> None:
-        expected = self.num_parameters(self.ndim)
-        if self.parameters.shape[-1] != expected:
-            raise ValueError(
-                f"{type(self).__name__} in {self.ndim}D has {expected} parameters; "
-                f"got {self.parameters.shape[-1]}."
-            )
-
-    @staticmethod
-    @abstractmethod
-    def num_parameters(ndim: int) -> int:
-        """How many parameters the transform has in this many dimensions."""
-
-    @staticmethod
-    @abstractmethod
-    def identity_parameters(ndim: int) -> Tensor:
-        """``(p,)`` parameters of the identity, float64."""
-
-    @property
-    @abstractmethod
-    def matrix(self) -> Tensor:
-        """``(..., d + 1, d + 1)`` homogeneous matrix, moving from fixed, float64."""
-
-    @classmethod
-    def identity(cls, ndim: int, centre_mm: Tensor | None = None) -> Self:
-        """The identity about a centre (the world's origin if none is given)."""
-        centre = torch.zeros(ndim, dtype=torch.float64) if centre_mm is None else centre_mm
-        return cls(cls.identity_parameters(ndim), centre)
-
-    @property
-    def ndim(self) -> int:
-        return int(self.centre_mm.shape[-1])
-
-    @property
-    def translation_mm(self) -> Tensor:
-        """``(..., d)`` translation t of the centre: the last d parameters of every kind."""
-        return self.parameters[..., -self.ndim :]
-
-    def fold(self, other: Transform) -> Transform | None:
-        if not isinstance(other, Homography):
-            return None
-        both = (self, other)
-        make = Affine if all(isinstance(one, Linear) for one in both) else Projective
-        return make.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
-
-
 class Linear(Homography):
-    """Abstract: a homography without perspective; parallels stay parallel."""
+    """Abstract base class of homographies without perspective."""
 
     @abstractmethod
     def linear_part(self) -> Tensor:
-        """``(..., d, d)`` matrix A."""
+        """``(..., d, d)`` linear part A."""
 
     @property
     def matrix(self) -> Tensor:
@@ -126,16 +61,21 @@ class Linear(Homography):
     def forward(self, points_mm: Tensor) -> Tensor:
         return apply_matrix(self.matrix, points_mm)
 
+    def fold(self, other: Transform) -> Transform | None:
+        if not isinstance(other, Linear):
+            return super().fold(other)
+        return Affine.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
+
     def jacobian(self, points_mm: Tensor) -> Tensor:
-        linear = _over(self.linear_part().to(points_mm), points_mm)
-        # numpy's: torch's own imports sympy, half a second, on its first call
+        linear = per_point(self.linear_part().to(points_mm), points_mm)
+        # torch.broadcast_shapes imports sympy on its first call, which takes half a second
         shape = np.broadcast_shapes(linear.shape[:-2], points_mm.shape[:-1])
         return linear.expand(*shape, self.ndim, self.ndim)
 
 
 @dataclass(frozen=True, eq=False)
 class Translation(Linear):
-    """A shift alone: ``[t]``; d parameters."""
+    """Translation, ``[t]``: d parameters in mm."""
 
     @staticmethod
     def num_parameters(ndim: int) -> int:
@@ -155,9 +95,9 @@ class Translation(Linear):
 
 @dataclass(frozen=True, eq=False)
 class Attention(Linear):
-    """One scale and a shift, a crop that is looked at: ``[log scale, t]``; d + 1 parameters.
+    """Isotropic scaling and translation (attention, a crop), ``[log scale, t]``: d + 1 parameters.
 
-    Jaderberg et al. 2015 (arXiv:1506.02025), eq. 2, with the scale's logarithm.
+    Jaderberg et al. 2015 (arXiv:1506.02025), eq. 2, with the logarithm of the scale.
     """
 
     @staticmethod
@@ -174,19 +114,34 @@ class Attention(Linear):
 
     def inverse(self) -> Attention:
         log_scale = self.parameters[..., :1]
-        back = -self.translation_mm * (-log_scale).exp()
-        return Attention(torch.cat([-log_scale, back], dim=-1), self.centre_mm)
+        translation = -self.translation_mm * (-log_scale).exp()
+        return Attention(torch.cat([-log_scale, translation], dim=-1), self.centre_mm)
 
 
 @dataclass(frozen=True, eq=False)
 class Rigid(Linear):
-    """Rotation, translation: ``[angle, tx, ty]`` or ``[rx, ry, rz, tx, ty, tz]``, radians, mm."""
+    """Rotation and translation: 3 parameters in 2D, 6 in 3D.
+
+    Args:
+        parameters: ``[angle, tx, ty]`` or ``[rx, ry, rz, tx, ty, tz]``: counter-clockwise angle or
+            rotation vector (axis times angle) in radians, then translation in mm.
+        centre_mm: ``(d,)`` centre of rotation.
+
+    Examples:
+        A rotation by 90 degrees about the point (10, 0), and a translation:
+
+        >>> rigid = Rigid(torch.tensor([torch.pi / 2, 0.0, 5.0]), torch.tensor([10.0, 0.0]))
+        >>> rigid(torch.tensor([[12.0, 3.0]])).round(decimals=3)
+        tensor([[7., 7.]])
+        >>> rigid.inverse()(torch.tensor([[7.0, 7.0]])).round(decimals=3)
+        tensor([[12.,  3.]])
+    """
 
     @classmethod
     def from_matrix(cls, matrix: Tensor, centre_mm: Tensor) -> Rigid:
-        """The rigid transform of a moving-from-fixed matrix ``(d + 1, d + 1)`` that turns and
-        shifts only; of other matrices the nearest rotation is taken."""
-        from scipy.spatial.transform import Rotation  # slow to import, and little needs it
+        """Rigid transform of a matrix ``moving_from_fixed`` ``(d + 1, d + 1)``; a linear part that
+        is not a rotation is replaced by the nearest rotation."""
+        from scipy.spatial.transform import Rotation  # slow to import
 
         d = len(centre_mm)
         linear = torch.eye(3, dtype=torch.float64)
@@ -207,14 +162,27 @@ class Rigid(Linear):
         return rotation_matrix(self.parameters[..., : -self.ndim])
 
     def inverse(self) -> Rigid:
-        back = -_times(self.linear_part().transpose(-1, -2), self.translation_mm)
-        turn = -self.parameters[..., : -self.ndim]
-        return Rigid(torch.cat([turn, back], dim=-1), self.centre_mm)
+        translation = -_times(self.linear_part().transpose(-1, -2), self.translation_mm)
+        rotation = -self.parameters[..., : -self.ndim]
+        return Rigid(torch.cat([rotation, translation], dim=-1), self.centre_mm)
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity(Linear):
-    """Rigid with one scale: ``[rotation, log scale, translation]``; 4 parameters in 2D, 7 in 3D."""
+    """Rotation, isotropic scaling and translation: 4 parameters in 2D, 7 in 3D.
+
+    Args:
+        parameters: ``[angle, log scale, tx, ty]`` or ``[rx, ry, rz, log scale, tx, ty, tz]``, see
+            `Rigid`; the natural logarithm of the scale.
+        centre_mm: ``(d,)`` centre of rotation and scaling.
+
+    Examples:
+        >>> parameters = torch.tensor([0.0, 2.0, 10.0, 0.0])
+        >>> parameters[1] = parameters[1].log()
+        >>> similarity = Similarity(parameters, torch.tensor([1.0, 1.0]))
+        >>> similarity(torch.tensor([[2.0, 4.0]])).round(decimals=3)
+        tensor([[13.,  7.]])
+    """
 
     @staticmethod
     def num_parameters(ndim: int) -> int:
@@ -230,14 +198,27 @@ class Similarity(Linear):
         return log_scale.exp()[..., None, None] * rotation_matrix(rotation)
 
     def inverse(self) -> Similarity:
-        back = -_times(torch.linalg.inv(self.linear_part()), self.translation_mm)
-        turn = -self.parameters[..., : -self.ndim]
-        return Similarity(torch.cat([turn, back], dim=-1), self.centre_mm)
+        translation = -_times(torch.linalg.inv(self.linear_part()), self.translation_mm)
+        rotation_and_scale = -self.parameters[..., : -self.ndim]
+        return Similarity(torch.cat([rotation_and_scale, translation], dim=-1), self.centre_mm)
 
 
 @dataclass(frozen=True, eq=False)
 class Affine(Linear):
-    """The full linear map: A row by row, then t; 6 parameters in 2D, 12 in 3D."""
+    """Affine transform: 6 parameters in 2D, 12 in 3D.
+
+    Args:
+        parameters: linear part A row by row, then translation t in mm.
+        centre_mm: ``(d,)`` centre c.
+
+    Examples:
+        >>> matrix = torch.tensor([[2.0, 0.5, 3.0], [0.0, 1.0, -1.0], [0.0, 0.0, 1.0]])
+        >>> affine = Affine.from_matrix(matrix)
+        >>> affine(torch.tensor([[1.0, 2.0]]))
+        tensor([[6., 1.]])
+        >>> affine.inverse()(torch.tensor([[6.0, 1.0]]))
+        tensor([[1., 2.]])
+    """
 
     @staticmethod
     def num_parameters(ndim: int) -> int:
@@ -250,7 +231,7 @@ class Affine(Linear):
 
     @classmethod
     def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Affine:
-        """The affine of a homogeneous moving-from-fixed matrix ``(..., d + 1, d + 1)``."""
+        """Affine transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
         linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
         centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
@@ -264,82 +245,6 @@ class Affine(Linear):
         return Affine.from_matrix(torch.linalg.inv(self.matrix), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
-class Projective(Homography):
-    """The full homography: A row by row, perspective p, then t; 8 parameters in 2D, 15 in 3D.
-
-    ``y = (A (x - c) + t) / (1 + p (x - c)) + c``. Points on the horizon or behind it, where the
-    denominator is not above 0, are mapped to infinity.
-    """
-
-    @staticmethod
-    def num_parameters(ndim: int) -> int:
-        return (ndim + 1) ** 2 - 1
-
-    @staticmethod
-    def identity_parameters(ndim: int) -> Tensor:
-        eye = torch.eye(ndim, dtype=torch.float64)
-        return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
-
-    @classmethod
-    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
-        """The projective map of a homogeneous moving-from-fixed matrix ``(..., d + 1, d + 1)``."""
-        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
-        centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
-        own = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
-        own = own / own[..., -1:, -1:]
-        linear, perspective, shift = own[..., :-1, :-1], own[..., -1, :-1], own[..., :-1, -1]
-        return cls(torch.cat([linear.flatten(-2), perspective, shift], dim=-1), centre)
-
-    @property
-    def matrix(self) -> Tensor:
-        d = self.ndim
-        parameters = self.parameters.double()
-        linear = parameters[..., : d * d].unflatten(-1, (d, d))
-        top = torch.cat([linear, self.translation_mm.double()[..., None]], dim=-1)
-        perspective = parameters[..., None, d * d : -d]
-        bottom = torch.cat([perspective, torch.ones_like(perspective[..., :1])], dim=-1)
-        centre = self.centre_mm.to(parameters)
-        return shift_matrix(centre) @ torch.cat([top, bottom], dim=-2) @ shift_matrix(-centre)
-
-    def forward(self, points_mm: Tensor) -> Tensor:
-        depth, _ = self._depth(points_mm)
-        seen = depth > _HORIZON
-        mapped = apply_matrix(self.matrix, points_mm)
-        return torch.where(seen, mapped / torch.where(seen, depth, 1), torch.inf)
-
-    def jacobian(self, points_mm: Tensor) -> Tensor:
-        depth, perspective = self._depth(points_mm)
-        linear = _over(self.matrix[..., :-1, :-1].to(points_mm), points_mm)
-        slopes = linear - self.forward(points_mm)[..., None] * perspective[..., None, :]
-        return slopes / depth[..., None]
-
-    def _depth(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:
-        """``(..., 1)`` denominators, and their derivative ``(..., d)`` by the points."""
-        row = _over(self.matrix[..., -1, :].to(points_mm), points_mm)
-        perspective = row[..., :-1]
-        return (points_mm * perspective).sum(-1, keepdim=True) + row[..., -1:], perspective
-
-    def inverse(self) -> Projective:
-        return Projective.from_matrix(torch.linalg.inv(self.matrix), self.centre_mm)
-
-
-def _over(numbers: Tensor, points_mm: Tensor) -> Tensor:
-    """One transform's vector or matrix, or one for each of a batch, to go with its points."""
-    d = points_mm.shape[-1]
-    axes = 2 if numbers.shape[-2:] == (d, d) else 1
-    if numbers.ndim == axes:
-        return numbers
-    return numbers.reshape(len(numbers), *[1] * (points_mm.ndim - 2), *numbers.shape[1:])
-
-
-def shift_matrix(translation: Tensor) -> Tensor:
-    """``(..., d + 1, d + 1)`` homogeneous matrix of a shift ``(..., d)``."""
-    d = translation.shape[-1]
-    eye = torch.eye(d).to(translation).expand(*translation.shape[:-1], d, d)
-    return homogeneous(eye, translation)
-
-
 LINEAR_KINDS: dict[LinearKind, type[Linear]] = {
     "rigid": Rigid,
     "similarity": Similarity,
@@ -348,17 +253,17 @@ LINEAR_KINDS: dict[LinearKind, type[Linear]] = {
 
 
 def split_linear(transform: Transform) -> tuple[Transform | None, Linear | None]:
-    """Split a transform into what precedes its final linear part, and that part.
+    """Split off the last part of a transform if it is linear.
 
-    Convention: ``transform(x) == linear(before(x))``; a registration gives a displacement field and
-    then a linear transform.
+    Convention: ``transform(x) == linear(before(x))``. A deformable registration returns a
+    displacement field followed by a linear transform.
 
     Args:
         transform: any transform.
 
     Returns:
-        ``before``, None where the whole transform is linear; ``linear``, None where the last part
-        is not linear.
+        ``before``, None if the transform is linear; ``linear``, None if the last part is not
+        linear.
     """
     *before, last = transform.parts
     if not isinstance(last, Linear):

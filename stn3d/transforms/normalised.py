@@ -1,11 +1,11 @@
-"""The literature's frame: d x (d + 1) matrices between coordinates from -1 to 1.
+"""Conversion from and to theta matrices in normalised coordinates from -1 to 1.
 
-In papers on spatial transformers a theta maps the output's coordinates to the input's, both from
--1 to 1 along each axis, x along columns (an array's last axis), y along rows. stn3d maps world
-millimetres, x along the first axis; this module is the one place where the two meet.
+In papers on spatial transformers, a theta of d x (d + 1) elements maps output coordinates to input
+coordinates. Both range from -1 to 1 along each axis, x along columns (the last axis of an array),
+y along rows. stn3d maps world millimetres, with x along the first axis.
 
-Convention: ``ends`` says what -1 and 1 are: the outer voxels' ``centres`` (the literature's worked
-examples, torch's ``align_corners=True``) or the image's ``faces`` (torch's default).
+Convention: ``ends`` defines the positions -1 and 1: the ``centres`` of the outer voxels (examples
+in the literature, torch's ``align_corners=True``) or the ``faces`` of the image (torch's default).
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
-from stn3d.transforms.linear import Affine, Homography, Linear, Projective, rotation_matrix
+from stn3d.transforms.linear import Affine, Linear, rotation_matrix
+from stn3d.transforms.projective import Homography, Projective
 
 Ends = Literal["centres", "faces"]
 
 
 def scaling(*factors: float) -> Tensor:
-    """Theta of a scaling by one factor an axis, x first; below 1 the output shows less, larger."""
+    """Theta of a scaling, one factor per axis, x first; factors below 1 magnify the image."""
     return _theta(torch.diag(torch.tensor(factors, dtype=torch.float64)))
 
 
 def rotation(*angle: float) -> Tensor:
-    """Theta of a rotation by an angle from x to y, or a rotation vector in 3D, in radians."""
+    """Theta of a rotation, in radians: by an angle from x to y, or a rotation vector in 3D."""
     return _theta(rotation_matrix(torch.tensor(angle, dtype=torch.float64)))
 
 
 def shear(*factors: float) -> Tensor:
-    """Theta of a shear: the matrix's entries off its diagonal, row by row; 2 in 2D, 6 in 3D."""
+    """Theta of a shear: off-diagonal elements of the matrix, row by row; 2 in 2D, 6 in 3D."""
     d = 2 if len(factors) == 2 else 3
     matrix = torch.eye(d, dtype=torch.float64)
     matrix[~torch.eye(d, dtype=torch.bool)] = torch.tensor(factors, dtype=torch.float64)
@@ -40,12 +41,12 @@ def shear(*factors: float) -> Tensor:
 
 
 def translation(*shift: float) -> Tensor:
-    """Theta of a translation, in halves of the input's width; what is seen moves the other way."""
+    """Theta of a translation in half widths of the input; the image moves the opposite way."""
     return _theta(torch.eye(len(shift)).double(), torch.tensor(shift, dtype=torch.float64))
 
 
 def composed(*thetas: Tensor) -> Tensor:
-    """Theta that maps coordinates by the first theta, then by the second, and so on."""
+    """Theta of several thetas applied in the given order."""
     total = _square(thetas[0])
     for theta in thetas[1:]:
         total = _square(theta) @ total
@@ -55,16 +56,18 @@ def composed(*thetas: Tensor) -> Tensor:
 def from_theta(
     theta: Tensor, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
 ) -> Homography:
-    """The transform of a theta between two images.
+    """Convert a theta between two images to a transform.
 
     Args:
-        theta: ``(d, d + 1)``, or ``(d + 1, d + 1)`` for a projective one; a batch axis may precede.
-        fixed: the output's grid.
-        moving: the input's grid; the output's by default.
-        ends: what -1 and 1 are.
+        theta: ``(d, d + 1)``, or ``(d + 1, d + 1)`` for a projective transform; optionally with a
+            leading batch axis.
+        fixed: grid of the output image.
+        moving: grid of the input image. Default: ``fixed``.
+        ends: positions of -1 and 1, ``centres`` or ``faces``.
 
     Returns:
-        Fixed to moving points in mm: an `Affine`, or a `Projective` for a square theta.
+        The transform from fixed to moving points in mm: an `Affine`, or a `Projective` for a square
+        theta.
     """
     to_fixed = _normalised_from_world(fixed, ends)
     from_moving = torch.linalg.inv(_normalised_from_world(moving or fixed, ends))
@@ -76,10 +79,16 @@ def from_theta(
 def to_theta(
     transform: Homography, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
 ) -> Tensor:
-    """The theta of a transform between two images: what `from_theta` reverses.
+    """Convert a transform between two images to a theta; the inverse of `from_theta`.
+
+    Args:
+        transform: fixed to moving points in mm.
+        fixed: grid of the output image.
+        moving: grid of the input image. Default: ``fixed``.
+        ends: positions of -1 and 1, ``centres`` or ``faces``.
 
     Returns:
-        ``(..., d, d + 1)`` of a linear transform, else ``(..., d + 1, d + 1)``; float64.
+        ``(..., d, d + 1)`` for a linear transform, otherwise ``(..., d + 1, d + 1)``; float64.
     """
     matrix = transform.matrix
     from_fixed = torch.linalg.inv(_normalised_from_world(fixed, ends)).to(matrix)
@@ -90,10 +99,10 @@ def to_theta(
 
 
 def _normalised_from_world(grid: Grid, ends: Ends) -> Tensor:
-    """``(d + 1, d + 1)``: coordinates from -1 to 1, last axis first, of world mm; float64."""
+    """``(d + 1, d + 1)`` matrix from world mm to -1 to 1, last axis first; float64."""
     d = grid.ndim
     half = torch.tensor([n - (ends == "centres") for n in grid.shape]).double() / 2
-    half = half.clamp(min=0.5)  # an axis of one voxel has no two centres
+    half = half.clamp(min=0.5)  # an axis of one voxel has only one centre
     middle = (torch.tensor(grid.shape).double() - 1) / 2
     from_index = homogeneous(torch.diag(1 / half), -middle / half)
     reverse = homogeneous(torch.eye(d).double().flip(0), torch.zeros(d).double())
@@ -106,7 +115,7 @@ def _theta(linear: Tensor, shift: Tensor | None = None) -> Tensor:
 
 
 def _square(theta: Tensor) -> Tensor:
-    """``(..., d + 1, d + 1)`` of a theta."""
+    """``(..., d + 1, d + 1)`` matrix of a theta."""
     if theta.shape[-2] == theta.shape[-1]:
         return theta
     return homogeneous(theta[..., :-1], theta[..., -1])

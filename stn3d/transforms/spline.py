@@ -1,7 +1,7 @@
-"""Transforms told by control points: thin-plate splines, B-splines and piecewise affine maps.
+"""Transforms given by control points: thin-plate splines, B-splines, piecewise affine transforms.
 
-Convention: all vectors are world RAS+ millimetres; the last axis of points and the channel axis of
-fields are (x, y, z). Without displacement each is the identity.
+Convention: all vectors are in world RAS+ millimetres; the last axis of points and the channel axis
+of fields are (x, y, z). Zero displacements give the identity.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from stn3d.sampler import sample_spline
 from stn3d.transforms.base import Transform
 from stn3d.transforms.inverse import Inverse
 
-_TINY = 1e-15  # distances below it are 0; the logarithm of 0 would have no slope
+_MIN_DISTANCE = 1e-15  # distances are clamped to it, since log(0) has no derivative
 
 
 def control_grid(grid: Grid, control_points: int) -> Grid:
-    """The grid of so many control points along each axis whose outer ones lie on a grid's faces.
+    """Grid of control points whose outer points lie on the faces of another grid.
 
     Args:
-        grid: whose physical domain is spanned.
-        control_points: along each axis, 2 or more.
+        grid: grid whose physical domain the control points span.
+        control_points: number of control points along each axis, at least 2.
 
     Raises:
-        ValueError: fewer than 2 along each axis.
+        ValueError: fewer than 2 control points along each axis.
     """
     if control_points < 2:
-        raise ValueError(f"2 control points or more are needed along each axis, {control_points=}.")
+        raise ValueError(
+            f"at least 2 control points are needed along each axis; got {control_points}."
+        )
     d = grid.ndim
     scale = torch.eye(d, dtype=torch.float64) / (control_points - 1)
     unit_from_index = homogeneous(scale, torch.zeros(d).double())
@@ -41,20 +43,20 @@ def control_grid(grid: Grid, control_points: int) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class ThinPlateSpline(Transform):
-    """The smoothest map that takes control points to their targets, affine far away from them.
+    """Thin-plate spline: the smoothest transform that maps control points to their targets.
 
-    Bookstein 1989, doi:10.1109/34.24792: an affine map and, for each control point, a multiple of
-    ``r^2 log r`` (2D) or ``r`` (3D) of the distance from it.
+    Bookstein 1989, doi:10.1109/34.24792: an affine transform plus, for each control point, a
+    multiple of ``r^2 log r`` (2D) or ``r`` (3D) of the distance r from it.
 
     Args:
-        points_mm: ``(n, d)`` control points, not all on one line (plane in 3D).
-        targets_mm: ``(n, d)`` or ``(B, n, d)``, where they go.
-        smoothing: added to the diagonal of the kernel's matrix (mm in 3D, mm^2 in 2D), one number
-            or one for each point (Rohr et al. 2001, doi:10.1109/42.929618); with 0 the
-            spline passes through every target, with much it is the affine map of least squares.
+        points_mm: ``(n, d)`` control points, not collinear (2D) or coplanar (3D).
+        targets_mm: ``(n, d)`` or ``(B, n, d)`` targets of the control points.
+        smoothing: term added to the diagonal of the kernel matrix (mm in 3D, mm^2 in 2D), one
+            number or one per point (Rohr et al. 2001, doi:10.1109/42.929618). 0 interpolates the
+            targets; large values approach the least-squares affine transform.
 
     Raises:
-        ValueError: the shapes do not fit each other, or the points do not fix an affine map.
+        ValueError: the shapes do not match, or the points do not determine an affine transform.
     """
 
     points_mm: Tensor
@@ -75,15 +77,16 @@ class ThinPlateSpline(Transform):
 
     @property
     def coefficients_from_targets(self) -> Tensor:
-        """``(n + d + 1, n)``: a weight for each control point, then the affine map; float64."""
+        """``(n + d + 1, n)`` matrix from displacements to coefficients, float64."""
         points = tuple(map(tuple, self.points_mm.double().tolist()))
         return _solver(points, self.smoothing)
 
     @property
     def coefficients(self) -> Tensor:
-        """``(n + d + 1, d)`` or ``(B, n + d + 1, d)``, of the displacement; float64."""
-        moves = self.targets_mm.double() - self.points_mm.to(self.targets_mm.device).double()
-        return self.coefficients_from_targets.to(moves) @ moves
+        """``([B,] n + d + 1, d)`` coefficients: of the control points, then affine; float64."""
+        points = self.points_mm.to(self.targets_mm.device).double()
+        displacements = self.targets_mm.double() - points
+        return self.coefficients_from_targets.to(displacements) @ displacements
 
     def forward(self, points_mm: Tensor) -> Tensor:
         controls = self.points_mm.to(points_mm)
@@ -98,55 +101,55 @@ class ThinPlateSpline(Transform):
     def jacobian(self, points_mm: Tensor) -> Tensor:
         d, batch = self.ndim, points_mm.shape[:1] if self.targets_mm.ndim > 2 else (1,)
         coefficients = self.coefficients.to(points_mm).reshape(-1, len(self.points_mm) + d + 1, d)
-        slopes = _kernel_slopes(points_mm.reshape(-1, d), self.points_mm.to(points_mm))
+        slopes = _kernel_gradient(points_mm.reshape(-1, d), self.points_mm.to(points_mm))
         slopes = slopes.reshape(*batch, -1, *slopes.shape[1:])
-        bent = torch.einsum("bpnj,bni->bpij", slopes, coefficients[:, : -d - 1])
-        total = bent + coefficients[:, None, -d - 1 : -1].mT + torch.eye(d).to(points_mm)
+        nonlinear = torch.einsum("bpnj,bni->bpij", slopes, coefficients[:, : -d - 1])
+        total = nonlinear + coefficients[:, None, -d - 1 : -1].mT + torch.eye(d).to(points_mm)
         lead = points_mm.shape[1:-1] if self.targets_mm.ndim > 2 else points_mm.shape[:-1]
         return total.reshape(*([len(total)] if self.targets_mm.ndim > 2 else []), *lead, d, d)
 
     def inverse(self) -> Inverse:
-        """The inverse by Newton's method, point by point."""
+        """The inverse, computed point by point by Newton's method."""
         return Inverse(self)
 
 
 def _kernel(points: Tensor, controls: Tensor) -> Tensor:
-    """``(N, n)``: what each control point adds at each point."""
+    """``(N, n)`` kernel values of each control point at each point."""
     r = torch.cdist(points, controls, compute_mode="donot_use_mm_for_euclid_dist")
-    return r.square() * r.clamp(min=_TINY).log() if points.shape[-1] == 2 else r
+    return r.square() * r.clamp(min=_MIN_DISTANCE).log() if points.shape[-1] == 2 else r
 
 
-def _kernel_slopes(points: Tensor, controls: Tensor) -> Tensor:
-    """``(N, n, d)``: derivatives of `_kernel` by the points; 0 at a control point itself."""
-    away = points[:, None] - controls
-    r = away.norm(dim=-1, keepdim=True).clamp(min=_TINY)
-    return away * (2 * r.log() + 1) if points.shape[-1] == 2 else away / r
+def _kernel_gradient(points: Tensor, controls: Tensor) -> Tensor:
+    """``(N, n, d)`` derivatives of `_kernel` with respect to the points; 0 at control points."""
+    offset = points[:, None] - controls
+    r = offset.norm(dim=-1, keepdim=True).clamp(min=_MIN_DISTANCE)
+    return offset * (2 * r.log() + 1) if points.shape[-1] == 2 else offset / r
 
 
 @lru_cache(maxsize=32)
 def _solver(points: tuple[tuple[float, ...], ...], smoothing: float | tuple[float, ...]) -> Tensor:
     """``(n + d + 1, n)`` matrix from targets to the spline's coefficients, float64."""
-    with torch.inference_mode(False):  # what is kept must also serve later gradients
+    with torch.inference_mode(False):  # cached tensors are also used in autograd
         controls = torch.tensor(points, dtype=torch.float64)
         n, d = controls.shape
         affine = torch.cat([controls, torch.ones(n, 1).double()], dim=1)
         if int(torch.linalg.matrix_rank(affine)) <= d:
             where = "line" if d == 2 else "plane"
             raise ValueError(
-                f"these {n} control points lie on one {where}; a thin-plate spline needs more."
+                f"all {n} control points lie on one {where}; a thin-plate spline needs others."
             )
         system = torch.zeros(n + d + 1, n + d + 1, dtype=torch.float64)
         system[:n, :n] = _kernel(controls, controls)
-        # U = r is negative definite on what the affine part leaves, r^2 log r positive definite.
-        own = torch.tensor(smoothing, dtype=torch.float64).expand(n)
-        system[:n, :n] += torch.diag(own if d == 2 else -own)
+        # Orthogonal to affine maps, r^2 log r is positive definite and r negative definite.
+        diagonal = torch.tensor(smoothing, dtype=torch.float64).expand(n)
+        system[:n, :n] += torch.diag(diagonal if d == 2 else -diagonal)
         system[:n, n:], system[n:, :n] = affine, affine.T
         return torch.linalg.inv(system)[:, :n].contiguous()
 
 
 @dataclass(frozen=True, eq=False)
 class ControlPoints(Transform):
-    """Abstract: displacements of control points on a grid of their own."""
+    """Abstract base class: displacements of control points on a regular grid."""
 
     displacement_mm: Tensor
     grid: Grid
@@ -155,7 +158,7 @@ class ControlPoints(Transform):
         expected = (self.grid.ndim, *self.grid.shape)
         if tuple(self.displacement_mm.shape[1:]) != expected:
             raise ValueError(
-                f"control points of this grid are (B, {expected}); "
+                f"displacements of this grid of control points have the shape (B, {expected}); "
                 f"got {tuple(self.displacement_mm.shape)}."
             )
 
@@ -175,20 +178,20 @@ class ControlPoints(Transform):
         """``(B, d, N)`` displacements at index coordinates ``(B, N, d)`` of the control points."""
 
     def inverse(self) -> Inverse:
-        """The inverse by Newton's method, point by point."""
+        """The inverse, computed point by point by Newton's method."""
         return Inverse(self)
 
 
 @dataclass(frozen=True, eq=False)
 class BSpline(ControlPoints):
-    """``x -> x + u(x)`` with u a cubic B-spline of control points' displacements.
+    """Free-form deformation ``x -> x + u(x)`` with a cubic B-spline u on a grid of control points.
 
-    Rueckert et al. 1999, doi:10.1109/42.796284. The control points are mirrored about the outer
-    ones; half a spacing beyond these the displacement stays what it is there.
+    Rueckert et al. 1999, doi:10.1109/42.796284. The coefficients are mirrored about the outer
+    control points; farther than half a spacing beyond them the displacement is constant.
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` coefficients in world millimetres.
-        grid: of the control points.
+        grid: grid of the control points.
 
     Raises:
         ValueError: the coefficients do not fit the grid.
@@ -200,15 +203,15 @@ class BSpline(ControlPoints):
 
 @dataclass(frozen=True, eq=False)
 class PiecewiseAffine(ControlPoints):
-    """``x -> x + u(x)``, affine in each of the triangles (tetrahedra) between control points.
+    """Transform ``x -> x + u(x)``, affine in each triangle (tetrahedron) between control points.
 
-    A cell of the lattice is cut along its main diagonal into d! simplices (Freudenthal 1942,
-    doi:10.2307/1968813), on which u interpolates its corners. Beyond the outer control points u
-    stays what it is there.
+    Each cell of the grid is divided along its main diagonal into d! simplices (Freudenthal 1942,
+    doi:10.2307/1968813), on which u is the linear interpolant of the corners. Beyond the outer
+    control points u is constant.
 
     Args:
         displacement_mm: ``(B, d, *grid.shape)`` vectors in world millimetres.
-        grid: of the control points, 2 or more along each axis.
+        grid: grid of the control points, at least 2 along each axis.
 
     Raises:
         ValueError: the vectors do not fit the grid.
@@ -219,21 +222,20 @@ class PiecewiseAffine(ControlPoints):
         top = torch.tensor(self.grid.shape).to(index) - 1
         index = torch.minimum(index.clamp(min=0), top)
         base = torch.minimum(index.detach().nan_to_num().floor(), (top - 1).clamp(min=0))
-        share, order = (index - base).sort(dim=-1, descending=True)
+        fraction, order = (index - base).sort(dim=-1, descending=True)
         sizes = [self.grid.shape[axis + 1 :] for axis in range(self.ndim)]
         strides = torch.tensor([torch.Size(size).numel() for size in sizes], device=index.device)
-        at = (base.long() * strides).sum(-1)
+        corner = (base.long() * strides).sum(-1)
         batch = max(len(values), len(index))
         flat = values.flatten(2).expand(batch, -1, -1)
-        none = torch.zeros_like(share[..., :1])
-        ends = torch.cat([none + 1, share, none], dim=-1)
+        zero = torch.zeros_like(fraction[..., :1])
+        bounds = torch.cat([zero + 1, fraction, zero], dim=-1)
         total: Tensor | None = None
         for step in range(self.ndim + 1):
             if step:
-                at = at + strides[order[..., step - 1]]
-            where = at[:, None].expand(batch, self.ndim, -1)
-            weight = (ends[..., step] - ends[..., step + 1])[:, None]
-            term = weight * flat.gather(2, where)
+                corner = corner + strides[order[..., step - 1]]
+            weight = (bounds[..., step] - bounds[..., step + 1])[:, None]
+            term = weight * flat.gather(2, corner[:, None].expand(batch, self.ndim, -1))
             total = term if total is None else total + term
         assert total is not None
         return total

@@ -17,15 +17,15 @@ IMAGES = {
     "text.mha": ("text.mha cannot be read as an image", "check that it is complete"),
     "affine3.h5": ("affine3.h5 cannot be read as an image", "convert it to .nii.gz"),
     "empty.nii.gz": ("empty.nii.gz cannot be read as an image", "check that it is complete"),
-    "truncated.nii.gz": ("truncated.nii.gz ends too early or is damaged", "again"),
+    "truncated.nii.gz": ("truncated.nii.gz is truncated or damaged", "again"),
     "folder": ("the folder folder holds no DICOM series", "give an image file"),
     "constant.nii.gz": ("constant.nii.gz is constant (every voxel is 7)", "give another"),
     "zeros.nii.gz": ("zeros.nii.gz is constant (every voxel is 0)", "give another"),
     "nan.nii.gz": ("nan.nii.gz has NaN or Inf in 1 of 504 voxels", "replace them"),
     "inf.nii.gz": ("inf.nii.gz has NaN or Inf in 1 of 504 voxels", "replace them"),
-    "zero_affine.nii.gz": ("zero_affine.nii.gz", "mend its header"),
-    "singular.nii.gz": ("singular.nii.gz: the image's affine is singular", "mend its header"),
-    "nan_affine.nii.gz": ("nan_affine.nii.gz", "mend its header"),
+    "zero_affine.nii.gz": ("zero_affine.nii.gz", "correct its header"),
+    "singular.nii.gz": ("singular.nii.gz: the image's affine is singular", "correct its header"),
+    "nan_affine.nii.gz": ("nan_affine.nii.gz", "correct its header"),
     "series.nii.gz": ("series.nii.gz holds 2 volumes", "--{role}-volume N"),
     "vectors.nii.gz": ("vectors.nii.gz holds a vector in each voxel", "save one component"),
     "complex.nii.gz": ("complex.nii.gz holds complex numbers", "save its magnitude"),
@@ -53,19 +53,19 @@ REGISTER = {
     "good series --moving-volume 2": ("series.nii.gz has no volume 2", "it holds 2"),
     # masks and labels
     "good other --fixed-mask gone.nii.gz": ("no fixed mask gone.nii.gz", "check the path"),
-    "good other --fixed-mask zeros.nii.gz": ("fixed mask zeros.nii.gz is empty", "mark"),
+    "good other --fixed-mask zeros.nii.gz": ("fixed mask zeros.nii.gz is empty", "give a mask"),
     "good other --moving-mask nan.nii.gz": ("moving mask nan.nii.gz has NaN", "replace"),
     "good other --fixed-mask elsewhere.nii.gz": (
         "fixed mask elsewhere.nii.gz is on another grid than good.nii.gz: (8, 8, 7) voxels "
         "against (9, 8, 7)",
-        "resample to its grid",
+        "resample to that grid",
     ),
     "good other --moving-mask shifted.nii.gz": (
         "moving mask shifted.nii.gz is on another grid than other.nii.gz",
-        "resample to its grid",
+        "resample to that grid",
     ),
     "good other --fixed-mask plane.nii.gz": ("plane.nii.gz", "another grid"),
-    "good other --fixed-mask series.nii.gz": ("series.nii.gz holds 2 volumes", "save the one"),
+    "good other --fixed-mask series.nii.gz": ("series.nii.gz holds 2 volumes", "save the volume"),
     "good other --fixed-labels labels.nii.gz": (
         "only fixed labels are given",
         "give --moving-labels too",
@@ -84,11 +84,11 @@ REGISTER = {
     ),
     "good other --fixed-labels shifted.nii.gz --moving-labels labels.nii.gz": (
         "the fixed labels shifted.nii.gz are on another grid than good.nii.gz",
-        "resample to its grid",
+        "resample to that grid",
     ),
     "good other --fixed-labels zeros.nii.gz --moving-labels labels.nii.gz": (
-        "zeros.nii.gz hold nothing but 0",
-        "give a map with labels",
+        "zeros.nii.gz hold only 0",
+        "give a map with at least one label",
     ),
     # settings
     "good other --kind ridgid": ("the kind 'ridgid' is unknown", "did you mean rigid?"),
@@ -101,7 +101,7 @@ REGISTER = {
     "good other --seed -1": ("seed is -1", "not negative"),
     "good other --init centers": ("--init centers is neither a file nor one of", "centres"),
     "good other --init affine2.h5": ("(--init) is 2D and the images are 3D", "give one"),
-    "good other --init text.tfm": ("text.tfm cannot be read as a transform", "give an ITK"),
+    "good other --init text.tfm": ("text.tfm cannot be read as a transform", "give a complete ITK"),
     "good other --config gone.yaml": ("there is no config gone.yaml", "check the path"),
     "good other --config misspelt.yaml": ("unknown setting knd", "did you mean kind?"),
     "good other --config misspelt_inside.yaml": (

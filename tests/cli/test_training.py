@@ -30,7 +30,7 @@ def test_train_resumes_and_starts_fresh(tmp_path: Path) -> None:
         return len(list(tmp_path.glob("events.*")))
 
     assert lines() == 1
-    assert lines() == 2  # goes on, with a file of events more
+    assert lines() == 2  # resumes, with one more events file
     assert lines("--fresh") == 1
     for wrong, message in ((["epochs=2"], "no config is given"), ([str(TRAIN), "a=1"], "no key")):
         with pytest.raises(InputError, match=message):

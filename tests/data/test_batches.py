@@ -24,7 +24,7 @@ def test_batches_are_a_function_of_the_iteration() -> None:
 
 
 class Numbers:
-    """A dataset of n samples that tell their number."""
+    """A dataset of n samples that hold their index."""
 
     def __init__(self, n: int) -> None:
         self.n = n

@@ -16,7 +16,7 @@ def test_batches_are_a_function_of_the_iteration() -> None:
     assert torch.equal(later["image"], first[6]["image"])
     assert torch.equal(later["label"], first[6]["label"])
     labels = torch.cat([batch["label"] for batch in first])[:37]
-    assert torch.equal(labels.bincount(), source.labels.bincount())  # each once in a turn
+    assert torch.equal(labels.bincount(), source.labels.bincount())  # each once in an epoch
     other = next(iter(DigitBatches(source, "R", 10, seed=6)))
     assert not torch.equal(other["image"], first[0]["image"])
 

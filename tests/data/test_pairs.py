@@ -25,7 +25,7 @@ from tests.helpers.image_pairs import TRUTH, absolute, write_image_file, written
 
 
 def moved_by(sample_: dict[str, Any], name: str, how: Any = "linear") -> Tensor:
-    """The moving volume of a sample as the sample's truth brings it onto the fixed one."""
+    """A moving volume of a sample, warped by the true displacement."""
     field = sample_["displacement_vox"]
     axes = [torch.arange(n).float() for n in field.shape[1:]]
     points = (torch.stack(torch.meshgrid(*axes, indexing="ij")) + field).movedim(0, -1)
@@ -43,7 +43,7 @@ def test_a_pair_is_resampled_with_its_truth(tmp_path: Path, init: Any) -> None:
     assert made["fixed"].shape == made["moving"].shape == (1, 20, 20, 20)
     assert made["fixed_labels"].dtype == torch.int16
     assert made["name"] == "moving_to_fixed"
-    # the truth brings the moving image, labels and landmarks onto the fixed ones
+    # the truth aligns the moving image, labels and landmarks with the fixed ones
     seen = (made["fixed_weight"] > 0.5) & (moved_by(made, "moving_weight") > 0.5)
     gap = float((moved_by(made, "moving") - made["fixed"]).abs()[seen].mean())
     still = float((made["moving"] - made["fixed"]).abs()[seen].mean())
@@ -57,7 +57,7 @@ def test_a_pair_is_resampled_with_its_truth(tmp_path: Path, init: Any) -> None:
         + sample(made["displacement_vox"][None], made["fixed_points"][None])[0].T
     )
     assert float((ends - made["moving_points"]).norm(dim=-1).max()) < 0.05
-    # an affine start leaves next to nothing over, the headers leave it all
+    # after affine initialisation the residual is small, with the headers it is not
     left = float((made["displacement_vox"].norm(dim=0) * 3.0)[5:-5, 5:-5, 5:-5].mean())
     assert left < 1.0 if init == "affine" else left > 5.0
 
@@ -107,10 +107,10 @@ def test_datasets_of_pairs_are_cached(tmp_path: Path, cache: Any) -> None:
         pair_dataset([pair], Counting((8, 8, 8), 8.0, "header"), cache, tmp_path / "cache")[0]
         assert len(calls) == 1
         pair_dataset([pair], Counting((8, 8, 8), 9.0, "header"), cache, tmp_path / "cache")[0]
-        assert len(calls) == 2  # another grid is another sample
+        assert len(calls) == 2  # another grid changes the sample
         os.utime(pair["fixed"], (1, 1))
         pair_dataset([pair], load, cache, tmp_path / "cache")[0]
-        assert len(calls) == 3  # so is a file that changed
+        assert len(calls) == 3  # so does a modified file
 
 
 def test_invalid_options_are_an_error(tmp_path: Path) -> None:

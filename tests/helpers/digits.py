@@ -8,7 +8,7 @@ from stn3d.synth.digits import Digits
 
 
 def digits(count: int = 40) -> Digits:
-    """Bars: digit k is 2 pixels wide, ``6 + k`` long, and lies in the middle."""
+    """Bars: digit k is a centred bar of 2 by ``6 + k`` pixels."""
     images = torch.zeros(count, 28, 28, dtype=torch.uint8)
     labels = torch.arange(count) % 10
     for image, label in zip(images, labels.tolist(), strict=True):

@@ -14,7 +14,7 @@ from stn3d.transforms import Affine
 
 
 def body(points_mm: Tensor) -> Tensor:
-    """A bright lopsided blob with things in it, around 0."""
+    """A bright asymmetric body with inner structures, centred on 0."""
     x, y, z = points_mm.float().unbind(-1)
     shell = torch.sigmoid((24 - (x**2 + 1.5 * y**2 + 1.2 * (z + 0.1 * x) ** 2).sqrt()) / 1.5)
     inside = torch.exp(-((x - 8) ** 2 + (y + 4) ** 2 + z**2) / 60)
@@ -30,7 +30,7 @@ TRUTH = Affine.from_matrix(
 
 
 def written_pair(folder: Path, labels: bool = False) -> dict[str, str]:
-    """Two images of one body, the moving one elsewhere by `TRUTH` and on flipped, finer axes."""
+    """Two images of one body; the moving one is transformed by `TRUTH`, on a flipped finer grid."""
     grids = {
         "fixed": centred_grid((30, 28, 26), [2.0, 2.0, 2.2]),
         "moving": centred_grid((44, 36, 40), [-1.7, 2.0, 1.8]),

@@ -27,14 +27,14 @@ def pyramid(d: int, **options: Any) -> PyramidCascade:
 
 
 def cascade(d: int) -> Cascade:
-    """One of each kind of stage, the first twice."""
+    """One stage of each kind, the first applied twice."""
     shared = {"spatial_dims": d, "channels": (4, 6), "control_points": 3}
     stages = [{"head": h, "factor": 2 if h == "rigid" else 1, **shared} for h in HEADS]
     return Cascade(stages, [2] + [1] * (len(HEADS) - 1))
 
 
 def randomised(network: nn.Module, amount: float = 0.1) -> nn.Module:
-    """With weights that are no longer those of birth."""
+    """The network with noise added to its weights."""
     torch.manual_seed(1)
     for parameter in network.parameters():
         parameter.data += amount * torch.randn_like(parameter)

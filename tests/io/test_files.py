@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from stn3d.errors import InputError
-from stn3d.io import check_output, whole
+from stn3d.io import atomic_write, check_output
 
 
 def write_and_fail(path: Path, error: Exception) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("half")
         raise error
 
 
 def test_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("half")
         assert not path.exists()
         assert part.parent == path.parent
@@ -39,7 +39,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_success_replaces_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
     assert path.read_text() == "new"
 
@@ -57,12 +57,15 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         check_output(tmp_path / "missing" / "a.txt")
     with pytest.raises(InputError, match="there is no folder"):
         check_output(tmp_path / "file" / "a.txt")
-    with pytest.raises(InputError, match="is a folder; name a file"):
+    with pytest.raises(InputError, match="is a folder; give the path"):
         check_output(tmp_path)
     assert check_output(str(tmp_path / "a.txt")) == tmp_path / "a.txt"
 
 
 def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # as root, every folder is writable
-    with pytest.raises(InputError, match="is not writable; choose another"), whole(tmp_path / "a"):
+    with (
+        pytest.raises(InputError, match="is not writable; choose another"),
+        atomic_write(tmp_path / "a"),
+    ):
         pytest.fail("the body must not run")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stn3d.errors import InputError
-from stn3d.io import read_points, write_points
+from stn3d.io import read_landmarks, read_points, write_points
+from tests.helpers.landmark_cases import some_points, write_landmarks
 
 
 def write(path: Path, text: str) -> Path:
@@ -51,8 +52,8 @@ def test_points_without_a_table(tmp_path: Path) -> None:
     [
         ("x,y,z\n1,2,3\n1,two,3\n", r"a\.csv, line 3: 1,two,3 is not 3 numbers"),
         ("x,y,z\n1,2,nan\n", "line 2: 1,2,nan is not 3 numbers"),
-        ("x,y,z\n\n1,2\n", "line 3: 2 columns where the header has 3"),
-        ("x,y\n1,2,3\n", "line 2: 3 columns where the header has 2"),
+        ("x,y,z\n\n1,2\n", "line 3: 2 columns, but the header has 3"),
+        ("x,y\n1,2,3\n", "line 2: 3 columns, but the header has 2"),
         ("1,2,3\n4,5,6\n", r"line 1: the header must begin with x,y,z .* it is 1,2,3"),
         ("x;y;z\n1;2;3\n", "separated by commas; it is x;y;z"),
         ("x,y,z\n", "holds no points"),
@@ -65,17 +66,29 @@ def test_bad_tables_are_told_by_line(tmp_path: Path, text: str, message: str) ->
 
 
 def test_what_is_no_text_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no file of points"):
+    with pytest.raises(InputError, match="cannot read the point file"):
         read_points(tmp_path / "missing.csv")
-    with pytest.raises(InputError, match=r"there is no file of points .*directory"):
+    with pytest.raises(InputError, match=r"cannot read the point file .*directory"):
         read_points(tmp_path)
     (tmp_path / "a.csv").write_bytes(b"\x89\xff\xfe\x00x,y")
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="is not a text file"):
         read_points(tmp_path / "a.csv")
 
 
 def test_table_of_other_points(tmp_path: Path) -> None:
     _, table = read_points(write(tmp_path / "a.csv", "x,y\n1,2\n"))
-    with pytest.raises(ValueError, match="2 points do not fit a table of 1"):
+    with pytest.raises(ValueError, match="the table has 1 rows for 2 points"):
         write_points(tmp_path / "b.csv", torch.zeros(2, 2), table)
     assert not (tmp_path / "b.csv").exists()
+
+
+def test_rows_are_matched_by_name(tmp_path: Path) -> None:
+    points = some_points(3, 4).round()
+    first = write_landmarks(tmp_path / "a.csv", points, ["a", "b", "c", "d"])
+    second = write_landmarks(tmp_path / "b.csv", points.flip(0), ["d", "c", "b", "a"])
+    pairs = read_landmarks(first, second)
+    assert pairs.names == ("a", "b", "c", "d")
+    assert torch.equal(pairs.fixed_mm, pairs.moving_mm)
+    unnamed = write_landmarks(tmp_path / "c.csv", points + 1)
+    assert torch.equal(read_landmarks(first, unnamed).moving_mm, points + 1)
+    assert read_landmarks(unnamed, unnamed).names == ("1", "2", "3", "4")

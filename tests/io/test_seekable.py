@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_any_part_in_any_order(path: Path) -> None:
-    stream = SeekableGzip(path, apart=50_000)
+    stream = SeekableGzip(path, interval=50_000)
     for place in (*range(0, 600_000, 70_000), *range(560_000, -1, -70_000), 299_990, 300_000):
         stream.seek(place)
         assert stream.read(40_000) == CONTENT[place : place + 40_000]
@@ -38,7 +38,7 @@ def test_any_part_in_any_order(path: Path) -> None:
 def test_going_back_costs_little(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stn3d.io import seekable
 
-    stream = SeekableGzip(path, apart=50_000)
+    stream = SeekableGzip(path, interval=50_000)
     stream.read(len(CONTENT))
     came_out = 0
     plain = seekable._State.more
@@ -74,5 +74,5 @@ def test_what_it_does_not_do_is_refused(path: Path) -> None:
     assert stream.seekable()
     with pytest.raises(ValueError, match="number of bytes"):
         stream.read()
-    with pytest.raises(OSError, match="end is not known"):
+    with pytest.raises(OSError, match="end of a gzip file is unknown"):
         stream.seek(0, 2)

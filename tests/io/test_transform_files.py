@@ -129,9 +129,9 @@ def test_identity_and_empty_composite(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"only a linear transform fits \.tfm; use \.h5"):
+    with pytest.raises(InputError, match=r"\.tfm stores linear transforms only; use \.h5"):
         write_transform(tmp_path / "t.tfm", field())
-    with pytest.raises(InputError, match=r"end its name in \.h5"):
+    with pytest.raises(InputError, match=r"use the extension \.h5"):
         write_transform(tmp_path / "t.nii.gz", rigid())
     with pytest.raises(InputError, match="there is no folder"):
         check_transform_path(tmp_path / "missing" / "t.h5")
@@ -157,7 +157,7 @@ class Unheard(Transform):
 
 
 def test_unheard_of_transform(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a Unheard has no ITK file"):
+    with pytest.raises(ValueError, match="a Unheard has no ITK format"):
         write_transform(tmp_path / "t.h5", chain(rigid(), Unheard()))
 
 
@@ -169,7 +169,9 @@ def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = [1, 2, 3]
     for name in ("cut.h5", "text.tfm", "other.h5"):
-        with pytest.raises(InputError, match=f"{name} cannot be read as a transform; give an ITK"):
+        with pytest.raises(
+            InputError, match=f"{name} cannot be read as a transform; give a complete ITK"
+        ):
             read_transform(tmp_path / name)
     with pytest.raises(InputError, match=r"there is no transform file .*missing\.h5"):
         read_transform(tmp_path / "missing.h5")
@@ -179,11 +181,11 @@ def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
 def test_classes_that_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "t.tfm"
     sitk.WriteTransform(sitk.BSplineTransform(3, 3), str(path))
-    with pytest.raises(InputError, match="holds a BSplineTransform, which stn3d does not read"):
+    with pytest.raises(InputError, match="holds a BSplineTransform, which stn3d does not support"):
         read_transform(path)
     nested = sitk.CompositeTransform([sitk.AffineTransform(3), sitk.BSplineTransform(3, 3)])
     sitk.WriteTransform(nested, str(path))
-    with pytest.raises(InputError, match="holds a BSplineTransform, which stn3d does not read"):
+    with pytest.raises(InputError, match="holds a BSplineTransform, which stn3d does not support"):
         read_transform(path)
 
 

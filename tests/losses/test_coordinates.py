@@ -39,8 +39,8 @@ def test_coordinate_loss_and_metrics() -> None:
     highest = loss(both, batch)[0]
     assert float(highest - high) == pytest.approx(0.5 * float(high - low), rel=1e-3)
     far = [stage.clone() for stage in exact]
-    far[1][:, :2, :, 2:] = 7.0  # beyond the tissue coordinates are free
+    far[1][:, :2, :, 2:] = 7.0  # coordinates outside tissue have no weight
     assert float(loss(far, batch)[0]) == float(low)
-    told = CoordinateMetrics(loss)({"pred": wrong, "label": batch})
-    assert told["coordinate_error_mm"] == pytest.approx([5.0, 5.0], rel=1e-4)
-    assert told["tissue_dice"] == [1.0, 1.0]
+    found = CoordinateMetrics(loss)({"pred": wrong, "label": batch})
+    assert found["coordinate_error_mm"] == pytest.approx([5.0, 5.0], rel=1e-4)
+    assert found["tissue_dice"] == [1.0, 1.0]

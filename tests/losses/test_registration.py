@@ -1,4 +1,4 @@
-"""RegistrationLoss: each term is least at the truth, on every level; weights, masks, odd shapes."""
+"""RegistrationLoss: minima at the truth on every level, weights, masks, odd shapes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Batch = dict[str, Tensor]
 
 
 def only(**weights: Any) -> RegistrationLoss:
-    """A loss of some terms alone."""
+    """A loss of the given terms only."""
     return RegistrationLoss(**(dict.fromkeys(TERMS, 0.0) | weights))
 
 
@@ -47,20 +47,20 @@ def indices(shape: tuple[int, ...]) -> Tensor:
 
 
 def brightness(points: Tensor) -> Tensor:
-    """A smooth picture of index points ``(..., d)``, 0..1, constant nowhere."""
+    """A smooth image at index points ``(..., d)``, 0..1, constant nowhere."""
     phase = torch.tensor([0.31, 0.27, 0.35])[: points.shape[-1]] * points
     return (torch.sin(phase).sum(-1) + torch.cos(0.7 * phase).prod(-1)) / 8 + 0.5
 
 
 def true_displacement(shape: tuple[int, ...]) -> Tensor:
-    """``(d, *shape)``: some voxels, smooth."""
+    """``(d, *shape)`` smooth displacement of a few voxels."""
     x = indices(shape) / torch.tensor(shape)
     waves = torch.stack([torch.sin(3 * x.roll(a + 1, -1)[..., 0] + a) for a in range(len(shape))])
     return 1.5 + 0.8 * waves
 
 
 def synthetic(shape: tuple[int, ...]) -> Batch:
-    """A pair whose truth is known; nothing is interpolated."""
+    """A pair with an analytic true displacement, without interpolation."""
     d, u = len(shape), true_displacement(shape)
     mapped = indices(shape) + u.movedim(0, -1)
     fixed, moving = brightness(mapped), brightness(indices(shape))
@@ -217,7 +217,7 @@ def test_voxels_of_weight_zero_have_no_influence(name: str) -> None:
 
 def test_the_overlap_has_no_gradient() -> None:
     shape = (20, 20)
-    # Unlike everywhere, flat: only the overlap could change the loss, and it has no slope.
+    # Constant images: only the overlap could change the loss, and it has no gradient.
     batch = {"fixed": torch.zeros(1, 1, *shape), "moving": torch.ones(1, 1, *shape)}
     batch["moving_weight"] = torch.linspace(0.2, 1, 20).expand(1, 1, *shape)
     stage = torch.full((1, 2, *shape), 3.3, requires_grad=True)
@@ -313,7 +313,7 @@ def test_invalid_settings_are_an_error() -> None:
 
 
 def test_factors_can_be_given() -> None:
-    shape = (6, 5)  # padded to 8 by 8 and more than doubled on a level of factor 4 if told so
+    shape = (6, 5)  # padded to 8 by 8 and more than doubled on a level of factor 4 if given
     stage = torch.full((1, 2, 4, 4), 0.25)
     batch = {"fixed": torch.zeros(1, 1, *shape), "displacement_vox": torch.ones(1, 2, *shape)}
     assert only(truth=1.0, factors=(4,))([stage], batch)[0].item() == pytest.approx(0, abs=1e-6)

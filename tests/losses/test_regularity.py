@@ -49,7 +49,7 @@ def grid_of(kind: str, d: int, n: int = 5) -> Grid:
 
 
 def field(grid: Grid, displacement: Callable[[Tensor], Tensor]) -> Tensor:
-    """A physical field at a grid's voxels, ``(1, d, *shape)``."""
+    """A physical field at the voxels of a grid, ``(1, d, *shape)``."""
     return displacement(grid.points_mm()).movedim(-1, 0)[None]
 
 

@@ -28,6 +28,6 @@ def test_levels_of_a_pyramid_are_aligned_before_they_are_fused(shared: bool, d: 
     randomised(network.transformers, 0.3)
     assert not torch.allclose(network(image)[0], before)
     network(image)[0].square().sum().backward()
-    # the coarsest level's own weights reach the finest one
+    # the gradient reaches the weights of the coarsest level
     assert all(p.grad is not None and p.grad.any() for p in network.lateral[-1].parameters())
     assert all(p.grad is not None and p.grad.any() for p in network.transformers.parameters())

@@ -28,7 +28,7 @@ def test_a_pair_transformer_learns_to_align_a_blob(head: Any) -> None:
         loss.backward()
         optimiser.step()
     assert loss < 0.1 * before
-    # fixed points go to moving points: the blob's middle moves by (2, -1.5)
+    # fixed to moving points: the centre of the blob moves by (2, -1.5)
     with torch.no_grad():
         displacement = network.transform(pair)(torch.tensor([[[11.5, 11.5]]])) - 11.5
     assert displacement[0, 0] == pytest.approx([2.0, -1.5], abs=0.5)

@@ -40,7 +40,7 @@ def test_a_parameter_of_one_moves_the_border_by_about_a_tenth(kind: ParameterKin
 
 
 class _Given(nn.Module):
-    """A head that sees nothing."""
+    """A head that ignores the features."""
 
     def __init__(self, head: ParameterHead) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _Given(nn.Module):
 
 @pytest.mark.parametrize("head", ["affine", "projective", "thin_plate_spline", "b_spline"])
 def test_autocast_does_not_change_the_coordinates(head: HeadKind) -> None:
-    """Under autocast the encoder may be coarse; where points lie is not."""
+    """Under autocast the encoder uses bfloat16, the coordinates do not."""
     network, image = transformer(head), image_of(2)
     with torch.no_grad():
         network.localisation.head.layers[-1].bias.fill_(0.3)

@@ -37,7 +37,7 @@ def test_every_weight_of_a_randomised_network_gets_a_gradient(name: str, d: int)
     network = randomised(NETWORKS[name](d))
     network(pair_of(d)).square().sum().backward()
     unmoved = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    # what instance normalisation takes away cannot learn: there is none of that here
+    # a bias before instance normalisation would have no gradient: there is none
     assert unmoved == []
 
 

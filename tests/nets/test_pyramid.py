@@ -44,7 +44,7 @@ def test_the_first_residual_of_swapped_images_is_the_inverse() -> None:
     fixed, moving = torch.rand(2, 1, 1, 80, 64)
     there = network.stages(torch.cat([fixed, moving], dim=1))[0]
     back = network.stages(torch.cat([moving, fixed], dim=1))[0]
-    around = sample_displaced(back, there) + there  # there, and back from where that leads
+    around = sample_displaced(back, there) + there  # forward, then backward
     assert there.abs().mean() > 0.01
     assert around[..., 2:-2, 2:-2].abs().mean() < 0.1 * there.abs().mean()
 

@@ -47,7 +47,7 @@ def test_a_transformer_is_initialised_to_the_identity_and_learns(head: HeadKind,
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("kind", [k for k in MATRIX_KINDS if k != "projective"])
 def test_matrix_and_point_warps_agree(kind: ParameterKind, d: int) -> None:
-    """`moved` takes a matrix whole where it can; by its points the result must not differ."""
+    """`warp_tensor` has a fast path for matrices; its result must be that of warped points."""
     network, image = randomised(transformer(kind, d, 3)), image_of(d, 3, 3)
     transform = network.transform(image)
     assert isinstance(transform, Linear)
@@ -62,7 +62,7 @@ def test_an_output_of_another_shape_covers_the_same_domain(head: HeadKind, d: in
     image = image_of(d)
     large = transformer(head, d, shape=shape)(image)
     assert large.shape == (2, 1, *shape)
-    for axis in range(d):  # two fine voxels lie evenly about a coarse one
+    for axis in range(d):  # two fine voxels are symmetric about a coarse one
         large = (large.unflatten(2 + axis, (-1, 2))).mean(3 + axis)
     inner = (..., *[slice(1, -1)] * d)
     assert float((large - image)[inner].detach().abs().mean()) < 0.2
@@ -111,7 +111,7 @@ def test_composed_transformers_interpolate_the_image_once() -> None:
     image = image_of(2)
     found = series.transforms(image)
     assert len(found) == 3
-    assert isinstance(found[-1], Affine)  # matrices are folded: nothing is read in between
+    assert isinstance(found[-1], Affine)  # matrices are multiplied: no interpolation in between
     second = series.transformers[0].transform(warp_tensor(image, found[0]))
     points = voxel_points(image)
     torch.testing.assert_close(found[1](points), found[0](second(points)), rtol=0, atol=1e-4)
@@ -121,7 +121,7 @@ def test_composed_transformers_interpolate_the_image_once() -> None:
 
 
 def test_a_shift_outside_and_back_loses_nothing_when_composed() -> None:
-    """What inverse-compositional transformers are for; one after another loses the border."""
+    """Applying the transformers one after another would lose the border."""
 
     class Shift(nn.Module):
         def __init__(self, by: float) -> None:
@@ -166,7 +166,7 @@ def test_the_output_of_a_canonicalising_wrapper_is_in_the_image_frame(head: Head
 
 
 def test_inverse_consistency_can_be_trained() -> None:
-    """Cycle consistency: one network there, one back, and the loss that ties them together."""
+    """Two networks, one for each direction, trained to be inverse to each other."""
     torch.manual_seed(0)
     image, turned = image_of(2), image_of(2).flip(-1)
     pair, swapped = torch.cat([image, turned], 1), torch.cat([turned, image], 1)
@@ -190,7 +190,7 @@ def test_inverse_consistency_can_be_trained() -> None:
 
 
 def test_alignment_to_a_support_image_is_learned() -> None:
-    """Affine alignment to a support image is learned without any label."""
+    """Affine alignment to a support image is learned without labels."""
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
 

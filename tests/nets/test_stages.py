@@ -26,28 +26,28 @@ from tests.helpers.networks import (
 from tests.helpers.synthetic import Anatomy
 
 
-def silent(*_: Any) -> None:
-    """No progress is told."""
+def no_progress(*_: Any) -> None:
+    """Progress callback that does nothing."""
 
 
 def test_an_untrained_network_gives_no_pose_and_no_initial_transform() -> None:
     grid = make_grid((40, 40, 40), (4.0, 4.0, 4.0))
-    scan = PreparedImage(torch.rand(1, 1, 40, 40, 40), grid)
-    born = TrainedNetwork(
+    image = PreparedImage(torch.rand(1, 1, 40, 40, 40), grid)
+    untrained = TrainedNetwork(
         CoordinateRegressor(channels=(4, 6, 8)).eval(),
         {"spatial_dims": 3, "in_channels": 1},
         {"spacing_mm": 4.0},
         {},
     )
-    assert estimate_pose(born.network, scan, 4.0) is None  # type: ignore[arg-type]
-    assert NetworkInitialiser(born)(Pair(scan, scan), "affine") is None
+    assert estimate_pose(untrained.network, image, 4.0) is None  # type: ignore[arg-type]
+    assert NetworkInitialiser(untrained)(Pair(image, image), "affine") is None
     flat = Pair(*[PreparedImage(torch.rand(1, 1, 20, 20), make_grid((20, 20), (4.0, 4.0)))] * 2)
-    assert born.accepts(Pair(scan, scan))
-    assert not born.accepts(flat)
+    assert untrained.accepts(Pair(image, image))
+    assert not untrained.accepts(flat)
 
 
 class ConstantDisplacement(nn.Module):
-    """Stands in for a trained dense network: moves all by the same."""
+    """A network with the same displacement everywhere."""
 
     def __init__(self, displacement_vox: tuple[float, ...]) -> None:
         super().__init__()
@@ -62,22 +62,22 @@ def test_a_network_stage_composes_its_residual_with_the_current_transform() -> N
     grid = make_grid((40, 44, 36), (1.0, 1.2, 1.5), (10, 25, -15), (-40, 20, 8), True)
     image = torch.zeros(1, 1, *grid.shape)
     image[..., 8:32, 8:36, 8:28] = 1
-    scan = PreparedImage(image, grid)
+    prepared = PreparedImage(image, grid)
     trained = TrainedNetwork(ConstantDisplacement((1.0, -0.5, 0.25)), {}, {"spacing_mm": 2.0}, {})
     current = Rigid(torch.tensor([0.1, 0, -0.1, 3, 4, 5]).double(), grid.centre_mm)
-    found = NetworkStage(trained)(Pair(scan, scan), current, silent)
+    found = NetworkStage(trained)(Pair(prepared, prepared), current, no_progress)
     assert isinstance(found, Chain)
     assert isinstance(found.transforms[0], DisplacementField)
     middle = grid.centre_mm[None]
     step_mm = torch.tensor([2.0, -1.0, 0.5]).double()
     assert torch.allclose(found(middle), current(middle + step_mm), atol=1e-4)
     field = found.transforms[0].displacement_mm
-    assert not field[:, :, 0].any()  # it ends at its faces
+    assert not field[:, :, 0].any()  # zero at the border of its grid
     assert not field[..., -1].any()
 
 
 def test_registration_with_custom_weights(tmp_path: Path) -> None:
-    """Weights of birth: the identity, so the linear stages have the last word."""
+    """Untrained weights give the identity, so the result is that of the linear stages."""
     path = tmp_path / "model.safetensors"
     save_weights(path, PyramidCascade(**SMALL), {"spacing_mm": 2.0}, {})
     anatomy = Anatomy(torch.zeros(3).double())

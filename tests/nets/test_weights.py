@@ -41,7 +41,7 @@ def test_weights_and_metadata_are_restored(tmp_path: Path) -> None:
     assert read.options == made.options
     pair = torch.rand(1, 2, 12, 9, 10)
     assert torch.equal(read.network(pair), made(pair))
-    assert path.stat().st_mode & 0o044  # others may read it
+    assert path.stat().st_mode & 0o044  # readable by others
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -61,18 +61,22 @@ def other_format(path: Path) -> None:
 
 
 def unknown_architecture(path: Path) -> None:
-    told = {"architecture": "Oracle", "options": {}, "preprocessing": {}, "record": {}}
-    save_file({"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(told)})
+    metadata = {"architecture": "Oracle", "options": {}, "preprocessing": {}, "record": {}}
+    save_file(
+        {"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(metadata)}
+    )
 
 
 def other_tensors(path: Path) -> None:
-    told = {
+    metadata = {
         "architecture": "PyramidCascade",
         "options": network().options,
         "preprocessing": {},
         "record": {},
     }
-    save_file({"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(told)})
+    save_file(
+        {"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(metadata)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_bundled_weights_load_and_record_their_training(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template() -> tuple[torch.Tensor, Grid]:
-    """A real head, the MNI template, at 4 mm; no network saw it in training."""
+    """The MNI template at 4 mm; it is not in the training data."""
     datasets = pytest.importorskip("nilearn.datasets")
     image = datasets.load_mni152_template(resolution=2)
     grid = Grid(image.shape, torch.from_numpy(image.affine.copy()))
@@ -134,7 +138,7 @@ def test_a_head_rotated_by_55_degrees_is_registered(
 
 
 def test_auto_does_not_ask_the_network_if_simple_candidates_are_good() -> None:
-    """With ``auto`` no network is asked where a plain guess is good."""
+    """With ``auto`` the network is not used if a simple candidate is good."""
     anatomy = Anatomy(torch.zeros(3).double())
     grid = Grid.of_spacing((32, 26, 22))
     shift = torch.eye(4, dtype=torch.float64)

@@ -33,10 +33,10 @@ def test_a_working_image_keeps_the_foreground_in_place(d: int) -> None:
     shift = torch.eye(d + 1, dtype=torch.float64)
     shift[:d, d] = centre - middle.centre_mm
     grid = Grid(grid.shape, shift @ grid.world_from_index)
-    scan = PreparedImage(anatomy(grid.points_mm())[None, None], grid)
-    working = working_image(scan, 2.0, margin_mm=4.0)
+    image = PreparedImage(anatomy(grid.points_mm())[None, None], grid)
+    working = working_image(image, 2.0, margin_mm=4.0)
     assert working.mask is not None
-    assert max(working.grid.shape) < 28  # the body and its margin, not the field of view
+    assert max(working.grid.shape) < 28  # the foreground and its margin, not the field of view
     truth = anatomy(working.grid.points_mm())
     inner = (anatomy.body(working.grid.points_mm()) < 0.7) & (working.mask[0, 0] > 0.99)
     assert int(inner.sum()) > 50

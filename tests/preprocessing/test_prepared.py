@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
+from stn3d.grid import Grid, apply_matrix
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
+from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage, bounding_box
 from tests.helpers.geometry_cases import DIMS, oblique, random, uniform
 from tests.helpers.synthetic import plain_grid
 
@@ -52,3 +56,38 @@ def test_channel_groups_know_their_channels() -> None:
     first = Pair(whole, whole).first
     assert torch.equal(first.fixed.image, image[:, :1])
     assert not first.fixed.has_labels
+
+
+def test_a_cached_value_is_made_once_and_not_shared_by_copies() -> None:
+    image = PreparedImage(uniform(0, 1, 1, 1, 8, 8).float(), plain_grid(2, 8))
+    made = [image.cached("key", lambda: object()) for _ in range(2)]
+    assert made[0] is made[1]
+    assert image.with_mask().cached("key", lambda: object()) is not made[0]
+    calls = []
+
+    def mean(values: Tensor, mask: Tensor | None, spacing_mm: Sequence[float]) -> float:
+        calls.append(mask)
+        return float(values.mean())
+
+    assert image.statistic(mean) == image.statistic(mean) == float(image.image.mean())
+    assert calls == [None]
+
+
+def test_a_crop_may_reach_beyond_the_image() -> None:
+    image = PreparedImage(uniform(1, 2, 1, 1, 8, 6).float(), Grid.of_spacing((8, 6), 2.0))
+    part = image.with_mask().cropped((-2, 1), (5, 9))
+    assert part.image.shape[2:] == part.grid.shape == (7, 8)
+    assert torch.equal(part.image[..., 2:, :5], image.image[..., :5, 1:])
+    assert float(part.image[..., :2, :].abs().max()) == 0
+    assert part.mask is not None
+    assert torch.equal(part.mask > 0, part.image > 0)
+    here, there = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double()
+    expected = apply_matrix(image.grid.world_from_index, there)
+    assert torch.allclose(apply_matrix(part.grid.world_from_index, here), expected)
+
+
+def test_the_box_around_a_mask() -> None:
+    mask = torch.zeros(5, 6, 7, dtype=torch.bool)
+    assert bounding_box(mask) == ([0, 0, 0], [5, 6, 7])
+    mask[1, 2, 3] = mask[3, 2, 4] = True
+    assert bounding_box(mask) == ([1, 2, 3], [4, 3, 5])

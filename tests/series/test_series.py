@@ -370,7 +370,9 @@ def test_what_is_no_series_is_refused(
     plane = grid_about(torch.zeros(2), (60, 60), (2, 2))
     write(tmp_path / "plane.nii.gz", volumes_of(plane, motions(plane, 1)), plane)
     cases = {
-        (str(tmp_path / "one.nii.gz"),): "one.nii.gz has one volume (43 x 37 x 24 voxels); give a",
+        (
+            str(tmp_path / "one.nii.gz"),
+        ): "one.nii.gz has a single volume (43 x 37 x 24 voxels); give a",
         (str(tmp_path / "gone.nii.gz"),): "there is no series image",
         (series, "--reference", str(tmp_path / "plane.nii.gz")): "are 3D and the reference",
         (series, "--reference", series): "holds 5 volumes; choose one with --reference-volume N",
@@ -396,7 +398,7 @@ def test_a_damaged_series_is_refused(
 ) -> None:
     path = tmp_path / "cut.nii.gz"
     path.write_bytes(known.path.read_bytes()[:-200000])
-    assert "ends too early or is damaged" in refused([str(path)], tmp_path / "out", capfd)
+    assert "is truncated or damaged" in refused([str(path)], tmp_path / "out", capfd)
 
 
 def test_out_that_is_a_file_is_refused(

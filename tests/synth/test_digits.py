@@ -96,7 +96,7 @@ def test_each_task_is_a_function_of_its_generator(task: Task) -> None:
 
 
 def angles_deg(images: Tensor) -> Tensor:
-    """The direction of a bar, -90 to 90 degrees from upright, by second moments."""
+    """The angle of a bar to the vertical, -90 to 90 degrees, from second moments."""
     n = images.shape[-1]
     rows, columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
     mass = images[:, 0].double() / images[:, 0].double().sum((1, 2), keepdim=True)
@@ -124,7 +124,7 @@ def test_scales_cover_their_range() -> None:
     scale = area.sqrt()
     assert float(scale.min()) == pytest.approx(0.7, abs=0.05)
     assert float(scale.max()) == pytest.approx(1.2, abs=0.05)
-    assert not images[:, :, [0, -1]].any()  # it lies within its canvas
+    assert not images[:, :, [0, -1]].any()  # the digit is inside its canvas
     assert not images[..., [0, -1]].any()
 
 
@@ -144,7 +144,7 @@ def test_clutter_keeps_the_whole_digit() -> None:
     for image, bar in zip(images, bars, strict=True):
         windows = image[0].unfold(0, 28, 1).unfold(1, 28, 1)
         gaps = (bar[0] - windows).clamp(min=0).sum((-1, -2))
-        assert float(gaps.min()) == 0  # somewhere all of the bar is seen
+        assert float(gaps.min()) == 0  # the whole bar is visible somewhere
     ink = images.sum((1, 2, 3)) - 2 * (6 + labels)
     assert float(ink.mean()) > 20
 
@@ -163,4 +163,4 @@ def test_labels_of_several_digits() -> None:
     images, three = distorted("sequence", 60)
     assert torch.equal(three[:, 0], digits(60).labels)
     rest = images.sum((1, 2, 3)) - 2 * (6 + three).sum(1)
-    assert bool((rest > -2 * 30).all())  # some of the ink may lie over other ink
+    assert bool((rest > -2 * 30).all())  # digits may overlap with crops

@@ -18,7 +18,9 @@ def test_averages_give_partial_volumes() -> None:
     index = torch.stack(
         torch.meshgrid(*[torch.arange(n) * 2.0 for n in nodes.shape], indexing="ij")
     )
-    index = index * 4 + 3.4  # voxel j lies at 4 j + 3.4: voxel 4's left half is filled with 0
+    index = (
+        index * 4 + 3.4
+    )  # voxel j is centred on 4 j + 3.4: the left half of voxel 4 is filled with 0
     quarters = [(-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)]
     mean = look_up(codes, table, index, (6, 6), quarters) / 4
     assert mean[0].tolist() == [0, 0, 0, 0, 4, 8]
@@ -36,4 +38,4 @@ def test_numba_and_torch_agree(ndim: int, dtype: torch.dtype) -> None:
     options = codes, table, nodes, shape, [(0.0,) * ndim]
     fast, plain = look_up(*options), look_up_reference(*options)
     assert fast.dtype == dtype
-    assert (fast != plain).float().mean() < 1e-3  # ties are decided by the last digit
+    assert (fast != plain).float().mean() < 1e-3  # ties depend on rounding

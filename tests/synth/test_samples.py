@@ -44,7 +44,7 @@ FLAT = replace(SMALL, shape=(96, 90), spacing_mm=2.0)
 
 
 def moved(labels: Tensor, displacement_vox: Tensor) -> Tensor:
-    """Each label's share ``(L, *shape)`` read at ``x + u(x)``, independently of the sampling."""
+    """The label with the largest interpolated fraction at ``x + u(x)``."""
     ids = torch.unique(labels)
     shares = torch.stack([(labels[0] == i).float() for i in ids])[None]
     d = len(displacement_vox)
@@ -71,7 +71,7 @@ def marbles(ndim: int) -> Subject:
 
 
 def centres(labels: Tensor, displacement_vox: Tensor, weight: Tensor) -> dict[int, Tensor]:
-    """The weighted centre of each ball that is there as a whole, displaced, in voxels."""
+    """The displaced weighted centre of each ball that is completely inside, in voxels."""
     found = {}
     for i in torch.unique(labels[labels > 1]).tolist():
         at = (labels[0] == i).nonzero()
@@ -161,18 +161,18 @@ def test_coordinates_agree_with_label_centroids(heads: list[Subject]) -> None:
     assert torch.stack(gaps).norm(dim=1).max() < 1.5
 
 
-@pytest.mark.parametrize("kind", ["chart", "pair", "flat"])
+@pytest.mark.parametrize("kind", ["coordinates", "pair", "flat"])
 def test_a_sample_is_a_function_of_seed_and_index(
     kind: str, heads: list[Subject], slices: list[Subject]
 ) -> None:
     def samples(seed: int) -> SyntheticCoordinates | SyntheticPairs:
-        if kind == "chart":
+        if kind == "coordinates":
             return SyntheticCoordinates(heads, CoordinateSettings(shape=(32, 32, 32)), seed)
         if kind == "flat":
             return SyntheticPairs(slices, replace(FLAT, acquisition=AcquisitionSettings()), seed)
         return SyntheticPairs(heads, replace(SMALL, acquisition=AcquisitionSettings()), seed)
 
-    image = "image" if kind == "chart" else "moving"
+    image = "image" if kind == "coordinates" else "moving"
     many = samples(1)
     assert len(many) == 10_000
     before = torch.get_rng_state()
@@ -199,9 +199,9 @@ def test_keys_shapes_and_types_of_samples(heads: list[Subject], slices: list[Sub
         assert {k: (v.dtype, len(v)) for k, v in sample.items()} == agreed
         assert all(v.shape[1:] == shape and v.is_contiguous() for v in sample.values())
         assert all(bool(torch.isfinite(v).all()) for v in sample.values())
-        chart = SyntheticCoordinates(subjects, CoordinateSettings(shape=shape))[0]
-        assert chart["coordinates"].shape == (d, *shape)
-        assert chart["image"].shape == chart["coordinates_weight"].shape == (1, *shape)
+        single = SyntheticCoordinates(subjects, CoordinateSettings(shape=shape))[0]
+        assert single["coordinates"].shape == (d, *shape)
+        assert single["image"].shape == single["coordinates_weight"].shape == (1, *shape)
 
 
 def test_samples_from_torch_workers(slices: list[Subject]) -> None:

@@ -22,7 +22,7 @@ from stn3d.synth import (
 
 
 def twisted(subject: Subject, seed: int) -> Subject:
-    """The same head in another place of its world."""
+    """The same head after a random affine transform of its world."""
     pose = RandomAffine(rotation_deg=40, translation_mm=50, scale=1.2, stretch=0.1, shear=0.1)
     world = pose.sample(SeededGenerator(seed), 3) @ subject.grid.world_from_index
     return replace(subject, grid=Grid(subject.grid.shape, world))

@@ -19,7 +19,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of ten iterations that nothing interrupted."""
+    """An uninterrupted run of ten iterations."""
     from tests.helpers.training import train
 
     return train(tmp_path_factory.mktemp("whole"))

@@ -1,4 +1,4 @@
-"""configs/ is a MONAI bundle: MONAI's own checks pass, and every config runs."""
+"""configs/ is a MONAI bundle: MONAI's checks pass and every config runs."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ TINY_NETWORK = {
     "steps": [1, 1],
 }
 
-# That a config is code is MONAI's warning on every run.
+# MONAI warns on every run that configs are code.
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 
 
 @pytest.mark.filterwarnings("ignore:No hash value:UserWarning")
 def test_the_metadata_follow_the_schema(tmp_path: Path) -> None:
-    shutil.copy(SCHEMA, tmp_path / "schema.json")  # where MONAI would download it to
+    shutil.copy(SCHEMA, tmp_path / "schema.json")  # the path to which MONAI downloads it
     verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=tmp_path / "schema.json")
-    told = json.loads((CONFIGS / "metadata.json").read_text())
-    del told["network_data_format"]["outputs"]["pred"]["num_channels"]
-    (tmp_path / "wrong.json").write_text(json.dumps(told))
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    del metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
+    (tmp_path / "wrong.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="num_channels"):
         verify_metadata(meta_file=str(tmp_path / "wrong.json"), filepath=tmp_path / "schema.json")
 
 
 def test_the_metadata_name_the_pinned_versions() -> None:
-    told = json.loads((CONFIGS / "metadata.json").read_text())
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
     pins = dict(
         line.split(";")[0].strip().split("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     )
-    assert told["monai_version"] == pins["monai"]
-    assert told["pytorch_version"] == pins["torch"]
-    assert told["numpy_version"] == pins["numpy"]
-    for name, version in told["required_packages_version"].items():
+    assert metadata["monai_version"] == pins["monai"]
+    assert metadata["pytorch_version"] == pins["torch"]
+    assert metadata["numpy_version"] == pins["numpy"]
+    for name, version in metadata["required_packages_version"].items():
         if name != "stn3d":
             assert version == pins[name], name
 
@@ -70,13 +70,13 @@ def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path) -> None:
         "net_id": "network_def",
         "config_file": str(CONFIGS / "train.yaml"),
         "device": "cpu",
-        "any": 21,  # no multiple of anything is asked for
+        "any": 21,  # the shape need not be a multiple of anything
     }
     verify_net_in_out(meta_file=str(CONFIGS / "metadata.json"), **options)
-    told = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
-    told["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
     wrong = tmp_path / "metadata.json"
-    wrong.write_text(json.dumps(told), encoding="utf-8")
+    wrong.write_text(json.dumps(metadata), encoding="utf-8")
     with pytest.raises(ValueError, match="channel"):
         verify_net_in_out(meta_file=str(wrong), **options)
 
@@ -94,7 +94,7 @@ def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path) -> None:
 def test_configs_have_the_keys_of_the_model_zoo(
     files: list[str], kind: str, tmp_path: Path
 ) -> None:
-    """Every property that MONAI's applications look for is there by its id."""
+    """Every property that MONAI requires exists under its id."""
     from monai.bundle.properties import InferProperties, TrainProperties
 
     parser = ConfigParser()
@@ -105,7 +105,7 @@ def test_configs_have_the_keys_of_the_model_zoo(
 
 
 def test_the_monai_command_trains(tmp_path: Path) -> None:
-    """The very command, in a process of its own that has not imported stn3d."""
+    """The command, in a separate process."""
     changes = {**TINY, "output_dir": str(tmp_path / "out"), "epochs": 1, "epoch_length": 2}
     changes["log_interval"] = 1
     words = [w for k, v in changes.items() for w in (f"--{k.replace('.', '#')}", f"{v}")]
@@ -151,7 +151,7 @@ def test_the_affine_network_trains(tmp_path: Path) -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A small dense network of three dimensions, at birth: it gives the identity."""
+    """A small untrained 3D network: it gives the identity."""
     path = tmp_path / "model.safetensors"
     network = PyramidCascade(3, **TINY_NETWORK)
     save_weights(path, network, {"spacing_mm": 4.0, "shape": [16, 16, 16]}, {})
@@ -186,7 +186,7 @@ def test_inference_writes_transforms(weights: Path, tmp_path: Path) -> None:
     changes |= {"output_dir": str(tmp_path / "out"), "device": "cpu"}
     run_config([CONFIGS / "inference.yaml"], changes)
     transform = read_transform(tmp_path / "out" / "moving_to_fixed.h5")
-    # a network at birth adds nothing to the affine start
+    # an untrained network adds nothing to the initial affine transform
     truth = read_transform(tmp_path / "truth.tfm")
     points = read_image(tmp_path / "fixed.nii.gz").grid.points_mm()[6:-6, 6:-6, 6:-6]
     assert float((transform(points) - truth(points)).norm(dim=-1).mean()) < 1.5

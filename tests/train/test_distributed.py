@@ -20,7 +20,7 @@ from stn3d.train import (
 from tests.helpers.training import CONFIGS, TINY, TRAIN, weights_of
 
 PER_SAMPLE = """
-class Loss:  # its mean over a batch is the mean over its samples, whatever their weights
+class Loss:  # the mean over a batch is the mean over its samples
     def __call__(self, stages, batch):
         error = ((stages[-1] - batch["displacement_vox"]) ** 2).mean()
         return error, {"error": float(error.detach())}
@@ -40,7 +40,7 @@ run_config(sys.argv[1:3], dict(map(parse_override, sys.argv[3:])))
 def test_two_processes_equal_one_with_twice_the_batch_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torchrun with gloo on the CPU, against one; without dropout, which is each one's own."""
+    """torchrun with gloo on the CPU; without dropout, which differs between processes."""
     (tmp_path / "per_sample.py").write_text(PER_SAMPLE)
     (tmp_path / "start.py").write_text(START)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -66,7 +66,7 @@ def test_two_processes_equal_one_with_twice_the_batch_size(
             torch.testing.assert_close(value, second[name], atol=1e-6, rtol=1e-4)
     assert read_record(both / "last.ckpt.safetensors")["iteration"] == 4
     assert len(list(both.glob("events.*"))) == 1
-    # and the weights have moved: another seed of the data alone ends elsewhere
+    # the weights have changed: another seed of the data gives other weights
     other = tmp_path / "other"
     run_config([TRAIN], same | {"output_dir": str(other), "device": "cpu", "train.dataset.seed": 9})
     elsewhere = weights_of(other)

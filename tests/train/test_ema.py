@@ -23,7 +23,7 @@ def test_the_average_is_validated_and_saved(whole_run: Path) -> None:
     network = {k.removeprefix("network/"): v for k, v in state.items() if k.startswith("network/")}
     apart = [not torch.equal(v, state[f"ema/{k}"]) for k, v in network.items()]
     assert any(apart)
-    # the validation and the file of weights go by the average of the best epoch
+    # the weight file holds the average of the best epoch
     best = weights_of(whole_run, "best.ckpt.safetensors")
     written = load_file(whole_run / "model.safetensors")
     for name, value in written.items():

@@ -54,7 +54,7 @@ def test_runs_with_the_same_seed_are_identical(whole_run: Path, tmp_path: Path) 
 
 
 def test_a_killed_run_resumes_exactly(whole_run: Path, tmp_path: Path) -> None:
-    """kill -9 in the middle of an epoch, after a checkpoint that is not the epoch's end."""
+    """kill -9 within an epoch, after a checkpoint that is not at the end of an epoch."""
     folder = tmp_path / "killed"
     changes = TINY | {"output_dir": str(folder), "epochs": 2}
     command = [sys.executable, "-c", KILLED, str(TRAIN), json.dumps(changes)]
@@ -69,7 +69,7 @@ def test_a_killed_run_resumes_exactly(whole_run: Path, tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL, process.stderr.read()[-2000:]
     reached = read_record(last)["iteration"]
     assert 6 <= reached < 10
-    (folder / ".part-0123-last.ckpt.safetensors").write_bytes(b"what a kill may leave")
+    (folder / ".part-0123-last.ckpt.safetensors").write_bytes(b"partial file of a killed run")
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"iteration": 9, "lo')
     train(folder)
@@ -90,7 +90,7 @@ def test_a_killed_run_resumes_exactly(whole_run: Path, tmp_path: Path) -> None:
 def test_a_run_resumes_exactly_from_any_checkpoint(
     whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    """Interrupted in an epoch, at its end, and in the next; with one worker that reads ahead."""
+    """Interrupted within an epoch, at its end, and in the next; resumed with a worker process."""
 
     class Interrupted(Exception):
         pass
@@ -119,7 +119,7 @@ def test_a_finished_run_can_be_extended_and_a_fresh_run_starts_again(
 ) -> None:
     train(tmp_path, epochs=1)
     before = weights_of(tmp_path)
-    train(tmp_path, epochs=1)  # there is nothing left to do
+    train(tmp_path, epochs=1)  # nothing left to do
     assert all(torch.equal(v, before[k]) for k, v in weights_of(tmp_path).items())
     train(tmp_path, epochs=2)
     assert read_record(tmp_path / "last.ckpt.safetensors")["iteration"] == 10
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_run_is_an_error(
 
 
 def test_early_stopping_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # with a learning rate of 0 and no average no epoch is better than the first
+    # with a learning rate of 0 no epoch is better than the first
     still = {"learning_rate": 0.0, "ema_decay": 0.0, "patience": 2, "epochs": 9}
     train(tmp_path, epoch_length=1, **still)
     assert read_record(tmp_path / "last.ckpt.safetensors")["iteration"] == 3

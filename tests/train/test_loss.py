@@ -18,7 +18,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     two = {
         "_target_": "stn3d.data.InfiniteDataset",
         "dataset": "@validate::dataset",
-    }  # to know by heart
+    }  # to overfit
     changes = {"train.dataset": two, "network_def.dropout": 0.0, "ema_decay": 0.0}
     train(tmp_path, epochs=1, epoch_length=60, **changes)
     lines = [line for line in read_history(tmp_path / "history.jsonl") if "loss" in line]

@@ -19,8 +19,8 @@ from stn3d.train import (
 def test_parameter_groups_have_own_rates_and_decay() -> None:
     network = nn.ModuleDict({"localisation": nn.Linear(2, 2), "rest": nn.Linear(2, 2)})
     groups = parameter_groups(network, 1e-3, {"localisation": 1e-4}, 0.01)
-    told = {(g["lr"], g["weight_decay"], tuple(p.ndim for p in g["params"])) for g in groups}
-    assert told == {(1e-4, 0.01, (2,)), (1e-4, 0.0, (1,)), (1e-3, 0.01, (2,)), (1e-3, 0.0, (1,))}
+    found = {(g["lr"], g["weight_decay"], tuple(p.ndim for p in g["params"])) for g in groups}
+    assert found == {(1e-4, 0.01, (2,)), (1e-4, 0.0, (1,)), (1e-3, 0.01, (2,)), (1e-3, 0.0, (1,))}
     with pytest.raises(InputError, match="did you mean 'localisation'"):
         parameter_groups(network, 1e-3, {"localization": 1e-4})
 

@@ -23,7 +23,7 @@ from stn3d.train import (
 
 
 class Twin:
-    """Something with a state of every kind."""
+    """An object whose state has values of every kind."""
 
     def __init__(self, value: float) -> None:
         self.state: dict[Any, Any] = {

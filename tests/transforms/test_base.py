@@ -162,7 +162,7 @@ def test_points_of_any_shape_keep_shape_and_dtype(d: int, dtype: torch.dtype) ->
 
 
 def test_transforms_of_two_dimensions_do_not_chain() -> None:
-    with pytest.raises(ValueError, match="one dimension"):
+    with pytest.raises(ValueError, match="the same dimension"):
         chain(Rigid.identity(2), Rigid.identity(3))
     with pytest.raises(ValueError, match="at least one"):
         chain()

@@ -28,7 +28,7 @@ from scripts.bench.pages import command, write_page
 from scripts.bench.store import RESULTS_FILE, Results, read, write
 from stn3d import Grid, kernels
 from stn3d.data import load_subjects
-from stn3d.io.files import whole
+from stn3d.io.files import atomic_write
 from stn3d.synth import (
     CoordinateSettings,
     PairSettings,
@@ -195,6 +195,6 @@ def draw(rows: Rows, out: Path) -> None:
     canvas: Any = figure.canvas
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[..., :3] // 12 * 12 + 3  # 22 levels
-    with whole(out) as path:
+    with atomic_write(out) as path:
         Image.fromarray(drawn).save(path, format="png", optimize=True)
     plt.close(figure)

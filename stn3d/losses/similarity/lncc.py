@@ -75,8 +75,8 @@ def textured(image: PreparedImage, radii: Sequence[int]) -> Tensor:
     radii = [min(r, n - 1) for r, n in zip(radii, image.grid.shape, strict=True)]
     count = kernels.box_sum(torch.ones_like(image.image[:, :1]), radii)
     mean = kernels.box_sum(image.image, radii) / count
-    spread = kernels.box_sum(image.image**2, radii) / count - mean**2
-    return (spread > _FLAT * image.statistic(LocalCorrelation.statistic))[0].any(dim=0)
+    variances = kernels.box_sum(image.image**2, radii) / count - mean**2
+    return (variances > _FLAT * image.statistic(LocalCorrelation.statistic))[0].any(dim=0)
 
 
 @final

@@ -1,4 +1,4 @@
-"""What a stage of the cascade is, and how it reports its progress."""
+"""The interface of a stage of the cascade, its progress and its need of memory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class ProgressEvent:
         step: ``read``, ``prepare``, ``initialise``; the name of a stage (``rigid``, ``similarity``,
             ``affine``, ``network``, ``deformable``); ``inverse``, ``metrics``, ``warp``,
             ``quality_check``, ``save``.
-        fraction: share of the expected work that is done, 0 to 1, never decreasing: of the stage
+        fraction: Fraction of the expected work that is done, 0 to 1, never decreasing: of the stage
             where a stage reports it, of the whole registration where `stn3d.register` passes it on.
-        stage: number of the stage in the cascade, from 1; 0 outside the cascade.
-        stages: number of stages in the cascade; 0 outside the cascade.
-        level: number of the resolution level in the stage, from 1; 0 where a step has no levels.
-        levels: number of resolution levels in the stage.
-        spacing_mm: spacing of the level; None where a step has no levels.
-        iteration: number of the iteration (in linear stages, of the loss evaluation) on this level,
+        stage: Number of the stage in the cascade, from 1; 0 outside the cascade.
+        stages: Number of stages in the cascade; 0 outside the cascade.
+        level: Number of the resolution level in the stage, from 1; 0 where a step has no levels.
+        levels: Number of resolution levels in the stage.
+        spacing_mm: Spacing of the level; None where a step has no levels.
+        iteration: Number of the iteration (in linear stages, of the loss evaluation) on this level,
             from 1; 0 where a step does not iterate.
-        iterations: expected number of iterations on this level, never below ``iteration``.
-        loss: current loss; None where a step has none.
+        iterations: Expected number of iterations on this level, never below ``iteration``.
+        loss: Current loss; None where a step has none.
     """
 
     step: str
@@ -56,10 +56,10 @@ class Level:
     """One resolution level of a stage, and its expected work.
 
     Args:
-        spacing_mm: spacing of the level.
-        voxels: number of voxels that an iteration visits.
-        iterations: expected number of iterations.
-        repeats: how many times the level is solved (once, and once for each restart).
+        spacing_mm: Spacing of the level.
+        voxels: Number of voxels that an iteration visits.
+        iterations: Expected number of iterations.
+        repeats: Number of times the level is solved: once, and once for each restart.
     """
 
     spacing_mm: float
@@ -78,9 +78,9 @@ class LevelProgress:
     """Reports the iterations of one stage.
 
     Args:
-        step: name of the stage.
-        levels: levels of the stage, coarse to fine.
-        progress: receives the events.
+        step: Name of the stage.
+        levels: Levels of the stage, coarse to fine.
+        progress: Receives the events.
     """
 
     step: str

@@ -27,7 +27,7 @@ from stn3d.registration.stages.residual import Loss, ResidualProblem, keeps_over
 from stn3d.registration.validation import check_fields
 from stn3d.transforms import Transform
 
-_RESTART_TOLERANCE = 1e-5  # a restart looks for a lower minimum, not for its exact position
+_RESTART_TOLERANCE = 1e-5  # a restart seeks a lower minimum, not its exact position
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
 _NO_FINER_MM = 1e6  # coarser than any level, and unlike infinity a number in JSON
 _ARRAYS = 5  # of a level: a zero displacement, the warped image and its coverage
@@ -159,10 +159,10 @@ class LinearStage:
         def objective(x: Vector) -> tuple[float, Vector]:
             steps = torch.from_numpy(x).requires_grad_()
             loss = loss_of(steps)
-            (slope,) = torch.autograd.grad(loss, steps)
+            (gradient,) = torch.autograd.grad(loss, steps)
             value = float(loss.detach())
             note(next(count), value)
-            return value, slope.numpy()
+            return value, gradient.numpy()
 
         limits = first_step_mm, self.iterations, tolerance or self.tolerance
         return torch.from_numpy(minimise(objective, start.numpy(), *limits))

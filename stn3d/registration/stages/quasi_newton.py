@@ -1,4 +1,4 @@
-"""The least of a smooth function of a few variables, by quasi-Newton steps."""
+"""Minimisation of a smooth function of a few variables by quasi-Newton steps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Objective = Callable[[Vector], tuple[float, Vector]]
-_DECREASE, _CURVATURE, _TRIALS = 1e-4, 0.9, 10  # the Wolfe conditions'; of a line search
+_DECREASE, _CURVATURE = 1e-4, 0.9  # constants of the Wolfe conditions
+_TRIALS = 10  # of a line search
 
 
 class _Point(NamedTuple):
-    """A point at ``step`` along a line, and the line's slope there."""
+    """A point at ``step`` along a line, and the slope of the loss along the line."""
 
     x: Vector
     loss: float
@@ -27,18 +28,18 @@ class _Point(NamedTuple):
 def minimise(
     objective: Objective, start: Vector, first_step: float, iterations: int, tolerance: float
 ) -> Vector:
-    """Where the loss is least: BFGS (Nocedal and Wright 2006, algorithm 6.1).
+    """The minimum of a loss by BFGS (Nocedal and Wright 2006, algorithm 6.1).
 
     Args:
-        objective: the loss and its gradient at a point; not finite where a step was too long.
-        start: ``(n,)``.
-        first_step: length of the first trial step.
-        iterations: at most this many line searches.
-        tolerance: ends where a search gains no more than this share of the loss, or of what the
-            first step promised.
+        objective: The loss and its gradient at a point; may be infinite or NaN far from the start.
+        start: Initial point, ``(n,)``.
+        first_step: Length of the first trial step.
+        iterations: Maximum number of line searches.
+        tolerance: Relative convergence tolerance: the search ends when an iteration lowers the loss
+            by no more than this fraction of the loss, or of the predicted gain of the first step.
 
     Returns:
-        ``(n,)``, never of a higher loss than the start.
+        ``(n,)``; its loss is never above that of the start.
     """
     here, eye = _Point(start, *objective(start)), np.eye(len(start))
     promised, longest = first_step * float(np.linalg.norm(here.gradient)), first_step
@@ -47,7 +48,7 @@ def minimise(
     inverse = eye * first_step**2 / promised
     for iteration in range(iterations):
         least, direction = tolerance * max(abs(here.loss), promised), -inverse @ here.gradient
-        # Where the loss is not convex, curvatures near 0 would lead far off.
+        # Where the loss is not convex, a curvature near 0 would give a very long step.
         direction /= max(1.0, float(np.linalg.norm(direction)) / (4 * longest))
         there = _line_search(objective, here, direction, least)
         gain, s, y = here.loss - there.loss, there.x - here.x, there.gradient - here.gradient
@@ -56,18 +57,18 @@ def minimise(
             break
         if curvature > 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
             inverse = inverse if iteration else eye * curvature / float(y @ y)
-            turn = eye - np.outer(s, y) / curvature
-            inverse = turn @ inverse @ turn.T + np.outer(s, s) / curvature
+            update = eye - np.outer(s, y) / curvature
+            inverse = update @ inverse @ update.T + np.outer(s, s) / curvature
     return here.x
 
 
 def _line_search(objective: Objective, start: _Point, direction: Vector, least: float) -> _Point:
-    """A point that meets the strong Wolfe conditions (algorithms 3.5 and 3.6); the best one seen
-    where trials run out or no more than ``least`` is left to gain."""
+    """A point that meets the strong Wolfe conditions (algorithms 3.5 and 3.6), or the best point
+    after `_TRIALS` trials or when the predicted gain is ``least`` at most."""
     slope = float(start.gradient @ direction)
     low, high, step = _Point(*start[:3], slope=slope), None, 1.0
     for _ in range(_TRIALS):
-        if -0.5 * slope * step <= least:  # the gain if a parabola is least at this step
+        if -0.5 * slope * step <= least:  # the gain if the minimum of a parabola is at this step
             break
         x = start.x + step * direction
         loss, gradient = objective(x)
@@ -92,7 +93,7 @@ def _line_search(objective: Objective, start: _Point, direction: Vector, least: 
 
 
 def _least_between(a: _Point, b: _Point, one: float, other: float) -> float:
-    """Where the cubic through two points is least (equation 3.59), kept between two steps."""
+    """Minimum of the cubic through two points (equation 3.59), clipped to between two steps."""
     d = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.step - b.step)
     square = d * d - a.slope * b.slope
     if not 0 <= square < math.inf:

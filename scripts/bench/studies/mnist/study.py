@@ -27,7 +27,7 @@ from scripts.bench.studies.mnist.training import (
     trained,
 )
 from stn3d import InputError
-from stn3d.io import whole
+from stn3d.io import atomic_write
 from stn3d.synth.digits import Digits, read_digits
 from stn3d.train import prepare_output_dir, read_history, save_state
 
@@ -92,7 +92,7 @@ def train_rows(options: Options, work: Path) -> None:
             continue
         print(name, flush=True)
         result = _train_row(name, row, folder, (digits, test), options)
-        with whole(folder / RESULT) as part:
+        with atomic_write(folder / RESULT) as part:
             part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(result), flush=True)
 
