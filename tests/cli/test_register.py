@@ -209,7 +209,8 @@ def test_a_failed_registration_ends_with_3_and_leaves_its_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever makes it fail; that is decided elsewhere."""
-    from stn3d.registration.quality import Quality, QualityMeasures
+    from stn3d.registration.quality import Quality
+    from stn3d.registration.quality_measures import QualityMeasures
 
     def failing(measures: QualityMeasures) -> Quality:
         return Quality("failed", "the images do not match", "Try --init mass.", measures)
