@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from stn3d.grid import homogeneous
 from stn3d.nets.heads import MATRIX_KINDS, MatrixKind
 from stn3d.transforms import (
     Affine,
@@ -255,3 +256,13 @@ def test_a_chain_of_mixed_precision_is_no_worse_than_its_worst_part() -> None:
     x = points(3, 5)
     for folded in (rough.then(far), far.then(rough), rough.then(exact).then(far)):
         assert float((folded(x) - far(x)).abs().max()) < 1e-6
+
+
+def test_rigid_parameters_from_a_matrix() -> None:
+    for d, parameters in ((2, [0.3, 4.0, -2.0]), (3, [0.3, -2.0, 1.0, 4.0, -2.0, 9.0])):
+        centre = torch.tensor([3.0, 5.0, -7.0][:d]).double()
+        rigid = Rigid(torch.tensor(parameters).double(), centre)
+        again = Rigid.from_matrix(rigid.matrix, centre)
+        assert torch.allclose(again.parameters, rigid.parameters, atol=1e-12)
+        none = Rigid.from_matrix(homogeneous(torch.eye(d), torch.zeros(d)).double(), centre)
+        assert torch.equal(none.parameters, Rigid.identity_parameters(d))
