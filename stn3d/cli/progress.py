@@ -40,7 +40,7 @@ STEPS = {
 }
 _WIDE = 100  # columns from which the bar also shows the iteration and the loss
 _WINDOW_S = 10.0  # of the progress from which the time left is estimated
-_SURE = 0.01, 0.5  # share of the work and seconds that tell the time left
+_SURE = 0.01, 0.5  # share of the work and seconds from which it can be
 
 
 @contextmanager

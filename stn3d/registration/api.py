@@ -37,7 +37,8 @@ from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final, inverted
-from stn3d.registration.quality import assess_quality, measure_quality
+from stn3d.registration.quality import assess_quality
+from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (

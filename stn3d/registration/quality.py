@@ -1,75 +1,19 @@
-"""Automatic quality check of a registration: measures, and a status derived from them.
+"""Automatic quality check of a registration: a status from measures and their limits.
 
-No measure knows the true transform. Each tests a property of a correct result: registrations from
-perturbed starts, with the roles of the images swapped, end at the same transform; the image loss is
-lower than at perturbed transforms; the images overlap; the scaling is plausible; nothing is folded.
 docs/quality.md documents the limits with examples.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from stn3d.choices import MetricName
-from stn3d.grid import apply_matrix
-from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS
-from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.stages import LinearStage
-from stn3d.sampler import inside
-from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
-from stn3d.transforms.fit import fit_linear
-from stn3d.warp import fov_overlap_fraction
+from stn3d.registration.quality_measures import QualityMeasures
 
 Status = Literal["good", "check", "failed"]
-
-# Perturbed starts: rotation about each axis; translation as a fraction of the image size.
-_START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
-# Perturbed transforms that the result must beat in image loss.
-_FAR_ROTATION_RAD, _FAR_TRANSLATION = 0.6, 0.25
-# Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
-_TOLERANCE = 1e-4
-_BACKGROUND = 0.05  # of the intensity range
-_MAX_POINTS = 2_000
-_MIN_JACOBIAN = 1e-3
-
-
-@dataclass(frozen=True)
-class QualityMeasures:
-    """Measures of a registration without knowledge of the true transform.
-
-    Args:
-        restart_disagreement_fraction: ``restart_disagreement_mm`` divided by the image size.
-        restart_disagreement_mm: median distance between the result and linear registrations from
-            perturbed starts, with fixed and moving image swapped; mean over foreground points.
-        similarity_margin_sd: difference between the mean image loss at perturbed transforms and the
-            image loss of the result, in standard deviations of the former.
-        foreground_inside_fraction: fraction of the foreground of the smaller image that lies inside
-            the field of view of the other image.
-        max_affine_scale: largest singular value of the linear part, or one over the smallest,
-            whichever is larger.
-        folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.
-        max_abs_log_jacobian: largest absolute logarithm of the Jacobian determinant in the
-            evaluation region, clipped at ``log(1000)``.
-    """
-
-    restart_disagreement_fraction: float
-    restart_disagreement_mm: float
-    similarity_margin_sd: float
-    foreground_inside_fraction: float
-    max_affine_scale: float
-    folding_pct: float
-    max_abs_log_jacobian: float
 
 
 @dataclass(frozen=True)
@@ -210,125 +154,3 @@ def assess_quality(measures: QualityMeasures) -> Quality:
         "volume change is implausible"
     )
     return Quality("good", reason, "", measures)
-
-
-def measure_quality(
-    pair: Pair,
-    transform: Transform,
-    kind: LinearKind,
-    metric: MetricName,
-    metrics: dict[str, Any],
-) -> QualityMeasures:
-    """Measure the quality of a registration; see `QualityMeasures`.
-
-    The linear part is measured on a coarse level, from the smaller image into the larger one.
-
-    Args:
-        pair: the prepared images.
-        transform: fixed points to moving points.
-        kind: kind of the linear part.
-        metric: metric of the linear part.
-        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants.
-    """
-    coarse, linear = _smaller_first(pair.at(coarse_mm(pair)), transform)
-    size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
-    points, inside_fraction = _foreground_inside(coarse, linear)
-    disagreement_mm = _restart_disagreement_mm(coarse, linear, kind, metric, points)
-    scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
-    extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
-    log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
-    return QualityMeasures(
-        restart_disagreement_fraction=disagreement_mm / size_mm,
-        restart_disagreement_mm=disagreement_mm,
-        similarity_margin_sd=_similarity_margin_sd(coarse, linear, metric, size_mm),
-        foreground_inside_fraction=inside_fraction,
-        max_affine_scale=float(max(scales.max(), 1 / scales.min())),
-        folding_pct=metrics.get("folding_pct") or 0.0,
-        max_abs_log_jacobian=max(log_jacobians, default=0.0),
-    )
-
-
-def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
-    """The pair with the image of the smaller field of view as the fixed one, and the linear part of
-    the transform in that direction."""
-    linear = _linear_part(transform, pair.fixed)
-    if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
-        inverse = linear.inverse()
-        assert isinstance(inverse, Linear)
-        return pair.swapped, inverse
-    return pair, linear
-
-
-def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
-    """The linear transform that follows the fields; an affine fit if there is none."""
-    _, linear = split_linear(transform)
-    if linear is not None:
-        return linear
-    points = fixed.grid.points_mm().flatten(0, -2)
-    return fit_linear("affine", points, transform(points))
-
-
-def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
-    """``(N, d)`` foreground points of the fixed image that map into the moving image, and their
-    fraction of all foreground points. If no point maps into the moving image, all are returned."""
-    image, grid = pair.fixed.image, pair.fixed.grid
-    bright = image[0].amax(dim=0) > _BACKGROUND
-    index = (bright if bool(bright.any()) else torch.ones_like(bright)).nonzero().cpu()
-    step = 1 + len(index) // _MAX_POINTS
-    points = apply_matrix(grid.world_from_index, index[::step].double())
-    moving = pair.moving.grid
-    mapped = inside(apply_matrix(moving.index_from_world, linear(points)), moving.shape)
-    return (points[mapped] if bool(mapped.any()) else points), float(mapped.double().mean())
-
-
-def _restart_disagreement_mm(
-    pair: Pair, linear: Linear, kind: LinearKind, metric: MetricName, points: Tensor
-) -> float:
-    """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one."""
-    grid = pair.fixed.grid
-    size_mm = min(max(image.grid.size_mm) for image in (pair.fixed, pair.moving))
-    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
-    backward, mapped, distances_mm = linear.inverse(), linear(points), []
-    for perturbation in _perturbations(grid.ndim, grid.centre_mm, size_mm)[::2]:
-        repeated = stage(pair.swapped, backward.then(perturbation), lambda *_: None)
-        errors_mm = torch.linalg.vector_norm(repeated(mapped) - points, dim=-1)
-        distances_mm.append(float(errors_mm.mean()))
-    return float(torch.tensor(distances_mm).median())
-
-
-def _perturbations(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = False) -> list[Rigid]:
-    """Rotations and translations in all directions, ``2 ** ndim`` of them."""
-    rotation, translation = (
-        (_FAR_ROTATION_RAD, _FAR_TRANSLATION) if far else (_START_ROTATION_RAD, _START_TRANSLATION)
-    )
-    signs = list(itertools.product((1.0, -1.0), repeat=ndim))
-    perturbations = []
-    for k, sign in enumerate(signs):
-        # Another order of the signs, so that rotations and translations are not paired alike.
-        about = signs[(3 * k + 1) % len(signs)] if ndim == 3 else sign[:1]
-        angles = [rotation * s for s in about]
-        offset = [translation * size_mm * s / math.sqrt(ndim) for s in sign]
-        parameters = torch.tensor([*angles, *offset], dtype=torch.float64)
-        perturbations.append(Rigid(parameters, centre_mm))
-    return perturbations
-
-
-def _similarity_margin_sd(pair: Pair, linear: Linear, metric: MetricName, size_mm: float) -> float:
-    """See `QualityMeasures`; 0 if fewer than three perturbed transforms leave enough overlap."""
-    fixed, moving = pair.fixed.grid, pair.moving.grid
-    image_loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
-
-    def loss(transform: Linear) -> float:
-        matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
-        return float(image_loss(matrix))
-
-    losses = []
-    for perturbation in _perturbations(fixed.ndim, fixed.centre_mm, size_mm, far=True):
-        perturbed = perturbation.then(linear)
-        assert isinstance(perturbed, Linear)
-        if fov_overlap_fraction(moving, perturbed, fixed) > 0.2:
-            losses.append(loss(perturbed))
-    if len(losses) < 3:
-        return 0.0
-    perturbed_losses = torch.tensor(losses, dtype=torch.float64)
-    return float((perturbed_losses.mean() - loss(linear)) / perturbed_losses.std().clamp(min=1e-6))

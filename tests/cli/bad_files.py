@@ -35,7 +35,7 @@ def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = AFFINE) -> 
 
 
 def patched(path: Path, fields: dict[str, Any]) -> Path:
-    """A good image whose stored header then gets other values, past all that nibabel mends."""
+    """A good image whose stored header then gets other values, past all that nibabel corrects."""
     nifti(path, ball())
     raw = bytearray(gzip.decompress(path.read_bytes()))
     header = np.frombuffer(raw, nib.nifti1.header_dtype, 1)

@@ -72,7 +72,7 @@ def make_files(folder: Path, ndim: int) -> Files:
     return Files(folder, known)
 
 
-def said(capfd: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
+def printed(capfd: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
     """The lines on stdout and on stderr, those of C++ libraries too, without the opening line."""
     out, err = capfd.readouterr()
     return out.splitlines(), without_opening(err.splitlines())
@@ -86,10 +86,10 @@ def without_opening(lines: list[str]) -> list[str]:
     return [line for line in rest if not line.startswith("note: compiling stn3d's numba kernels")]
 
 
-def figures_of(folder: Path) -> dict[str, Any]:
+def metrics_of(folder: Path) -> dict[str, Any]:
     """metrics.json without what differs from run to run."""
-    figures = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in figures.items() if key != "timings_s"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {key: value for key, value in metrics.items() if key != "timings_s"}
 
 
 def resampled(moving: str, fixed: str, transform: Path, how: int = sitk.sitkLinear) -> np.ndarray:

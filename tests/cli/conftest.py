@@ -18,9 +18,9 @@ from tests.cli.cases import (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost more than they bring on images this small."""
+    """Threads that wait for each other cost more than they save on images this small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -18,11 +18,11 @@ from stn3d.cli import main
 from tests.cli.cases import (
     QUICK,
     Files,
-    said,
+    printed,
 )
 
 
-def test_installed_program_tells_its_version() -> None:
+def test_installed_program_prints_its_version() -> None:
     program = Path(sys.executable).with_name("stn3d")
     if not program.exists():
         pytest.skip(f"the package is not installed: there is no {program}")
@@ -36,13 +36,13 @@ def test_installed_program_tells_its_version() -> None:
 )
 def test_each_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
-    text = "\n".join(said(capfd)[0])
+    text = "\n".join(printed(capfd)[0])
     assert f"stn3d {command}" in text
     assert command == "train" or re.search(r"--out +-o\b", text)
     assert main([command, "-h"]) == 0
-    assert "\n".join(said(capfd)[0]) == text
+    assert "\n".join(printed(capfd)[0]) == text
     assert main([]) == 0
-    assert command in "\n".join(said(capfd)[0])
+    assert command in "\n".join(printed(capfd)[0])
 
 
 def test_the_first_line_comes_before_torch(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_verbose_prints_settings_and_versions(
 ) -> None:
     command = ["register", *both_files[2].pair, "--out", str(tmp_path / "out"), *QUICK]
     assert main([*command, "-v"]) == 0
-    out, err = said(capfd)
+    out, err = printed(capfd)
     for begin in ("settings: kind ", "settings, linear stages: ", "times, s: read ", "versions: "):
         assert sum(line.startswith(begin) for line in out) == 1, begin
     assert any(line.startswith("initial transform") for line in map(str.strip, out))
@@ -129,7 +129,7 @@ def test_a_fault_of_ours_is_not_hidden(
 
 @pytest.mark.parametrize("kind", ["rigid", "deformable"])
 def test_nothing_slow_is_imported(kind: str, files: Files, tmp_path: Path) -> None:
-    """Each of these takes 0.3 to 1.2 seconds, and torch brings them along on some paths only."""
+    """Each of these takes 0.3 to 1.2 seconds, and torch imports them on some paths only."""
     words = ["register", *files.pair, "--out", str(tmp_path / "out"), "--kind", kind, *QUICK]
     slow = ["sympy", "torch._dynamo", "monai", "scipy.optimize", "matplotlib", "pandas"]
     program = (

@@ -12,11 +12,11 @@ import SimpleITK as sitk
 from stn3d.cli import main
 from tests.cli.cases import (
     Files,
+    printed,
     resampled,
-    said,
     voxels,
 )
-from tests.helpers import sitk_reference as judge
+from tests.helpers import sitk_reference as reference
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_apply_agrees_with_simpleitk(
 
 
 @pytest.mark.parametrize(("role", "chosen"), [("moving", "linear"), ("moving_labels", "label")])
-def test_apply_says_what_auto_chose(
+def test_apply_prints_what_auto_selects(
     files: Files,
     result: Path,
     tmp_path: Path,
@@ -50,14 +50,14 @@ def test_apply_says_what_auto_chose(
 ) -> None:
     command = ["apply", str(result / "transform.h5"), getattr(files, role), "--like", files.fixed]
     assert main([*command, "--out", str(tmp_path / "auto.nii.gz")]) == 0
-    out, err = said(capfd)
+    out, err = printed(capfd)
     assert next(line for line in out if "interpolation" in line).count(chosen) >= 1
     assert err == []
-    told = [*command, "--out", str(tmp_path / "told.nii.gz"), "--interpolation", chosen]
-    assert main(told) == 0
-    assert not any("interpolation" in line for line in said(capfd)[0])
-    auto, told_file = ((tmp_path / f"{n}.nii.gz").read_bytes() for n in ("auto", "told"))
-    assert auto == told_file
+    explicit = [*command, "--out", str(tmp_path / "explicit.nii.gz"), "--interpolation", chosen]
+    assert main(explicit) == 0
+    assert not any("interpolation" in line for line in printed(capfd)[0])
+    auto, explicit_file = ((tmp_path / f"{n}.nii.gz").read_bytes() for n in ("auto", "explicit"))
+    assert auto == explicit_file
 
 
 def test_applied_labels_are_labels(files: Files, result: Path, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_points_there_and_back(files: Files, result: Path, tmp_path: Path) -> No
     )
     assert there[0] == [*"xyz"[:d], "name"]
     assert [row[-1] for row in back] == [line.split(",")[-1] for line in lines]
-    by_itk = judge.mapped(sitk.ReadTransform(str(result / "transform.h5")), points)
+    by_itk = reference.mapped(sitk.ReadTransform(str(result / "transform.h5")), points)
     moved, again = (np.array([row[:d] for row in rows[1:]], float) for rows in (there, back))
     np.testing.assert_allclose(moved, by_itk.numpy(), atol=1e-4)
     assert np.linalg.norm(again - points.numpy(), axis=1).max() < 0.3

@@ -12,7 +12,7 @@ import pytest
 from stn3d.cli import main
 from tests.cli.cases import (
     RESULTS,
-    said,
+    printed,
 )
 
 
@@ -26,10 +26,10 @@ def test_demo_prints_what_it_did(
 
     monkeypatch.setattr(demo, "run", partial(demo.run, mode="copy", spacing_mm=8.0))
     assert main(["demo", "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
-    out, _ = said(capfd)
+    out, _ = printed(capfd)
     written = [Path(line.removeprefix("wrote ")) for line in out if line.startswith("wrote ")]
     assert {path.name for path in written} == {*RESULTS, "picture.png", "demo.json"}
     assert all(path.stat().st_size > 0 for path in written)
-    told = json.loads((tmp_path / "out" / "demo.json").read_text())
-    assert all(any(row[0] in line and row[1] in line for line in out) for row in told["rows"])
-    assert out[0] == told["title"]
+    result = json.loads((tmp_path / "out" / "demo.json").read_text())
+    assert all(any(row[0] in line and row[1] in line for line in out) for row in result["rows"])
+    assert out[0] == result["title"]

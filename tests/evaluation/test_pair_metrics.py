@@ -23,14 +23,14 @@ def test_the_truth_scores_full_marks_and_no_transform_does_not(ndim: int) -> Non
     before, after = (evaluate(case_of(known), t) for t in (shifted(ndim, 0), known.truth))
     assert before["correlation"] < 0.8 < 0.99 < after["correlation"]
     assert before["local_correlation"] < after["local_correlation"]
-    for figures in (before, after):
-        assert (figures["folding_pct"], figures["jacobian_min"]) == (0, pytest.approx(1))
-        assert figures["fov_overlap_pct"] == pytest.approx(100)
+    for metrics in (before, after):
+        assert (metrics["folding_pct"], metrics["jacobian_min"]) == (0, pytest.approx(1))
+        assert metrics["fov_overlap_pct"] == pytest.approx(100)
     json.dumps([before, after], allow_nan=False)
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-def test_labels_points_truth_and_inverse_are_judged_where_given(ndim: int) -> None:
+def test_labels_landmarks_truth_and_inverse_are_measured_where_given(ndim: int) -> None:
     known = a_pair(ndim)
     case = case_of(known)
     fixed, moving = (read_labels(((image > 0.3).int(), grid)) for image, grid in known.sources)
@@ -59,7 +59,7 @@ def test_labels_points_truth_and_inverse_are_judged_where_given(ndim: int) -> No
     )
 
 
-def test_figures_are_taken_inside_the_mask() -> None:
+def test_metrics_are_computed_inside_the_mask() -> None:
     known = a_pair(2)
     spoilt = known.fixed.clone()
     spoilt[:, :, :18] = torch.rand(18, 36, generator=torch.Generator().manual_seed(0))
@@ -85,15 +85,15 @@ def test_folding_is_found_in_the_region_and_in_the_whole_field() -> None:
     assert whole_pct != pytest.approx(metrics["folding_pct"], rel=0.01)
 
 
-def test_no_overlap_gives_no_correlation_but_figures() -> None:
+def test_no_overlap_gives_no_correlation_but_other_metrics() -> None:
     known = a_pair(2)
-    figures = evaluate(case_of(known), shifted(2, 1e3))
-    assert figures["fov_overlap_pct"] == 0
-    assert figures["correlation"] in (None, 0)
-    json.dumps(figures, allow_nan=False)
+    metrics = evaluate(case_of(known), shifted(2, 1e3))
+    assert metrics["fov_overlap_pct"] == 0
+    assert metrics["correlation"] in (None, 0)
+    json.dumps(metrics, allow_nan=False)
 
 
-def test_a_moved_image_at_hand_is_used() -> None:
+def test_a_given_moved_image_is_used() -> None:
     known = a_pair(2)
     case = case_of(known)
     moved = warp_image(known.moving, known.moving_grid, known.truth, known.fixed_grid)

@@ -20,13 +20,13 @@ from stn3d.transforms import Affine, DisplacementField, rotation_matrix
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("protocol", ["strict", "l2r"])
 def test_jacobian_of_a_scaling_is_its_volume(d: int, protocol: Any) -> None:
-    turn = rotation_matrix(torch.tensor([0.3, 0.2, -0.5][: 2 * d - 3]).double())
+    rotation = rotation_matrix(torch.tensor([0.3, 0.2, -0.5][: 2 * d - 3]).double())
     grid = Grid(
         (9, 8, 7)[:d],
-        homogeneous(turn * torch.tensor([1.0, 2.0, 0.7][:d]), -torch.ones(d).double()),
+        homogeneous(rotation * torch.tensor([1.0, 2.0, 0.7][:d]), -torch.ones(d).double()),
     )
     scaled = Affine(
-        torch.cat([1.5 * turn.flatten(), torch.ones(d).double()]), torch.ones(d).double()
+        torch.cat([1.5 * rotation.flatten(), torch.ones(d).double()]), torch.ones(d).double()
     )
     found = jacobian_metrics(scaled, grid, protocol=protocol)
     expected = {
@@ -51,7 +51,7 @@ def folded_grid() -> tuple[Grid, DisplacementField]:
     return grid, DisplacementField(u, grid)
 
 
-def test_folding_and_spread_are_counted_in_the_eroded_mask() -> None:
+def test_folding_and_sd_are_computed_in_the_eroded_mask() -> None:
     grid, transform = folded_grid()
     found = jacobian_metrics(transform, grid)  # determinants 1, but -1 in rows 6 and 7 of 2 to 11
     logs = np.log(np.r_[np.full(8, 1.0), 1e-3, 1e-3])

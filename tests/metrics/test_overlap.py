@@ -51,9 +51,9 @@ def test_dice_is_symmetric_and_one_for_equal_maps(seed: int, shape: list[int], f
 def test_dice_is_simpleitks(d: int) -> None:
     rng = np.random.default_rng(RNG_SEED)
     a, b = rng.integers(0, 7, (2, *(9, 8, 7)[:d])).astype(np.int32)
-    judge = sitk.LabelOverlapMeasuresImageFilter()
-    judge.Execute(sitk.GetImageFromArray(a), sitk.GetImageFromArray(b))
-    assert dice(a, b) == pytest.approx({i: judge.GetDiceCoefficient(i) for i in range(1, 7)})
+    sitk_filter = sitk.LabelOverlapMeasuresImageFilter()
+    sitk_filter.Execute(sitk.GetImageFromArray(a), sitk.GetImageFromArray(b))
+    assert dice(a, b) == pytest.approx({i: sitk_filter.GetDiceCoefficient(i) for i in range(1, 7)})
 
 
 def test_maps_of_different_shapes_are_refused() -> None:

@@ -70,7 +70,7 @@ def smooth_field(grid: Grid, size_mm: float) -> DisplacementField:
     return DisplacementField(u[None], grid)
 
 
-def judge(folder: Path, files: dict[str, Any]) -> dict[str, Any]:
+def run_score(folder: Path, files: dict[str, Any]) -> dict[str, Any]:
     """Writes the files and runs score.py on them."""
     command = [sys.executable, "-W", "ignore", str(SCORE)]
     for name, value in files.items():
@@ -99,13 +99,13 @@ def check_against_score(
     inverse: Transform,
     truth: Transform,
 ) -> dict[str, Any]:
-    """Every figure of score.py, from files, equals ours, from memory."""
+    """Every metric of score.py, computed from files, equals ours, computed in memory."""
     (fixed_image, fixed_labels, grid), (moving_image, moving_labels, moving_grid) = fixed, moving
     rng = np.random.default_rng(RNG_SEED)
     low, high = grid.points_mm().reshape(-1, 3)[[0, -1]].numpy()
     fixed_points = low + (high - low) * rng.uniform(0.3, 0.7, (20, 3))
     moving_points = fixed_points + rng.normal(size=(20, 3))
-    scores = judge(
+    scores = run_score(
         folder,
         {
             "fixed": itk_image(fixed_image, grid),
@@ -166,16 +166,14 @@ def blocks(grid: Grid, seed: int) -> tuple[NDArray[Any], NDArray[Any], Grid]:
 
 @needs_score
 @pytest.mark.parametrize("kind", ["affine", "field", "folding"])
-def test_every_figure_is_the_one_that_score_py_finds_in_the_files(
-    kind: str, tmp_path: Path
-) -> None:
-    turn = rotation_matrix(torch.tensor([0.2, -0.1, 0.4]).double())
-    fixed_linear = turn * torch.tensor([-1.0, 1.5, 1.25])
+def test_every_metric_equals_that_of_score_py(kind: str, tmp_path: Path) -> None:
+    rotation = rotation_matrix(torch.tensor([0.2, -0.1, 0.4]).double())
+    fixed_linear = rotation * torch.tensor([-1.0, 1.5, 1.25])
     origin = torch.tensor([20.0, -30.0, 11.0]).double()
     grid = Grid((34, 33, 32), homogeneous(fixed_linear, origin))
     moving_grid = Grid((36, 35, 34), homogeneous(fixed_linear * 0.97, origin + 1.1))
     affine = Affine(
-        torch.cat([(torch.eye(3) + 0.1 * turn).flatten().double(), torch.ones(3).double()]),
+        torch.cat([(torch.eye(3) + 0.1 * rotation).flatten().double(), torch.ones(3).double()]),
         grid.centre_mm,
     )
     field = smooth_field(grid, 4.0 if kind == "folding" else 0.8)
@@ -194,7 +192,7 @@ def test_every_figure_is_the_one_that_score_py_finds_in_the_files(
 
 @needs_score
 @pytest.mark.skipif(not (SHARED / "data/brains").exists(), reason="needs ../shared/data/brains")
-def test_figures_on_two_brains_are_those_of_score_py(tmp_path: Path) -> None:
+def test_metrics_of_two_brains_equal_those_of_score_py(tmp_path: Path) -> None:
     def part(person: str) -> tuple[NDArray[Any], NDArray[Any], Grid]:
         image = nib.load(SHARED / f"data/brains/{person}_t1.nii.gz")
         labels = nib.load(SHARED / f"data/brains/{person}_labels.nii.gz")

@@ -1,4 +1,4 @@
-"""The picture: its arrays against plain reckoning, and what lands on paper."""
+"""Pictures: their arrays against direct computation, and the pixels of the files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_planes_cover_the_image_in_millimetres() -> None:
     assert crossing[0].at_mm.tolist() == [5.0, 59.0, 7.0]  # drawn back into the image
 
 
-def test_the_moving_image_is_seen_through_the_transform() -> None:
+def test_the_moving_image_is_resampled_through_the_transform() -> None:
     image = oblique_image(3)
     shift = Affine.from_matrix(
         homogeneous(torch.eye(3).double(), torch.tensor([2.0, 0, 0]).double())
@@ -153,7 +153,7 @@ def test_otsu_has_the_least_variance_of_all_pairs() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_the_affine_part_is_found_and_taken_away(ndim: int) -> None:
+def test_the_affine_part_is_found_and_removed(ndim: int) -> None:
     grid = make_grid(SHAPES[ndim], SPACINGS, (10, 20, 30))
     linear = 1.1 * rotation(ndim, (25.0, 0, 0))
     affine = Affine.from_matrix(homogeneous(linear, torch.tensor([3.0, 4.0, 5.0][:ndim]).double()))
@@ -174,12 +174,12 @@ def test_grid_lines_are_straight_until_they_are_mapped_lines(ndim: int) -> None:
         assert len(lines) == sum(expected)
         for number, line in enumerate(lines):
             across, up = line[:, plane.axes[0]], line[:, plane.axes[1]]
-            stands = across if number < expected[0] else up
-            assert float(stands.max() - stands.min()) < 1e-9
-        turn = Rigid(torch.tensor([0.1, 1, 2] if ndim == 2 else [0, 0, 0.1, 1, 2, 3]).double(),
+            constant = across if number < expected[0] else up
+            assert float(constant.max() - constant.min()) < 1e-9
+        motion = Rigid(torch.tensor([0.1, 1, 2] if ndim == 2 else [0, 0, 0.1, 1, 2, 3]).double(),
                      grid.centre_mm)  # fmt: skip
-        for line, there in zip(lines, mapped_lines(lines, turn), strict=True):
-            assert torch.equal(there, turn.forward(line))
+        for line, there in zip(lines, mapped_lines(lines, motion), strict=True):
+            assert torch.equal(there, motion.forward(line))
 
 
 def test_round_lengths() -> None:
@@ -269,7 +269,7 @@ def test_no_overlap_before_is_drawn_too(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_text().rstrip().endswith("</svg>")
 
 
-def test_a_registration_is_drawn_with_its_figures(
+def test_a_registration_is_drawn_with_its_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixed, moving, _ = scene(2)
@@ -290,7 +290,7 @@ def test_a_registration_is_drawn_with_its_figures(
     assert drawn(tmp_path / "a.png").shape[1] > 1000
 
 
-def test_bad_paths_and_a_missing_matplotlib_are_told(
+def test_bad_paths_and_a_missing_matplotlib_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixed, moving, answer = scene(2)

@@ -51,7 +51,7 @@ MR = ("mni152_t1_2mm", "avg152T2", "single_subj_T1")
 PAIRS = ",".join([*(f"scct {mr}" for mr in MR), *(f"{mr} scct" for mr in MR)])
 MAX_ANGLE_DEG, MAX_SHIFT_MM = 45.0, 40.0
 LOST_MM = 10.0
-KEYS = ("fixed", "moving", "start", "tool")
+KEYS = ("fixed", "moving", "pose", "tool")
 ABOUT = """\
 Templates of CT and MR heads, all in MNI space. The header of the moving one is rotated by up to 45
 degrees about each axis and translated by up to 40 mm along each. A run's transform is evaluated
@@ -82,8 +82,8 @@ def run(options: Options) -> None:
     shared = {"machine": machine(), "threads": options.threads, "seed": options.seed}
     store = Store(options.out, "ct_mr", KEYS, shared, command=command_line("ct_mr", options))
     rows = [
-        {"fixed": fixed, "moving": moving, "start": start, "tool": tool, "version": tools[tool]}
-        for start in range(options.count)
+        {"fixed": fixed, "moving": moving, "pose": pose, "tool": tool, "version": tools[tool]}
+        for pose in range(options.count)
         for fixed, moving in contrast_pairs(options.pairs)
         for tool in tools
     ]
@@ -102,7 +102,7 @@ def measured(seed: int, how: tuple[int, str], row: Row) -> Row:
         row: pair, pose and tool.
     """
     fixed, moving = (image_path(f"ct_mr/{row[role]}") for role in ("fixed", "moving"))
-    displaced = displacement(seed, row["start"], grid_of(moving).centre_mm.numpy())
+    displaced = displacement(seed, row["pose"], grid_of(moving).centre_mm.numpy())
     with tempfile.TemporaryDirectory() as folder:
         image, out = Path(folder) / "moving.nii.gz", Path(folder) / "out"
         write_displaced(moving, displaced, image)
@@ -115,9 +115,9 @@ def measured(seed: int, how: tuple[int, str], row: Row) -> Row:
     return {"matrix": matrix.round(7).tolist()} | cost
 
 
-def displacement(seed: int, start: int, centre_mm: Floats) -> Floats:
+def displacement(seed: int, pose: int, centre_mm: Floats) -> Floats:
     """The matrix of a pose: from the moving image's original world to the displaced one."""
-    rng = np.random.default_rng([seed, start])
+    rng = np.random.default_rng([seed, pose])
     angles = rng.uniform(-MAX_ANGLE_DEG, MAX_ANGLE_DEG, 3)
     shift = rng.uniform(-MAX_SHIFT_MM, MAX_SHIFT_MM, 3)
     matrix = np.eye(4)
@@ -165,7 +165,7 @@ def report(folder: Path) -> None:
     results = read(folder)
     lines = ["# Rigid registration of CT and MR heads from random initial poses", ""]
     lines += [*command(results), ABOUT, "", *conditions(results), *table(deviations(results.rows))]
-    lines += ["", *failures(results.failed, "{fixed} <- {moving}, pose {start}, {tool}")]
+    lines += ["", *failures(results.failed, "{fixed} <- {moving}, pose {pose}, {tool}")]
     write_page(folder, lines)
 
 

@@ -28,7 +28,8 @@ from scripts.bench.store import Row, Store, read
 from stn3d import Affine, Grid, InputError, Rigid, Transform, VelocityField, read_image
 from stn3d.grid import apply_matrix
 from stn3d.preprocessing.intensity import limits
-from stn3d.registration.quality import QualityMeasures, assess_quality
+from stn3d.registration.quality import assess_quality
+from stn3d.registration.quality_measures import QualityMeasures
 from stn3d.transforms import chain
 from stn3d.warp import resample_image, warp_image
 

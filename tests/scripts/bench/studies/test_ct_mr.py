@@ -23,7 +23,7 @@ HEAD = {"machine": "a machine", "versions": {}, "threads": 2, "command": "ct_mr 
 
 
 def test_a_displacement_is_rigid_and_depends_on_the_number_alone() -> None:
-    one, again, other = (ct_mr.displacement(5, start, CENTRE) for start in (1, 1, 2))
+    one, again, other = (ct_mr.displacement(5, pose, CENTRE) for pose in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.allclose(one, other)
     shifts = [rm.motion(ct_mr.displacement(5, i, CENTRE), CENTRE)[3:] for i in range(200)]
@@ -58,19 +58,19 @@ def test_the_initial_displacement_is_removed_from_the_result(
         return dict(COST)
 
     monkeypatch.setattr(ct_mr, "register_pair", register_pair)
-    row = ct_mr.measured(5, (1, "python"), {"fixed": "a", "moving": "b", "start": 3, "tool": "any"})
+    row = ct_mr.measured(5, (1, "python"), {"fixed": "a", "moving": "b", "pose": 3, "tool": "any"})
     assert np.allclose(row["matrix"], np.eye(4), atol=1e-4)
     assert row["wall_s"] == 4.0
 
 
-def start_row(start: int, matrix: rm.Floats | None) -> dict[str, Any]:
-    common = {"fixed": "scct", "moving": "mr", "start": start, "tool": NMI, "version": "stn3d 1"}
+def pose_row(pose: int, matrix: rm.Floats | None) -> dict[str, Any]:
+    common = {"fixed": "scct", "moving": "mr", "pose": pose, "tool": NMI, "version": "stn3d 1"}
     return common | (COST | {"matrix": matrix.tolist()} if matrix is not None else {"failed": "no"})
 
 
 def test_the_page_has_deviation_identity_lost_and_failed(tmp_path: Path) -> None:
     shift = [rm.rigid_matrix([0.0] * 3, [x, 0.0, 0.0], CENTRE) for x in (1.0, 1.5, 2.0, 40.0)]
-    given = [start_row(i, matrix) for i, matrix in enumerate([*shift, None])]
+    given = [pose_row(i, matrix) for i, matrix in enumerate([*shift, None])]
     found = ct_mr.with_deviation(given, POINTS)
     assert [row.get("deviation_mm") for row in found] == [0.75, 0.25, 0.25, 38.25, None]
     assert [row.get("identity_mm") for row in found] == [1.0, 1.5, 2.0, 40.0, None]

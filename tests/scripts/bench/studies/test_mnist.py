@@ -138,7 +138,7 @@ def test_rows_are_chosen_by_patterns_and_wrong_ones_are_reported(
     command = ["mnist", "run", "--work", str(tmp_path), "--data", str(tmp_path)]
     with pytest.raises(SystemExit, match="no row is called"):
         main([*command, "--rows", "Q: CNN"])
-    with pytest.raises(SystemExit, match="there is no"):
+    with pytest.raises(SystemExit, match="does not exist"):
         main(command)
     with pytest.raises(SystemExit, match="Give --work"):
         main(["mnist", "run"])
