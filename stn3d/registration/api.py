@@ -32,7 +32,7 @@ from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.initialisation.candidates import InitialTransform
-from stn3d.registration.initialisation.initialise import Initialisation, initialise, linear_kind
+from stn3d.registration.initialisation.initialise import Initialisation, initialise
 from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
@@ -180,7 +180,7 @@ def _completed(
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        kind = linear_kind(settings.kind)
+        kind = settings.linear_kind
         quality = assess_quality(
             measure_quality(pair, transform, kind, settings.metric_name, after)
         )

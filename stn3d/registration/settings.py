@@ -127,6 +127,13 @@ class Settings:
         """Whether there is, or may be, a deformable stage."""
         return self.kind in ("auto", "deformable")
 
+    @property
+    def linear_kind(self) -> LinearKind:
+        """The kind of the linear transform that is estimated, before any deformable stage."""
+        if self.kind == "auto" or self.kind == "deformable":
+            return "affine"
+        return self.kind
+
     def stages(self) -> list[OptimiserStage]:
         """The cascade: rigid, then similarity or affine, then deformable, as the kind requires."""
         kinds: list[LinearKind] = ["rigid"]

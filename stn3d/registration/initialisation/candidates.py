@@ -165,12 +165,14 @@ class CoarsePair:
         return replace(self.scored(candidate.name, self._refined[key]), unrefined=proposed)
 
     def is_convincing(self, candidate: InitialTransform) -> bool:
-        """Whether the loss alone shows that the images are aligned, here or at half the resolution:
-        limits were chosen on grids of 24 to 32 voxels, and small structures raise the loss."""
+        """Whether the loss alone shows that the images are aligned."""
+        return candidate.loss < METRICS[self.metric].convincing_loss
+
+    def is_convincing_at_half(self, candidate: InitialTransform) -> bool:
+        """Whether the loss at half the resolution shows it, where noise and small structures, which
+        raise the loss on grids of more than 32 voxels, are averaged out."""
         limit = METRICS[self.metric].convincing_loss
-        if candidate.loss < limit or self.half is self or limit == 0:
-            return candidate.loss < limit
-        return self.half.loss(candidate.linear) < limit
+        return self.half is not self and limit > 0 and self.half.loss(candidate.linear) < limit
 
     def selected(
         self, candidates: Sequence[InitialTransform], num_refined: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stn3d.choices import AUTOMATIC, InitialMethod, Kind, MetricName
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, select_metric
 from stn3d.registration.initialisation.candidates import (
@@ -77,7 +77,7 @@ def initialise(
     Raises:
         InputError: The network alone may be used, and it has no estimate.
     """
-    kind = linear_kind(settings.kind)
+    kind = settings.linear_kind
     use_network = settings.estimator != "optimiser"
     network = NetworkEstimate(pair, kind, settings.affine_weights, use_network)
     rounds = _rounds(pair, settings, network, given)
@@ -208,9 +208,12 @@ class Finder:
         best = ranked[0]
         if best.name == "landmarks" or coarse.is_convincing(best):
             return True
-        estimate = self.network.transform if network_tried else None
-        if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
-            return True
+        if network_tried:  # only the search is left, which costs most
+            estimate = self.network.transform
+            if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
+                return True
+            if coarse.is_convincing_at_half(best):
+                return True
         return any(
             self._distance_vox(one.transform, best.transform) < _SAME_VOX
             and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX
@@ -219,8 +222,3 @@ class Finder:
 
     def _distance_vox(self, a: Transform, b: Transform) -> float:
         return mean_distance_mm(self.pair.fixed.grid, a, b) / coarse_mm(self.pair)
-
-
-def linear_kind(kind: Kind) -> LinearKind:
-    """The kind of the linear transform that a registration of a kind estimates."""
-    return "affine" if kind in ("auto", "deformable") else kind  # type: ignore[return-value]
