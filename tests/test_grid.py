@@ -1,4 +1,4 @@
-"""Grids: domains, obliqueness, pyramids, crops, errors."""
+"""Grids: physical domains, oblique axes, pyramids, crops, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.geometry_cases import DIMS, QUICK, grids, make_grid, oblique,
 
 
 def faces_mm(grid: Grid) -> Tensor:
-    """The corners of the physical domain, by hand from the index faces."""
+    """Corners of the physical domain, computed from the outer faces in index coordinates."""
     corners = torch.tensor(
         list(itertools.product(*[(-0.5, n - 0.5) for n in grid.shape])), dtype=torch.float64
     )
@@ -36,10 +36,12 @@ def test_with_shape_keeps_the_physical_domain(grid: Grid, shape: list[int]) -> N
 
 @QUICK
 @given(grids(), st.floats(0.1, 3))
-def test_zoomed_is_a_share_of_the_domain_about_its_middle(grid: Grid, share: float) -> None:
-    other = grid.zoomed(share)
+def test_zoomed_is_a_fraction_of_the_domain_with_the_same_centre(
+    grid: Grid, fraction: float
+) -> None:
+    other = grid.zoomed(fraction)
     assert other.shape == grid.shape
-    wanted = grid.centre_mm + share * (faces_mm(grid) - grid.centre_mm)
+    wanted = grid.centre_mm + fraction * (faces_mm(grid) - grid.centre_mm)
     torch.testing.assert_close(faces_mm(other), wanted, rtol=0, atol=1e-9)
     assert grid.zoomed(1) is grid
 
@@ -56,15 +58,15 @@ def test_resampled_keeps_the_domain_with_the_nearest_spacing(grid: Grid, spacing
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("handed", [False, True])
-def test_a_turned_or_rounded_header_gives_the_same_levels(d: int, handed: bool) -> None:
-    """Sizes that are 4.5 or 9.5 voxels of a level: the least digit would choose."""
+def test_a_rotated_or_rounded_header_gives_the_same_levels(d: int, handed: bool) -> None:
+    """Sizes of 4.5 or 9.5 voxels of a level, where rounding errors could change the shape."""
     shape, spacing = (36, 76, 44)[:d], (1.0, 1.0, 3.0)[:d]
     upright = Grid.of_spacing(shape, spacing)
     levels = [level.shape for level in upright.pyramid([16, 8, 4, 2])]
     for k in range(40):
-        turned = make_grid(shape, spacing, (9.1 * k, -7.7 * k, 5.3 * k), (k, -k, 3), handed)
-        stored = turned.world_from_index.float().double()  # as a NIfTI header keeps it
-        for grid in (turned, Grid(shape, stored)):
+        rotated = make_grid(shape, spacing, (9.1 * k, -7.7 * k, 5.3 * k), (k, -k, 3), handed)
+        stored = rotated.world_from_index.float().double()  # as stored in a NIfTI header
+        for grid in (rotated, Grid(shape, stored)):
             assert [level.shape for level in grid.pyramid([16, 8, 4, 2])] == levels
             assert grid.resampled(8.0).shape == upright.resampled(8.0).shape
 
@@ -153,7 +155,7 @@ def test_slabs_cover_every_row_once(d: int, max_voxels: int) -> None:
 
 @QUICK
 @given(grids(), st.integers(0, 99))
-def test_a_covering_grid_holds_points_on_the_same_lattice(grid: Grid, seed: int) -> None:
+def test_a_covering_grid_contains_the_points_and_keeps_the_lattice(grid: Grid, seed: int) -> None:
     points = grid.centre_mm + 9 * random(20, grid.ndim, seed=seed)
     other = grid.covering(points)
     index = apply_matrix(other.index_from_world, points)
@@ -165,7 +167,7 @@ def test_a_covering_grid_holds_points_on_the_same_lattice(grid: Grid, seed: int)
     torch.testing.assert_close(spacing, torch.tensor(grid.spacing_mm))
 
 
-def test_a_covering_grid_has_right_angles() -> None:
+def test_a_covering_grid_has_orthogonal_axes() -> None:
     matrix = torch.eye(4).double()
     matrix[0, 1] = 0.3
     axes = Grid((5, 6, 7), matrix).covering(torch.zeros(1, 3)).world_from_index[:3, :3]
@@ -173,7 +175,7 @@ def test_a_covering_grid_has_right_angles() -> None:
     torch.testing.assert_close(axes.T @ axes, torch.diag((axes * axes).sum(0)))
 
 
-def test_points_take_a_dtype() -> None:
+def test_points_have_the_requested_dtype() -> None:
     points = oblique(3).points_mm(slice(1, 3), dtype=torch.float32)
     assert points.dtype == torch.float32
     assert points.shape == (2, 6, 5, 3)
@@ -190,13 +192,13 @@ def test_same_as_measures_in_voxels() -> None:
     assert not grid.same_as(oblique(2))
 
 
-def test_same_as_sees_a_turn_about_the_first_voxel() -> None:
+def test_same_as_detects_a_rotation_about_the_first_voxel() -> None:
     plain = make_grid((50, 50, 50), (1, 1, 1))
-    turned = make_grid((50, 50, 50), (1, 1, 1), (0.05, 0, 0))
-    assert not plain.same_as(turned)
+    rotated = make_grid((50, 50, 50), (1, 1, 1), (0.05, 0, 0))
+    assert not plain.same_as(rotated)
 
 
-def test_a_grid_does_not_follow_later_changes_of_its_matrix() -> None:
+def test_a_grid_copies_its_matrix() -> None:
     matrix = torch.eye(4, dtype=torch.float64)
     grid = Grid((2, 2, 2), matrix)
     matrix[0, 3] = 9
@@ -220,12 +222,12 @@ def test_a_grid_does_not_follow_later_changes_of_its_matrix() -> None:
         ((4, 4), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.1, 0, 1]]), "last row"),
     ],
 )
-def test_bad_grids_are_told(shape: tuple[int, ...], matrix: Tensor, message: str) -> None:
+def test_invalid_grids_are_rejected(shape: tuple[int, ...], matrix: Tensor, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Grid(shape, matrix)
 
 
-def test_zero_spacing_and_empty_crops_are_told() -> None:
+def test_zero_spacing_and_empty_crops_are_rejected() -> None:
     with pytest.raises(InputError, match="singular"):
         Grid.of_spacing((4, 4, 4), (1, 0, 1))
     with pytest.raises(InputError, match="one voxel"):

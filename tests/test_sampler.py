@@ -23,7 +23,7 @@ ORDERS: dict[Interpolation, int] = {"linear": 1, "nearest": 0, "cubic": 3}
 
 
 def by_scipy(image: Tensor, points: Tensor, interpolation: Interpolation) -> Tensor:
-    """One image ``(*shape,)`` at ``(N, d)`` points by scipy's own splines, mirrored."""
+    """An image ``(*shape,)`` at points ``(N, d)`` by scipy's mirrored splines."""
     values = ndimage.map_coordinates(
         image.numpy(), points.T.numpy(), order=ORDERS[interpolation], mode="mirror"
     )
@@ -41,14 +41,14 @@ def test_gradcheck_in_image_and_points(d: int, interpolation: Interpolation) -> 
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", SMOOTH)
-def test_gradcheck_with_points_cut_into_pieces(d: int, interpolation: Interpolation) -> None:
+def test_gradcheck_with_points_in_blocks(d: int, interpolation: Interpolation) -> None:
     image = random(1, 1, *(3, 4, 2)[:d]).requires_grad_()
     points = off_kinks((3, 4, 2)[:d], 8)[None].requires_grad_()
     assert gradcheck(lambda i, p: sample(i, p, interpolation), (image, points))
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_cubic_is_smooth_at_whole_indices_too(d: int) -> None:
+def test_cubic_is_smooth_at_integer_indices(d: int) -> None:
     image = random(1, 1, *SHAPES[d])
     points = torch.full((1, 2, d), 2.0).double().requires_grad_()
     assert gradcheck(lambda p: sample(image, p, "cubic"), points)
@@ -67,7 +67,7 @@ def test_values_agree_with_scipy(d: int, interpolation: Interpolation) -> None:
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_whole_indices_give_the_voxels(
+def test_integer_indices_give_the_voxels(
     d: int, interpolation: Interpolation, dtype: torch.dtype
 ) -> None:
     image = random(2, 3, *SHAPES[d]).to(dtype)
@@ -80,9 +80,7 @@ def test_whole_indices_give_the_voxels(
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
-def test_border_is_clamped_to_the_faces_and_nothing_beyond(
-    d: int, interpolation: Interpolation
-) -> None:
+def test_coordinates_are_clamped_up_to_the_faces(d: int, interpolation: Interpolation) -> None:
     image = random(1, 1, *SHAPES[d])
     for axis, n in enumerate(SHAPES[d]):
         points = torch.full((6, d), 1.0).double()
@@ -98,7 +96,7 @@ def test_border_is_clamped_to_the_faces_and_nothing_beyond(
         torch.testing.assert_close(values[1:5], expected)
 
 
-def test_halves_go_upward_for_nearest() -> None:
+def test_nearest_rounds_halves_up() -> None:
     image = torch.arange(4.0)[None, None, :, None].expand(1, 1, 4, 2)
     points = torch.tensor([[-0.5, 0], [0.5, 0], [1.5, 0], [2.5, 0], [2.4999, 0]])[None]
     assert sample(image, points, "nearest").flatten().tolist() == [0, 1, 2, 3, 2]
@@ -110,14 +108,14 @@ def test_inside_is_half_open_in_every_axis() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ALL)
-def test_points_that_are_nowhere_give_the_outside_value(interpolation: Interpolation) -> None:
+def test_nan_and_infinite_points_give_the_outside_value(interpolation: Interpolation) -> None:
     image = random(1, 1, 4, 4, 4)
     image.requires_grad_(interpolation != "nearest")
     far = [math.nan, math.inf, -math.inf, 1e30, -1e30]
     points = torch.ones(len(far), 3).double()
     points[:, 1] = torch.tensor(far).double()
     values = sample(image, points[None], interpolation, outside_value=0.1)
-    assert (values == 0.1).all()  # in the image's float64, not rounded to float32 on the way
+    assert (values == 0.1).all()  # in float64, not rounded to float32
     if interpolation != "nearest":
         values.sum().backward()
         assert image.grad is not None
@@ -125,7 +123,7 @@ def test_points_that_are_nowhere_give_the_outside_value(interpolation: Interpola
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
-def test_nearest_keeps_whole_numbers_whole(dtype: torch.dtype) -> None:
+def test_nearest_keeps_integers(dtype: torch.dtype) -> None:
     image = torch.arange(24).reshape(1, 1, 4, 3, 2).to(dtype) * 5
     image[0, 0, 3, 2, 1] = torch.iinfo(dtype).max
     values = sample(image, torch.tensor([[[3.2, 1.9, 1.1], [0.4, 0.6, 0], [9, 0, 0]]]), "nearest")
@@ -185,7 +183,7 @@ def test_axes_of_one_or_two_voxels(interpolation: Interpolation, shape: tuple[in
     torch.testing.assert_close(sample(image, points[None], interpolation)[0, 0], expected)
 
 
-def test_linear_reproduces_a_linear_image_and_cubic_a_cubic_one_far_inside() -> None:
+def test_linear_and_cubic_reproduce_polynomials() -> None:
     axis = torch.arange(40.0).double()
     points = uniform(17, 22, 1, 50, 2)
     plane = (2 * axis[:, None] - 3 * axis + 1)[None, None]
@@ -205,7 +203,7 @@ def test_points_keep_their_precision_in_a_large_float32_image() -> None:
     assert float(error.abs().max()) < 5e-4
 
 
-def test_gradients_come_after_a_first_use_in_inference_mode() -> None:
+def test_gradients_exist_after_a_first_use_in_inference_mode() -> None:
     points = off_kinks((13, 13), 4)[None]
     with torch.inference_mode():
         sample(random(1, 1, 13, 13), points, "cubic")
@@ -219,19 +217,19 @@ def test_gradients_come_after_a_first_use_in_inference_mode() -> None:
     ("image", "points"),
     [((1, 1, 4, 4), (1, 5, 3)), ((1, 4, 4), (1, 5, 2)), ((1, 1, 4, 4, 4), (3,))],
 )
-def test_shapes_that_do_not_fit_are_told(image: tuple[int, ...], points: tuple[int, ...]) -> None:
+def test_mismatched_shapes_are_rejected(image: tuple[int, ...], points: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="needed; got"):
         sample(torch.zeros(image), torch.zeros(points))
 
 
-def test_unknown_interpolation_is_told() -> None:
+def test_unknown_interpolation_is_rejected() -> None:
     with pytest.raises(ValueError, match="one of linear, nearest, cubic"):
         sample(torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 2), "sinc")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
-def test_whole_displacements_shift_an_image(d: int, interpolation: Interpolation) -> None:
+def test_integer_displacements_shift_an_image(d: int, interpolation: Interpolation) -> None:
     image = random(2, 3, *SHAPES[d])
     by = torch.zeros(2, d, *SHAPES[d], dtype=image.dtype)
     by[0, 0], by[1, -1] = 1, -2

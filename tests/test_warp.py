@@ -1,4 +1,4 @@
-"""Warping images and labels, overlap, the Jacobian's determinant on a grid."""
+"""Warping of images and labels, field-of-view overlap, Jacobian determinants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALL: tuple[Interpolation, ...] = ("linear", "nearest", "cubic")
 
 
 def facing(d: int) -> tuple[Grid, Grid]:
-    """A moving and a fixed grid that share little but their centre, nearly."""
+    """A moving and a fixed grid of different geometry and almost the same centre."""
     moving = oblique(d)
     fixed = make_grid((6, 8, 7)[:d], (1.1, 1.3, 2), (15, 10, -15))
     matrix = fixed.world_from_index.clone()
@@ -62,9 +62,7 @@ def composed(d: int) -> tuple[Transform, DisplacementField, Affine]:
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
-def test_a_chain_reads_the_image_once_at_the_composed_points(
-    d: int, interpolation: Interpolation
-) -> None:
+def test_a_chain_interpolates_the_image_once(d: int, interpolation: Interpolation) -> None:
     moving, fixed = GRIDS[d]
     image = random(1, 2, *moving.shape)
     both, field, linear = composed(d)
@@ -79,8 +77,8 @@ def test_a_chain_reads_the_image_once_at_the_composed_points(
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("margin", [-1, 2, None])
-def test_any_order_of_parts_reads_the_image_at_their_points(d: int, margin: int | None) -> None:
-    """Also where the field stands on the fixed grid's own voxels."""
+def test_parts_in_any_order(d: int, margin: int | None) -> None:
+    """Also with a field on the voxels of the fixed grid."""
     moving, fixed = GRIDS[d]
     own = fixed.with_shape([n + 1 for n in fixed.shape])
     if margin is not None:
@@ -100,7 +98,7 @@ def test_any_order_of_parts_reads_the_image_at_their_points(d: int, margin: int 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("interpolation", ALL)
 @pytest.mark.parametrize("max_voxels", [1, 100])
-def test_slab_by_slab_equals_one_go(
+def test_slabs_equal_a_single_pass(
     d: int, interpolation: Interpolation, max_voxels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moving, fixed = GRIDS[d]
@@ -132,8 +130,8 @@ def test_identity_on_the_same_grid_changes_nothing(d: int) -> None:
         torch.testing.assert_close(moved, image, rtol=0, atol=2e-5)
 
 
-def test_a_shift_in_world_millimetres_moves_the_image_the_other_way() -> None:
-    grid = make_grid((9, 9, 9), (2, 1, 1), left_handed=True)  # x falls by 2 mm with each index
+def test_a_translation_moves_the_image_in_the_opposite_direction() -> None:
+    grid = make_grid((9, 9, 9), (2, 1, 1), left_handed=True)  # x decreases by 2 mm per index
     image = torch.zeros(1, 1, 9, 9, 9)
     image[0, 0, 4, 4, 4] = 1
     shift = Rigid(torch.tensor([0, 0, 0, 4.0, -3, 0]), torch.zeros(3))
@@ -144,7 +142,7 @@ def test_a_shift_in_world_millimetres_moves_the_image_the_other_way() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ALL)
-def test_outside_value_fills_what_lies_beyond(interpolation: Interpolation) -> None:
+def test_outside_value_beyond_the_image(interpolation: Interpolation) -> None:
     grid = make_grid((4, 4, 4), (1, 1, 1))
     wide = grid.padded(2)
     moved = warp_image(
@@ -193,7 +191,7 @@ def test_in_plane_3d_equals_2d(interpolation: Interpolation) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 5, 4), (5, 1, 1), (1, 1, 1), (1, 6)])
 @pytest.mark.parametrize("interpolation", ALL)
-def test_axes_of_one_voxel_fill_their_thickness(
+def test_axes_of_one_voxel_have_their_thickness(
     shape: tuple[int, ...], interpolation: Interpolation
 ) -> None:
     moving = oblique(len(shape), shape)
@@ -225,7 +223,7 @@ def test_resample_image_keeps_a_constant_a_mean_and_a_ramp(d: int) -> None:
     st.sampled_from([(3, 7, 200), (0, 1, 4), (-2, 0, 5)]),
     st.booleans(),
 )
-def test_labels_are_never_invented(seed: int, d: int, known: tuple[int, ...], smooth: bool) -> None:
+def test_no_new_labels_appear(seed: int, d: int, known: tuple[int, ...], smooth: bool) -> None:
     moving, fixed = GRIDS[d]
     which = (random(1, 1, *moving.shape, seed=seed).abs() * 2).long().clamp(max=len(known) - 1)
     labels = torch.tensor(known, dtype=torch.int32)[which]
@@ -237,7 +235,7 @@ def test_labels_are_never_invented(seed: int, d: int, known: tuple[int, ...], sm
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("only", [4, -4])
 def test_beyond_the_label_map_is_background(smooth: bool, only: int) -> None:
-    """Even where the map itself has no voxel of label 0."""
+    """Also if the map has no voxel of label 0."""
     grid = make_grid((3, 3, 3), (1, 1, 1))
     labels = torch.full((1, 1, 3, 3, 3), only, dtype=torch.int16)
     moved = warp_labels(labels, grid, Rigid.identity(3), grid.padded(1), smooth)
@@ -260,7 +258,7 @@ def test_smooth_differs_from_nearest_only_near_boundaries(d: int) -> None:
     differs = (nearest != smooth)[0, 0]
     assert 0 < int(differs.sum()) < 0.1 * grid.num_voxels
     index = transform(grid.points_mm())[differs]
-    for point in index:  # the cell around such a point holds more than one label
+    for point in index:  # the cell around such a point has several labels
         low = point.floor().long().clamp(0, n - 2)
         cell = labels[0, 0][tuple(slice(int(a), int(a) + 2) for a in low)]
         assert len(cell.unique()) > 1
@@ -289,7 +287,7 @@ def test_large_labels_stay_exact(dtype: torch.dtype) -> None:
 # -- overlap and Jacobian -------------------------------------------------------------------------
 
 
-def test_overlap_is_the_share_of_fixed_voxels() -> None:
+def test_overlap_is_the_fraction_of_fixed_voxels() -> None:
     grid = make_grid((10, 4, 5), (2, 1, 1))
     for shift, expected in ((0, 1), (4, 0.8), (-10, 0.5), (18, 0.1), (19, 0), (40, 0)):
         transform = Rigid(torch.tensor([0, 0, 0, shift, 0, 0]).double(), torch.zeros(3))
@@ -302,7 +300,7 @@ def test_overlap_is_the_share_of_fixed_voxels() -> None:
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("origin", [0.0, 3000.0])
 def test_determinant_of_an_affine(d: int, origin: float) -> None:
-    """In small voxels and far from the world's origin too, and where the affine mirrors."""
+    """Also for small voxels, far from the world origin, and for reflections."""
     grid = make_grid((5, 4, 3), (0.1, 0.3, 0.2), (20, 30, 40), (origin,) * 3, left_handed=True)
     grid = grid if d == 3 else make_grid((5, 4), (0.1, 0.3), (20,), (origin,) * 2)
     for sign in (1, -1):
@@ -316,7 +314,7 @@ def test_determinant_of_an_affine(d: int, origin: float) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_determinant_of_a_field_is_its_central_difference(d: int) -> None:
+def test_determinant_of_a_field_equals_central_differences(d: int) -> None:
     grid = oblique(d, (9, 8, 7)[:d])
     field = DisplacementField(smooth_field(grid, 1.5), grid)
     x = grid.points_mm()
@@ -338,7 +336,7 @@ def test_determinant_of_a_field_is_its_central_difference(d: int) -> None:
 def test_determinant_is_the_same_on_the_fields_own_voxels_and_elsewhere(
     d: int, margin: int | None
 ) -> None:
-    """A field on the grid's lattice is not interpolated, and a linear end is factored out."""
+    """A field on the grid's lattice is not interpolated; a final linear part is factored out."""
     grid = oblique(d, (9, 8, 7)[:d])
     own = grid.with_shape([n + 1 for n in grid.shape])
     if margin is not None:
@@ -354,7 +352,7 @@ def test_determinant_is_the_same_on_the_fields_own_voxels_and_elsewhere(
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
 
 
-def test_determinant_tells_folding_from_none() -> None:
+def test_determinant_detects_folding() -> None:
     grid = make_grid((16, 16, 8), (1, 1, 1), (10, 20, 30))
     v = smooth_field(grid, 3.0)
     assert float(jacobian_determinant(VelocityField(v, grid), grid).min()) > 0
@@ -371,7 +369,7 @@ def test_determinant_along_an_axis_of_one_voxel_is_one() -> None:
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("which", ["affine", "projective", "field"])
-def test_a_batch_is_warped_as_each_of_its_images_is(which: str, d: int) -> None:
+def test_a_batch_equals_single_images(which: str, d: int) -> None:
     moving_grid, fixed_grid = oblique(d, (9, 8, 7)[:d]), oblique(d, (8, 9, 10)[:d])
     images = random(3, 2, *moving_grid.shape)
     matrices = torch.eye(d + 1).double().repeat(3, 1, 1)

@@ -1,4 +1,4 @@
-"""Register the volumes of a 4D image: each rigidly, outwards from the reference volume."""
+"""Rigid registration of the volumes of a 4D image, outwards from the reference volume."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SCHEMA_VERSION = 1
 """Version of metrics.json; rises when a key is renamed or removed, or changes its meaning."""
 
 Report = Callable[[int, int, int, float], None]
-"""Called with how many volumes are done, of how many, the volume's number and its correlation."""
+"""Called with the number of volumes done, their total number, the volume and its correlation."""
 
-_LEVELS = (2.0, 1.0)  # in multiples of the finest spacing; a start has been mended on coarser ones
+_LEVELS = (2.0, 1.0)  # multiples of the finest spacing; candidates are refined on coarser levels
 _TOLERANCE = 1e-5
-# Of a Gaussian, in voxels of the finest spacing. Interpolation averages noise away, most of all
-# half-way between voxels, and so draws rough images there; smooth ones have less to lose.
+# Gaussian smoothing before registration, in voxels of the finest spacing. Interpolation reduces
+# noise, most at half-voxel shifts, which biases the estimate; smooth images are less affected.
 _SIGMA_VOX = 0.8
 
 
@@ -51,28 +51,29 @@ def register_series(
     threads: int | None = None,
     progress: Report | None = None,
 ) -> SeriesRegistration:
-    """Find the rigid transform of every volume of a 4D image to a reference.
+    """Rigid motion correction: register every volume of a 4D image to a reference.
 
-    One volume at a time is in memory; of a NIfTI or MGH file the others stay on disk.
+    One volume at a time is in memory; NIfTI and MGH files are read volume by volume.
 
     Args:
-        series: a 4D image: a path, a nibabel image, or a MetaTensor whose channels are the volumes.
-        reference: an image of any shape and spacing; by default a volume of the series itself.
-        reference_volume: which volume of the series, by default the middle one; with a 4D
-            reference, which volume of that.
-        metric: ``ncc``, ``lncc`` where brightness drifts across the field of view,
-            ``mse``, or ``nmi`` for volumes that differ in contrast, as diffusion's do.
-        interpolation: ``linear`` or ``cubic``; each volume is interpolated once.
-        threads: CPU threads.
+        series: 4D image: path, nibabel image, or MetaTensor whose channels are the volumes.
+        reference: reference image of any shape and spacing. Default: a volume of the series.
+        reference_volume: reference volume of the series, counted from 0 (default: the middle one),
+            or volume of a 4D reference.
+        metric: ``ncc``, ``mse``, ``lncc`` for brightness that drifts across the field of view, or
+            ``nmi`` for volumes of different contrast, as in diffusion MRI.
+        interpolation: interpolation of the moved volumes, ``linear`` or ``cubic``. Each volume is
+            resampled once.
+        threads: number of CPU threads.
         progress: called after each volume, see `Report`.
 
     Returns:
-        The transforms, the motion and the figures; `SeriesRegistration.save` moves the volumes.
+        The transforms, the motion and the metrics; `SeriesRegistration.save` writes the moved
+        volumes.
 
     Raises:
-        InputError: the series has one volume only, a volume of it is constant or holds NaN (the
-            message says which), the reference is of no use or of another dimension, or an option
-            is unknown.
+        InputError: the series has a single volume, a volume is constant or holds NaN, the reference
+            cannot be used or has another dimension, or an option is unknown.
     """
     check_choice("interpolation", interpolation, SeriesInterpolation)
     check_choice("metric", metric, MetricName)
@@ -109,7 +110,7 @@ def register_series(
 
 @dataclass(frozen=True)
 class _Found:
-    """A volume's transform, and its correlation with the reference without and with it."""
+    """Transform of a volume, and its correlation with the reference before and after."""
 
     transform: Rigid
     before: float
@@ -117,36 +118,44 @@ class _Found:
 
 
 def _checked(volumes: Volumes, fixed: Image) -> Grid:
-    """The volumes' grid, once every one has been looked at.
+    """Grid of the volumes, after a check of each.
 
     Raises:
-        InputError: a volume is of no use, or not of the reference's dimension.
+        InputError: a volume cannot be used or has another dimension than the reference.
     """
     for number, image in enumerate(volumes):
         low, high = (float(value) for value in image.values.aminmax())
         if low == high:
             raise InputError(
                 f"volume {number} of the series {volumes.name} is constant (every voxel is "
-                f"{low:g}); leave it out of the series."
+                f"{low:g}); remove it from the series."
             )
     if image.grid.ndim != fixed.grid.ndim:
         raise InputError(
             f"the volumes of {volumes.name} are {image.grid.ndim}D and the reference "
-            f"{fixed.name} is {fixed.grid.ndim}D; give a reference of their dimension."
+            f"{fixed.name} is {fixed.grid.ndim}D; both need the same dimension."
         )
     return image.grid
 
 
 def _outwards(
-    volumes: Volumes, search: _Search, first: int, own: bool, progress: Report | None
+    volumes: Volumes, search: _Search, first: int, is_reference: bool, progress: Report | None
 ) -> list[_Found]:
-    """Every volume's transform, from the first on to either side."""
+    """Transforms of all volumes, from the first one outwards.
+
+    Args:
+        volumes: the series.
+        search: registration of one volume.
+        first: number of the volume to start at.
+        is_reference: whether that volume is the reference.
+        progress: called after each volume.
+    """
     found: dict[int, _Found] = {}
     count, identity = len(volumes), Rigid.identity(search.fixed.grid.ndim, search.centre_mm)
     for done, number in enumerate([*range(first, count), *range(first - 1, -1, -1)], start=1):
         image = volumes.image(number)
         if number == first:
-            transform = identity if own else search(image)
+            transform = identity if is_reference else search(image)
         else:
             neighbour = found[number - 1 if number > first else number + 1].transform
             transform = search(image, neighbour, found[first].transform)
@@ -159,12 +168,12 @@ def _outwards(
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Finds volumes on the reference.
+    """Registration of single volumes to the reference.
 
     Args:
-        fixed: the reference.
-        metric: the images' loss.
-        finest_mm: the finest spacing that the reference and the volumes have.
+        fixed: reference image.
+        metric: similarity metric.
+        finest_mm: smallest spacing of the reference or of the volumes, whichever is larger.
     """
 
     fixed: Image
@@ -173,14 +182,14 @@ class _Search:
 
     @property
     def centre_mm(self) -> Tensor:
-        """About which transforms tell."""
+        """Centre of the transforms."""
         return self.fixed.grid.centre_mm
 
-    def __call__(self, image: Image, *starts: Linear) -> Rigid:
-        """The transform of a volume, from the best of some starts, or of all plain guesses."""
-        pair = Pair(self._reference, self._scan(image))
-        if starts:
-            known = [(f"start {n}", start) for n, start in enumerate(starts)]
+    def __call__(self, image: Image, *initial: Linear) -> Rigid:
+        """Transform of a volume, from the best of the initial transforms (default: simple ones)."""
+        pair = Pair(self._reference, self._prepared(image))
+        if initial:
+            known = [(f"initial {n}", transform) for n, transform in enumerate(initial)]
             candidates = refined_candidates(pair, known, self.metric, "rigid")
         else:
             candidates = simple_candidates(pair, "auto", self.metric, "rigid")
@@ -190,7 +199,7 @@ class _Search:
         return Rigid.from_matrix(found.matrix, self.centre_mm)
 
     def correlation(self, image: Image, transform: Rigid) -> float:
-        """Of the moved volume with the reference, in the foreground that the volume covers."""
+        """Correlation of the moved volume with the reference in the overlapping foreground."""
         grid, values = self.fixed.grid, image.values
         moved = warp_image(values, image.grid, transform, grid)
         seen = warp_image(torch.ones_like(values), image.grid, transform, grid)
@@ -198,19 +207,19 @@ class _Search:
 
     @cached_property
     def _reference(self) -> PreparedImage:
-        return self._scan(self.fixed)
+        return self._prepared(self.fixed)
 
     @cached_property
     def _foreground(self) -> Tensor:
         return foreground(self.fixed.values)
 
-    def _scan(self, image: Image) -> PreparedImage:
+    def _prepared(self, image: Image) -> PreparedImage:
         sigmas = [_SIGMA_VOX * self.finest_mm / s for s in image.grid.spacing_mm]
         return PreparedImage(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
 
 
 def _metrics(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
-    """Mean correlations before and after, and the motion, for metrics.json."""
+    """Mean correlation before and after, and the motion, for metrics.json."""
     return {
         "before": {"correlation": sum(one.before for one in found) / len(found)},
         "after": {"correlation": sum(one.after for one in found) / len(found)},

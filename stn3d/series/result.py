@@ -1,4 +1,4 @@
-"""The motion of a series, what a registration of it gives back, and the files that it writes."""
+"""The result of a motion correction: transforms, motion parameters and files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,20 @@ HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How the volumes of a series lie to their reference, about the centre of its grid.
+    """Motion of the volumes of a series relative to the reference, about the centre of its grid.
 
-    Convention: from the reference to the volume. A head with a positive translation in x has gone
-    to the right (RAS+); a positive rotation turns it counter-clockwise about its axis.
+    Convention: from the reference to the volume, RAS+. A positive translation in x is a motion to
+    the right; a positive rotation is counter-clockwise about its axis.
 
     Args:
         rotation_deg: ``(N, 3)`` rotation vectors, axis times angle; in 2D ``(N, 1)`` angles.
         translation_mm: ``(N, d)`` displacements of the centre.
+
+    Examples:
+        >>> poses = [[0.0, 0.0, 0.0], [0.01, 1.0, 0.0], [0.01, 1.0, -2.0]]
+        >>> motion = Motion.of([Rigid(torch.tensor(pose), torch.zeros(2)) for pose in poses])
+        >>> motion.framewise_displacement_mm
+        tensor([0.0000, 1.5000, 2.0000])
     """
 
     rotation_deg: Tensor
@@ -40,21 +46,22 @@ class Motion:
 
     @classmethod
     def of(cls, transforms: Sequence[Rigid]) -> Motion:
-        """The motion in transforms that share one centre."""
+        """Motion of transforms with the same centre."""
         parameters = torch.stack([transform.parameters for transform in transforms])
         d = transforms[0].ndim
         return cls(torch.rad2deg(parameters[:, :-d]), parameters[:, -d:])
 
     @property
     def framewise_displacement_mm(self) -> Tensor:
-        """``(N,)``: the sum of absolute changes since the volume before, rotations as arcs at
-        50 mm; 0 for the first (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)."""
+        """``(N,)`` framewise displacement (Power et al. 2012,
+        doi:10.1016/j.neuroimage.2011.10.018): sum of the absolute changes of all parameters since
+        the previous volume, with rotations as arc lengths at a radius of 50 mm; 0 for the first."""
         arcs_mm = torch.deg2rad(self.rotation_deg) * HEAD_RADIUS_MM
         steps = torch.cat([arcs_mm, self.translation_mm], dim=1).diff(dim=0)
         return torch.cat([steps.new_zeros(1), steps.abs().sum(dim=1)])
 
     def metrics(self) -> dict[str, float]:
-        """The whole series in a few numbers, for metrics.json."""
+        """Summary of the motion, for metrics.json."""
         displacement_mm = self.framewise_displacement_mm
         return {
             "framewise_displacement_mean_mm": float(displacement_mm[1:].mean()),
@@ -66,16 +73,17 @@ class Motion:
 
 @dataclass(frozen=True, eq=False)
 class SeriesRegistration:
-    """The outcome of registering the volumes of a series.
+    """The result of registering the volumes of a series.
 
     Args:
-        transforms: for each volume from points of the reference to points of the volume, world
-            RAS+ mm, about the centre of the reference's grid.
-        series: the volumes, still where they were.
-        reference: the image that they are brought onto.
-        interpolation: of the moved volumes.
-        correlations: of each moved volume with the reference, in the reference's foreground.
-        metrics: figures, settings, timings, versions; what metrics.json holds.
+        transforms: transform of each volume, from points of the reference to points of the volume,
+            world RAS+ mm, about the centre of the reference's grid.
+        series: the original volumes.
+        reference: reference image.
+        interpolation: interpolation of the moved volumes.
+        correlations: correlation of each moved volume with the reference, in the foreground of the
+            reference.
+        metrics: content of metrics.json: metrics, settings, timings, versions.
     """
 
     transforms: tuple[Rigid, ...]
@@ -87,47 +95,47 @@ class SeriesRegistration:
 
     @cached_property
     def motion(self) -> Motion:
-        """The motion of each volume."""
+        """Motion of each volume."""
         return Motion.of(self.transforms)
 
     @property
     def moved(self) -> WarpedVolumes:
-        """The volumes on the reference's grid, ``(1, 1, *shape)`` each, made one after another."""
+        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration."""
         return WarpedVolumes(self.transforms, self.series, self.reference, self.interpolation)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv and metrics.json, all or none.
+        """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv and metrics.json; all or none.
 
         Returns:
             The files, and the folder of the transforms.
 
         Raises:
-            InputError: the folder cannot be written, or the series cannot be read any more.
+            InputError: the folder cannot be written, or the series can no longer be read.
         """
         folder = make_folder(folder)
         moved, table, metrics = (folder / n for n in ("moved.nii.gz", "motion.csv", "metrics.json"))
-        with results_folder(folder / "transforms") as inside, ExitStack() as files:
+        with results_folder(folder / "transforms") as transforms, ExitStack() as files:
             part = {
                 path: files.enter_context(atomic_write(path)) for path in (moved, table, metrics)
             }
             for number, transform in enumerate(self.transforms):
                 write_transform(
-                    files.enter_context(atomic_write(inside / _name(number))), transform
+                    files.enter_context(atomic_write(transforms / _name(number))), transform
                 )
             part[table].write_text(self._table(), encoding="utf8")
             part[metrics].write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
             self.moved.write(part[moved])
-        kept = {_name(number) for number in range(len(self.transforms))}
-        for old in inside.glob("[0-9][0-9][0-9][0-9]*.h5"):
-            if old.name not in kept:  # of a longer series that was here before
+        written = {_name(number) for number in range(len(self.transforms))}
+        for old in transforms.glob("[0-9][0-9][0-9][0-9]*.h5"):
+            if old.name not in written:  # from an earlier run with a longer series
                 old.unlink()
-        return [moved, inside, table, metrics]
+        return [moved, transforms, table, metrics]
 
     def _table(self) -> str:
-        """motion.csv: a line for each volume."""
+        """Content of motion.csv: one line per volume."""
         axes = "xyz"[: self.reference.grid.ndim]
-        turns = axes if len(axes) == 3 else "z"
-        head = ["volume", *(f"rotation_{a}_deg" for a in turns)]
+        rotation_axes = axes if len(axes) == 3 else "z"
+        head = ["volume", *(f"rotation_{a}_deg" for a in rotation_axes)]
         head += [*(f"translation_{a}_mm" for a in axes), "framewise_displacement_mm", "correlation"]
         motion, correlations = self.motion, torch.tensor(self.correlations, dtype=torch.float64)
         columns = [motion.rotation_deg, motion.translation_mm]
@@ -138,5 +146,5 @@ class SeriesRegistration:
 
 
 def _name(number: int) -> str:
-    """The file of a volume's transform."""
+    """File name of the transform of a volume."""
     return f"{number:04d}.h5"

@@ -1,4 +1,4 @@
-"""SimpleITK as a foreign judge of files: the same voxels, the same points, the same transforms."""
+"""Files written and read by stn3d and SimpleITK: the same voxels, points and transforms."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def grid_in(orientation: str, d: int) -> Grid:
 
 
 def ras(points: Any) -> np.ndarray:
-    """ITK's points turned from LPS to RAS, or back."""
+    """ITK's points converted from LPS to RAS, or from RAS to LPS."""
     points = np.array(points, dtype=float)
     points[..., :2] *= -1
     return points
@@ -110,7 +110,7 @@ def test_file_by_nibabel_is_read_to_the_same_place(
 
 
 def tilted(x_deg: float, y_deg: float) -> np.ndarray:
-    """The affine of an axial slice that leans."""
+    """The affine of an inclined axial slice."""
     affine = np.eye(4)
     x, y = np.deg2rad([x_deg, y_deg])
     about_x = [[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]]
@@ -121,7 +121,7 @@ def tilted(x_deg: float, y_deg: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("angles", [(30, 0), (0, -40), (10, 10), (25, -30)])
-def test_leaning_slice_has_the_frame_that_itk_gives_it(
+def test_an_inclined_slice_has_the_same_geometry_as_in_itk(
     tmp_path: Path, angles: tuple[float, float]
 ) -> None:
     path = tmp_path / "slice.nii"
@@ -189,7 +189,7 @@ def test_where_sform_and_qform_differ_itk_is_followed_only_for_scanner_sforms(
     np.testing.assert_allclose(itk_points(sitk.ReadImage(str(path))), qform_points, atol=1e-5)
 
 
-def test_sform_is_followed_where_itk_takes_the_spacing_from_pixdim(tmp_path: Path) -> None:
+def test_the_sform_is_used_where_itk_takes_the_spacing_from_pixdim(tmp_path: Path) -> None:
     path = tmp_path / "image.nii"
     image = nib.Nifti1Image(random_values(SHAPE)[0, 0].numpy(), None)
     image.set_sform(np.diag([2.0, 2, 2, 1]), 1)
@@ -200,7 +200,7 @@ def test_sform_is_followed_where_itk_takes_the_spacing_from_pixdim(tmp_path: Pat
     assert sitk.ReadImage(str(path)).GetSpacing() == (1, 1, 1)
 
 
-def test_sheared_sform_is_followed_where_itk_takes_the_qform_or_refuses(tmp_path: Path) -> None:
+def test_a_sheared_sform_is_used_where_itk_uses_the_qform_or_fails(tmp_path: Path) -> None:
     path, sform = tmp_path / "image.nii", np.diag([1.0, 2, 3, 1])
     sform[0, 1] = 0.8
     with_forms(path, sform, (1, 1))
@@ -260,7 +260,7 @@ def cases(d: int) -> dict[str, Transform]:
 
 
 def moved(grid: Grid, linear: Affine) -> Grid:
-    """A grid around the images of a grid's points, so that a field there is met."""
+    """A grid around the mapped points of a grid, so that a field there has an effect."""
     centre = linear.forward(grid.centre_mm[None])[0]
     shift = torch.eye(grid.ndim + 1).double()
     shift[:-1, -1] = centre - grid.centre_mm
@@ -275,7 +275,7 @@ def probes(d: int) -> Tensor:
     border = torch.tensor(list(np.ndindex(*[4] * d))).double()
     edges = torch.tensor([-0.5, 0, 1, 2]).double()[border.long()]
     edges = edges + torch.where(edges > 0, torch.tensor(grid.shape) - 2.5, 0.0)
-    # A hair inside and outside of the outer faces: on them, rounding decides.
+    # Slightly inside and outside of the outer faces; on them, rounding errors matter.
     middle = (torch.tensor(grid.shape).double() - 1) / 2
     edges = torch.cat([middle + (edges - middle) * s for s in (0.9999, 1.0001)])
     linear, origin = grid.world_from_index[:-1, :-1], grid.world_from_index[:-1, -1]
@@ -294,12 +294,12 @@ def test_written_transform_maps_points_as_in_itk(tmp_path: Path, name: str, d: i
     write_transform(tmp_path / "t.h5", transform)
     ours = transform.forward(points)
     assert np.abs(by_itk(tmp_path / "t.h5", points) - ours.numpy()).max() < TOLERANCE_MM
-    assert float((ours - points).abs().max()) > 0.3  # it does something
+    assert float((ours - points).abs().max()) > 0.3  # not the identity
     again = read_transform(tmp_path / "t.h5")
     assert float((again.forward(points) - ours).abs().max()) < TOLERANCE_MM
 
 
-def test_the_probes_meet_the_field_and_its_end() -> None:
+def test_the_points_cover_the_field_and_its_border() -> None:
     for d in (2, 3):
         gap = (cases(d)["field"].forward(probes(d)) - probes(d)).norm(dim=-1)
         assert 50 < int((gap == 0).sum()) < len(gap) - 50
@@ -359,7 +359,7 @@ def test_every_linear_class_of_itk_is_read(tmp_path: Path, foreign: Any) -> None
     assert np.abs(expected - points.numpy()).max() > 0.05
 
 
-def test_class_that_ants_writes_and_simpleitk_does_not_name_is_read(tmp_path: Path) -> None:
+def test_a_class_written_by_ants_and_unnamed_by_simpleitk_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ants.txt"
     path.write_text(
         "#Insight Transform File V1.0\n#Transform 0\n"
@@ -388,14 +388,14 @@ def test_composite_by_simpleitk_is_read_in_its_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_nitransforms_reads_the_same_transform(tmp_path: Path, orientation: str) -> None:
-    """At voxel centres: between them nitransforms takes cubic splines where ITK is linear."""
+    """At voxel centres; between them nitransforms uses cubic splines, ITK linear interpolation."""
     manip = pytest.importorskip("nitransforms.manip")
     grid = grid_in(orientation, 3)
     transform = chain(DisplacementField(field_on(grid), grid), cases(3)["affine"])
     write_transform(tmp_path / "t.h5", transform)
     points = grid.points_mm().reshape(-1, 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that no reference image is set: none is needed
+        warnings.simplefilter("ignore")  # warns that no reference image is set; none is needed
         theirs = manip.TransformChain.from_filename(tmp_path / "t.h5", fmt="itk").map(
             points.numpy()
         )

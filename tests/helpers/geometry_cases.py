@@ -1,4 +1,4 @@
-"""Grids, fields and hypothesis settings that the tests of the geometry core share."""
+"""Grids, fields and hypothesis settings for tests of geometry."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 
-# The same examples on every run, and no clock: shared machines are slow now and then.
+# The same examples on every run, without a deadline, since shared machines may be slow.
 QUICK = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 
 DIMS = (2, 3)
 
 
 def rotation(ndim: int, angles_deg: Sequence[float]) -> Tensor:
-    """A rotation matrix by scipy, so by other code than the package's."""
-    turned = Rotation.from_euler("xyz", [*angles_deg, 0, 0, 0][:3], degrees=True)
+    """Rotation matrix by scipy, independent of stn3d."""
+    rotated = Rotation.from_euler("xyz", [*angles_deg, 0, 0, 0][:3], degrees=True)
     if ndim == 2:
-        turned = Rotation.from_euler("z", angles_deg[0], degrees=True)
-    return torch.from_numpy(turned.as_matrix()[:ndim, :ndim].copy())
+        rotated = Rotation.from_euler("z", angles_deg[0], degrees=True)
+    return torch.from_numpy(rotated.as_matrix()[:ndim, :ndim].copy())
 
 
 def make_grid(
@@ -34,7 +34,7 @@ def make_grid(
     origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
     left_handed: bool = False,
 ) -> Grid:
-    """A grid of any obliqueness, anisotropy and handedness."""
+    """Grid of any orientation, spacing and handedness."""
     d = len(shape)
     signs = torch.ones(d, dtype=torch.float64)
     signs[0] = -1 if left_handed else 1
@@ -45,7 +45,7 @@ def make_grid(
 
 
 def oblique(ndim: int, shape: Sequence[int] | None = None) -> Grid:
-    """One oblique, anisotropic, left-handed grid far from the world's origin."""
+    """An oblique, anisotropic, left-handed grid far from the world origin."""
     return make_grid(
         shape or (7, 6, 5)[:ndim], (0.8, 1.7, 2.5), (20, -35, 50), (-31, 12, 57), left_handed=True
     )
@@ -66,25 +66,25 @@ def grids(draw: st.DrawFn) -> Grid:
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
-    """Normal numbers, float64."""
+    """Normally distributed numbers, float64."""
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
-    """Uniform numbers, float64."""
+    """Uniformly distributed numbers, float64."""
     generator = torch.Generator().manual_seed(seed)
     return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
 
 
 def off_kinks(shape: Sequence[int], count: int, seed: int = 0) -> Tensor:
-    """``(count, d)`` index points inside, no nearer than 0.1 to a whole index."""
+    """``(count, d)`` index points inside, at least 0.1 from integer indices."""
     cell = uniform(0, 1, count, len(shape), seed=seed) * (torch.tensor(shape) - 1)
     return cell.floor() + uniform(0.1, 0.9, count, len(shape), seed=seed + 1)
 
 
 def taper(grid: Grid) -> Tensor:
-    """``(*shape,)`` one in the middle, smoothly zero at the outer voxels."""
+    """``(*shape,)`` window: 1 in the centre, falling smoothly to 0 at the outer voxels."""
     total = torch.ones(grid.shape, dtype=torch.float64)
     for axis, n in enumerate(grid.shape):
         line = torch.sin(torch.linspace(0, np.pi, n, dtype=torch.float64)) ** 2
@@ -93,7 +93,7 @@ def taper(grid: Grid) -> Tensor:
 
 
 def smooth_field(grid: Grid, amplitude_mm: float, seed: int = 0) -> Tensor:
-    """``(1, d, *shape)`` waves of long wavelength, zero at the border."""
+    """``(1, d, *shape)`` smooth field, zero at the border."""
     unit = grid.points_index() / (torch.tensor(grid.shape) - 1)
     waves = random(grid.ndim, grid.ndim, seed=seed)
     phase = random(grid.ndim, seed=seed + 1)

@@ -33,7 +33,7 @@ def some_points(d: int, count: int = 12, seed: int = 1) -> Tensor:
 
 
 def noisy(d: int, count: int = 12, noise_mm: float = 1.5) -> tuple[Tensor, Tensor]:
-    """Landmarks, and where a turn, a shift and someone's hand put them."""
+    """Landmarks, and the same after a rotation, a translation and placement errors."""
     fixed = some_points(d, count)
     start = Rigid.identity_parameters(d)
     moved = Rigid(start + 0.3 * random(len(start), seed=2), fixed.mean(0))(fixed)
@@ -48,7 +48,7 @@ def write_landmarks(path: Path, points: Tensor, names: list[str] | None = None) 
 
 
 def placed(grid: Grid, count: int = 9) -> tuple[Tensor, Tensor]:
-    """Landmarks within an image, and bent, turned and shifted elsewhere."""
+    """Landmarks within an image, and the same after a rotation, a translation and noise."""
     d = grid.ndim
     size = torch.tensor(grid.shape).double()
     fixed = apply_matrix(grid.world_from_index, uniform(0, 1, count, d, seed=4) * (size - 1))

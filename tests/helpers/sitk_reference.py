@@ -1,6 +1,6 @@
-"""SimpleITK as the foreign judge: images, grids and transforms from RAS tensors to LPS objects.
+"""SimpleITK as reference: conversion of images, grids and transforms from RAS tensors to LPS.
 
-Written apart from stn3d.io, so that the two cannot share a mistake.
+Independent of stn3d.io, so that the two cannot share an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stn3d.grid import Grid
 
 
 def flip(d: int) -> np.ndarray:
-    """The change between RAS and LPS, its own inverse: x and y change sign."""
+    """Matrix between RAS and LPS: x and y change sign."""
     return np.diag([-1.0, -1.0, 1.0][:d])
 
 
@@ -32,25 +32,25 @@ def set_geometry(image: sitk.Image, grid: Grid) -> sitk.Image:
 
 
 def image_of(values: Tensor, grid: Grid) -> sitk.Image:
-    """An image ``(1, 1, *shape)``, its axes turned to ITK's memory order."""
+    """ITK image of values ``(1, 1, *shape)``."""
     return set_geometry(sitk.GetImageFromArray(values[0, 0].numpy().T.copy()), grid)
 
 
 def values_of(image: sitk.Image) -> Tensor:
-    """``(1, 1, *shape)`` back from ITK's memory order."""
+    """Values ``(1, 1, *shape)`` of an ITK image."""
     return torch.from_numpy(sitk.GetArrayFromImage(image).T.copy())[None, None]
 
 
 def resampled(
     image: sitk.Image, fixed: Grid, transform: sitk.Transform, how: int, outside: float
 ) -> Tensor:
-    """``(1, 1, *fixed.shape)`` of the image by ITK's resampler."""
+    """Image resampled by ITK, ``(1, 1, *fixed.shape)``."""
     reference = set_geometry(sitk.Image(list(fixed.shape), sitk.sitkUInt8), fixed)
     return values_of(sitk.Resample(image, reference, transform, how, outside))
 
 
 def mapped(transform: sitk.Transform, points_mm: Tensor) -> Tensor:
-    """RAS points ``(N, d)`` through a transform of LPS points."""
+    """RAS points ``(N, d)`` mapped by an ITK transform."""
     d = points_mm.shape[-1]
     lps = points_mm.double().numpy() @ flip(d)
     return torch.tensor(np.array([transform.TransformPoint(p.tolist()) for p in lps]) @ flip(d))
@@ -61,10 +61,10 @@ def _plain(values: np.ndarray | Tensor) -> list[float]:
 
 
 def rigid(rotation: Tensor, shift_mm: Tensor, centre_mm: Tensor) -> sitk.Transform:
-    """Euler2D by its angle, or a versor by axis and angle: turned vectors keep their angle."""
+    """Rigid transform: Euler2D of an angle, or a versor of a rotation vector."""
     d = len(shift_mm)
     transform = sitk.Euler2DTransform() if d == 2 else sitk.VersorRigid3DTransform()
-    _turn(transform, rotation)
+    _set_rotation(transform, rotation)
     return place(transform, shift_mm, centre_mm)
 
 
@@ -73,7 +73,7 @@ def similarity(
 ) -> sitk.Transform:
     d = len(shift_mm)
     transform = sitk.Similarity2DTransform() if d == 2 else sitk.Similarity3DTransform()
-    _turn(transform, rotation)
+    _set_rotation(transform, rotation)
     transform.SetScale(scale)
     return place(transform, shift_mm, centre_mm)
 
@@ -85,7 +85,7 @@ def affine(matrix: Tensor, shift_mm: Tensor, centre_mm: Tensor) -> sitk.Transfor
     return place(transform, shift_mm, centre_mm)
 
 
-def _turn(transform: sitk.Transform, rotation: Tensor) -> None:
+def _set_rotation(transform: sitk.Transform, rotation: Tensor) -> None:
     if len(rotation) == 1:
         transform.SetAngle(float(rotation))
     else:
@@ -93,7 +93,7 @@ def _turn(transform: sitk.Transform, rotation: Tensor) -> None:
 
 
 def place(transform: sitk.Transform, shift_mm: Tensor, centre_mm: Tensor) -> sitk.Transform:
-    """Give a transform its translation and centre, of RAS millimetres."""
+    """Set translation and centre of a transform, in RAS millimetres."""
     d = len(shift_mm)
     transform.SetCenter(_plain(flip(d) @ centre_mm.numpy()))
     transform.SetTranslation(_plain(flip(d) @ shift_mm.numpy()))
@@ -101,7 +101,7 @@ def place(transform: sitk.Transform, shift_mm: Tensor, centre_mm: Tensor) -> sit
 
 
 def field(displacement_mm: Tensor, grid: Grid) -> sitk.Transform:
-    """A displacement field ``(1, d, *shape)`` in RAS millimetres."""
+    """ITK transform of a displacement field ``(1, d, *shape)`` in RAS millimetres."""
     d = grid.ndim
     vectors = displacement_mm[0].movedim(0, -1).double().numpy() @ flip(d)
     array = vectors.transpose(*reversed(range(d)), d).copy()
@@ -110,7 +110,7 @@ def field(displacement_mm: Tensor, grid: Grid) -> sitk.Transform:
 
 
 def composite(parts: Sequence[sitk.Transform], d: int) -> sitk.Transform:
-    """The parts in the order in which they are applied; ITK's stack applies the last one first."""
+    """Composite of transforms in order of application; ITK applies the last one first."""
     whole = sitk.CompositeTransform(d)
     for part in reversed(parts):
         whole.AddTransform(part)

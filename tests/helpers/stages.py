@@ -25,7 +25,7 @@ def run(pair: Pair, start: Transform, *stages: Stage) -> Transform:
 
 
 def linear_pair(ndim: int, kind: str, turn_deg: float = 12) -> Known:
-    """Ten voxels apart, turned, and so on; in fields of view with room around the body."""
+    """A pair ten voxels apart, rotated and so on, with a margin around the body."""
     shift = torch.tensor([7.0, -6, 4.5]).double()[:ndim]
     truth = linear_truth(kind, zeros(ndim), shift, turn_deg)
     return known_pair(truth, plain_grid(ndim, 40), plain_grid(ndim, 48), shift + 1)

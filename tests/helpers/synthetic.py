@@ -1,4 +1,4 @@
-"""Pairs with a known truth: an anatomy that is a formula of world points, seen on any grid.
+"""Image pairs with known transforms: an anatomy defined by a formula in world space, on any grid.
 
 The moving image is the anatomy itself; the fixed image is the anatomy read through the true
 transform. So nothing is interpolated, and the truth is exact on every pair of grids.
@@ -19,20 +19,20 @@ from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, DisplacementField, Transform
 from tests.helpers.geometry_cases import make_grid, rotation, smooth_field, uniform
 
-# Small images gain nothing from more threads, and on a busy machine threads wait for each other.
+# More threads do not speed up small images, and on a busy machine threads wait for each other.
 torch.set_num_threads(1)
 
 SEMI_AXES_MM = (14.0, 11.0, 9.0)
-"""Of the body, an ellipsoid (ellipse) about the anatomy's centre; it has no symmetry inside."""
+"""Semi-axes of the body, an ellipsoid (ellipse) about the centre, with an asymmetric interior."""
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """A body with soft edges, full of blobs: bright on 0.
+    """A body with soft edges and random blobs, bright on a background of 0.
 
     Args:
-        centre_mm: ``(d,)`` world position of its middle.
-        seed: of the blobs.
+        centre_mm: ``(d,)`` world position of the centre.
+        seed: random seed of the blobs.
     """
 
     centre_mm: Tensor
@@ -43,7 +43,7 @@ class Anatomy:
         return len(self.centre_mm)
 
     def body(self, points_mm: Tensor) -> Tensor:
-        """How far out points lie: 0 in the middle, 1 on the surface; ``(...)``."""
+        """Normalised distance of points from the centre, ``(...)``; 1 on the surface."""
         axes = torch.tensor(SEMI_AXES_MM[: self.ndim]).to(points_mm)
         return torch.linalg.vector_norm((points_mm - self.centre_mm) / axes, dim=-1)
 
@@ -75,12 +75,12 @@ class Known:
 
     @property
     def sources(self) -> tuple[tuple[Tensor, Grid], tuple[Tensor, Grid]]:
-        """What `stn3d.register` takes."""
+        """Arguments of `stn3d.register`."""
         return (self.fixed, self.fixed_grid), (self.moving, self.moving_grid)
 
     @property
     def pair(self) -> Pair:
-        """What estimators take."""
+        """The pair for estimators."""
         return Pair(
             PreparedImage(scaled(self.fixed), self.fixed_grid),
             PreparedImage(scaled(self.moving), self.moving_grid),
@@ -88,7 +88,7 @@ class Known:
 
     @property
     def foreground(self) -> Tensor:
-        """``fixed_grid.shape`` bool: the body as the fixed image shows it."""
+        """``fixed_grid.shape`` bool: the body in the fixed image."""
         return self.anatomy.body(self.truth(self.fixed_grid.points_mm())) < 1
 
     def error_mm(self, transform: Transform) -> float:
@@ -105,7 +105,7 @@ def known_pair(
     centre_mm: Tensor | None = None,
     seed: int = 0,
 ) -> Known:
-    """The anatomy on two grids; it stands about the middle of the moving one by default."""
+    """The anatomy on two grids; by default it is centred in the moving one."""
     centre = moving_grid.centre_mm if centre_mm is None else centre_mm
     anatomy = Anatomy(centre, seed)
     fixed = anatomy(truth(fixed_grid.points_mm()))[None, None]
@@ -114,7 +114,7 @@ def known_pair(
 
 
 def plain_grid(ndim: int, size_mm: float = 36.0, spacing_mm: float = 1.0) -> Grid:
-    """Axis-aligned, isotropic, about the world's origin."""
+    """Axis-aligned isotropic grid centred at the world origin."""
     return grid_about(torch.zeros(ndim), [size_mm] * ndim, [spacing_mm] * ndim)
 
 
@@ -125,7 +125,7 @@ def grid_about(
     angles_deg: Sequence[float] = (0.0, 0.0, 0.0),
     left_handed: bool = False,
 ) -> Grid:
-    """A grid of any obliqueness and spacing whose middle is at a point of the world."""
+    """Grid of any orientation and spacing with a given centre."""
     shape = [max(1, round(a / b)) for a, b in zip(size_mm, spacing_mm, strict=True)]
     grid = make_grid(shape, spacing_mm, angles_deg, left_handed=left_handed)
     matrix = grid.world_from_index.clone()
@@ -136,7 +136,7 @@ def grid_about(
 def reoriented(
     image: Tensor, grid: Grid, axes: Sequence[int], flips: Sequence[int]
 ) -> tuple[Tensor, Grid]:
-    """The same image with its axes in another order and some run backwards, affine to match."""
+    """The same image with permuted and flipped axes and the matching affine."""
     d = grid.ndim
     values = image.permute(0, 1, *[2 + a for a in axes]).flip([2 + a for a in flips])
     step = torch.zeros(d + 1, d + 1, dtype=torch.float64)
@@ -153,7 +153,7 @@ def reoriented(
 
 
 def linear_truth(kind: str, fixed_mm: Tensor, moving_mm: Tensor, turn_deg: float = 12) -> Affine:
-    """A known transform of a kind that takes one point to another, turned and so on about it."""
+    """A known linear transform that maps one point to another."""
     d = len(fixed_mm)
     linear = rotation(d, (turn_deg, -0.5 * turn_deg, 0.7 * turn_deg))
     if kind == "similarity":

@@ -1,4 +1,4 @@
-"""Compression with ISA-L and without it: what other readers get, equal bytes, damaged files."""
+"""Compression with and without ISA-L: other readers, equal bytes, damaged files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTENT = b"".join(n.to_bytes(2, "little") for n in range(30000)) + bytes(100000
 
 @pytest.fixture(params=["isal", "zlib"])
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module as it is with and without the package isal."""
+    """The module with and without the package isal."""
     if request.param == "isal":
         pytest.importorskip("isal")
         return deflate
@@ -39,13 +39,13 @@ def test_the_standard_library_reads_it(module: ModuleType) -> None:
     assert gzip.decompress(module.deflated(b"", "gzip")) == b""
 
 
-def test_no_time_stands_in_the_header(module: ModuleType) -> None:
+def test_the_header_has_no_time_stamp(module: ModuleType) -> None:
     packed = module.deflated(CONTENT, "gzip")
     assert packed[4:8] == bytes(4)
     assert packed == module.deflated(CONTENT, "gzip")
 
 
-def test_gzip_files_of_others_are_read(module: ModuleType, tmp_path: Path) -> None:
+def test_gzip_files_of_other_tools_are_read(module: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(CONTENT[:500]) + gzip.compress(CONTENT[500:], 9))
     with module.open_gzip(path) as stream:
@@ -53,7 +53,7 @@ def test_gzip_files_of_others_are_read(module: ModuleType, tmp_path: Path) -> No
         assert stream.read() == CONTENT[300:]
 
 
-def test_damaged_files_raise_what_is_listed(module: ModuleType, tmp_path: Path) -> None:
+def test_damaged_files_raise_listed_exceptions(module: ModuleType, tmp_path: Path) -> None:
     path, good = tmp_path / "a.gz", gzip.compress(CONTENT)
     spoilt = good[:1000] + bytes(byte ^ 255 for byte in good[1000:1100]) + good[1100:]
     for content in (good[:-50], spoilt, b"no gzip at all"):

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_success_replaces_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_gives_an_error_of_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with pytest.raises(InputError, match=r"cannot write .*a\.txt: No space left"):
         write_and_fail(path, OSError(28, "No space left on device"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"there is no folder .*missing; create it"):
         check_output(tmp_path / "missing" / "a.txt")
@@ -63,7 +63,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda *_: False)  # as root, every folder is writable
+    monkeypatch.setattr("os.access", lambda *_: False)  # for root every folder is writable
     with (
         pytest.raises(InputError, match="is not writable; choose another"),
         atomic_write(tmp_path / "a"),

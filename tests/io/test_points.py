@@ -1,4 +1,4 @@
-"""Points as CSV: read, kept columns, bad rows told by line."""
+"""Points as CSV: further columns, errors with line numbers, matching of landmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_points_and_their_other_columns_come_back(tmp_path: Path) -> None:
+def test_points_and_further_columns_are_kept(tmp_path: Path) -> None:
     text = 'x,y,z,name,weight\n1,-2.5,3e1,"left, upper",0.5\n0.125,0,-7,b,\n'
     points, table = read_points(write(tmp_path / "a.csv", text))
     assert points.dtype == torch.float64
@@ -34,7 +34,7 @@ def test_points_and_their_other_columns_come_back(tmp_path: Path) -> None:
     assert kept == table
 
 
-def test_plane_points_and_headers_of_other_hands(tmp_path: Path) -> None:
+def test_2d_points_and_headers_of_other_programs(tmp_path: Path) -> None:
     points, table = read_points(write(tmp_path / "a.csv", "\ufeffX_mm, Y_mm ,id\r\n1,2,7\r\n\r\n"))
     assert points.tolist() == [[1, 2]]
     assert table.others == (("7",),)
@@ -60,12 +60,12 @@ def test_points_without_a_table(tmp_path: Path) -> None:
         ("", "it is empty"),
     ],
 )
-def test_bad_tables_are_told_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_points(write(tmp_path / "a.csv", text))
 
 
-def test_what_is_no_text_file(tmp_path: Path) -> None:
+def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the point file"):
         read_points(tmp_path / "missing.csv")
     with pytest.raises(InputError, match=r"cannot read the point file .*directory"):
@@ -75,7 +75,7 @@ def test_what_is_no_text_file(tmp_path: Path) -> None:
         read_points(tmp_path / "a.csv")
 
 
-def test_table_of_other_points(tmp_path: Path) -> None:
+def test_a_table_of_a_different_length(tmp_path: Path) -> None:
     _, table = read_points(write(tmp_path / "a.csv", "x,y\n1,2\n"))
     with pytest.raises(ValueError, match="the table has 1 rows for 2 points"):
         write_points(tmp_path / "b.csv", torch.zeros(2, 2), table)

@@ -1,4 +1,4 @@
-"""A gzip file read at any place: the same bytes, and no way back to the beginning."""
+"""Random access to gzip files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CONTENT = np.random.default_rng(0).integers(0, 40, 600_000, dtype=np.uint8).toby
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of several members, the last one with rubbish behind it."""
+    """A file of two members with trailing garbage."""
     half = len(CONTENT) // 2
     packed = gzip.compress(CONTENT[:half]) + gzip.compress(CONTENT[half:], 1)
-    (tmp_path / "a.gz").write_bytes(packed + b"rubbish")
+    (tmp_path / "a.gz").write_bytes(packed + b"garbage")
     return tmp_path / "a.gz"
 
 
@@ -35,28 +35,30 @@ def test_any_part_in_any_order(path: Path) -> None:
     assert stream.read(0) == b""
 
 
-def test_going_back_costs_little(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backward_seeks_do_not_restart_from_the_beginning(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from stn3d.io import seekable
 
     stream = SeekableGzip(path, interval=50_000)
     stream.read(len(CONTENT))
-    came_out = 0
+    decompressed = 0
     plain = seekable._State.more
 
     def counted(self: seekable._State, *args: object) -> bytes:
-        nonlocal came_out
+        nonlocal decompressed
         content = plain(self, *args)
-        came_out += len(content)
+        decompressed += len(content)
         return content
 
     monkeypatch.setattr(seekable._State, "more", counted)
     for place in range(560_000, -1, -40_000):
         stream.seek(place)
         assert stream.read(40_000) == CONTENT[place : place + 40_000]
-    assert came_out < 3 * len(CONTENT)  # from the beginning each time it would be eight times
+    assert decompressed < 3 * len(CONTENT)  # restarts from the beginning: eight times
 
 
-def test_damage_is_told(path: Path) -> None:
+def test_damage_raises_an_error(path: Path) -> None:
     good = path.read_bytes()
     flipped = good[:1000] + bytes(byte ^ 255 for byte in good[1000:1100]) + good[1100:]
     for content in (good[:100_000], flipped, b"no gzip at all"):
@@ -68,7 +70,7 @@ def test_damage_is_told(path: Path) -> None:
         SeekableGzip(path).read(len(CONTENT) + 1)
 
 
-def test_what_it_does_not_do_is_refused(path: Path) -> None:
+def test_unsupported_operations_raise_errors(path: Path) -> None:
     stream = SeekableGzip(path)
     assert stream.readable()
     assert stream.seekable()

@@ -76,7 +76,7 @@ def test_the_fit_equals_simpleitk(kind: str, d: int) -> None:
     ours = register_landmarks(fixed, moving, kind).transform  # type: ignore[arg-type]
     points = some_points(d, 30, seed=9)
     gap = (ours(points) - sitk_reference.mapped(theirs, points)).norm(dim=-1)
-    if kind != "similarity":  # ITK takes its scale otherwise than Umeyama
+    if kind != "similarity":  # ITK computes the scale differently from Umeyama
         assert float(gap.max()) < 1e-6
         return
     mine = float((ours(fixed) - moving).square().sum())

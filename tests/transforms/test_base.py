@@ -1,4 +1,4 @@
-"""What every transform promises: chains, folding, inverses, Jacobians, batches."""
+"""Properties of all transforms: chains, merging, inverses, Jacobians, batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def points_in(grid: Grid, *shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_then_applies_the_first_first(d: int) -> None:
+def test_then_applies_transforms_in_order(d: int) -> None:
     points = points_in(oblique(d, (9, 8, 7)[:d]), 20)
     for a, b in itertools.permutations(every_transform(d), 2):
         torch.testing.assert_close(a.then(b)(points), b(a(points)), rtol=0, atol=1e-9)
@@ -129,7 +129,7 @@ def test_jacobians_equal_finite_differences(d: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_jacobian_works_without_gradients_around_it(d: int) -> None:
+def test_jacobian_works_within_no_grad(d: int) -> None:
     points = points_in(oblique(d, (9, 8, 7)[:d]), 4)
     for transform in every_transform(d):
         expected = transform.jacobian(points)
@@ -161,7 +161,7 @@ def test_points_of_any_shape_keep_shape_and_dtype(d: int, dtype: torch.dtype) ->
         assert transform(points[0, 0, :0]).shape == (0, d)
 
 
-def test_transforms_of_two_dimensions_do_not_chain() -> None:
+def test_transforms_of_different_dimensions_cannot_be_chained() -> None:
     with pytest.raises(ValueError, match="the same dimension"):
         chain(Rigid.identity(2), Rigid.identity(3))
     with pytest.raises(ValueError, match="at least one"):
@@ -169,8 +169,8 @@ def test_transforms_of_two_dimensions_do_not_chain() -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_gradients_come_after_a_first_use_without_them(d: int) -> None:
-    """What a transform keeps from an evaluation must not cut the gradients of a later one."""
+def test_gradients_exist_after_a_first_use_without_gradients(d: int) -> None:
+    """Values cached by one evaluation must not remove the gradients of a later one."""
     grid = oblique(d)
     points = grid.points_mm()
     leaves = {kind: kind.identity_parameters(d).requires_grad_() for kind in KINDS}

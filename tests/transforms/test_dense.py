@@ -30,9 +30,9 @@ def in_world(grid: Grid, vectors_vox: Tensor) -> Tensor:
 
 
 def steep(grid: Grid) -> Tensor:
-    """Along the first axis: slopes of 1.5 and -0.5, so a bijection that fixed point cannot invert.
+    """A bijection that fixed-point iteration cannot invert: slopes of 1.5 and -0.5 along one axis.
 
-    One component alone varies, so det(I + grad u) >= 0.5 everywhere.
+    Only one component varies, so det(I + grad u) >= 0.5 everywhere.
     """
     at = grid.points_index()[..., 0]
     ramp = torch.minimum(1.5 * (at - 4), 0.5 * (24 - at)).clamp(min=0)
@@ -44,7 +44,7 @@ def steep(grid: Grid) -> Tensor:
 
 
 def swirl(grid: Grid, turn: float = 1.5) -> Tensor:
-    """A turn in the plane of the first two axes that fades outward; every det is near one."""
+    """A rotation in the plane of the first two axes that fades outward, with det close to 1."""
     centre = (torch.tensor(grid.shape) - 1) / 2
     offset = grid.points_index() - centre
     radius = offset.norm(dim=-1) / float(centre.min())
@@ -68,13 +68,13 @@ def residuals(field: DisplacementField, inverse: DisplacementField) -> Tensor:
 
 
 def between(grid: Grid, count: int = 2000) -> Tensor:
-    """World points anywhere between the outer voxel centres."""
+    """Random world points between the outer voxel centres."""
     unit = uniform(0, 1, count, grid.ndim)
     return apply_matrix(grid.world_from_index, unit * (torch.tensor(grid.shape) - 1))
 
 
 def plain_fixed_point(field: DisplacementField, steps: int = 40) -> Tensor:
-    """What Chen's iteration alone leaves at the voxels."""
+    """Residual of Chen's fixed-point iteration alone."""
     y = field.grid.points_mm()
     w = torch.zeros_like(y)
     for _ in range(steps):
@@ -98,7 +98,7 @@ def test_inverse_of_a_steep_bijection(d: int, make: Callable[[Grid], Tensor]) ->
     assert float(residuals(field, inverse).max()) == pytest.approx(residual, abs=1e-9)
     x = between(grid)
     error = (inverse(field(x)) - x).norm(dim=-1)
-    # between voxels the inverse field is linear and the true inverse, which has kinks, is not
+    # between voxels the inverse field is linear; the true inverse has kinks
     assert float(error.mean()) < 0.03
     assert float(error.max()) < 0.5
 
@@ -128,25 +128,25 @@ def test_inverse_on_another_grid() -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_tighter_tolerance_is_kept(d: int) -> None:
+def test_the_tolerance_is_respected(d: int) -> None:
     grid = box(d)
     field = DisplacementField(swirl(grid), grid)
     assert field.invert(tolerance_mm=1e-8)[1] <= 1e-8
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_folding_field_states_an_honest_residual(d: int) -> None:
+def test_a_folding_field_has_a_large_residual(d: int) -> None:
     grid = box(d)
     field = DisplacementField(-2.5 * steep(grid), grid)
     assert float(torch.linalg.det(field.jacobian(between(grid))).min()) < 0
     inverse, residual = field.invert(tolerance_mm=1e-3)
     assert float(residuals(field, inverse).max()) == pytest.approx(residual, abs=1e-9)
     x = between(grid)
-    assert float((inverse(field(x)) - x).norm(dim=-1).max()) > 1  # no inverse can be right here
+    assert float((inverse(field(x)) - x).norm(dim=-1).max()) > 1  # there is no inverse here
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_field_that_leaves_its_grid_states_a_large_residual(d: int) -> None:
+def test_a_field_that_points_out_of_its_grid_has_a_large_residual(d: int) -> None:
     grid = box(d)
     shift = torch.zeros(*grid.shape, d).double()
     shift[..., 0] = 5.0
@@ -155,11 +155,11 @@ def test_a_field_that_leaves_its_grid_states_a_large_residual(d: int) -> None:
     left = residuals(field, inverse)
     assert float(left.max()) == pytest.approx(residual, abs=1e-9)
     assert residual > 1
-    # voxels whose source stays inside are inverted all the same
+    # voxels with an origin inside are inverted nevertheless
     assert float(left[6:].max()) <= 1e-3
 
 
-def test_the_residual_never_hides_a_voxel_that_is_not_finite() -> None:
+def test_the_residual_reports_voxels_that_are_not_finite() -> None:
     grid = box(2)
     field = swirl(grid)
     field[0, 0, 15, 15] = math.nan
@@ -175,9 +175,6 @@ def test_inverting_a_batch_equals_a_loop(d: int) -> None:
     looped = torch.cat([one.displacement_mm for one, _ in alone])
     torch.testing.assert_close(inverse.displacement_mm, looped)
     assert residual == max(left for _, left in alone)
-
-
-# -- trimming -------------------------------------------------------------------------------------
 
 
 # -- exponential ----------------------------------------------------------------------------------
@@ -269,7 +266,7 @@ def test_compose_equals_the_chain_on_the_voxels(d: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_beyond_its_grid_a_field_is_zero(d: int) -> None:
+def test_a_field_is_zero_beyond_its_grid(d: int) -> None:
     grid = oblique(d)
     field = DisplacementField(torch.ones(1, d, *grid.shape).double(), grid)
     for axis, n in enumerate(grid.shape):
@@ -313,7 +310,7 @@ def test_gradcheck_in_field_and_velocity(d: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [DisplacementField, VelocityField])
-def test_fields_that_do_not_fit_are_told(kind: type[DisplacementField]) -> None:
+def test_fields_of_a_wrong_shape_are_rejected(kind: type[DisplacementField]) -> None:
     grid = oblique(3)
     for shape in ((3, 7, 6, 5), (1, 2, 7, 6, 5), (1, 3, 5, 6, 7)):
         with pytest.raises(ValueError, match="a field on this grid"):

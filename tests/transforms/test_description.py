@@ -25,7 +25,7 @@ def about(linear: np.ndarray, centre: list[float], shift: list[float]) -> Affine
 
 
 @given(x=around, y=angle, z=around)
-def test_angles_are_those_of_scipy_and_of_itk(x: float, y: float, z: float) -> None:
+def test_angles_equal_those_of_scipy_and_itk(x: float, y: float, z: float) -> None:
     rotation = Rotation.from_euler("xyz", [x, y, z], degrees=True)
     centre, shift = [3.0, -20.0, 7.0], [1.0, 2.0, -3.0]
     found = describe_linear(about(rotation.as_matrix(), centre, shift))
@@ -69,7 +69,7 @@ def test_the_parameters_compose_to_the_transform(seed: int, d: int, reflected: b
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_each_kind_says_what_it_is_made_of(d: int) -> None:
+def test_parameters_of_each_kind(d: int) -> None:
     centre = torch.arange(d).double()
     turn = torch.zeros(1 if d == 2 else 3).double()
     turn[-1] = 0.1
@@ -106,7 +106,7 @@ def test_lines_name_the_axes_of_the_patient() -> None:
     ]
 
 
-def test_what_has_no_parameters_is_refused() -> None:
+def test_batches_and_singular_transforms_are_rejected() -> None:
     with pytest.raises(ValueError, match="batch of 2"):
         describe_linear(Translation(torch.zeros(2, 3).double(), torch.zeros(3).double()))
     with pytest.raises(ValueError, match="singular"):

@@ -20,7 +20,7 @@ def test_a_fit_recovers_the_transform_of_the_points(kind: type[Linear], d: int) 
     points, weight = 30 * random(2, 25, d), random(2, 25).abs()
     name: Any = kind.__name__.lower()
     targets = truth(points)
-    targets[:, -1] += 50  # of no weight
+    targets[:, -1] += 50  # weight 0
     weight[:, -1] = 0
     found = fit_linear(name, points, targets, weight)
     assert torch.allclose(found(points[:, :-1]), targets[:, :-1], atol=1e-8)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from stn3d.grid import homogeneous
 from stn3d.nets.heads import MATRIX_KINDS, MatrixKind
 from stn3d.transforms import (
     Affine,
@@ -48,8 +49,8 @@ def homographies(
     batch: int = 0,
     kinds: tuple[MatrixKind, ...] = KINDS,
 ) -> Homography:
-    """Any homography: turns to 170 degrees, scales 0.5 to 2, shifts to 100 mm; the horizon is far
-    away."""
+    """Any homography: rotations up to 170 degrees, scales 0.5 to 2, translations up to 100 mm, a
+    distant horizon."""
     d = draw(st.sampled_from(DIMS)) if ndim is None else ndim
     kind = draw(st.sampled_from(kinds))
     seed = draw(st.integers(0, 10**6))
@@ -81,7 +82,7 @@ def points(d: int, *shape: int, seed: int = 9) -> Tensor:
 
 @QUICK
 @given(homographies())
-def test_then_its_inverse_is_the_identity(transform: Homography) -> None:
+def test_a_transform_and_its_inverse_cancel(transform: Homography) -> None:
     x = points(transform.ndim, 12)
     inverse = transform.inverse()
     assert type(inverse) is type(transform)
@@ -152,13 +153,13 @@ def test_gradcheck_in_parameters_and_points(kind: MatrixKind, d: int, at_identit
 
 @QUICK
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3))
-def test_rotation_vectors_mean_what_scipy_means(vector: list[float]) -> None:
+def test_rotation_vectors_equal_those_of_scipy(vector: list[float]) -> None:
     expected = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix())
     actual = rotation_matrix(torch.tensor(vector, dtype=torch.float64))
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
-def test_angles_turn_counter_clockwise() -> None:
+def test_angles_are_counter_clockwise() -> None:
     quarter = Rigid(torch.tensor([math.pi / 2, 0, 0]).double(), torch.zeros(2).double())
     turned = quarter(torch.tensor([[1.0, 0], [0, 1]]).double())
     torch.testing.assert_close(turned, torch.tensor([[0.0, 1], [-1, 0]]).double())
@@ -166,7 +167,7 @@ def test_angles_turn_counter_clockwise() -> None:
 
 @QUICK
 @given(linears())
-def test_the_centre_moves_by_the_translation_alone(transform: Linear) -> None:
+def test_the_centre_moves_by_the_translation(transform: Linear) -> None:
     moved = transform(transform.centre_mm)
     expected = transform.centre_mm + transform.translation_mm
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-9)
@@ -187,7 +188,7 @@ def test_matrix_parameters_and_points_agree(transform: Linear) -> None:
 
 @QUICK
 @given(linears())
-def test_determinants_are_those_of_the_kind(transform: Linear) -> None:
+def test_determinants_of_each_kind(transform: Linear) -> None:
     determinant = float(torch.linalg.det(transform.linear_part()))
     if isinstance(transform, Rigid | Translation):
         assert determinant == pytest.approx(1)
@@ -198,7 +199,7 @@ def test_determinants_are_those_of_the_kind(transform: Linear) -> None:
 
 @QUICK
 @given(homographies(kinds=("projective",)))
-def test_a_projective_map_keeps_lines_straight_and_is_what_its_matrix_says(
+def test_a_projective_transform_keeps_lines_straight_and_equals_its_matrix(
     transform: Projective,
 ) -> None:
     x = points(transform.ndim, 9)
@@ -213,7 +214,7 @@ def test_a_projective_map_keeps_lines_straight_and_is_what_its_matrix_says(
     assert float(off.norm()) < 1e-8
 
 
-def test_what_lies_behind_the_horizon_is_mapped_to_infinity() -> None:
+def test_points_behind_the_horizon_are_mapped_to_infinity() -> None:
     parameters = Projective.identity_parameters(2).clone()
     parameters[4] = 0.1  # the horizon is x = -10
     transform = Projective(parameters.requires_grad_(), torch.zeros(2))
@@ -236,7 +237,7 @@ def test_in_plane_3d_equals_2d() -> None:
     torch.testing.assert_close(solid(torch.cat([x, torch.full((10, 1), 7.0)], -1)), expected)
 
 
-def test_float32_parameters_cost_no_more_than_their_rounding() -> None:
+def test_errors_of_float32_parameters_are_rounding_errors() -> None:
     exact = Rigid(torch.tensor([0.3, -0.2, 0.1, 5, 6, 7]).double(), torch.tensor([100.0, -80, 60]))
     rough = Rigid(exact.parameters.float(), exact.centre_mm)
     x = points(3, 100)
@@ -246,7 +247,7 @@ def test_float32_parameters_cost_no_more_than_their_rounding() -> None:
     assert rough(x.float()).dtype == torch.float32
 
 
-def test_a_chain_of_mixed_precision_is_no_worse_than_its_worst_part() -> None:
+def test_precision_of_a_chain_of_mixed_precision() -> None:
     exact = Affine.from_matrix(torch.eye(4).double())
     rough = Rigid.identity(3)
     rough = Rigid(rough.parameters.float(), rough.centre_mm)
@@ -255,3 +256,13 @@ def test_a_chain_of_mixed_precision_is_no_worse_than_its_worst_part() -> None:
     x = points(3, 5)
     for folded in (rough.then(far), far.then(rough), rough.then(exact).then(far)):
         assert float((folded(x) - far(x)).abs().max()) < 1e-6
+
+
+def test_rigid_parameters_from_a_matrix() -> None:
+    for d, parameters in ((2, [0.3, 4.0, -2.0]), (3, [0.3, -2.0, 1.0, 4.0, -2.0, 9.0])):
+        centre = torch.tensor([3.0, 5.0, -7.0][:d]).double()
+        rigid = Rigid(torch.tensor(parameters).double(), centre)
+        again = Rigid.from_matrix(rigid.matrix, centre)
+        assert torch.allclose(again.parameters, rigid.parameters, atol=1e-12)
+        none = Rigid.from_matrix(homogeneous(torch.eye(d), torch.zeros(d)).double(), centre)
+        assert torch.equal(none.parameters, Rigid.identity_parameters(d))

@@ -1,4 +1,4 @@
-"""Thin-plate splines, B-splines, piecewise affine maps: foreign judges, gradients, inverses."""
+"""Thin-plate splines, B-splines, piecewise affine transforms: references, gradients, inverses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def inside(d: int, count: int, seed: int = 5) -> Tensor:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_control_points_reach_from_face_to_face(d: int) -> None:
+def test_control_points_span_the_domain(d: int) -> None:
     grid = oblique(d, (30, 24, 20)[:d])
     corners = control_grid(grid, 2).points_mm().reshape(-1, d)
     faces = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * d)
@@ -62,19 +62,19 @@ def test_control_points_reach_from_face_to_face(d: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_thin_plate_spline_is_scipys(d: int) -> None:
+def test_a_thin_plate_spline_equals_scipy(d: int) -> None:
     spline = thin_plate(d)
     kernel = "thin_plate_spline" if d == 2 else "linear"
-    judge = RBFInterpolator(
+    reference = RBFInterpolator(
         spline.points_mm.numpy(), spline.targets_mm.numpy(), kernel=kernel, degree=1
     )
     x = inside(d, 50)
-    torch.testing.assert_close(spline(x), torch.from_numpy(judge(x.numpy())), rtol=0, atol=1e-7)
+    torch.testing.assert_close(spline(x), torch.from_numpy(reference(x.numpy())), rtol=0, atol=1e-7)
     torch.testing.assert_close(spline(spline.points_mm), spline.targets_mm, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_smoothed_spline_goes_near_its_targets_and_bends_less(d: int) -> None:
+def test_smoothing_reduces_bending(d: int) -> None:
     spline = thin_plate(d)
     points, targets = spline.points_mm, spline.targets_mm
     off = [
@@ -91,7 +91,7 @@ def test_a_smoothed_spline_goes_near_its_targets_and_bends_less(d: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_control_points_that_fix_no_affine_map_are_told(d: int) -> None:
+def test_degenerate_control_points_are_rejected(d: int) -> None:
     line = torch.linspace(0, 1, 6)[:, None].expand(6, d)
     with pytest.raises(ValueError, match=r"lie on one (line|plane)"):
         ThinPlateSpline(line, line)
@@ -100,25 +100,25 @@ def test_control_points_that_fix_no_affine_map_are_told(d: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_b_spline_is_itks(d: int) -> None:
-    """Where ITK's coefficients are ours: away from the outer control points, which we mirror."""
+def test_a_b_spline_equals_itk(d: int) -> None:
+    """Away from the outer control points, which stn3d mirrors and ITK does not."""
     spline = lattice(BSpline, d, count=8)
-    judge = sitk.BSplineTransform(d, 3)
+    reference = sitk.BSplineTransform(d, 3)
     grid, flip = spline.grid, np.diag([-1.0, -1.0, 1.0][:d])
     cells = [n - 3 for n in grid.shape]  # ITK's domain starts one control point further in
     linear = flip @ grid.world_from_index[:d, :d].numpy()
     spacing = np.linalg.norm(linear, axis=0)
     first = flip @ apply_matrix(grid.world_from_index, torch.ones(d).double()).numpy()
-    judge.SetTransformDomainMeshSize(cells)
-    judge.SetTransformDomainOrigin(first.tolist())
-    judge.SetTransformDomainDirection((linear / spacing).flatten().tolist())
-    judge.SetTransformDomainPhysicalDimensions((spacing * cells).tolist())
+    reference.SetTransformDomainMeshSize(cells)
+    reference.SetTransformDomainOrigin(first.tolist())
+    reference.SetTransformDomainDirection((linear / spacing).flatten().tolist())
+    reference.SetTransformDomainPhysicalDimensions((spacing * cells).tolist())
     vectors = torch.einsum("ab,b...->a...", torch.from_numpy(flip), spline.displacement_mm[0])
-    judge.SetParameters(vectors.transpose(1, -1).flatten().tolist() if d == 2
+    reference.SetParameters(vectors.transpose(1, -1).flatten().tolist() if d == 2
                         else vectors.permute(0, 3, 2, 1).flatten().tolist())  # fmt: skip
     index = uniform(2.0, min(grid.shape) - 3.0, 30, d)
     x = apply_matrix(grid.world_from_index, index)
-    expected = [flip @ judge.TransformPoint((flip @ p).tolist()) for p in x.numpy()]
+    expected = [flip @ reference.TransformPoint((flip @ p).tolist()) for p in x.numpy()]
     torch.testing.assert_close(spline(x), torch.tensor(np.array(expected)), rtol=0, atol=1e-6)
 
 
@@ -136,7 +136,7 @@ def test_a_piecewise_affine_map_is_linear_in_each_triangle() -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_a_piecewise_affine_map_takes_control_points_to_theirs_and_has_no_gaps(d: int) -> None:
+def test_a_piecewise_affine_map_interpolates_control_points_and_is_continuous(d: int) -> None:
     mesh = lattice(PiecewiseAffine, d)
     x = mesh.grid.points_mm()
     torch.testing.assert_close(mesh(x), x + mesh.displacement_mm[0].movedim(0, -1))
@@ -147,7 +147,7 @@ def test_a_piecewise_affine_map_takes_control_points_to_theirs_and_has_no_gaps(d
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("make", LATTICES)
-def test_beyond_the_control_points_a_displacement_stays(make: Any, d: int) -> None:
+def test_displacements_are_constant_beyond_the_control_points(make: Any, d: int) -> None:
     mesh = lattice(make, d)
     index = torch.full((1, d), 1.0).double()
     ends = [index.clone(), index.clone()]
@@ -164,7 +164,7 @@ def affine_of(d: int) -> Affine:
 
 @pytest.mark.parametrize("d", DIMS)
 def test_affine_displacements_are_reproduced(d: int) -> None:
-    """By all that interpolate; a B-spline has linear precision away from its mirrors."""
+    """B-splines reproduce linear functions away from the mirrored coefficients."""
     truth, x = affine_of(d), inside(d, 40)
     grid = controls(d)
     points = grid.points_mm()
@@ -232,7 +232,7 @@ def test_2d_equals_a_3d_slice() -> None:
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("which", range(3))
-def test_the_inverse_leads_back(which: int, d: int) -> None:
+def test_the_inverse_is_consistent(which: int, d: int) -> None:
     transform = families(d)[which]
     inverse = transform.inverse()
     assert isinstance(inverse, Inverse)
@@ -245,7 +245,7 @@ def test_the_inverse_leads_back(which: int, d: int) -> None:
 
 @QUICK
 @given(st.integers(0, 1000))
-def test_the_inverse_leads_back_for_large_smooth_maps(seed: int) -> None:
+def test_the_inverse_is_consistent_for_large_smooth_deformations(seed: int) -> None:
     points = controls(2, 3).points_mm().reshape(-1, 2)
     spline = ThinPlateSpline(points, points + 1.5 * random(9, 2, seed=seed))
     x = inside(2, 50, seed)
@@ -256,7 +256,7 @@ def test_the_inverse_leads_back_for_large_smooth_maps(seed: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
-def test_an_inverse_carries_exact_gradients(d: int) -> None:
+def test_an_inverse_has_exact_gradients(d: int) -> None:
     spline = thin_plate(d, 0.3)
 
     def back(targets: Tensor, at: Tensor) -> Tensor:
@@ -266,8 +266,8 @@ def test_an_inverse_carries_exact_gradients(d: int) -> None:
     assert gradcheck(back, (spline.targets_mm.requires_grad_(), at), atol=1e-4)
 
 
-def test_a_point_that_nothing_is_mapped_to_comes_back_as_nan() -> None:
-    """Control points that all meet in one: no point leads elsewhere."""
+def test_the_inverse_of_an_unreachable_point_is_nan() -> None:
+    """All control points are mapped to one point."""
     grid = control_grid(Grid.of_spacing((10, 10)), 2)
     centre = grid.points_mm().reshape(-1, 2).mean(0)
     moves = (centre - grid.points_mm()).movedim(-1, 0)[None]
@@ -276,6 +276,6 @@ def test_a_point_that_nothing_is_mapped_to_comes_back_as_nan() -> None:
     assert bool(torch.isnan(found[1]).all())
 
 
-def test_displacements_that_do_not_fit_are_told() -> None:
+def test_displacements_of_a_wrong_shape_are_rejected() -> None:
     with pytest.raises(ValueError, match="this grid of control points"):
         BSpline(torch.zeros(1, 2, 4, 5), control_grid(Grid.of_spacing((10, 10)), 4))

@@ -1,4 +1,4 @@
-"""Transform files: what comes back, equal bytes, what is refused; ITK judges in conventions/."""
+"""Transform files: round trips, equal bytes, errors; for ITK see tests/conventions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def field(d: int = 3, batch: int = 1) -> DisplacementField:
 
 
 @pytest.mark.parametrize("d", [2, 3])
-def test_chain_comes_back_part_by_part(tmp_path: Path, d: int) -> None:
+def test_a_chain_keeps_its_parts(tmp_path: Path, d: int) -> None:
     dense, linear = field(d), rigid(d)
     write_transform(tmp_path / "t.h5", chain(dense, linear))
     got = read_transform(tmp_path / "t.h5")
@@ -51,7 +51,7 @@ def test_chain_comes_back_part_by_part(tmp_path: Path, d: int) -> None:
     torch.testing.assert_close(second.matrix, linear.matrix)
 
 
-def test_velocity_comes_back_as_its_displacement(tmp_path: Path) -> None:
+def test_a_velocity_field_is_stored_as_its_displacement_field(tmp_path: Path) -> None:
     velocity = VelocityField(field().displacement_mm, oblique(3))
     write_transform(tmp_path / "t.h5", velocity)
     got = read_transform(tmp_path / "t.h5")
@@ -83,7 +83,9 @@ def test_file_is_a_flat_composite_of_compressed_float32(tmp_path: Path) -> None:
 def test_a_field_in_several_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(hdf5, "_CHUNK_NUMBERS", chunk)  # a plane, planes with a rest, everything
+    monkeypatch.setattr(
+        hdf5, "_CHUNK_NUMBERS", chunk
+    )  # one plane, planes with a remainder, all planes
     dense = field(d)
     write_transform(tmp_path / "t.h5", dense)
     signs = torch.tensor([-1.0, -1, 1])[:d]
@@ -105,7 +107,7 @@ def test_equal_transforms_give_equal_bytes(tmp_path: Path, suffix: str) -> None:
     for path in paths:
         write_transform(path, rigid() if suffix != ".h5" else chain(field(), rigid()))
         if path is paths[0] and suffix == ".h5":
-            time.sleep(1.1)  # HDF5 may keep times, in seconds
+            time.sleep(1.1)  # HDF5 may store times, in seconds
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert sorted(tmp_path.iterdir()) == paths
 
@@ -128,7 +130,7 @@ def test_identity_and_empty_composite(tmp_path: Path) -> None:
         assert torch.equal(read_transform(path).forward(points), points)
 
 
-def test_what_cannot_be_written(tmp_path: Path) -> None:
+def test_unsupported_transforms_and_paths_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.tfm stores linear transforms only; use \.h5"):
         write_transform(tmp_path / "t.tfm", field())
     with pytest.raises(InputError, match=r"use the extension \.h5"):
@@ -142,8 +144,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Unheard(Transform):
-    """A transform of a kind that has no file."""
+class Unsupported(Transform):
+    """A transform of a kind without an ITK format."""
 
     @property
     def ndim(self) -> int:
@@ -156,9 +158,9 @@ class Unheard(Transform):
         raise NotImplementedError
 
 
-def test_unheard_of_transform(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a Unheard has no ITK format"):
-        write_transform(tmp_path / "t.h5", chain(rigid(), Unheard()))
+def test_a_transform_without_an_itk_format(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a Unsupported has no ITK format"):
+        write_transform(tmp_path / "t.h5", chain(rigid(), Unsupported()))
 
 
 def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +180,7 @@ def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "HDF5-DIAG" not in capfd.readouterr().err
 
 
-def test_classes_that_are_not_read(tmp_path: Path) -> None:
+def test_unsupported_classes_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "t.tfm"
     sitk.WriteTransform(sitk.BSplineTransform(3, 3), str(path))
     with pytest.raises(InputError, match="holds a BSplineTransform, which stn3d does not support"):
@@ -189,7 +191,7 @@ def test_classes_that_are_not_read(tmp_path: Path) -> None:
         read_transform(path)
 
 
-def test_useless_numbers(tmp_path: Path) -> None:
+def test_nan_and_singular_matrices_are_rejected(tmp_path: Path) -> None:
     flat = sitk.AffineTransform(3)
     flat.SetMatrix([1, 0, 0, 0, 1, 0, 0, 0, 0])
     (tmp_path / "t.tfm").write_text(
