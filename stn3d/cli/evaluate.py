@@ -62,18 +62,17 @@ def evaluate(
 
         if out is not None:
             check_output(out)
-        metrics = evaluate_files(
-            EvaluationFiles(
-                (fixed, moving),
-                (fixed_volume, moving_volume),
-                (fixed_labels, moving_labels),
-                (fixed_points, moving_points),
-                fixed_mask,
-                transform,
-                inverse,
-                true_transform,
-            )
+        files = EvaluationFiles(
+            (fixed, moving),
+            (fixed_volume, moving_volume),
+            (fixed_labels, moving_labels),
+            (fixed_points, moving_points),
+            fixed_mask,
+            transform,
+            inverse,
+            true_transform,
         )
+        metrics = evaluate_files(files)
         text = json.dumps(metrics, indent=2)
         if out is not None:
             with atomic_write(out) as part:

@@ -93,14 +93,23 @@ def test_points_there_and_back(files: Files, result: Path, tmp_path: Path) -> No
 
 APPLY = {
     "gone.h5 good.nii.gz": ("there is no transform file gone.h5", "check the path"),
-    "text.h5 good.nii.gz": ("text.h5 cannot be read as a transform", "give an ITK transform"),
-    "text.tfm good.nii.gz": ("text.tfm cannot be read as a transform", "give an ITK transform"),
-    "text.mat good.nii.gz": ("text.mat cannot be read as a transform", "give an ITK transform"),
-    "corrupt.h5 good.nii.gz": ("corrupt.h5 cannot be read as a transform", "give an ITK"),
-    "corrupt_end.h5 good.nii.gz": ("corrupt_end.h5 cannot be read as a", "that is complete"),
-    "foreign.h5 good.nii.gz": ("foreign.h5 cannot be read as a transform", "give an ITK"),
-    "truncated.h5 good.nii.gz": ("truncated.h5 cannot be read as a", "that is complete"),
-    "good.nii.gz good.nii.gz": ("good.nii.gz cannot be read as a transform", "give an ITK"),
+    "text.h5 good.nii.gz": (
+        "text.h5 cannot be read as a transform",
+        "give a complete ITK transform",
+    ),
+    "text.tfm good.nii.gz": (
+        "text.tfm cannot be read as a transform",
+        "give a complete ITK transform",
+    ),
+    "text.mat good.nii.gz": (
+        "text.mat cannot be read as a transform",
+        "give a complete ITK transform",
+    ),
+    "corrupt.h5 good.nii.gz": ("corrupt.h5 cannot be read as a transform", "give a complete ITK"),
+    "corrupt_end.h5 good.nii.gz": ("corrupt_end.h5 cannot be read as a", "give a complete ITK"),
+    "foreign.h5 good.nii.gz": ("foreign.h5 cannot be read as a transform", "give a complete ITK"),
+    "truncated.h5 good.nii.gz": ("truncated.h5 cannot be read as a", "give a complete ITK"),
+    "good.nii.gz good.nii.gz": ("good.nii.gz cannot be read as a transform", "give a complete ITK"),
     "folder good.nii.gz": ("there is no transform file folder", "check the path"),
     "affine3.h5 gone.nii.gz": ("there is no image gone.nii.gz", "check the path"),
     "affine3.h5 plane.nii.gz": ("plane.nii.gz is 2D and the transform", "dimension"),
@@ -130,7 +139,7 @@ def test_apply_like(refused: Callable[[str], str]) -> None:
 
 
 POINTS = {
-    "affine3.h5 gone.csv": ("no file of points gone.csv", "check the path"),
+    "affine3.h5 gone.csv": ("cannot read the point file gone.csv", "check the path"),
     "affine3.h5 columns.csv": ("columns.csv, line 1", "must begin with x,y,z"),
     "affine3.h5 headless.csv": ("headless.csv, line 1", "must begin with x,y,z"),
     "affine3.h5 empty.csv": ("empty.csv, line 1", "must begin with x,y,z"),
@@ -140,7 +149,10 @@ POINTS = {
     "affine3.h5 good.nii.gz": ("good.nii.gz is not a text file", "give points as CSV"),
     "affine3.h5 points2.csv": ("points2.csv holds 2D points", "the transform's dimension"),
     "affine2.h5 points.csv": ("points.csv holds 3D points", "the transform's dimension"),
-    "text.h5 points.csv": ("text.h5 cannot be read as a transform", "give an ITK transform"),
+    "text.h5 points.csv": (
+        "text.h5 cannot be read as a transform",
+        "give a complete ITK transform",
+    ),
 }
 
 
