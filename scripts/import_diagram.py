@@ -19,7 +19,7 @@ TOP = "stn3d"
 
 
 def nodes_of(package: Path) -> dict[str, list[Path]]:
-    """Source files by module or package directly below a package; its own ``__init__`` is left out.
+    """Source files by module or package directly below a package; without its own ``__init__``.
 
     Args:
         package: folder of the package.

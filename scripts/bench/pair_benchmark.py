@@ -25,7 +25,7 @@ KEYS = ("pair", "tool")
 class PairOptions(RunOptions):
     """Options of studies that run tools on a list of pairs."""
 
-    tools: str = option("stn3d default", "names from scripts/bench/tools.py and peers.py")
+    tools: str = option("stn3d default", "names from scripts/bench/tools.py and baselines.py")
     tools_python: str = option(sys.executable, "the Python interpreter that has the other tools")
     config: Path | None = option(None, "a config of stn3d register, for every run of stn3d")
     again: bool = option(False, "measure rows that have an outcome too")

@@ -51,7 +51,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write an SVG with its text as text; equal figures give equal bytes."""
+    """Write an SVG with its text as text; equal plots give equal bytes."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ result; ``stn3d nmi`` (or ``nmi fast``) is the optimiser with mutual information
 adds the labels to the objective, so its Dice is not an independent test. A name such as ``stn3d
 --kind rigid --metric nmi`` passes exactly these options to ``stn3d register``; names in braces,
 such as ``{fixed_labels}``, are replaced by the pair's files. ``before`` evaluates the identity: the
-pair as its headers place it. The other tools are in `scripts.bench.peers`.
+pair as its headers place it. The other tools are in `scripts.bench.baselines`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from scripts.bench import peers
+from scripts.bench import baselines
+from scripts.bench.baselines import OTHER_TOOLS
 from scripts.bench.pairs import FILES, Pair
-from scripts.bench.peers import OTHER_TOOLS
 from scripts.bench.process import Cost, failure_reason, run_process
 from scripts.bench.store import Row
 
-PEERS_SCRIPT = Path(peers.__file__)
+PEERS_SCRIPT = Path(baselines.__file__)
 PRESETS = ("fast", "default", "accurate")  # of the optimiser, fastest first
 BEFORE = "before"
 LABELS = "stn3d + labels"
@@ -88,7 +88,7 @@ def available(tools: Sequence[str], tools_python: str) -> dict[str, str]:
                 f"{tool} is omitted: {OTHER_TOOLS[tool].package} is not installed.", file=sys.stderr
             )
     if not here:
-        raise SystemExit("No tool remains; see the first lines of scripts/bench/peers.py.")
+        raise SystemExit("No tool remains; see the first lines of scripts/bench/baselines.py.")
     return here
 
 

@@ -1,4 +1,4 @@
-"""Arrays and tensors brought to one form for the metrics, and statistics of lengths."""
+"""Arrays and tensors converted to one form for the metrics, and statistics of lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as dark and as bright in an image, whatever its units; of CT by its HU."""
+"""Intensity limits and scaling of images in any unit; CT by Hounsfield units (HU)."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
     "bone": (-450.0, 1050.0),
 }
 
-_FLAT = 1e-3  # of the range of intensities: a background without noise spreads no wider
-_BRIGHTER = 0.01  # of the voxels: so many are brighter than a background
+_FLAT = 1e-3  # largest spread of a noise-free background, as a fraction of the intensity range
+_BRIGHTER = 0.01  # smallest fraction of voxels that are brighter than the background
 _AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
-_SHARE_OF_CT = 0.05  # of the voxels: so many are air, and so many soft tissue
-# HU and what becomes of them: two thirds of the range for soft tissue, where all organs lie.
+_SHARE_OF_CT = 0.05  # smallest fraction of voxels in air and in soft tissue, for a CT
+# HU and their scaled values: soft tissue, with all organs, has two thirds of the range.
 _KNOTS_HU, _KNOTS = (-1000.0, -200.0, 300.0, 1500.0), (0.0, 0.15, 0.8, 1.0)
 
 
 def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
-    """The intensity of the background and that of the foreground's brightest half percent.
+    """The background intensity and the 99.5th percentile of the foreground.
 
-    The background is the dimmest half percent. Where the image was carried to a grid that reaches
-    beyond its field of view, the corners may have been filled with something darker; so a level
-    without noise that a quarter of the voxels have, above every corner, is the background instead.
+    The background is the 0.5th percentile of the image. If the image was resampled to a grid larger
+    than its field of view, the corners may hold a darker fill value. Therefore an intensity that a
+    quarter of the voxels share without noise, brighter than all corners, is the background instead.
 
     Args:
         values: ``(1, C, *shape)``.
-        mask: ``(1, 1, *shape)`` bool. What it leaves out does not count, if that is less than half
-            of the image; a smaller mask marks a part to look at, which would not tell how bright
-            the whole is.
+        mask: ``(1, 1, *shape)`` bool. Voxels outside are ignored if the mask covers at least half
+            of the image; a smaller mask is not representative of the image's intensities.
 
     Returns:
-        Two intensities; alike if the image is flat.
+        Two intensities; equal if the image is constant.
     """
     seen = values
     if mask is not None and 2 * int(mask.sum()) >= mask.numel():
@@ -56,19 +55,20 @@ def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
 
 
 def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None) -> Tensor:
-    """Intensities with the background at 0 and the foreground's brightest at 1.
+    """Scale intensities so that the background is 0 and the brightest foreground is 1.
 
-    Of an image that `looks_like_ct` the HU tell: what is not the body (table, clothes) becomes air,
-    and air, soft tissue and bone each get their share of the range. Of others see `limits`; they
-    end at 0 and 1.25, so that a few bright voxels do not press the rest together.
+    A CT (`looks_like_ct`) is scaled by its HU: everything outside the body, such as table and
+    clothes, becomes air; air, soft tissue and bone have fixed parts of the range. Other images are
+    scaled by `limits` and clipped to 0 and 1.25, so that a few bright voxels keep little of it.
 
     Args:
         values: ``(1, C, *shape)``.
         mask: see `limits`.
-        window: what is 0 and what is 1: one of `WINDOWS_HU` or ``LOW,HIGH`` in the image's units.
+        window: intensities that become 0 and 1: a name in `WINDOWS_HU`, or ``LOW,HIGH`` in the
+            image's units.
 
     Raises:
-        InputError: the window is neither, or a name where the image is no CT.
+        InputError: the window is invalid, or names a CT window and the image is not a CT.
     """
     ct = looks_like_ct(values)
     if window is not None:
@@ -83,12 +83,12 @@ def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None
 
 
 def _stretched(values: Tensor, low: float, span: float, end: float) -> Tensor:
-    """``(values - low) / span``, from 0 to the end; in place, since new memory costs most here."""
+    """``(values - low) / span``, clipped to 0 and ``end``; in place to save memory."""
     return (values - low).div_(span).clamp_(0, end)
 
 
 def covered(values: Tensor, part: Tensor) -> Tensor:
-    """An image in which a part shows what stands next to it: no edge of it can be matched.
+    """Fill a part of an image from its surroundings, so that it has no edges to match.
 
     Args:
         values: ``(1, C, *shape)``.
@@ -101,7 +101,7 @@ def covered(values: Tensor, part: Tensor) -> Tensor:
     where = np.argwhere(inside)
     if not len(where):
         return values
-    # The nearest voxel outside of a part lies no farther than one voxel beyond the box around it.
+    # The nearest voxel outside a part is at most one voxel outside its bounding box.
     box: tuple[Any, ...] = tuple(
         slice(max(0, a - 1), b + 2) for a, b in zip(where.min(0), where.max(0), strict=True)
     )
@@ -119,7 +119,7 @@ def looks_like_ct(values: Tensor) -> bool:
     """Whether the intensities are Hounsfield units: air near -1000, soft tissue near 0.
 
     Args:
-        values: ``(1, C, *shape)``; several channels are no CT.
+        values: ``(1, C, *shape)``; an image with several channels is not a CT.
     """
     if values.shape[1] > 1:
         return False

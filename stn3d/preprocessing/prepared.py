@@ -43,7 +43,7 @@ class PreparedImage:
         grid: Grid of the voxels.
         mask: Weights of voxels from 0 to 1, ``(1, 1, *grid.shape)``; None where all have weight 1.
         channel_groups: Groups of channels in order, the image's first contrast before all others;
-            None where all channels are that one contrast.
+            None where all channels are that single contrast.
     """
 
     image: Tensor

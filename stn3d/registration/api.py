@@ -88,7 +88,7 @@ def register(
             and the volume of a 4D image.
         moving: the moving image, likewise; shape, spacing and orientation may differ.
         kind: transform model: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto``
-            (the default): rigid for one person's head in two contrasts, else deformable.
+            (the default): rigid for one person's head in different contrasts, else deformable.
         metric: image similarity: ``lncc``, ``ncc``, ``mse``, ``nmi``, ``mind``, ``gradient``, or
             ``auto`` (the default): ``nmi`` for images of different contrast, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.

@@ -25,12 +25,14 @@ _SAME_CONTRAST = 0.8  # positive_local_correlation_fraction from here on: the sa
 _DIFFERENT_CONTRAST = 0.12  # nonlinear_variance_fraction from here on: different contrasts
 _MIXED = 0.4  # positive_local_correlation_fraction below it: the next limit applies instead
 _DIFFERENT_IF_MIXED = 0.08
-_CHANGED_CONTRAST = 0.055  # nonlinear_variance_fraction from here on: changed, as by an agent
+_CHANGED_CONTRAST = (
+    0.055  # nonlinear_variance_fraction from here on: changed, as by a contrast agent
+)
 _SAME_SUBJECT = 0.66  # local_r2_mean from here on: one subject
 
 # What `relation` compares.
 _BACKGROUND = 0.05  # intensities, scaled to 0 to 1, up to this one are background
-_FLAT = 1e-3  # fraction of the image's variance; windows that vary less are left out
+_FLAT = 1e-3  # fraction of the image's variance; windows that vary less are omitted
 _MIN_WINDOWS = 50  # fewer windows are no evidence
 _BINS = 32
 

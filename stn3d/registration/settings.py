@@ -49,7 +49,7 @@ class Settings:
 
     Args:
         kind: Most general kind of transform. ``auto`` selects ``rigid`` for one person's head in
-            two contrasts and else ``deformable``, see `stn3d.registration.automatic`.
+            different contrasts and else ``deformable``, see `stn3d.registration.automatic`.
         metric: Metric of the images in all stages. ``auto`` selects one for images of the same or
             of different contrast, see `stn3d.registration.automatic`.
         deformable_metric: Metric of the deformable stage. None for ``metric``; where that is

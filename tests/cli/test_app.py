@@ -165,7 +165,10 @@ OUTPUTS = {
     ),
     "apply affine3.h5 good.nii.gz --like good.nii.gz": ("missing option '--out'", "apply --help"),
     "points affine3.h5 points.csv --out NEW/gone/out.csv": ("there is no folder", "create it"),
-    "points affine3.h5 points.csv --out folder": ("folder: it is a folder", "name a file in it"),
+    "points affine3.h5 points.csv --out folder": (
+        "folder: it is a folder",
+        "give the path of a file",
+    ),
     "evaluate --fixed good.nii.gz --moving other.nii.gz --out points.csv/a.json": (
         "cannot write points.csv/a.json",
         "create it first",

@@ -57,7 +57,7 @@ class Options(PairOptions):
     work: Path = required("folder for the pairs")
     parts: str = option("abdomen,lungs,prostate", "body parts")
     prostate_mm: float | None = option(None, "voxel size of the prostate copies, mm")
-    tools: str = option(TOOLS, "names from scripts/bench/tools.py and peers.py")
+    tools: str = option(TOOLS, "names from scripts/bench/tools.py and baselines.py")
 
 
 def run(options: Options) -> None:

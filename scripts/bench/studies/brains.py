@@ -25,7 +25,7 @@ class Options(PairOptions):
     """Options of the study."""
 
     pairs: Path = option(PAIR_LISTS / "brains.csv", "CSV file or folder of pairs")
-    tools: str = option(TOOLS, "names from scripts/bench/tools.py and peers.py")
+    tools: str = option(TOOLS, "names from scripts/bench/tools.py and baselines.py")
     title: str = option("", "title of the page")
     about: str = option("", "text on the pairs at the head of the page")
 

@@ -2,7 +2,7 @@
 
     python -m scripts.bench contrasts run --work DIR [--seeds 4,5,6,7,8] [--pairs "t1 t2,t1 flair"]
 
-A pair is "FIXED MOVING", two contrasts of one person (shared/data/contrasts). The moving one is
+A pair is "FIXED MOVING", two MR contrasts of one person (shared/data/contrasts). The moving one is
 deformed by a random affine and a random smooth diffeomorphism and resampled to another grid, with
 noise and a bias field: shared/bench/make_truth.py with its defaults (up to 10 degrees about each
 axis, up to 10 mm, scale 1.1, a velocity of up to 8 mm), once for each pair and seed, kept in DIR.
@@ -24,7 +24,7 @@ TOOLS = (
 )
 TITLE = "MR contrasts of one person under known deformations"
 ABOUT = """\
-Two contrasts of one person; the moving one is deformed by a random affine and a random smooth
+Two MR contrasts of one person; the moving one is deformed by a random affine and a random smooth
 diffeomorphism (shared/bench/make_truth.py with its defaults), with noise and a bias field. The
 error is the mean distance to the true transform over the fixed foreground."""
 
@@ -36,7 +36,7 @@ class Options(PairOptions):
     work: Path = required("folder for the pairs")
     seeds: str = option("4,5,6,7,8", "seeds of make_truth.py")
     pairs: str = option("t1 t2,t1 flair", "pairs of contrasts, fixed and moving")
-    tools: str = option(TOOLS, "names from scripts/bench/tools.py and peers.py")
+    tools: str = option(TOOLS, "names from scripts/bench/tools.py and baselines.py")
 
 
 def run(options: Options) -> None:

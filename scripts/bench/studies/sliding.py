@@ -40,8 +40,8 @@ class Options(PairOptions):
 
     work: Path = required("folder for the pairs")
     sink_mm: str = option("15,25", "displacements at the base of the lungs, mm")
-    reach_mm: float = option(150.0, "distance from the top of a lung to the largest displacement")
-    tools: str = option(TOOLS, "names from scripts/bench/tools.py and peers.py")
+    range_mm: float = option(150.0, "distance from the top of a lung to the largest displacement")
+    tools: str = option(TOOLS, "names from scripts/bench/tools.py and baselines.py")
 
 
 def run(options: Options) -> None:
@@ -49,7 +49,7 @@ def run(options: Options) -> None:
     pairs = empty_folder(options.work / "pairs")
     for seed, person in enumerate(LUNGS):
         for sink_mm in map(float, options.sink_mm.split(",")):
-            fixed, moving = sliding_pair(person, sink_mm, options.reach_mm, seed)
+            fixed, moving = sliding_pair(person, sink_mm, options.range_mm, seed)
             write_pair(pairs / f"{person}-{sink_mm:g}mm", "", fixed, moving)
     measure_pairs("sliding", pairs, options)
     report(options.out)
@@ -61,14 +61,14 @@ def report(folder: Path) -> None:
 
 
 def sliding_pair(
-    person: str, sink_mm: float, reach_mm: float, seed: int
+    person: str, sink_mm: float, range_mm: float, seed: int
 ) -> tuple[LabelledImage, LabelledImage]:
     """The fixed and the moving image of one person, each with its lungs and landmarks."""
     values, affine = load(f"lung_mr/{person}")
     lungs = load(f"lung_mr/{person}_lobes")[0].round() > 0
     axis, upwards = vertical(affine)
     step_mm = float(np.linalg.norm(affine[:3, axis]))
-    depth = moves_vox(lungs, axis, upwards, sink_mm / step_mm, reach_mm / step_mm)
+    depth = moves_vox(lungs, axis, upwards, sink_mm / step_mm, range_mm / step_mm)
     index = np.indices(values.shape).astype(float)
     index[axis] += depth
     seen = ndimage.map_coordinates(values.astype(float), index, order=1, mode="nearest")

@@ -5,7 +5,7 @@
 Measured is the way from a theta for each image of a batch to the warped images, and back to the
 gradients of the thetas (an input image needs none) or of the images too (feature maps). Plain torch
 is affine_grid and grid_sample, kornia its warp_affine (omitted where it is not installed; `pip
-install --no-deps kornia` is enough). All take turns, round after round; medians and minima are
+install --no-deps kornia` is enough). They alternate, round after round; medians and minima are
 reported.
 """
 
@@ -144,7 +144,7 @@ def report(folder: Path) -> None:
     lines = ["# Speed of the affine transformer layer", "", *command(results)]
     lines += [
         f"Machine: {head['machine']}; threads: {head['threads']}. Batches of {head['batch']} "
-        f"images of {head['size']}x{head['size']} pixels; {head['rounds']} rounds, taking turns.",
+        f"images of {head['size']}x{head['size']} pixels; {head['rounds']} rounds, alternating.",
         "",
     ]
     for wanted in WANTED:

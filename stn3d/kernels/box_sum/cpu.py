@@ -1,7 +1,7 @@
 """Sums over windows, plane by plane; also the building blocks of LNCC.
 
 Rows are processed from ``a`` up to ``b``, both unsigned: indices need no check for negative values,
-so the loops are vectorised. Slices of rows would take as long as the sums.
+so the compiler can vectorise them. Slices of rows would take as long as the sums.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def smooth_planes(
     """Convolve volumes ``(C, I, J, K)`` along each axis, at the voxels of runs ``(I, J, 2)``.
 
     ``weights[t]`` applies to both voxels at distance t. The image is extended by its outermost
-    voxels. The rows of a plane are processed as one long row: many short loops would take longer
+    voxels. The rows of a plane are processed as one long row: many short rows would take longer
     than the voxels outside the runs.
     """
     channels, ni, nj, nk = volumes.shape

@@ -31,7 +31,7 @@ def lncc(
 
     Avants et al. 2008, doi:10.1016/j.media.2007.06.004, eq. 6. The loss ignores smooth changes of
     brightness and contrast, including the sign of the contrast. Windows in which the fixed image is
-    flat are left out: nothing can match there, and including them would reward a transform that
+    flat are omitted: nothing can match there, and including them would reward a transform that
     moves them out of the field of view.
 
     Args:

@@ -52,8 +52,8 @@ def test_a_tool_of_stn3d_passes_its_estimator(
 def test_a_missing_tool_is_omitted_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tools, "PEERS_SCRIPT", tmp_path / "peers.py")
-    (tmp_path / "peers.py").write_text("""print('{"greedy": null, "demons": "simpleitk 9"}')""")
+    monkeypatch.setattr(tools, "PEERS_SCRIPT", tmp_path / "baselines.py")
+    (tmp_path / "baselines.py").write_text("""print('{"greedy": null, "demons": "simpleitk 9"}')""")
     found = tools.available(["greedy", "stn3d fast", "demons"], sys.executable)
     assert list(found) == ["stn3d fast", "demons"]
     assert found["demons"] == "simpleitk 9"
@@ -75,8 +75,8 @@ def test_a_missing_tool_is_omitted_with_one_line(
 def test_a_failed_run_is_a_row_with_the_reason(
     code: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tools, "PEERS_SCRIPT", tmp_path / "peers.py")
-    (tmp_path / "peers.py").write_text(code)
+    monkeypatch.setattr(tools, "PEERS_SCRIPT", tmp_path / "baselines.py")
+    (tmp_path / "baselines.py").write_text(code)
     row = tools.evaluate_tool("demons", {"fixed": "f", "moving": "m"}, 1, sys.executable)
     assert row == {"failed": reason}
 

@@ -41,7 +41,7 @@ def report(folder: Path) -> None:
     lines += [
         f"{' <- '.join(head['images'])}, preset {head['preset']}, {head['threads']} threads on "
         f"{head['machine']}; last-level cache {head['last_cache_mib']:.0f} MiB, load before "
-        f"{head['load_before']}. STREAM's triad moves {speed / 1e9:.1f} GB/s; loops in the "
+        f"{head['load_before']}. STREAM's triad moves {speed / 1e9:.1f} GB/s; kernels in the "
         f"first-level cache do at most {flops / 1e9:.0f} float32 operations per nanosecond. How "
         "bytes are counted: see the docstring of `scripts/bench/studies/floor`. Minimum of "
         f"{head['repeats']} runs.",

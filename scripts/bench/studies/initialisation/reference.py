@@ -51,7 +51,7 @@ def reference(pose: Pose, file: Path, tools_python: str) -> Linear:
         if not has_greedy(tools_python):
             raise SystemExit(
                 f"{file} has no reference for {pose.pair}, and {tools_python} has no picsl-greedy "
-                "to help find one; give --tools-python (see scripts/bench/peers.py)."
+                "to help find one; give --tools-python (see scripts/bench/baselines.py)."
             )
         images = image_path(pose.fixed), image_path(pose.moving)
         store.add({"pair": pose.pair} | searched(*images, tools_python))

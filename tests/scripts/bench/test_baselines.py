@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from scripts.bench import peers
+from scripts.bench import baselines
 from scripts.bench.tools import PEERS_SCRIPT
 from tests.scripts.bench.blobs import blobs
 
@@ -19,16 +19,21 @@ from tests.scripts.bench.blobs import blobs
 def test_every_tool_reports_its_version_or_none() -> None:
     command = [sys.executable, str(PEERS_SCRIPT), "--versions"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert list(found) == list(peers.OTHER_TOOLS)
+    assert list(found) == list(baselines.OTHER_TOOLS)
     assert found["demons"].startswith("simpleitk 2.")
-    assert peers.OtherTool("no-such-package", peers.demons, peers.convert_demons).version() is None
+    assert (
+        baselines.OtherTool("no-such-package", baselines.demons, baselines.convert_demons).version()
+        is None
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in peers.OTHER_TOOLS if name != "ants-synquick"])
+@pytest.mark.parametrize(
+    "name", [name for name in baselines.OTHER_TOOLS if name != "ants-synquick"]
+)
 def test_a_converted_transform_gives_the_tools_own_moved_image(name: str, tmp_path: Path) -> None:
-    if not peers.OTHER_TOOLS[name].version():
-        pytest.skip(f"{peers.OTHER_TOOLS[name].package} is not installed")
+    if not baselines.OTHER_TOOLS[name].version():
+        pytest.skip(f"{baselines.OTHER_TOOLS[name].package} is not installed")
     paths = [tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"]
     fixed, moving = blobs(0.0, (10.0, -20.0, 30.0)), blobs(0.15, (4.0, -10.0, 20.0))
     for image, path in zip((fixed, moving), paths, strict=True):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Other registration tools, run on a pair as their own documentation suggests, each as a process.
 
-    peers.py NAME FIXED MOVING OUT_DIR THREADS     register: writes the tool's own files
-    peers.py NAME FIXED MOVING OUT_DIR --convert   then writes OUT_DIR/transform.h5 from them
-    peers.py --versions                            prints what is installed, as JSON
+    baselines.py NAME FIXED MOVING OUT_DIR THREADS     register: writes the tool's own files
+    baselines.py NAME FIXED MOVING OUT_DIR --convert   then writes OUT_DIR/transform.h5 from them
+    baselines.py --versions                            prints what is installed, as JSON
 
 The first is what the benchmarks time: read the images, affine and deformable registration (rigid
 only for the tools named so), then write the tool's own transform files and OUT_DIR/moved.nii.gz.
