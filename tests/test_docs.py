@@ -1,8 +1,10 @@
 """The tutorials run as written: python blocks in one namespace, stn3d lines by its main.
 
-Only trainings are shortened. Text blocks of the pages in `PRINTED` are what the block before prints.
+Only trainings are shortened. Text blocks of the pages in `PRINTED` are what the block before prints;
+numbers may differ by 5 %, because processors and the first run of the kernels differ in last digits.
 """
 
+import math
 import re
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
@@ -41,6 +43,23 @@ def lines_of(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def agree(expected: str, printed: str) -> bool:
+    """Whether two lines have the same words, and numbers that differ by at most 5 %."""
+    if NUMBER.sub("#", expected).split() != NUMBER.sub("#", printed).split():
+        return False
+    pairs = zip(NUMBER.findall(expected), NUMBER.findall(printed), strict=True)
+    return all(math.isclose(float(a), float(b), rel_tol=0.05, abs_tol=0.051) for a, b in pairs)
+
+
+def test_lines_agree_up_to_small_differences_of_numbers() -> None:
+    assert agree("error: 36.5 mm  before", "error: 36.4 mm before  ")
+    assert not agree("error: 36.5 mm before", "error: 30.5 mm before")
+    assert not agree("error: 36.5 mm before", "error: 36.5 mm after")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_tutorial_runs(page, tmp_path, monkeypatch, capsys):
@@ -58,7 +77,8 @@ def test_tutorial_runs(page, tmp_path, monkeypatch, capsys):
     printed: list[str] = []
     for language, code in blocks:
         if language == "text":
-            missing = [line for line in code.splitlines() if line.rstrip() not in printed]
+            lines = code.splitlines()
+            missing = [a for a in lines if not any(agree(a, b) for b in printed)]
             assert page.stem not in PRINTED or not missing, "\n".join(printed)
             continue
         capsys.readouterr()
