@@ -93,7 +93,7 @@ def volumes(screen: Screen) -> Iterator[ShowVolume]:
 
 
 def described(event: ProgressEvent, wide: bool) -> str:
-    """What a registration is doing; of a level also its iteration and loss if the line is wide enough."""
+    """The current step; in a wide line also the iteration and the loss of the level."""
     text = STEPS.get(event.step, event.step)
     if event.levels > 1:
         text += f", level {event.level} of {event.levels}"

@@ -3,11 +3,11 @@
     python -m scripts.bench contrasts_rigid run --work DIR [--count 20] [--options "--metric auto"]
         [--pairs "t1 t2,t2 t1,..."] [--others ants-rigid,elastix-rigid,greedy-rigid]
 
-A pair is "FIXED MOVING", two MR contrasts of shared/data/contrasts. The moving one is rotated by up to
-30 degrees about each axis and translated by up to 20 mm along each, with noise and a bias field, by
-shared/bench/make_truth.py with the seeds 1 to --count. A pair takes 47 MB, so each is made,
-registered by every tool, evaluated and deleted. Every run is a process of its own, from files to
-files; stn3d is ``stn3d register --kind rigid`` with --options.
+A pair is "FIXED MOVING", two MR contrasts of shared/data/contrasts. The moving one is rotated by
+up to 30 degrees about each axis and translated by up to 20 mm along each, with noise and a bias
+field, by shared/bench/make_truth.py with the seeds 1 to --count. A pair takes 47 MB, so each is
+made, registered by every tool, evaluated and deleted. Every run is a process of its own, from
+files to files; stn3d is ``stn3d register --kind rigid`` with --options.
 
 Run it again with other --options or --others to add a tool.
 """
