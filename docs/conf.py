@@ -1,11 +1,11 @@
 """Sphinx configuration: ``sphinx-build -W -b html docs build/docs``."""
 
-from importlib.metadata import version as installed_version
+from stn3d import __version__
 
 project = "stn3d"
 author = "the stn3d authors"
 copyright = "2026, the stn3d authors"
-release = version = installed_version("stn3d")
+release = version = __version__
 
 extensions = [
     "myst_parser",

@@ -1,9 +1,9 @@
 """The sampler: interpolation of an image at points in its own index coordinates.
 
-Jaderberg et al. 2015, eq. 5, for d = 2 and 3: V = sum U prod max(0, 1 - |x - m|). The border is as
-in ITK: an image is defined between the outer faces of its outer voxels (-0.5 <= v < n - 0.5).
-Within the outer half voxel, linear and nearest interpolation clamp the coordinates, and cubic
-interpolation mirrors the coefficients.
+Jaderberg et al. 2015, eq. 5, for d = 2 and 3: ``V = sum U prod max(0, 1 - |x - m|)``. The border
+is as in ITK: an image is defined between the outer faces of its outer voxels
+(-0.5 <= v < n - 0.5). Within the outer half voxel, linear and nearest interpolation clamp the
+coordinates, and cubic interpolation mirrors the coefficients.
 """
 
 from __future__ import annotations

@@ -30,11 +30,10 @@ def image_metrics(
         radius_mm: half the edge of the window of the local correlation, in mm.
 
     Returns:
-        * ``correlation``: Pearson's correlation, from -1 to 1.
-        * ``local_correlation``: mean squared correlation in a window around each voxel, from 0 to 1
-          (Avants et al. 2008, doi:10.1016/j.media.2007.06.004): one minus the loss
-          `stn3d.losses.lncc`.
-        * ``rms_difference``: root mean square of the difference, in intensity units.
+        ``correlation``, Pearson's correlation, from -1 to 1; ``local_correlation``, the mean
+        squared correlation in a window around each voxel, from 0 to 1, one minus the loss
+        `stn3d.losses.lncc` (Avants et al. 2008, doi:10.1016/j.media.2007.06.004);
+        ``rms_difference``, the root mean square of the difference, in intensity units.
 
     Raises:
         InputError: an array does not fit the grid.

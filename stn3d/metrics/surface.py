@@ -20,7 +20,7 @@ def hd95_mm(
 
     HD95 is the larger of the two directed 95th percentiles of surface distances, as in MONAI's
     ``compute_hausdorff_distance(percentile=95)`` and DeepMind's surface-distance
-    (Nikolov et al. 2021, doi:10.2196/26151):
+    (Nikolov et al. 2021, doi:10.2196/26151)::
 
         max(P95 of min_b |a - b| over a in A, P95 of min_a |b - a| over b in B)
 
