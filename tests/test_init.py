@@ -85,5 +85,6 @@ SLOW = ["torch", "numba", "scipy", "monai", "nibabel", "SimpleITK", "numpy"]
 )
 def test_nothing_slow_is_imported_before_it_is_needed(statement: str) -> None:
     program = f"{statement}\nimport sys; print([name for name in {SLOW!r} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-X", "utf8", "-c", program]
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert ran.stdout.splitlines()[-1] == "[]", ran.stderr

@@ -29,7 +29,11 @@ def test_the_environment_is_set_before_torch_is_imported(statement: str) -> None
     )
     environment = {k: v for k, v in os.environ.items() if k not in (*NAMES, "OMP_WAIT_POLICY")}
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        check=True,
     )
     assert ran.stdout.splitlines() == ["['1', '3000']"]
 
@@ -39,7 +43,11 @@ def test_what_is_set_already_is_kept() -> None:
     environment.pop("GOMP_SPINCOUNT", None)
     program = f"import stn3d, os; print([os.environ.get(n) for n in {NAMES!r}])"
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        check=True,
     )
     assert ran.stdout.splitlines() == ["['0', None]"]
 

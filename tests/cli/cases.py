@@ -88,7 +88,7 @@ def without_opening(lines: list[str]) -> list[str]:
 
 def metrics_of(folder: Path) -> dict[str, Any]:
     """metrics.json without what differs from run to run."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return {key: value for key, value in metrics.items() if key != "timings_s"}
 
 

@@ -56,7 +56,7 @@ def test_the_first_line_comes_before_torch(tmp_path: Path) -> None:
         "main(['register', 'a/fixed.nii.gz', 'b/moving.nii.gz', '--out', 'out'])"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", cwd=tmp_path
     )
     lines = ran.stderr.splitlines()
     assert lines[:2] == [
@@ -137,7 +137,7 @@ def test_nothing_slow_is_imported(kind: str, files: Files, tmp_path: Path) -> No
         f"code = main({words!r})\n"
         f"print(code, [name for name in {slow!r} if name in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
     assert ran.stdout.splitlines()[-1] == "0 []", ran.stderr
 
 

@@ -80,7 +80,10 @@ def test_points_there_and_back(files: Files, result: Path, tmp_path: Path) -> No
         paths = [str(result / f"{transform}.h5"), str(tmp_path / f"{source}.csv")]
         assert main(["points", *paths, "--out", str(tmp_path / f"{out}.csv")]) == 0
     there, back = (
-        [line.split(",") for line in (tmp_path / f"{n}.csv").read_text().splitlines()]
+        [
+            line.split(",")
+            for line in (tmp_path / f"{n}.csv").read_text(encoding="utf-8").splitlines()
+        ]
         for n in ("there", "back")
     )
     assert there[0] == [*"xyz"[:d], "name"]

@@ -30,6 +30,6 @@ def test_demo_prints_what_it_did(
     written = [Path(line.removeprefix("wrote ")) for line in out if line.startswith("wrote ")]
     assert {path.name for path in written} == {*RESULTS, "picture.png", "demo.json"}
     assert all(path.stat().st_size > 0 for path in written)
-    result = json.loads((tmp_path / "out" / "demo.json").read_text())
+    result = json.loads((tmp_path / "out" / "demo.json").read_text(encoding="utf-8"))
     assert all(any(row[0] in line and row[1] in line for line in out) for row in result["rows"])
     assert out[0] == result["title"]

@@ -50,7 +50,7 @@ def test_evaluate_agrees_with_score_py(
     )
     theirs = json.loads(done.stdout)
     assert main(["evaluate", *common, *inside, "--out", str(tmp_path / "ours.json")]) == 0
-    ours = json.loads((tmp_path / "ours.json").read_text())
+    ours = json.loads((tmp_path / "ours.json").read_text(encoding="utf-8"))
     for key, other in (
         ("dice", "dice"),
         ("hd95_mm", "hd95_mm"),
@@ -100,7 +100,7 @@ def test_evaluate_through_the_script(
     assert done.value.code == 0
     by_script = json.loads("\n".join(printed(capfd)[0]))
     assert main(["evaluate", *pair, "-o", str(tmp_path / "direct.json")]) == 0
-    assert by_script == json.loads((tmp_path / "direct.json").read_text())
+    assert by_script == json.loads((tmp_path / "direct.json").read_text(encoding="utf-8"))
 
 
 EVALUATE = {

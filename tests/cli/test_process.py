@@ -19,7 +19,7 @@ def test_the_age_of_a_process_counts_from_its_start() -> None:
         "process.begin(at_start_of_process=True); print(process.process_age_s(), process.seconds())"
     )
     begin = time.perf_counter()
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
     most = time.perf_counter() - begin
     age, seconds = map(float, ran.stdout.split())
     assert 0.3 <= age <= most
@@ -46,5 +46,5 @@ def test_the_imports_of_a_new_process_are_frozen() -> None:
         "with slow_imports(): import torch\n"
         "print(gc.get_freeze_count())"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
     assert int(ran.stdout) > 100_000

@@ -60,7 +60,7 @@ def test_simpleitk_follows_the_inverse_back(files: Files, result: Path) -> None:
 
 
 def test_metrics_are_stored_before_and_after(result: Path) -> None:
-    metrics = json.loads((result / "metrics.json").read_text())
+    metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
     assert {"before", "after", "timings_s", "settings", "seed", "versions", "stages"} <= set(
         metrics
     )
@@ -231,7 +231,7 @@ def test_a_linear_registration_in_little_memory_has_a_record_that_json_knows(
     enough_gb = estimated_gb(*[read_image(path).grid for path in files.pair], asked)
     command = ["register", *files.pair, "--out", str(out), "--kind", "rigid", "--metric", "lncc"]
     assert main([*command, "--max-memory", str(enough_gb - 1e-6), "--threads", "1"]) == 0
-    text = (out / "metrics.json").read_text()
+    text = (out / "metrics.json").read_text(encoding="utf-8")
     assert "Infinity" not in text
     assert "NaN" not in text
     assert json.loads(text)["memory"]["note"] is not None

@@ -38,7 +38,7 @@ def test_progress_and_metrics_are_printed(
     assert [line for line in printed if line.startswith("wrote")] == [
         f"wrote {out / n}" for n in names
     ]
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["settings"] == {"metric": "lncc", "interpolation": "linear"}
     assert metrics["reference"]["name"].endswith("(volume 0)")
 
@@ -109,4 +109,4 @@ def test_an_output_folder_that_is_a_file_is_rejected(
     (tmp_path / "file").write_text("mine")
     assert main(["series", str(known.path), "--out", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capfd.readouterr().err
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"

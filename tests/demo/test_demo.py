@@ -53,7 +53,7 @@ def test_two_heads(heads: None, tmp_path: Path) -> None:
     assert "error" not in " ".join(result["columns"])  # the truth between two heads is not known
     assert [len(row) for row in result["rows"]] == [len(result["columns"])] * 4
     assert result["rows"][2][1] == f"{after['grey_dice']:.3f}"
-    saved = json.loads((tmp_path / "out" / "demo.json").read_text())
+    saved = json.loads((tmp_path / "out" / "demo.json").read_text(encoding="utf-8"))
     assert saved["metrics"] == result["metrics"]
     moved = read_image(tmp_path / "out" / "moved.nii.gz")
     fixed = read_image(distribution("nilearn").locate_file(source.TEMPLATE.format("t1")))

@@ -23,7 +23,7 @@ def test_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
         assert not path.exists()
         assert part.parent == path.parent
         assert part.name.endswith("a.nii.gz")
-    assert path.read_text() == "half"
+    assert path.read_text(encoding="utf-8") == "half"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -32,7 +32,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path.write_text("old")
     with pytest.raises(RuntimeError, match="in the middle"):
         write_and_fail(path, RuntimeError("in the middle"))
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -41,7 +41,7 @@ def test_success_replaces_the_old_file(tmp_path: Path) -> None:
     path.write_text("old")
     with atomic_write(path) as part:
         part.write_text("new")
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
 
 
 def test_a_full_disk_gives_an_error_of_one_sentence(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_points_and_further_columns_are_kept(tmp_path: Path) -> None:
     assert table.header == ("x", "y", "z", "name", "weight")
     assert table.others == (("left, upper", "0.5"), ("b", ""))
     write_points(tmp_path / "b.csv", points + 1, table)
-    assert (tmp_path / "b.csv").read_text() == (
+    assert (tmp_path / "b.csv").read_text(encoding="utf-8") == (
         'x,y,z,name,weight\n2.000000,-1.500000,31.000000,"left, upper",0.5\n'
         "1.125000,1.000000,-6.000000,b,\n"
     )

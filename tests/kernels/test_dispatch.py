@@ -60,6 +60,6 @@ def test_numba_is_imported_when_a_kernel_first_runs_on_the_cpu() -> None:
         "assert 'numba' in sys.modules"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False
     )
     assert ended.returncode == 0, ended.stderr

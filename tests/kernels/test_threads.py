@@ -99,7 +99,7 @@ def test_kernels_are_compiled_once_and_run_in_a_forked_child(tmp_path: Path) -> 
             [sys.executable, "-W", "ignore", "-c", SCRIPT],
             env={**os.environ, folder: str(tmp_path)},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=120,
             check=False,
         )

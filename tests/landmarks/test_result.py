@@ -47,7 +47,7 @@ def test_simpleitk_reads_the_transforms(name: str, kind: str, tmp_path: Path) ->
     assert (
         float((sitk_reference.mapped(back, moved) - points).norm(dim=-1).max()) < 10 * tolerance_mm
     )
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     gap = (sitk_reference.mapped(there, fixed) - moving).norm(dim=-1)
     errors = [one["residual_mm"] for one in metrics["landmarks"]]
     np.testing.assert_allclose(errors, gap, atol=1e-3)

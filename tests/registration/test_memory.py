@@ -79,7 +79,7 @@ def test_the_estimate_is_near_the_peak_of_a_process(tmp_path: Path) -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf8"
     )
     peak_gb = int(told.stdout.split()[-1]) / 2**20
-    memory = json.loads((tmp_path / "out" / "metrics.json").read_text())["memory"]
+    memory = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["memory"]
     assert memory["note"] is None
     assert 0.9 * peak_gb < memory["estimated_gb"] < 1.25 * peak_gb
 

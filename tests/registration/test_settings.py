@@ -198,7 +198,10 @@ def test_whole_numbers_and_single_levels_fit_where_they_make_sense() -> None:
 def test_the_example_config_lists_every_setting_with_its_default() -> None:
     path = ROOT / "configs" / "register.yaml"
     assert settings_from({}, path) == settings_from({})
-    written, known = yaml.safe_load(path.read_text()), dataclasses.asdict(settings_from({}))
+    written, known = (
+        yaml.safe_load(path.read_text(encoding="utf-8")),
+        dataclasses.asdict(settings_from({})),
+    )
     del known["deformable"]["metric"]  # the metric's business
     assert written.keys() == known.keys()
     for part in ("linear", "deformable"):

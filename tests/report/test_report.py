@@ -266,7 +266,7 @@ def test_no_overlap_before_is_drawn_too(tmp_path: Path) -> None:
     assert before == 0
     assert after > 50
     save_picture(tmp_path / "a.svg", fixed, moving, answer)
-    assert (tmp_path / "a.svg").read_text().rstrip().endswith("</svg>")
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
 def test_a_registration_is_drawn_with_its_metrics(

@@ -90,7 +90,7 @@ def test_2d_images_over_time(tmp_path: Path) -> None:
     found.save(tmp_path / "out")
     assert nib.load(tmp_path / "out" / "moved.nii.gz").shape == (*grid.shape, 1, COUNT)
     head = "volume,rotation_z_deg,translation_x_mm,translation_y_mm"
-    assert (tmp_path / "out" / "motion.csv").read_text().startswith(head)
+    assert (tmp_path / "out" / "motion.csv").read_text(encoding="utf-8").startswith(head)
 
 
 def test_all_kinds_of_sources_give_the_same_motion(known: Known, tmp_path: Path) -> None:

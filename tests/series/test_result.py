@@ -59,7 +59,7 @@ def test_the_table_matches_the_transforms(known: Known, result: Path) -> None:
         assert torch.allclose(tabulated(points), saved(points), atol=1e-4)
         assert row["correlation"] > 0.98
     assert rows[0]["framewise_displacement_mm"] == 0
-    metrics = json.loads((result / "metrics.json").read_text())
+    metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
     displacements = [row["framewise_displacement_mm"] for row in rows[1:]]
     mean = metrics["motion"]["framewise_displacement_mean_mm"]
     assert mean == pytest.approx(np.mean(displacements), abs=1e-5)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"
 def test_the_metadata_follow_the_schema(tmp_path: Path) -> None:
     shutil.copy(SCHEMA, tmp_path / "schema.json")  # the path to which MONAI downloads it
     verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=tmp_path / "schema.json")
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
     del metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
     (tmp_path / "wrong.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="num_channels"):
@@ -51,10 +51,10 @@ def test_the_metadata_follow_the_schema(tmp_path: Path) -> None:
 
 
 def test_the_metadata_name_the_pinned_versions() -> None:
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
     pins = dict(
         line.split(";")[0].strip().split("==")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     )
     assert metadata["monai_version"] == pins["monai"]
@@ -113,7 +113,7 @@ def test_the_monai_command_trains(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, str(CONFIGS / "train.yaml"), *words],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
@@ -161,7 +161,7 @@ def weights(tmp_path: Path) -> Path:
 def test_evaluation_of_synthetic_pairs(weights: Path, tmp_path: Path) -> None:
     changes = {"weights": str(weights), "num_samples": 2, "device": "cpu"}
     run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(tmp_path / "eval")})
-    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text(encoding="utf-8"))
     assert figures["truth_error_mm"] > 0.5
     assert 0 < figures["dice"] < 1
     assert figures["folding_pct"] == 0
@@ -173,9 +173,9 @@ def test_evaluation_of_image_pairs(weights: Path, tmp_path: Path) -> None:
     changes = {"weights": str(weights), "datalist": str(tmp_path / "pairs.json"), "device": "cpu"}
     out = tmp_path / "eval"
     run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "init": "header"})
-    before = json.loads((out / "metrics.json").read_text())["dice"]
+    before = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["dice"]
     run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "init": "affine"})
-    after = json.loads((out / "metrics.json").read_text())["dice"]
+    after = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["dice"]
     assert after > before + 0.05
 
 

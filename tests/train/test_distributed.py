@@ -54,7 +54,7 @@ def test_two_processes_equal_one_with_twice_the_batch_size(
     done = subprocess.run(
         [*command, *words],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
     )

@@ -113,7 +113,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     weights = ["--channel-weight", "1", "--channel-weight", "0.5"]
     pair = ["register", files[0], files[2], *options]
     assert main([*pair, *channels, *weights, "--metric", "gradient"]) in (0, 3)
-    figures = json.loads((out / "metrics.json").read_text())
+    figures = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert figures["channel_weights"] == [1.0, 0.5]
     assert figures["settings"]["metric"] == "gradient"
     capsys.readouterr()

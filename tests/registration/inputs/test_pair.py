@@ -227,7 +227,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         options += [f"--{role}-points", str(tmp_path / f"{role}.csv")]
         options += [f"--{role}-labels", str(tmp_path / f"{role}_labels.nii.gz")]
     assert main(["register", *files, *options, "--label-weight", "0.5"]) == 0
-    figures = json.loads((out / "metrics.json").read_text())
+    figures = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert figures["used_in_optimisation"] == ["labels", "landmarks"]
     assert figures["settings"]["label_weight"] == 0.5
     assert figures["after"]["tre_mm"]["mean"] < 0.5

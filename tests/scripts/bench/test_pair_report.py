@@ -111,14 +111,14 @@ def test_the_plot_names_every_tool_and_is_the_same_twice(quality: str, tmp_path:
     drawn = []
     for _ in range(2):
         pair_report.write_report(tmp_path, "Some pairs")
-        drawn.append((tmp_path / "plot.svg").read_text())
+        drawn.append((tmp_path / "plot.svg").read_text(encoding="utf-8"))
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) < 50_000
     label = pair_report.QUALITIES[quality]
     titles = ("mean of all pairs (1)", f"Some pairs: {label.split(',')[0]} against wall time")
     for text in (*tools, *titles, "wall time, s", label):
         assert f">{text}<" in drawn[0]
-    page = (tmp_path / "README.md").read_text()
+    page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert page.startswith("# Some pairs\n\n    python -m scripts.bench brains run\n")
     assert "](plot.svg)" in page
 
@@ -130,7 +130,7 @@ def test_every_split_has_a_panel_where_none_is_held_out(tmp_path: Path) -> None:
     ]
     write(tmp_path / "results.json", result_of(*rows))
     pair_report.write_report(tmp_path, "Bodies")
-    drawn = (tmp_path / "plot.svg").read_text()
+    drawn = (tmp_path / "plot.svg").read_text(encoding="utf-8")
     assert all(f">mean of {name} pairs (1)<" in drawn for name in ("lungs", "abdomen", "head"))
     assert "all pairs" not in drawn
 
@@ -142,7 +142,7 @@ def test_without_matplotlib_only_the_tables_are_written(
     write(tmp_path / "results.json", result_of(row("x", "greedy", dice=0.5)))
     pair_report.write_report(tmp_path, "Some pairs")
     assert capsys.readouterr().err == "No plot: matplotlib is not installed.\n"
-    assert "svg" not in (tmp_path / "README.md").read_text()
+    assert "svg" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert not (tmp_path / "plot.svg").exists()
 
 
@@ -162,7 +162,7 @@ def test_the_text_on_the_pairs_comes_first_and_before_has_no_cost(tmp_path: Path
     rows.append(before)
     write(tmp_path / "results.json", result_of(*rows, title="Points", about="Landmarks."))
     pair_report.write_report(tmp_path, "Other title", "Other text.")
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# Points\n\n    python")
     assert "\n\nLandmarks.\n\nMachine: a machine; threads: 2." in text
     assert "Other" not in text

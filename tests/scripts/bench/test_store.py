@@ -54,14 +54,17 @@ def test_the_head_names_the_study_the_machine_and_the_versions(tmp_path: Path) -
     Store(tmp_path, "study", KEYS, HEAD, {"title": "A title"}, "study run --again").add(
         {"a": 3, "b": 4}
     )
-    content = json.loads((tmp_path / "results.json").read_text())
+    content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert list(content)[:2] == ["schema_version", "study"]
     assert list(content)[-1] == "rows"
     assert content["study"] == "study"
     assert content["versions"] == versions()
     assert content["title"] == "A title"
     assert content["command"] == "study run"  # the first one
-    assert len((tmp_path / "results.json").read_text().splitlines()) == len(content) + 5
+    assert (
+        len((tmp_path / "results.json").read_text(encoding="utf-8").splitlines())
+        == len(content) + 5
+    )
 
 
 def test_nan_and_infinity_become_null(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ def arithmetic_gflops() -> float:
 def last_cache_bytes() -> int:
     """The size of the largest cache, 32 MiB where the system does not report it."""
     sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
-    return max((int(s.read_text().strip().rstrip("K")) * 1024 for s in sizes), default=32 << 20)
+    return max(
+        (int(s.read_text(encoding="utf-8").strip().rstrip("K")) * 1024 for s in sizes),
+        default=32 << 20,
+    )
 
 
 # -- measuring ------------------------------------------------------------------------------------

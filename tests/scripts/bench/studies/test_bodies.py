@@ -109,7 +109,7 @@ def test_every_part_becomes_pairs_on_disk(
     assert np.allclose(image.affine, np.diag([0.8, 0.8, 0.8, 1]))
     assert np.allclose(image.get_qform(), image.get_sform())
     assert image.get_data_dtype() == np.float32
-    table = Path(pair["moving_points"]).read_text().split()
+    table = Path(pair["moving_points"]).read_text(encoding="utf-8").split()
     assert table[0] == "x,y,z"
     assert np.allclose([float(x) for x in table[1].split(",")], [0.8 * 3.5, 3.2, 1.6])
     labels: Any = nib.load(by_name["abdomen-mr-ct"]["moving_labels"])

@@ -73,7 +73,7 @@ def test_a_pair_is_made_for_each_contrast_and_seed_and_only_once(
         ("t2-3", "t1 <- t2"),
         ("t2-5", "t1 <- t2"),
     ]
-    asked = Path(read[1]["moving"]).read_text().split()
+    asked = Path(read[1]["moving"]).read_text(encoding="utf-8").split()
     data = shared / "data" / "contrasts"
     assert asked[1] == read[1]["fixed"] == str(data / "p07_t1.nii.gz")
     assert asked[3:] == ["--seed", "5", "--other-contrast", str(data / "p07_flair.nii.gz")]
@@ -112,7 +112,7 @@ def test_the_truth_maps_back_to_the_other_contrast(
     shared: Path, shared_data: Path, tmp_path: Path
 ) -> None:
     maker = shared_data.parent / "bench" / "make_truth.py"
-    (shared / "bench" / "make_truth.py").write_text(maker.read_text())
+    (shared / "bench" / "make_truth.py").write_text(maker.read_text(encoding="utf-8"))
     made = make_contrast_pair(tmp_path / "pairs", "t2", 2)
     (pair,) = read_pairs(made.parent)
     t2 = read_image(shared / "data" / "contrasts" / "p07_t2.nii.gz")

@@ -55,7 +55,7 @@ def test_the_page_has_errors_repeatability_and_failures(tmp_path: Path) -> None:
     rows = [*found, failed | {"failed": "no overlap"}]
     write(tmp_path / "results.json", Results("contrasts_rigid", HEAD, rows))
     contrasts_rigid.report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     line = f"| t1 <- t2 | {NMI} | 3 | 1.150 | 1.915 | 2.000 | 33 % (1 of 3) | 4.0 | 4.0 |"
     assert line in text
     assert line.replace("t1 <- t2", "all") in text

@@ -76,7 +76,7 @@ def test_the_page_has_deviation_identity_lost_and_failed(tmp_path: Path) -> None
     assert [row.get("identity_mm") for row in found] == [1.0, 1.5, 2.0, 40.0, None]
     write(tmp_path / "results.json", Results("ct_mr", HEAD, found))
     ct_mr.report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     cells = "| 5 | 1 | 1 | 0.50 | 32.62 | 38.25 | 1.75 | 40.00 | 4.0 | 4.0 |"
     assert f"| scct <- mr | {NMI} {cells}" in text
     assert text.endswith(f"- scct <- mr, pose 4, {NMI}: no\n")

@@ -83,7 +83,7 @@ def test_every_kernel_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path:
     rows_of = [vars(row) for row in measure.least([rows, rows])]
     write(tmp_path / "results.json", Results("floor", head, rows_of))
     report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| **all stages** |" in text
     for row in rows:
         assert f"| {row.stage}, {row.level} | {row.kernel} | {row.calls or ''} |" in text

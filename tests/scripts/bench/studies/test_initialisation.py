@@ -224,7 +224,7 @@ def test_the_page_counts_successes_and_failures(tmp_path: Path) -> None:
     rows += [row(0, "greedy", 0.4), row(1, "greedy", None, refused="it crashed")]
     write(tmp_path / RESULTS_FILE, Results("initialisation", HEAD, rows))
     page.report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     everything, shared = text.split("## Poses measured with every method")
     assert "Machine: a machine; threads: 1; seed: 4." in everything
     assert "| all | default | 50.0 % (2 of 4) | 2.95 | 40.0 | 2.50 | 2.00 |" in everything
@@ -246,4 +246,6 @@ def test_the_report_needs_a_complete_file(tmp_path: Path) -> None:
         page.report(tmp_path)
     write(path, Results("initialisation", HEAD, [row(0, "default", 1.0)]))
     main(["initialisation", "report", "--out", str(tmp_path)])
-    assert "| all | default | 100.0 % (1 of 1) |" in (tmp_path / "README.md").read_text()
+    assert "| all | default | 100.0 % (1 of 1) |" in (tmp_path / "README.md").read_text(
+        encoding="utf-8"
+    )

@@ -171,7 +171,7 @@ def test_the_page_has_means_runs_and_failures(tmp_path: Path) -> None:
     rows.append(failed | {"failed": "no such option"})
     write(tmp_path / "results.json", Results("lesion", head, rows))
     page.report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     means, runs = text.split("## All runs")
     apart = "0.100 | 0.200 | 0.300"
     assert f"| fixed | plain | 2 | 0.900 | 1.100 | 0.900 | 1.000 | {apart} | 7.0 |" in means

@@ -102,7 +102,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     row = ROWS["RTS: ST-CNN affine"]
     states = [training.restored(row, path.parent).state_dict() for path in (one, other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    done = json.loads((one.parent / "result.json").read_text())
+    done = json.loads((one.parent / "result.json").read_text(encoding="utf-8"))
     assert done["steps"] == 6
     assert 0 <= done["test_error_pct"] <= 100
     (one.parent / "result.json").write_text(json.dumps(done | {"wall_s": -1}))
@@ -116,17 +116,17 @@ def test_trained_rows_are_reported(tmp_path: Path) -> None:
     rows = "RTS: ST-CNN affine,sequence: recurrent*"
     train(tmp_path, data, steps=2, **{"--rows": rows})
     out = tmp_path / "out"
-    page = (out / "README.md").read_text()
+    page = (out / "README.md").read_text(encoding="utf-8")
     assert "## RTS: rotated by up to 45 degrees" in page
     assert "| ST-CNN affine |" in page
     assert "| 0.5 |" in page
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert len(pictures) == 3
     assert all(f"({name})" in page for name in pictures)
-    before = (out / "results.json").read_text()
+    before = (out / "results.json").read_text(encoding="utf-8")
     main(["mnist", "report", "--out", str(out)])  # without the trainings
-    assert (out / "results.json").read_text() == before
-    assert (out / "README.md").read_text() == page
+    assert (out / "results.json").read_text(encoding="utf-8") == before
+    assert (out / "README.md").read_text(encoding="utf-8") == page
 
 
 def test_rows_are_chosen_by_patterns_and_wrong_ones_are_reported(

@@ -76,7 +76,9 @@ def test_rows_are_kept_by_machine_and_grid_and_failures_tried_again(
     main(command)
     every = [(n, p) for n in ("LocalNet", "VoxelMorph") for p in study.PRECISIONS]
     assert asked == every
-    assert "- VoxelMorph, bfloat16, failed: no memory" in (tmp_path / "README.md").read_text()
+    assert "- VoxelMorph, bfloat16, failed: no memory" in (tmp_path / "README.md").read_text(
+        encoding="utf-8"
+    )
     fails.clear()
     main(command)
     assert asked[4:] == [("VoxelMorph", "bfloat16")]
@@ -96,7 +98,7 @@ def test_the_page_has_a_table_for_each_place(tmp_path: Path) -> None:
     head = {"machine": "see the machine of each row", "versions": {}, "command": "throughput run"}
     write(tmp_path / "results.json", Results("throughput", head, rows))
     page.report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     heads = [line for line in text.splitlines() if line.startswith("#")]
     assert heads == ["# Training throughput", "## a machine", "## a GPU"]
     assert "Voxels: 64 x 64 x 64; pairs per step: 1; CPU threads: 2." in text

@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Path:
 def report(run: Path, out: Path) -> str:
     named = ["--name", "small", "--command", COMMAND, "--trained-on", "a machine"]
     main(["training", "run", "--run", str(run), *named, "--out", str(out)])
-    return (out / "README.md").read_text()
+    return (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_page_holds_what_repeats_the_training_and_its_curves(run: Path, tmp_path: Path) -> None:

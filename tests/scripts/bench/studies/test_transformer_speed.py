@@ -35,7 +35,7 @@ def test_the_page_has_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     finally:
         torch.set_num_threads(threads)
     assert len(read(out).rows) in (4, 6)
-    page = (out / "README.md").read_text()
+    page = (out / "README.md").read_text(encoding="utf-8")
     assert page.count("| stn3d |") == 2
     assert page.count("| 1.00 |") >= 2
     assert "Gradients of thetas and images" in page
