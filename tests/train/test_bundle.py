@@ -36,7 +36,10 @@ TINY_NETWORK = {
 }
 
 # MONAI warns on every run that configs are code.
-pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"),
+]
 
 
 @pytest.mark.filterwarnings("ignore:No hash value:UserWarning")

@@ -25,6 +25,8 @@ from stn3d.train import (
 )
 from tests.helpers.training import TINY, TRAIN, require_equal, train, weights_of
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import json, sys, torch
 torch.set_num_threads(1)

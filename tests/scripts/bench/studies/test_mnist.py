@@ -20,6 +20,8 @@ from stn3d.nets import SpatialTransformer
 from stn3d.synth.digits import DISTORTIONS
 from tests.synth.test_digits import digits, write_mnist
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_built_sees_its_task_and_learns(name: str) -> None:

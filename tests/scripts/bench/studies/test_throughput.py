@@ -17,6 +17,8 @@ from scripts.bench.studies.throughput.networks import CONTENDERS
 from stn3d.train import prepare_pair_batch
 from stn3d.train.config import read_config
 
+pytestmark = pytest.mark.slow
+
 HERE = {"machine": "a machine", "shape": [64, 64, 64], "batch_size": 1, "threads": 2}
 FIGURES = {"parameters": 1234567, "step_s": 0.25, "pairs_per_s": 4.0, "peak_gb": 1.0}
 
@@ -123,7 +125,6 @@ def test_a_grid_that_no_network_takes_is_reported() -> None:
         child.where(job)
 
 
-@pytest.mark.slow
 def test_a_process_measures_itself(tmp_path: Path) -> None:
     command = ["throughput", "run", "--out", str(tmp_path), "--shape", "32,32,32"]
     command += ["--threads", "1"]
