@@ -72,12 +72,10 @@ def _by_itk(path: Path) -> Stored:
     file_bytes = path.stat().st_size
     with isolated.reader(str(path), file_bytes) as reader:
         header = reader.ask("header", str(path))
-        numbers = header["components"] * header["bytes"]
-        check_memory(str(path), header["shape"], numbers + 4, file_bytes)
+        if header["components"] > 1:
+            raise _several(path, header["kind"])
+        check_memory(str(path), header["shape"], header["bytes"] + 4, file_bytes)
         answer = reader.ask("image", str(path))
-        if answer["components"] > 1:
-            complex_numbers = np.dtype(answer["dtype"]).kind == "c"
-            raise _several(path, "complex numbers" if complex_numbers else "vectors")
         array = np.transpose(reader.array(answer))
     if array.dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import SimpleITK as sitk
 
-Answer = tuple[dict[str, Any], list[Any]]
+Answer = tuple[dict[str, Any], list[Any]]  # with arrays, or images, which own their arrays
 
 _WITH_OTHER_FILES = ("MetaImageIO", "NrrdImageIO", "NiftiImageIO")  # read elsewhere, with checks
 _MAX_NESTING = 8
@@ -42,20 +42,19 @@ def header(path: str) -> Answer:
         "shape": reader.GetSize(),
         "components": reader.GetNumberOfComponents(),
         "bytes": size,
+        "kind": "complex numbers" if "complex" in pixel else "vectors",
     }, []
 
 
 def image(path: str) -> Answer:
     """Voxels and geometry of an image."""
     found = _reader(path).Execute()
-    array = sitk.GetArrayViewFromImage(found)
     return {
         "origin": found.GetOrigin(),
         "spacing": found.GetSpacing(),
         "direction": found.GetDirection(),
-        "components": found.GetNumberOfComponentsPerPixel(),
-        **_described(array),
-    }, [array]
+        **_described(sitk.GetArrayViewFromImage(found)),
+    }, [found]
 
 
 def stack(paths: list[str]) -> Answer:
@@ -187,7 +186,8 @@ def _main() -> None:
         request, argument = json.loads(line)
         description, arrays = _answer(request, argument)
         out.write(json.dumps(description).encode() + b"\n")
-        for array in arrays:
+        for item in arrays:
+            array = sitk.GetArrayViewFromImage(item) if isinstance(item, sitk.Image) else item
             out.write(np.ascontiguousarray(array).data.cast("B"))
         out.flush()
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from stn3d.errors import InputError
 from stn3d.io.deflate import DAMAGED, open_gzip
-from stn3d.io.limits import check_length
+from stn3d.io.limits import check_length, check_memory
 
 MGH_SUFFIXES = (".mgh", ".mgz")
 _GZIPPED = (".gz", ".mgz")
@@ -99,7 +99,9 @@ def _check_mgh(path: Path) -> None:
     kind = int(np.frombuffer(block, ">i4", 1, offset=20)[0])
     if kind not in _MGH_TYPE_BYTES:
         raise _invalid(path, f"its data type {kind} is not supported")
-    data_bytes = math.prod(sizes) * _MGH_TYPE_BYTES[kind]
+    size = _MGH_TYPE_BYTES[kind]
+    check_memory(str(path), sizes[:3], size + 4, path.stat().st_size)
+    data_bytes = math.prod(sizes) * size
     check_length(path, data_bytes, path.name.lower().endswith(_GZIPPED), _MGH_DATA_OFFSET)
 
 

@@ -65,11 +65,15 @@ class Payload:
         for path in self.files if self.encoding in ("raw", "deflate") else ():
             packed = self.encoding == "deflate"
             check_length(path, part * self.dtype.itemsize, packed, 0 if packed else self.start)
-        check_memory(name, self.shape, self.dtype.itemsize, sum(sizes))
-        numbers = np.empty(count, self.dtype)
+        check_memory(name, self.shape, self.dtype.itemsize + 4, sum(sizes))  # then as float32
         try:
+            numbers = np.empty(count, self.dtype)
             for n, path in enumerate(self.files):
                 self._fill(numbers[n * part : (n + 1) * part], path)
+        except MemoryError as error:
+            raise InputError(
+                f"{name} does not fit into the memory; crop or resample it."
+            ) from error
         except _UNREADABLE as error:
             raise InputError(
                 f"{name} is truncated or damaged; copy or download it again."
