@@ -196,6 +196,28 @@ ImageInterpolation = Annotated[
     ),
 ]
 
+
+def _fill(value: str) -> str:
+    choices.fill_choice(value)
+    return value
+
+
+Fill = Annotated[
+    str,
+    typer.Option(
+        "--fill",
+        metavar="VALUE|background|nan",
+        rich_help_panel=METHOD,
+        callback=_fill,
+        show_default=False,
+        help=described(
+            "Value where the moving image shows nothing, beyond its field of view",
+            choices.FILLS,
+            "auto",
+        ),
+    ),
+]
+
 # -- masks and intensity windows ------------------------------------------------------------------
 
 _MASK = "Binary mask of {}: only these voxels contribute to the metric."
