@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -52,10 +50,9 @@ def whole_fill(value: float, name: str) -> int:
         InputError: the value is no whole number.
     """
     if not value.is_integer():
-        told = "nan" if math.isnan(value) else f"{value:g}"
         raise InputError(
-            f"{name} holds whole numbers, which cannot be filled with {told}; give a whole number "
-            "as --fill, or use --interpolation linear."
+            f"{name} holds whole numbers, which cannot be filled with {value:g}; give a whole "
+            "number as --fill, or use --interpolation linear."
         )
     return int(value)
 

@@ -21,8 +21,8 @@ from stn3d.io import Image, Volumes
 
 _LABEL_INTENTS = {1002: "label", 1003: "neuroname"}
 _IMAGE_INTENTS = {**dict.fromkeys(range(2, 25), "statistic"), 1001: "estimate"}
-_LABEL_WORDS = ("dseg", "mask", "labels", "label", "labelmap", "seg", "segmentation")
-_LABEL_WORDS = (*_LABEL_WORDS, "parcellation", "parc", "aseg", "aparc", "wmparc")
+_SEGMENTATIONS = ("dseg", "mask", "labels", "label", "labelmap", "seg", "segmentation")
+_LABEL_WORDS = (*_SEGMENTATIONS, "parcellation", "parc", "aseg", "aparc", "wmparc")
 _IMAGE_WORDS = ("probseg", "prob", "probs", "probability", "probabilities", "posterior")
 _BIDS_IMAGES = (
     "t1w",
@@ -64,7 +64,7 @@ class Decision:
 
 
 def decide(volumes: Volumes) -> Decision:
-    """Decide whether volumes are label maps; empty ones do not count.
+    """Decide whether volumes are label maps; empty ones are ignored.
 
     Args:
         volumes: the volumes, read one at a time.

@@ -54,6 +54,8 @@ def test_what_is_asked_for() -> None:
 def test_labels_are_filled_with_whole_numbers() -> None:
     assert outside_label("auto", "a") == outside_label("background", "a") == 0
     assert outside_label("5", "a") == 5
-    for wrong, told in (("nan", "nan"), (0.5, "0.5")):
-        with pytest.raises(InputError, match=f"a holds whole numbers, .* filled with {told}; give"):
+    for wrong, shown in (("nan", "nan"), (0.5, "0.5")):
+        with pytest.raises(
+            InputError, match=f"a holds whole numbers, .* filled with {shown}; give"
+        ):
             outside_label(wrong, "a")

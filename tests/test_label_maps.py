@@ -1,4 +1,4 @@
-"""Label maps and images are told apart by header, name and values."""
+"""Label maps and images are distinguished by header, name and values."""
 
 from __future__ import annotations
 

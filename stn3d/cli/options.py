@@ -197,26 +197,22 @@ ImageInterpolation = Annotated[
 ]
 
 
-def _fill(value: str) -> str:
-    choices.fill_choice(value)
+def _check_fill(value: str | None) -> str | None:
+    if value is not None:
+        choices.fill_choice(value)
     return value
 
 
-Fill = Annotated[
-    str,
-    typer.Option(
-        "--fill",
-        metavar="VALUE|background|nan",
-        rich_help_panel=METHOD,
-        callback=_fill,
-        show_default=False,
-        help=described(
-            "Value where the moving image shows nothing, beyond its field of view",
-            choices.FILLS,
-            "auto",
-        ),
-    ),
-]
+_FILL: Any = typer.Option(
+    "--fill",
+    metavar="VALUE|background|nan",
+    rich_help_panel=METHOD,
+    callback=_check_fill,
+    show_default=False,
+    help=described("Value where the moving image shows nothing", choices.FILLS, "auto"),
+)
+Fill = Annotated[str, _FILL]
+RegisterFill = Annotated[str | None, _FILL]
 
 # -- masks and intensity windows ------------------------------------------------------------------
 

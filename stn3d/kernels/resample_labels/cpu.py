@@ -66,7 +66,7 @@ def resample_labels_planes(
         labels: ``(I, J, K)``.
         path: output voxels to indices of the label map.
         outside: label beyond the domain.
-        tie: difference of sums of weights that counts as equal.
+        tie: sums of weights that differ by less are equal.
         out: the output's shape.
     """
     values, shape, step = labels.ravel(), labels.shape, steps(labels.shape)
