@@ -15,7 +15,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from stn3d.errors import InputError
+from stn3d.errors import GeometryWarning, InputError
 from stn3d.io.deflate import DAMAGED, deflating, open_gzip
 from stn3d.io.geometry import Matrix
 from stn3d.io.nifti_checks import check_file
@@ -141,6 +141,8 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
     try:
         with np.errstate(all="ignore"):
             affine, header = geometry(image, name)
+    except GeometryWarning:  # where warnings are errors
+        raise
     except Exception as error:  # see above
         raise InputError(
             f"{name} has no usable geometry ({_brief(error)}); correct its header."

@@ -93,7 +93,9 @@ def _check_mgh(path: Path) -> None:
     block = _beginning(path, _MGH_DATA_OFFSET)
     if len(block) < _MGH_DATA_OFFSET:
         raise _invalid(path, "it is shorter than a header")
-    sizes = [int(n) for n in np.frombuffer(block, ">i4", 4, offset=4)]
+    version, *sizes = (int(n) for n in np.frombuffer(block, ">i4", 5))
+    if version != 1:
+        raise _invalid(path, f"its version is {version}, not 1")
     if min(sizes) < 1 or math.prod(sizes) > _MAX_VOXELS:
         raise _invalid(path, f"its size is {_told(sizes)}")
     kind = int(np.frombuffer(block, ">i4", 1, offset=20)[0])
