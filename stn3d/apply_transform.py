@@ -18,6 +18,7 @@ from stn3d.io import (
     ImageSource,
     Volumes,
     check_image_path,
+    in_dimension,
     open_volumes,
     read_image,
     write_image,
@@ -139,7 +140,8 @@ def _warped_volumes(
 ) -> WarpedVolumes:
     """The checked arguments of `apply`."""
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
-    moving = open_volumes(image, "image", volume)
+    fixed = in_dimension(fixed, transform.ndim)
+    moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
     first = moving.image(0)
     for one in (fixed, first):
         if one.grid.ndim != transform.ndim:

@@ -4,6 +4,7 @@ from stn3d.errors import GeometryWarning
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.images import (
     check_image_path,
+    in_dimension,
     read_image,
     read_labels,
     read_mask,
@@ -27,6 +28,7 @@ __all__ = [
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "in_dimension",
     "open_series",
     "open_volumes",
     "read_image",
