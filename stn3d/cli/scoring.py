@@ -53,7 +53,7 @@ def evaluate_files(files: EvaluationFiles) -> dict[str, Any]:
         for image, volume, labels, points in roles
     )
     paths = files.transform, files.inverse, files.truth
-    transform, inverse, truth = (path and read_transform(path) for path in paths)
+    transform, inverse, truth = (None if path is None else read_transform(path) for path in paths)
     wanted = 3 if transform is None else transform.ndim
     fixed = dataclasses.replace(fixed, mask=files.mask)
     case = read_pair(fixed, moving, wanted).evaluation_case

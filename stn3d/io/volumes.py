@@ -56,8 +56,8 @@ class Volumes:
             InputError: the volume holds no labels, or cannot be read.
         """
         several = len(self) > 1
-        options = {"ndim": self.ndim, "allow_empty": several}
-        return read_labels(self.stored, "labels", self.numbers[n], **options)
+        number = self.numbers[n]
+        return read_labels(self.stored, "labels", number, ndim=self.ndim, allow_empty=several)
 
     def in_dimension(self, ndim: int) -> Volumes:
         """Single slices as 2D images if 2D is wanted; any other volumes as they are."""

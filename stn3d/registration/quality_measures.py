@@ -141,9 +141,11 @@ def _restart_disagreement_mm(
 ) -> float:
     """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
 
-    A single slice stays the fixed image: as the moving image it would say nothing beside it.
+    A single slice stays the fixed image: as the moving image it would say nothing beside it. It
+    does not determine an affine transform either, so the repeated residuals are rigid.
     """
     grid = pair.fixed.grid
+    kind = kind if grid.slice_axis is None else "rigid"
     size_mm = min(max(image.grid.size_mm) for image in (pair.fixed, pair.moving))
     stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
     start, again, given, expected = linear.inverse(), pair.swapped, linear(points), points

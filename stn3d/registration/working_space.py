@@ -37,7 +37,7 @@ Mode = Literal["as_given", "in_plane", "slice_to_volume"]
 _IN_PLANE = (0, 1, 3)  # rows and columns of a matrix between frames that act in the plane
 _WITHIN = 0.5 - 1e-6  # voxels from the centre of a slice to its faces
 _STRAIGHT = 1e-10  # a normal this near to a world axis is that axis
-_FLAT = 1e-3  # determinant below which an initial transform turns a slice out of its plane
+_FLAT = 1e-3  # determinant below which an initial transform rotates a slice out of its plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +156,9 @@ class InPlane(WorkingSpace):
         term = pair.landmarks
         if term is None:
             return Pair(*images)
-        frames = (term.fixed_mm, self._frame), (term.moving_mm, self._moving_frame)
-        points = [apply_matrix(torch.linalg.inv(frame), mm)[:, :2] for mm, frame in frames]
-        return Pair(*images, LandmarkTerm(*points, term.weight))
+        fixed_mm = apply_matrix(torch.linalg.inv(self._frame), term.fixed_mm)[:, :2]
+        moving_mm = apply_matrix(torch.linalg.inv(self._moving_frame), term.moving_mm)[:, :2]
+        return Pair(*images, LandmarkTerm(fixed_mm, moving_mm, term.weight))
 
     def given(self, transform: Transform) -> Transform:
         before, linear = split_linear(transform)
@@ -235,7 +235,7 @@ class InPlane(WorkingSpace):
         matrix = whole[list(_IN_PLANE)][:, list(_IN_PLANE)]
         if abs(float(torch.linalg.det(matrix[:2, :2]))) < _FLAT:
             raise InputError(
-                "the initial transform turns the fixed slice out of the plane of the moving one; "
+                "the initial transform rotates the fixed slice out of the plane of the moving one; "
                 "omit --init, or give a transform within the plane."
             )
         return Affine.from_matrix(matrix, self.grids[0].centre_mm)

@@ -23,6 +23,7 @@ KEYS = {
     "after",
     "linear_parameters",
     "excluded_regions",
+    "geometry",
     "initial_candidates",
     "stages",
     "memory",
