@@ -103,9 +103,11 @@ def test_a_displacement_field_of_a_slice_in_its_volume(swap: bool) -> None:
     options = {"kind": "deformable", "metric": "lncc", "threads": 1, "estimator": "optimiser"}
     result = stn3d.register(*sources, **options)  # type: ignore[arg-type]
     found = result.inverse if swap else result.transform
-    before = known.error_mm(Affine.identity(3))
-    assert before > 0.5
-    assert known.error_mm(found) < 0.5 * before
+    points = grid.points_mm()[known.foreground]
+    before, after = ((t(points) - bent(points)) for t in (Affine.identity(3), found))
+    in_plane = [float(gap[:, :2].norm(dim=-1).mean()) for gap in (before, after)]
+    assert in_plane[0] > 1
+    assert in_plane[1] < 0.4 * in_plane[0]  # smooth blobs show little through the plane
     assert result.metrics["after"]["folding_pct"] == 0
 
 
