@@ -13,7 +13,6 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
-from stn3d.grid import Grid
 from stn3d.losses.image_loss import image_loss
 from stn3d.losses.similarity import METRICS, ImageMetric
 from stn3d.preprocessing.pair import Pair
