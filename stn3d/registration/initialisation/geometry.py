@@ -100,7 +100,7 @@ def angle_between(a: Tensor, b: Tensor) -> float:
     return math.acos(min(1.0, max(-1.0, (float(rotation.trace()) - 1) / 2)))
 
 
-def turn_rad(transform: Linear) -> float:
+def rotation_rad_of(transform: Linear) -> float:
     """Angle of the rotation that is nearest to the linear part, in radians."""
     linear = transform.matrix[:-1, :-1].detach().cpu().double()
     u, _, vt = torch.linalg.svd(linear)

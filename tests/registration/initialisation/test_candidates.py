@@ -12,7 +12,7 @@ from stn3d.grid import homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
-from stn3d.registration.initialisation.geometry import turn_rad
+from stn3d.registration.initialisation.geometry import rotation_rad_of
 from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS
@@ -157,19 +157,19 @@ def a_box(ndim: int, turn_deg: float, shape: str = "box") -> tuple[Pair, Affine]
 @pytest.mark.parametrize("ndim", DIMS)
 @pytest.mark.parametrize("shape", ["box", "ellipsoid"])
 @pytest.mark.parametrize("turn_deg", [8, -20])
-def test_a_symmetric_object_is_turned_as_little_as_possible(
+def test_a_symmetric_object_is_rotated_as_little_as_possible(
     ndim: int, shape: str, turn_deg: float
 ) -> None:
     pair, truth = a_box(ndim, turn_deg, shape)
     found = simple_candidates(pair, "auto", "lncc", "rigid")[0].linear
-    # An ellipsoid with two equal axes may be turned about the third; the least turn is none.
-    assert turn_rad(found) < turn_rad(truth) + 0.05
+    # An ellipsoid with two equal axes may be rotated about the third; the least rotation is none.
+    assert rotation_rad_of(found) < rotation_rad_of(truth) + 0.05
     axis = torch.eye(ndim).double()[0] * 22
     gap = (found(axis) - found(0 * axis)) - (truth(axis) - truth(0 * axis))
     assert float(gap.norm()) < 2.0
 
 
-def test_moments_alone_choose_the_least_turn_too() -> None:
+def test_moments_alone_choose_the_least_rotation_too() -> None:
     pair, truth = a_box(3, 10)
     found = simple_candidates(pair, "moments", "lncc", "rigid")[0].linear
-    assert turn_rad(found) == pytest.approx(turn_rad(truth), abs=0.05)
+    assert rotation_rad_of(found) == pytest.approx(rotation_rad_of(truth), abs=0.05)
