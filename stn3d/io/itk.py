@@ -63,8 +63,9 @@ def _nrrd(path: Path) -> Stored:
     if header.volumes:
         spatial = (*array.shape[: len(header.spatial)], 1)[:3]
         array = array.reshape(*spatial, -1)
-    affine = header.affine
-    return Stored(array, array.shape, affine, header_for(affine, array.shape[:3]), str(path))
+    affine, planar = header.affine, bool(header.volumes) and len(header.spatial) == 2
+    like = header_for(affine, array.shape[:3])
+    return Stored(array, array.shape, affine, like, str(path), planar=planar)
 
 
 def _by_itk(path: Path) -> Stored:

@@ -38,6 +38,7 @@ class Stored:
         name: name of the image in messages.
         file_bytes: size of the file that holds the data; None if they are in memory.
         bytes_per_voxel: peak memory of reading a voxel from the file.
+        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
     """
 
     array: Any
@@ -47,6 +48,7 @@ class Stored:
     name: str
     file_bytes: int | None = None
     bytes_per_voxel: int = 0
+    planar: bool = False
 
     @property
     def num_volumes(self) -> int:
