@@ -36,9 +36,9 @@ class Stored:
         affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
         header: geometry as stored, for writing.
         name: name of the image in messages.
+        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
         file_bytes: size of the file that holds the data; None if they are in memory.
         bytes_per_voxel: peak memory of reading a voxel from the file.
-        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
     """
 
     array: Any
@@ -46,9 +46,9 @@ class Stored:
     affine: Matrix
     header: nib.Nifti1Header
     name: str
+    planar: bool = False
     file_bytes: int | None = None
     bytes_per_voxel: int = 0
-    planar: bool = False
 
     @property
     def num_volumes(self) -> int:
