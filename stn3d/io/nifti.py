@@ -51,6 +51,7 @@ class Stored:
         affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
         header: geometry as stored, for writing.
         name: name of the image in messages.
+        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
     """
 
     array: Any
@@ -58,11 +59,18 @@ class Stored:
     affine: Matrix
     header: nib.Nifti1Header
     name: str
+    planar: bool = False
 
     @property
     def num_volumes(self) -> int:
         """Number of volumes; 1 without a fourth axis."""
         return int(np.prod(self.shape[3:], dtype=int))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the file or array, before any scaling; uint8 for bool."""
+        dtype = np.dtype(self.array.dtype).newbyteorder("=")
+        return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
 def load(path: Path) -> Stored:
@@ -96,6 +104,11 @@ class _Gzipped:
     """
 
     proxy: ArrayProxy
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the file."""
+        return np.dtype(self.proxy.dtype)
 
     @cached_property
     def _seekable(self) -> SeekableGzip:

@@ -7,6 +7,7 @@ different contrasts some tissues keep their order of brightness and others chang
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +161,7 @@ def _local_correlation(
     def mean(values: Tensor) -> Tensor:
         return kernels.box_sum(weight * values, radii) / count
 
-    full = 3 ** (a.ndim - 2) - 0.5
+    full = math.prod(min(n, 3) for n in a.shape[2:]) - 0.5
     inside = kernels.box_sum(weight, radii)
     count = inside.clamp(min=1)
     mean_a, mean_b = mean(a), mean(b)

@@ -13,7 +13,7 @@ from torch import Tensor
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_sum
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Linear, Transform
 
 _MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
 
@@ -99,6 +99,13 @@ def angle_between(a: Tensor, b: Tensor) -> float:
     if len(rotation) == 2:
         return abs(math.atan2(float(rotation[1, 0]), float(rotation[0, 0])))
     return math.acos(min(1.0, max(-1.0, (float(rotation.trace()) - 1) / 2)))
+
+
+def rotation_rad_of(transform: Linear) -> float:
+    """Angle of the rotation that is nearest to the linear part, in radians."""
+    linear = transform.matrix[:-1, :-1].detach().cpu().double()
+    u, _, vt = torch.linalg.svd(linear)
+    return angle_between(u @ vt, torch.eye(len(linear)).double())
 
 
 def mean_distance_mm(grid: Grid, a: Transform, b: Transform) -> float:
