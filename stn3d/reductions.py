@@ -1,7 +1,7 @@
 """Sums over voxels that do not depend on the number of threads.
 
 torch divides a sum to a single number among its threads, so its last digits depend on how many
-there are; an optimiser turns them into differences of a hundredth of a millimetre. Sums to several
+there are; an optimiser amplifies them to a hundredth of a millimetre. Sums to several
 numbers are divided by number, so each of them is added in a fixed order.
 """
 
