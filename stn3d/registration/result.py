@@ -17,6 +17,7 @@ from stn3d.apply_transform import apply
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, atomic_write, write_image, write_transform
+from stn3d.io.texts import shown_path
 from stn3d.transforms import Transform
 
 
@@ -87,10 +88,10 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no folder can have this name"
         raise InputError(
-            f"cannot make the folder {folder}: {reason}; give another --out."
+            f"cannot make the folder {shown_path(folder)}: {reason}; give another --out."
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the folder {folder} is not writable; give another --out.")
