@@ -98,7 +98,9 @@ def check_seed(seed: Any) -> None:
         InputError: it is not a whole number from 0 to 2^63 - 1.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InputError(f"the setting seed is {shown(seed)}; give a whole number, below 2^63.")
+        raise InputError(
+            f"the setting seed is {shown(seed)}; give a whole number, not negative, below 2^63."
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import gc
 import inspect
 import logging
@@ -19,6 +20,7 @@ from stn3d.errors import InputError, shown
 from stn3d.io.texts import parse_yaml, shown_path
 
 _bundle_logger = logging.getLogger("monai.bundle.workflows")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COUNTS = ("epochs", "epoch_length", "val_interval", "save_interval", "log_interval")
 _SEPARATOR = "::"  # MONAI's own, once "#"
 
@@ -57,7 +59,7 @@ def run_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None 
         is_built = True
         workflow.run()
     except RuntimeError as error:  # MONAI wraps errors of component constructors
-        input_error = _input_error(error)
+        input_error = _input_error(error) or _full_disk(error)
         if input_error is None and (is_built or error.__cause__ is None):
             raise
         raise input_error or _unusable(error) from error
@@ -145,6 +147,18 @@ def check_counts(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
             raise InputError(f"{key} is {shown(value)} in the config; give a number from 1 upward.")
         if value != int(value):
             raise InputError(f"{key} is {value} in the config; give a whole number.")
+
+
+def _full_disk(error: BaseException | None) -> InputError | None:
+    """One sentence on a disk that is full, if that caused an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return InputError(
+                f"cannot write the results of the training: {error.strerror}; free some space and "
+                "run the same command again, which resumes."
+            )
+        error = error.__cause__
+    return None
 
 
 def _unusable(error: BaseException) -> InputError:
