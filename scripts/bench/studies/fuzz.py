@@ -28,7 +28,8 @@ Files are damaged in their bytes, words, JSON nodes or compressed content, and r
 function that the commands use. Command lines are valid ones with up to three changes: options with
 absurd values, damaged, missing or impossible files. `read` and `refused` (one sentence, exit code
 2) are right. `traceback`, `crash` (a signal), `hang` (over 20 s of processor time, or 90 s of
-silence), `memory` (over 4 GB; no file is above 1 MB) and `left over` (files after a refusal) are
+silence), `memory` (over 4 GB in the process itself; that of SimpleITK has its own limit; no file is
+above 1 MB) and `left over` (files after a refusal) are
 failures."""
 KEYS = ("kind", "name")
 FEW = {"train": 40, "register": 400, "series": 300}  # of 2000; these take seconds each
