@@ -5,6 +5,7 @@ from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
 from stn3d.io.images import (
     check_image_path,
+    in_dimension,
     read_exact,
     read_image,
     read_labels,
@@ -31,6 +32,7 @@ __all__ = [
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "in_dimension",
     "is_stdout",
     "open_series",
     "open_volumes",

@@ -51,6 +51,7 @@ class Stored:
         affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
         header: geometry as stored, for writing.
         name: name of the image in messages.
+        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
     """
 
     array: Any
@@ -58,6 +59,7 @@ class Stored:
     affine: Matrix
     header: nib.Nifti1Header
     name: str
+    planar: bool = False
 
     @property
     def num_volumes(self) -> int:

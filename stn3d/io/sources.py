@@ -72,13 +72,17 @@ def convert(
         what: name of the image in messages.
         option: name of the option that selects a volume, for messages; None if there is none.
         volume: selected volume, counted from 0.
-        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        ndim: 2 or 3; default: the number of axes. A single slice can be read as 2D.
         dtype: float32, or None to keep all values exactly.
 
     Raises:
         InputError: the image cannot be read or used.
     """
-    if isinstance(source, Image) and source.values.shape[1] == 1:
+    if (
+        isinstance(source, Image)
+        and source.values.shape[1] == 1
+        and ndim in (None, source.grid.ndim)
+    ):
         values = source.values if dtype is None else source.values.float()
         return replace(source, values=values)
     if isinstance(source, tuple):
@@ -86,7 +90,7 @@ def convert(
     stored = open_source(source, what)
     try:
         array = _one_volume(stored, what, option, volume)
-        grid = grid_of(stored.affine, array.shape, ndim)
+        grid = grid_of(stored.affine, array.shape, ndim or (2 if stored.planar else None))
     except InputError as error:
         message = str(error)
         raise error if stored.name in message else InputError(f"{stored.name}: {message}") from None
@@ -128,7 +132,7 @@ def open_source(source: ImageSource, what: str) -> Stored:
 
 def _one_volume(stored: Stored, what: str, option: str | None, volume: int | None) -> NDArray[Any]:
     """The spatial axes of one volume, read from disk."""
-    spatial, volumes = stored.shape[:3], stored.num_volumes
+    spatial, volumes = stored.shape[: 2 if stored.planar else 3], stored.num_volumes
     if len(spatial) < 2 or 0 in stored.shape:
         raise InputError(f"{stored.name} has shape {stored.shape}; an image needs 2 or 3 axes.")
     if volumes > 1 and volume is None:
@@ -199,8 +203,9 @@ def _from_image(image: Image) -> Stored:
     """Content of an image; channels become volumes."""
     array, affine = image.values[0].movedim(0, -1).numpy(), image.grid.world_from_index.numpy()
     shape = (*image.grid.shape, 1)[:3] + array.shape[-1:]
-    affine = plane_in_space(affine) if image.grid.ndim == 2 else affine
-    return Stored(array.reshape(shape), shape, affine, image.header, image.name)
+    planar = image.grid.ndim == 2
+    affine = plane_in_space(affine) if planar else affine
+    return Stored(array.reshape(shape), shape, affine, image.header, image.name, planar)
 
 
 def _from_metatensor(source: Any, name: str) -> Stored:
@@ -231,4 +236,4 @@ def _from_metatensor(source: Any, name: str) -> Stored:
         array = np.moveaxis(array, 0, -1)  # channels are volumes
         array = array[:, :, None] if planar else array
     header = header_for(affine, array.shape[:3])
-    return Stored(array, tuple(array.shape), affine, header, name)
+    return Stored(array, tuple(array.shape), affine, header, name, planar)

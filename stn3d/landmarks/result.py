@@ -22,6 +22,7 @@ from stn3d.io import (
     ImageSource,
     Landmarks,
     atomic_write,
+    in_dimension,
     read_image,
     write_transform,
 )
@@ -139,6 +140,7 @@ class LandmarkRegistration:
                 it, or the spline folds and has no inverse.
         """
         image = read_image(like, "like", 0, allow_constant=True)
+        image = in_dimension(image, self.landmarks.fixed_mm.shape[1])
         self._require_inside(image)
         if not isinstance(self.transform, ThinPlateSpline):
             return self
