@@ -21,6 +21,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from stn3d.errors import InputError
+from stn3d.io.texts import shown_path
 
 STDOUT = Path("-")
 _DESCRIPTOR = re.compile(r"/(dev|proc/(self|thread-self|\d+)(/task/\d+)?)/fd/\d+")
@@ -56,8 +57,8 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         The path as a `Path`.
 
     Raises:
-        InputError: the path is a folder, a device, a socket or write-protected, or its folder does
-            not exist or is not writable.
+        InputError: the path is a folder, a device, a socket, write-protected or no valid name, or
+            its folder does not exist or is not writable.
     """
     path = Path(path)
     _target_of(path)
@@ -132,8 +133,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: output file, see `check_output`; replaced in one step, or left unchanged on failure.
 
     Yields:
-        Path of the temporary file. It ends with the same file name, so writers that select the
-        format by the extension work as usual.
+        Path of the temporary file. It ends with the same file name (of a very long one, the last 40
+        characters), so writers that select the format by the extension work as usual.
 
     Raises:
         InputError: the file cannot be written.
@@ -164,8 +165,9 @@ def _replaced(path: Path, named: Path) -> Iterator[Path]:
 
 
 def _part_of(path: Path, named: Path) -> Path:
-    """Path of a temporary file in the folder of a file, which ends like the name that was given."""
-    return path.with_name(f".part-{uuid4().hex[:12]}-{named.name}")
+    """Path of a temporary file beside a file, with the ending of the name that was given."""
+    name = named.name if len(os.fsencode(named.name)) < 200 else named.name[-40:]
+    return path.with_name(f".part-{uuid4().hex[:12]}-{name}")
 
 
 @contextmanager
@@ -197,8 +199,11 @@ def _target_of(path: Path) -> _Target:
         return _Target(behind)
     except NotADirectoryError:
         raise _no_folder(path, behind.parent) from None
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; give another path.") from None
+    except (OSError, ValueError) as error:  # a name that the file system cannot hold
+        reason = getattr(error, "strerror", None) or "no file can have this name"
+        raise InputError(
+            f"cannot write {shown_path(path)}: {reason}; choose another path."
+        ) from None
     if stat.S_ISDIR(mode):
         raise InputError(f"cannot write {path}: it is a folder; give the path of a file.")
     for is_kind, kind in _KINDS:
@@ -232,7 +237,7 @@ def _behind_links(path: Path) -> Path:
 
 
 def _check_folder(path: Path, folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise _no_folder(path, folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
