@@ -7,14 +7,13 @@ on the CPU. GB are 2**30 bytes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.memory_limit import allowed_gb
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.settings import Settings
@@ -22,7 +21,6 @@ from stn3d.registration.settings import Settings
 _GB = 2**30
 _PROCESS_GB = 0.42  # Python with torch and numba, and the compiled kernels
 _HEAP_GB = 0.03  # freed arrays that the process keeps, from 64^3 voxels on
-_FRACTION_OF_FREE = 0.8
 
 # Arrays of the size of the fixed image while metrics are computed.
 _METRIC_ARRAYS = 4  # masks; an image within a mask, without its mean, squared
@@ -58,29 +56,25 @@ def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> 
     Raises:
         InputError: Even the coarsest level does not fit.
     """
-    allowed_gb, source = settings.max_memory, "by --max-memory"
-    if allowed_gb is None:
-        free = free_gb()
-        allowed_gb = None if free is None else _FRACTION_OF_FREE * free
-        source = f"{_FRACTION_OF_FREE:.0%} of the free memory"
+    limit_gb, source = allowed_gb(settings.max_memory)
     needed_gb = estimated_gb(fixed, moving, settings, channels)
-    if allowed_gb is None or needed_gb <= allowed_gb:
-        return Budget(settings, needed_gb, allowed_gb)
+    if limit_gb is None or needed_gb <= limit_gb:
+        return Budget(settings, needed_gb, limit_gb)
     least_gb = needed_gb
     for coarser in settings.coarser():
         less_gb = estimated_gb(fixed, moving, coarser, channels)
-        if less_gb <= allowed_gb:
+        if less_gb <= limit_gb:
             before, after = (_finest_mm(fixed, moving, s) for s in (settings, coarser))
             note = (
-                f"the registration needs about {needed_gb:.1f} GB and {allowed_gb:.1f} GB are "
+                f"the registration needs about {needed_gb:.1f} GB and {limit_gb:.1f} GB are "
                 f"allowed ({source}); the finest level is {after:.3g} mm instead of "
                 f"{before:.3g} mm, which needs about {less_gb:.1f} GB."
             )
-            return Budget(coarser, less_gb, allowed_gb, note)
+            return Budget(coarser, less_gb, limit_gb, note)
         least_gb = min(least_gb, less_gb)
     raise InputError(
         f"the registration needs about {least_gb:.2f} GB even with its coarsest level alone, and "
-        f"{allowed_gb:.2f} GB are allowed ({source}); allow more by --max-memory, or crop or "
+        f"{limit_gb:.2f} GB are allowed ({source}); allow more by --max-memory, or crop or "
         "resample the images."
     )
 
@@ -113,46 +107,3 @@ def _without_voxels(fixed: Grid, moving: Grid) -> Pair:
 
 def _finest_mm(fixed: Grid, moving: Grid, settings: Settings) -> float:
     return settings.stages()[-1].spacings_mm(_without_voxels(fixed, moving))[-1]
-
-
-# -- free memory ----------------------------------------------------------------------------------
-
-
-def free_gb() -> float | None:
-    """Memory available to new processes, of the machine and of this process's cgroups, in GB; None
-    where the system does not report it."""
-    known = [free for free in (_machine_bytes(), _cgroup_bytes()) if free is not None]
-    return max(0, min(known)) / _GB if known else None
-
-
-def _machine_bytes() -> int | None:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _cgroup_bytes() -> int | None:
-    """Lowest memory left by a cgroup (version 2) of this process; file caches can be reclaimed."""
-    root = Path("/sys/fs/cgroup")
-    own = next((p for p in _read("/proc/self/cgroup").splitlines() if p.startswith("0::")), "0::/")
-    folder, left = root / own[3:].lstrip("/"), []
-    for one in (folder, *folder.parents):
-        limit, used = _read(one / "memory.max").strip(), _read(one / "memory.current").strip()
-        if limit.isdigit() and used.isdigit():
-            words = dict(line.split() for line in _read(one / "memory.stat").splitlines())
-            left.append(int(limit) - int(used) + int(words.get("inactive_file", 0)))
-        if one == root:
-            break
-    return min(left, default=None)
-
-
-def _read(path: str | Path) -> str:
-    """Text of a file; empty where it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf8")
-    except OSError:
-        return ""
