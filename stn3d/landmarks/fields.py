@@ -15,6 +15,7 @@ from stn3d.transforms.fit import fit_linear
 
 _TEST_POINTS = 33  # along each axis of the image, from face to face
 _MAX_GROWTH = 8  # largest inverse field relative to the image, in voxels
+_TOLERANCE_VOX = 1e-3  # of the inverse field
 _MAX_RESIDUAL_VOX = 0.1  # largest residual of an inverse that is accepted
 
 
@@ -51,6 +52,7 @@ def spline_fields(spline: ThinPlateSpline, grid: Grid) -> SplineFields | None:
         The fields; None if the spline folds within the image or stretches it so far that it has no
         usable inverse.
     """
+    voxel_mm = min(grid.spacing_mm)
     affine = fit_linear("affine", spline.points_mm, spline.targets_mm)
     deformation = spline.then(affine.inverse())
     tested_mm = _lattice_mm(grid)
@@ -60,8 +62,8 @@ def spline_fields(spline: ThinPlateSpline, grid: Grid) -> SplineFields | None:
     origins_mm = Inverse(deformation)(_lattice_mm(inverse_grid))
     origins_mm = origins_mm[origins_mm.isfinite().all(dim=-1)]
     field = rounded(sampled(deformation, grid.covering(torch.cat([tested_mm, origins_mm]))))
-    inverse_field, residual_mm = field.invert(inverse_grid, tolerance_mm=1e-3)
-    unsolved = residual_mm > _MAX_RESIDUAL_VOX * min(grid.spacing_mm)
+    inverse_field, residual_mm = field.invert(inverse_grid, _TOLERANCE_VOX * voxel_mm)
+    unsolved = residual_mm > _MAX_RESIDUAL_VOX * voxel_mm
     if unsolved or jacobian_metrics(field, grid)["folding_pct"] > 0:
         return None
     transform, inverse = field.then(affine), affine.inverse().then(rounded(inverse_field))

@@ -287,7 +287,8 @@ def _draw_deformation(figure: Figure, panel: Panel, scene: _Scene) -> None:
         for pair in zip(straight, bent, strict=True)
     ]
     largest_mm = max(float(length.max()) for of_plane in lengths for length in of_plane)
-    scale = 1 / max(largest_mm, 1e-3)  # below a micrometre everything has the first colour
+    # Below a hundred-thousandth of the image everything has the first colour.
+    scale = 1 / max(largest_mm, 1e-5 * max(max(plane.size_mm) for plane in panel.planes))
     for i, (ax, plane) in enumerate(zip(axes, panel.planes, strict=True)):
         show(ax, plane, 0.5 * scene.fixed_pixels[i])
         draw_lines(ax, plane, bent[i], [length * scale for length in lengths[i]], 0.7)
