@@ -41,3 +41,14 @@ def length_unit_mm(fixed: Grid, moving: Grid) -> float:
 def log2(ratio: float) -> float:
     """Base-2 logarithm, rounded so that a floor does not depend on rounding errors of headers."""
     return round(math.log2(ratio), 6)
+
+
+def length_text(length_mm: float, decimals: int) -> str:
+    """A length in mm with a number of decimals, or in two significant digits where those hide it.
+
+    Examples:
+        >>> length_text(12.34, 1), length_text(0.0, 1), length_text(0.00321, 1)
+        ('12.3', '0.0', '0.0032')
+    """
+    hidden = 0 < abs(length_mm) < 0.5 * 10.0**-decimals
+    return f"{length_mm:.2g}" if hidden else f"{length_mm:.{decimals}f}"

@@ -64,20 +64,20 @@ def memory_shortage(floats: float) -> str | None:
     return f"about {needed:.3g} GB, and {available:.3g} GB are available"
 
 
-def require_memory(floats: float, what: str, remedy: str) -> None:
+def require_memory(floats: float, what: str, suggestion: str) -> None:
     """Check that an allocation fits before it is made.
 
     Args:
         floats: Number of float32 values.
         what: What needs them.
-        remedy: What the user can do.
+        suggestion: What the user can do.
 
     Raises:
         InputError: It does not fit.
     """
     shortage = memory_shortage(floats)
     if shortage is not None:
-        raise InputError(f"{what} needs {shortage}; {remedy}.")
+        raise InputError(f"{what} needs {shortage}; {suggestion}.")
 
 
 def _resident_gb() -> float:

@@ -72,8 +72,9 @@ class Settings:
             weights.
         label_weight: Weight of the label-overlap loss relative to the image loss; 0 to only
             evaluate the labels.
-        landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm, relative
-            to the image loss; 0 to only evaluate the landmarks.
+        landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm for a head
+            (10 length units, see `stn3d.length_unit`), relative to the image loss; 0 to only
+            evaluate the landmarks.
         seed: Seed of the random number generator; the present stages draw no random numbers.
         linear: Settings of the rigid, similarity and affine stages.
         deformable: The deformable stage.

@@ -33,15 +33,19 @@ def require_similar_extents(fixed: LoadedImage, moving: LoadedImage) -> None:
         return
     small, large = (fixed, moving) if ratios[0] > 1 else (moving, fixed)
     raise InputError(
-        f"the {large.role} image {large.name} ({_size(large)}) is about {ratio:.3g} times as large "
-        f"as the {small.role} image {small.name} ({_size(small)}), so the voxel size in one header "
-        f"is probably in another unit, {_likely(ratio)}; correct that header, or, if both are "
-        "right, crop the larger image or give --init header or a transform."
+        f"the {large.role} image {large.name} ({_size(large)}) is about {_number(ratio)} times as "
+        f"large as the {small.role} image {small.name} ({_size(small)}), so the voxel size in one "
+        f"header is probably in another unit, {_likely(ratio)}; correct that header, or, if both "
+        "are right, crop the larger image or give --init header or a transform."
     )
 
 
 def _size(side: LoadedImage) -> str:
-    return " x ".join(f"{length_mm:.3g}" for length_mm in side.grid.size_mm) + " mm"
+    return " x ".join(map(_number, side.grid.size_mm)) + " mm"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _likely(ratio: float) -> str:
