@@ -15,8 +15,14 @@ _LONGEST_UNITS = 170  # the longest extent has this many units or more, below tw
 
 
 def finest_common_mm(fixed: Grid, moving: Grid) -> float:
-    """The finest spacing that both grids have along some axis."""
-    return max(min(fixed.spacing_mm), min(moving.spacing_mm))
+    """The finest spacing that both grids have along some axis; the thickness of a single slice is
+    none."""
+    return max(_finest_mm(fixed), _finest_mm(moving))
+
+
+def _finest_mm(grid: Grid) -> float:
+    between = [s for s, n in zip(grid.spacing_mm, grid.shape, strict=True) if n > 1]
+    return min(between or grid.spacing_mm)
 
 
 def length_unit_mm(fixed: Grid, moving: Grid) -> float:

@@ -1,9 +1,12 @@
 """Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
+from stn3d.io.dtypes import Values
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.images import (
     check_image_path,
+    in_dimension,
+    read_exact,
     read_image,
     read_labels,
     read_mask,
@@ -22,13 +25,16 @@ __all__ = [
     "ImageSource",
     "Landmarks",
     "PointTable",
+    "Values",
     "Volumes",
     "atomic_write",
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "in_dimension",
     "open_series",
     "open_volumes",
+    "read_exact",
     "read_image",
     "read_labels",
     "read_landmarks",

@@ -70,6 +70,8 @@ class TrainedNetwork:
         d, given = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
         if (ndim, channels) != (d, given):
             return f"expects {ndim}D images with {channels} channel(s); these are {d}D with {given}"
+        if any(image.grid.slice_axis is not None for image in (pair.fixed, pair.moving)):
+            return "expects volumes; one image is a single slice"
         return self.size_mismatch(pair)
 
     def size_mismatch(self, pair: Pair) -> str | None:

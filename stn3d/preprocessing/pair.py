@@ -37,7 +37,7 @@ class Pair:
 
     @property
     def finest_mm(self) -> float:
-        """The finest spacing that both images have."""
+        """The finest spacing that both images have; the thickness of a single slice is none."""
         return finest_common_mm(self.fixed.grid, self.moving.grid)
 
     @property

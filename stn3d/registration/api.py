@@ -14,6 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import torch
+from torch import Tensor
+
 from stn3d.choices import (
     INITIAL_METHODS,
     Device,
@@ -26,7 +29,9 @@ from stn3d.choices import (
 )
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
-from stn3d.io import ImageSource, read_transform
+from stn3d.fill import outside_value
+from stn3d.grid import Grid
+from stn3d.io import Image, ImageSource, read_transform
 from stn3d.memory_limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
@@ -53,6 +58,7 @@ from stn3d.registration.settings import (
     settings_from,
 )
 from stn3d.registration.stages import Progress, ProgressEvent
+from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform
 from stn3d.warp import warp_image
 
@@ -72,6 +78,7 @@ class FurtherSettings(TypedDict, total=False):
     threads: int | None
     max_memory: float | None
     seed: int | None
+    fill: str | float | None
 
 
 def register(
@@ -105,7 +112,7 @@ def register(
         progress: called with a `ProgressEvent` at every step and iteration.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``.
+            ``max_memory``, ``seed``, ``fill``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -148,15 +155,16 @@ def _registered(
     inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
-    grids, channels = (inputs.fixed.grid, inputs.moving.grid), inputs.num_channels(settings)
     if given is None and settings.init == "auto":
         require_similar_extents(inputs.fixed, inputs.moving)
+    space = working_space(inputs.fixed.grid, inputs.moving.grid)
+    grids, channels = space.grids, inputs.num_channels(settings)
     budget(*grids, settings, channels)  # fails before any work
     with tracker.step("prepare"):
-        pair = inputs.prepared(settings, device)
+        pair = space.pair(inputs.prepared(settings, device))
     tracker.plan(initial_steps(settings, pair))
     with tracker.step("initialise"):
-        start = _initialised(pair, settings, inputs, given)
+        start = _initialised(pair, settings, inputs, _given(given, inputs, space))
     selected = start.selected_metric
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
@@ -164,39 +172,61 @@ def _registered(
     begin, network = start.best.transform, start.network
     cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
     selections = {"metric": selected, "kind": cascade.kind}
-    estimation = Estimation(inputs, cascade.settings, start.candidates, selections, memory, device)
+    candidates = start.candidates
+    estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
     return _completed(estimation, pair, final(cascade.transform), tracker)
 
 
 def _completed(
-    estimation: Estimation, pair: Pair, transform: Transform, tracker: Tracker
+    estimation: Estimation, pair: Pair, found: Transform, tracker: Tracker
 ) -> Registration:
-    """Invert, warp and measure."""
+    """Invert, warp and measure.
+
+    Args:
+        estimation: how the transform was found.
+        pair: the prepared images in the working space.
+        found: the transform in the working space.
+        tracker: times the steps.
+    """
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
-        inverse, residual_mm = inverted(transform)
+        inverse, residual_mm = inverted(found)
+        transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
-        identity = Affine.identity(fixed.grid.ndim)
-        before = evaluate(case, identity)
+        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        identity = Affine.identity(pair.fixed.grid.ndim)
         before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
         after = evaluate(case, transform, inverse, moved)
-        after["image_loss"] = optimised_loss(pair, transform, settings, tracker.levels)
+        after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
         kind = settings.linear_kind
-        quality = assess_quality(
-            measure_quality(pair, transform, kind, settings.metric_name, after)
-        )
+        quality = assess_quality(measure_quality(pair, found, kind, settings.metric_name, after))
     tracker(ProgressEvent("quality_check", 1.0))
-    measured = Measurements(before, after, excluded, quality)
+    outside = outside_value(settings.fill, moving.values)
+    moved = _filled(moved, moving, transform, fixed.grid, outside)
+    measured = Measurements(before, after, excluded, quality, outside)
     metrics = registration_metrics(estimation, transform, measured, tracker)
     image = dataclasses.replace(fixed, values=moved, name=f"moved {moving.name}")
     return Registration(transform, inverse, image, fixed, metrics)
+
+
+def _filled(
+    moved: Tensor, moving: Image, transform: Transform, grid: Grid, outside: float
+) -> Tensor:
+    """The moved image with a value other than 0 where the moving image shows nothing.
+
+    The metrics are those of the image with 0 there, as in `stn3d.evaluation`.
+    """
+    if outside == 0:
+        return moved
+    seen = warp_image(torch.ones_like(moving.values), moving.grid, transform, grid)
+    return moved.masked_fill_(seen == 0, outside)
 
 
 def _excluded(
@@ -216,10 +246,8 @@ def _initialised(
     """See `initialise`.
 
     Raises:
-        InputError: the initial transform does not fit the images, or leaves no overlap.
+        InputError: the initial transform leaves no overlap.
     """
-    if given is not None:
-        _require_dimension(given, inputs)
     start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
     _require_overlap(start.best, inputs)
     return start
@@ -235,13 +263,15 @@ def _initial_from(init: str) -> Transform | None:
     return read_transform(init)
 
 
-def _require_dimension(start: Transform, inputs: LoadedPair) -> None:
+def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:
+    """The initial transform that the user gives, in the working space."""
     ndim = inputs.fixed.grid.ndim
-    if start.ndim != ndim:
-        raise InputError(
-            f"the initial transform (--init) is {start.ndim}D and the images are {ndim}D; give one "
-            "of their dimension."
-        )
+    if start is None or start.ndim == ndim:
+        return None if start is None else space.given(start)
+    raise InputError(
+        f"the initial transform (--init) is {start.ndim}D and the images are {ndim}D; give one "
+        "of their dimension."
+    )
 
 
 def _require_overlap(best: InitialTransform, inputs: LoadedPair) -> None:

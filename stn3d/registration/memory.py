@@ -95,7 +95,8 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 
     registering = images + max(2 * max(n, m), stage_peak)
     arrays = _FIELD_METRIC_ARRAYS if settings.is_deformable else _METRIC_ARRAYS
     transforms = 2 * stages[-1].transform_floats(pair)  # the transform and its inverse
-    evaluating = (2 + arrays) * n + m + transforms  # with the warped image
+    evaluated = n if fixed.slice_axis is None else max(n, m)  # the volume may be the fixed image
+    evaluating = (2 + arrays) * evaluated + m + transforms  # with the warped image
     constant_gb = _PROCESS_GB + _HEAP_GB * min(1, n / (1 << 18))
     return constant_gb + 4 * max(registering, evaluating) / _GB
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from stn3d.evaluation.json_values import json_value
 from stn3d.registration.automatic import Selection
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.inputs import LoadedPair
@@ -16,6 +17,7 @@ from stn3d.registration.quality import Quality
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Settings
+from stn3d.registration.working_space import WorkingSpace
 from stn3d.transforms import Transform, describe_linear, split_linear
 
 SCHEMA_VERSION = 1
@@ -33,6 +35,7 @@ class Estimation:
         selections: what was selected automatically, by setting; None where it was given.
         memory: the memory estimate.
         device: device of the computation.
+        space: space in which the pair was registered.
     """
 
     inputs: LoadedPair
@@ -41,6 +44,7 @@ class Estimation:
     selections: dict[str, Selection | None]
     memory: Budget
     device: torch.device
+    space: WorkingSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +56,14 @@ class Measurements:
         after: metrics of the transform.
         excluded: metrics of the excluded regions, by role.
         quality: outcome of the quality check.
+        outside_value: value of the moved image where the moving image shows nothing.
     """
 
     before: dict[str, Any]
     after: dict[str, Any]
     excluded: dict[str, dict[str, Any]]
     quality: Quality
+    outside_value: float
 
 
 def registration_metrics(
@@ -79,8 +85,10 @@ def registration_metrics(
         "auto_selected": selected,
         "fixed": inputs.fixed.about(),
         "moving": inputs.moving.about(),
+        "geometry": {"mode": estimation.space.mode, "note": estimation.space.note},
         "before": measured.before,
         "after": measured.after,
+        "outside_value": json_value(measured.outside_value),
         "linear_parameters": _linear_parameters(transform),
         "excluded_regions": measured.excluded,
         "initial_candidates": [one.as_dict() for one in estimation.candidates],

