@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 import stn3d
@@ -16,21 +18,33 @@ from stn3d.registration.memory import estimated_gb
 from stn3d.registration.result import Registration
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import DeformableStage
-from tests.helpers.synthetic import Known, dense_truth, grid_about, known_pair, linear_truth
+from stn3d.transforms import DisplacementField
+from tests.helpers.synthetic import Anatomy, Known, grid_about, known_pair, linear_truth
 
-# Voxels of 0.1 um, 10 um, 0.12 mm (a mouse), 25 (um, written as mm), 1 m.
-SCALES = (1e-4, 1e-2, 0.12, 25.0, 1e3)
+# Voxels of 0.1 um, 0.12 mm (a mouse), 25 (um, written as mm), 1 m.
+SCALES = (1e-4, 0.12, 25.0, 1e3)
 
 
-def pair_of(kind: str) -> Known:
+def linear_pair(kind: str) -> Known:
     """A pair of 32 to 40 voxels along each axis, of different spacings and orientations."""
     centre = torch.tensor([3.0, -2, 1]).double()
     fixed = grid_about(centre, [32.0, 34, 36], (1.0, 1.0, 1.2), (5, -8, 10))
     moving = grid_about(centre + 2, [40.0] * 3, (1.0, 1.1, 1.0))
-    truth = (
-        dense_truth(fixed, 1.5) if kind == "deformable" else linear_truth(kind, centre, centre, 6)
-    )
-    return known_pair(truth, fixed, moving)
+    return known_pair(linear_truth(kind, centre, centre, 6), fixed, moving)
+
+
+def deformed_pair() -> Known:
+    """Texture that fills the field of view, deformed by up to two voxels."""
+    n = 40
+    texture = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(n,) * 3), 2.5)
+    index = np.indices((n,) * 3).astype(float)
+    fading = np.prod(np.sin(np.pi * index / (n - 1)), axis=0)
+    u = np.stack([2 * fading * np.sin(2 * np.pi * index[(a + 1) % 3] / n) for a in range(3)])
+    images = ndimage.map_coordinates(texture, index + u), texture
+    grid = Grid.of_spacing((n,) * 3)
+    truth = DisplacementField(torch.from_numpy(u)[None].float(), grid)
+    fixed, moving = (torch.from_numpy(v).float()[None, None] for v in images)
+    return Known(Anatomy(grid.centre_mm), truth, fixed, grid, moving, grid)
 
 
 def scaled(grid: Grid, scale: float) -> Grid:
@@ -51,16 +65,14 @@ def registered(known: Known, scale: float, **options: Any) -> tuple[Registration
 
 @pytest.mark.parametrize("kind", ["rigid", "affine", "deformable"])
 def test_a_registration_does_not_depend_on_the_unit(kind: str) -> None:
-    known = pair_of(kind)
+    known = deformed_pair() if kind == "deformable" else linear_pair(kind)
     one, expected = registered(known, 1.0, kind=kind)
     for scale in SCALES:
         other, index = registered(known, scale, kind=kind)
         # Rounding errors of headers change where a line search ends.
         distance = (index - expected).norm(dim=-1)
-        assert float(distance.mean()) < 0.02, scale
-        assert float(distance.max()) < 0.1, scale
-        for part in ("memory", "linear_parameters"):
-            assert (one.metrics[part] is None) == (other.metrics[part] is None)
+        assert float(distance.mean()) < 0.01, scale
+        assert float(distance.max()) < 0.05, scale
         assert other.metrics["memory"] == one.metrics["memory"]
         assert other.metrics["quality"]["status"] == one.metrics["quality"]["status"]
         levels = [[s["stage"] for s in found.metrics["stages"]] for found in (one, other)]
@@ -68,7 +80,7 @@ def test_a_registration_does_not_depend_on_the_unit(kind: str) -> None:
 
 
 def test_landmarks_weigh_the_same_in_any_unit() -> None:
-    known = pair_of("affine")
+    known = linear_pair("affine")
     expected = None
     for scale in (1.0, 1e-3, 40.0):
         grids = scaled(known.fixed_grid, scale), scaled(known.moving_grid, scale)
