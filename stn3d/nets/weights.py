@@ -186,8 +186,12 @@ def _metadata(header: dict[str, str], path: str | os.PathLike[str]) -> dict[str,
     try:
         found = parse_json(header["stn3d"])
         fits = all(isinstance(found[key], kind) for key, kind in kinds.items())
-        spacing = found["preprocessing"]["spacing_mm"]
+        spacing, shape = (
+            found["preprocessing"]["spacing_mm"],
+            found["preprocessing"].get("shape", [1]),
+        )
         fits = fits and _is_plausible(found["options"]) and 0 < spacing < _MOST
+        fits = fits and 0 < len(shape) <= 3 and all(0 < n < _MOST for n in shape)
     except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:

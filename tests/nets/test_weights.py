@@ -133,9 +133,11 @@ def _header(**changes: Any) -> dict[str, Any]:
         _header(preprocessing={"spacing_mm": "wide"}),
         _header(preprocessing={"spacing_mm": float("nan")}),
         _header(record=3),
+        _header(preprocessing={"spacing_mm": 2, "shape": "wide"}),
+        _header(preprocessing={"spacing_mm": 2, "shape": []}),
         {"architecture": "PyramidCascade"},
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_a_damaged_header_is_one_sentence(header: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
