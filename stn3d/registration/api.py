@@ -153,11 +153,12 @@ def _registered(
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin, network = start.best.transform, start.network
-    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
-    selections = {"metric": selected, "kind": cascade.kind}
+    begin, network, content = start.best.transform, start.network, start.content
+    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker, content)
+    region = None if content is None else content.selection(cascade.transform)
+    selections = {"metric": selected, "kind": cascade.kind, "region": region}
     estimation = Estimation(inputs, cascade.settings, start.candidates, selections, memory, device)
-    return _completed(estimation, pair, final(cascade.transform), tracker)
+    return _completed(estimation, cascade.pair, final(cascade.transform), tracker)
 
 
 def _completed(
@@ -212,7 +213,9 @@ def _initialised(
     """
     if given is not None:
         _require_dimension(given, inputs)
-    start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
+    ct = inputs.fixed.is_ct, inputs.moving.is_ct
+    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
 
