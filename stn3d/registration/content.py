@@ -31,6 +31,7 @@ from stn3d.warp import resample_image, warp_image
 
 Role = Literal["fixed", "moving"]
 Voxels = NDArray[np.bool_]
+_ROLES: tuple[Role, Role] = ("fixed", "moving")
 
 # Lengths are fractions of the size of the content: of the edge of a cube of its volume.
 _SHELL = (0.05, 0.12)  # inner and outer distance of the shell around the content
@@ -116,7 +117,10 @@ class SharedContent:
         """The pair with a further mask on one image; pyramids are computed again."""
         image: PreparedImage = getattr(self.pair, role)
         both = mask if image.mask is None else mask * image.mask
-        return dataclasses.replace(self.pair, **{role: dataclasses.replace(image, mask=both)})
+        masked = dataclasses.replace(image, mask=both)
+        if role == "fixed":
+            return dataclasses.replace(self.pair, fixed=masked)
+        return dataclasses.replace(self.pair, moving=masked)
 
     def _mask(self, margin: float) -> Tensor:
         """``(1, 1, *shape)``, 1 in the content and in a margin around it."""
@@ -149,9 +153,7 @@ def shared_content(
         spacing_mm: Spacing of the grid on which the images are compared.
         constant: Whether the background of the fixed and of the moving image is constant.
     """
-    roles: list[Role] = [
-        role for role, one in zip(("fixed", "moving"), constant, strict=True) if one
-    ]
+    roles: list[Role] = [role for role, one in zip(_ROLES, constant, strict=True) if one]
     ways = [transform, *([unscaled(transform, pair)] if isinstance(transform, Linear) else [])]
     fractions = {
         role: max(_continuation_fraction(pair, role, way, spacing_mm) for way in ways)
@@ -183,8 +185,8 @@ def _continuation_fraction(
     images = pair.fixed.at(spacing_mm), pair.moving.at(spacing_mm)
     own, other = images if role == "fixed" else images[::-1]
     outline = _outline(getattr(pair, role), spacing_mm)
-    if outline is None:
-        return 0.0
+    if outline is None or _volume_mm(_bright(other), other.grid) < outline.size_mm**other.grid.ndim:
+        return 0.0  # no content, or no more in the other image
     grid = images[0].grid
 
     def on_fixed(values: Tensor, image: PreparedImage) -> Tensor:
@@ -197,9 +199,8 @@ def _continuation_fraction(
         mask = image.with_mask().mask
         assert mask is not None
         shell &= on_fixed(mask, image)
-    total_mm = outline.shell.sum() * math.prod(own.grid.spacing_mm)
     visible = int(shell.sum())
-    if visible * math.prod(grid.spacing_mm) <= _VISIBLE * total_mm:
+    if _volume_mm(shell, grid) <= _VISIBLE * _volume_mm(outline.shell, own.grid):
         return 0.0
     return int((shell & on_fixed(_tissue(other), other)).sum()) / visible
 
@@ -229,7 +230,7 @@ def _outline(image: PreparedImage, spacing_mm: float) -> _Outline | None:
 
 def _find_outline(image: PreparedImage, spacing_mm: float) -> _Outline | None:
     grid = image.grid.coarsened(spacing_mm)
-    if constant_background(image.image[:, :1]) is None:
+    if _background(image) is None:
         return None
     shown = _not_blank(image).to(image.image)
     if grid.shape != image.grid.shape:
@@ -237,7 +238,7 @@ def _find_outline(image: PreparedImage, spacing_mm: float) -> _Outline | None:
     content = _solid((shown[0, 0] > 0.5).cpu().numpy())
     if not content.any():
         return None
-    size_mm = float(content.sum() * math.prod(grid.spacing_mm)) ** (1 / content.ndim)
+    size_mm = _volume_mm(content, grid) ** (1 / content.ndim)
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in content.nonzero())
     distance_mm = ndimage.distance_transform_edt(~content[box], sampling=grid.spacing_mm)
     near_mm, far_mm = (fraction * size_mm for fraction in _SHELL)
@@ -246,19 +247,28 @@ def _find_outline(image: PreparedImage, spacing_mm: float) -> _Outline | None:
     return _Outline(grid, content, shell, size_mm)
 
 
+def _background(image: PreparedImage) -> float | None:
+    return image.cached("background", lambda: constant_background(image.image[:, :1]))
+
+
 def _not_blank(image: PreparedImage) -> Tensor:
     """``(1, 1, *shape)`` bool: voxels that differ from the constant background."""
-    level = constant_background(image.image[:, :1])
-    return (image.image[:, :1] - (level or 0.0)).abs() > _EQUAL
+    return (image.image[:, :1] - (_background(image) or 0.0)).abs() > _EQUAL
+
+
+def _bright(image: PreparedImage) -> Voxels:
+    """``shape``: voxels that are brighter than air."""
+    values = image.image[0, 0]
+    bright = values > max(_TISSUE, _OF_MEAN * float(values.mean()))
+    found: Voxels = bright.cpu().numpy()
+    return found
 
 
 def _tissue(image: PreparedImage) -> Tensor:
     """``(1, 1, *shape)``, 1 in tissue and in all that it encloses in any plane."""
 
     def make() -> Tensor:
-        values = image.image[0, 0]
-        bright = (values > max(_TISSUE, _OF_MEAN * float(values.mean()))).cpu().numpy()
-        closed = ndimage.binary_closing(np.pad(bright, 2), iterations=2)
+        closed = ndimage.binary_closing(np.pad(_bright(image), 2), iterations=2)
         solid = _solid(closed[(slice(2, -2),) * closed.ndim])
         for axis in range(solid.ndim if solid.ndim == 3 else 0):
             for plane in np.moveaxis(solid, axis, 0):
@@ -266,6 +276,11 @@ def _tissue(image: PreparedImage) -> Tensor:
         return _tensor(solid, image)
 
     return image.cached("tissue", make)
+
+
+def _volume_mm(voxels: Voxels | Tensor, grid: Grid) -> float:
+    """Volume of voxels, in mm^d."""
+    return float(voxels.sum()) * math.prod(grid.spacing_mm)
 
 
 def _solid(voxels: Voxels) -> Voxels:
