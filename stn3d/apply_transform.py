@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
+from stn3d.fill import outside_label, outside_value, whole_fill
 from stn3d.io import (
     Image,
     ImageSource,
+    Values,
     Volumes,
     check_image_path,
     open_volumes,
     read_image,
-    write_image,
     write_volumes,
 )
+from stn3d.label_maps import decide
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
+
+
+@dataclass(frozen=True)
+class Applied:
+    """How images were warped.
+
+    Args:
+        interpolation: the interpolation that was used.
+        reason: why, where it was selected automatically; else None.
+        outside_value: value where the moving image shows nothing.
+    """
+
+    interpolation: Interpolation | Literal["label"]
+    reason: str | None
+    outside_value: float
 
 
 def apply(
@@ -34,6 +54,7 @@ def apply(
     like: ImageSource,
     interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
+    fill: str | float = "auto",
 ) -> Image:
     """Warp an image or label map from moving to fixed space.
 
@@ -43,18 +64,21 @@ def apply(
             transform.
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
-            linearly interpolated indicator) or ``auto`` (``label`` if `looks_like_labels`, else
-            ``linear``).
+            linearly interpolated indicator) or ``auto`` (``label`` for a label map, see
+            `stn3d.label_maps`, else ``linear``). Label ids and nearest values are exact.
         volume: volume number, to warp a single volume of a 4D image.
+        fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
+            ``background``, ``nan`` or a number.
 
     Returns:
         The moved image. For V volumes, its values are ``(1, V, *shape)``; `apply_to_file` writes
         them one at a time instead.
 
     Raises:
-        InputError: an image cannot be read, or its dimension differs from the transform's.
+        InputError: an image cannot be read, its dimension differs from the transform's, or the fill
+            does not fit it.
     """
-    warped = _warped_volumes(transform, image, like, interpolation, volume)
+    warped, _ = _warped_volumes(transform, image, like, interpolation, volume, fill)
     values = torch.cat(list(warped), dim=1)
     return dataclasses.replace(warped.like, values=values, name=f"moved {warped.moving.name}")
 
@@ -66,26 +90,22 @@ def apply_to_file(
     path: str | os.PathLike[str],
     interpolation: ImageInterpolation = "auto",
     volume: int | None = None,
-) -> ImageInterpolation:
+    fill: str | float = "auto",
+) -> Applied:
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
-    Args:
-        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``. Several
-            volumes of labels are stored as int32.
+    Labels and nearest values keep the data type of the image's file; other values are float32.
 
-    Returns:
-        The interpolation that was used.
+    Args:
+        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``.
 
     Raises:
         InputError: see `apply`; or the file cannot be written.
     """
     check_image_path(path)
-    warped = _warped_volumes(transform, image, like, interpolation, volume)
-    if len(warped.moving) == 1:
-        write_image(path, next(iter(warped)), warped.like)
-    else:
-        warped.write(path)
-    return warped.interpolation
+    warped, applied = _warped_volumes(transform, image, like, interpolation, volume, fill)
+    warped.write(path)
+    return applied
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +117,16 @@ class WarpedVolumes:
         moving: the volumes.
         fixed: reference image in fixed space.
         interpolation: interpolation of the volumes; each is interpolated once.
+        outside_value: value where the moving image shows nothing; whole for labels.
+        dtype: data type in a file.
     """
 
     transforms: Sequence[Transform]
     moving: Volumes
     fixed: Image
     interpolation: Interpolation | Literal["label"]
+    outside_value: float = 0.0
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
 
     @property
     def like(self) -> Image:
@@ -110,24 +134,29 @@ class WarpedVolumes:
         return self.moving.header_on(self.fixed)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """``(1, 1, *fixed.grid.shape)`` for each volume; labels are int32."""
-        grid, how = self.fixed.grid, self.interpolation
+        """``(1, 1, *fixed.grid.shape)`` for each volume; labels and nearest values are exact."""
+        grid, how, outside = self.fixed.grid, self.interpolation, self.outside_value
         for n, transform in enumerate(self.transforms):
+            image = _read(self.moving, n, how)
             if how == "label":
-                labels = self.moving.labels(n)
-                yield warp_labels(labels.values, labels.grid, transform, grid, smooth=True)
+                yield warp_labels(image.values, image.grid, transform, grid, True, int(outside))
             else:
-                image = self.moving.image(n)
-                yield warp_image(image.values, image.grid, transform, grid, how)
+                yield warp_image(image.values, image.grid, transform, grid, how, outside)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the moved volumes one after another, as float32 (labels: int32).
+        """Write the moved volumes one after another.
 
         Raises:
             InputError: a volume cannot be read, or the file cannot be written.
         """
-        dtype = torch.int32 if self.interpolation == "label" else torch.float32
-        write_volumes(path, self, self.like, dtype)
+        write_volumes(path, self, self.like, self.dtype)
+
+
+def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
+    """The n-th volume, as an interpolation needs it."""
+    if how == "label":
+        return volumes.labels(n)
+    return volumes.exact(n) if how == "nearest" else volumes.image(n)
 
 
 def _warped_volumes(
@@ -136,51 +165,52 @@ def _warped_volumes(
     like: ImageSource,
     interpolation: ImageInterpolation,
     volume: int | None,
-) -> WarpedVolumes:
+    fill: str | float,
+) -> tuple[WarpedVolumes, Applied]:
     """The checked arguments of `apply`."""
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     moving = open_volumes(image, "image", volume)
-    first = moving.image(0)
+    file_dtype, first = moving.stored.dtype, moving.exact(0)
     for one in (fixed, first):
         if one.grid.ndim != transform.ndim:
             raise InputError(
                 f"{one.name} is {one.grid.ndim}D and the transform {transform.ndim}D; "
                 "give images of the transform's dimension."
             )
-    images = open_volumes(first) if len(moving) == 1 else moving  # read one volume once
-    if interpolation == "auto":
-        interpolation = "label" if _all_labels(images) else "linear"
-    volumes = moving if interpolation == "label" else images
-    return WarpedVolumes([transform] * len(volumes), volumes, fixed, interpolation)
+    if len(moving) == 1:
+        moving = moving.in_memory(first)  # reads one volume once
+    how, reason = interpolation, None
+    if how == "auto":
+        decision = decide(moving)
+        how, reason = "label" if decision.labels else "linear", decision.reason
+    outside, dtype = _storage(moving, first, how, fill, file_dtype)
+    transforms = [transform] * len(moving)
+    warped = WarpedVolumes(transforms, moving, fixed, how, outside, dtype)
+    return warped, Applied(how, reason, outside)
 
 
-def _all_labels(images: Iterable[Image]) -> bool:
-    """Whether all images that are not empty look like labels, and at least one is not empty."""
-    found = False
-    for image in images:
-        if bool(image.values.any()):
-            if not looks_like_labels(image.values):
-                return False
-            found = True
-    return found
+def _storage(
+    moving: Volumes,
+    first: Image,
+    how: Interpolation | Literal["label"],
+    fill: str | float,
+    file_dtype: np.dtype[Any],
+) -> tuple[float, np.dtype[Any]]:
+    """The value outside, and the data type of the moved volumes.
 
-
-def looks_like_labels(values: Tensor) -> bool:
-    """Whether an image looks like a label map.
-
-    True if all values are whole numbers and more than 60 % of the neighbouring pairs of non-zero
-    voxels have equal values.
-
-    Args:
-        values: ``(1, 1, *shape)``.
+    Raises:
+        InputError: the fill is unknown, or does not fit the volumes.
     """
-    volume = values[0, 0]
-    if bool((volume != volume.round()).any()):
-        return False
-    same = total = 0
-    for axis, n in enumerate(volume.shape):
-        a, b = volume.narrow(axis, 0, n - 1), volume.narrow(axis, 1, n - 1)
-        labelled = (a != 0) & (b != 0)
-        total += int(labelled.sum())
-        same += int((labelled & (a == b)).sum())
-    return total > 0 and same > 0.6 * total
+    if how not in ("label", "nearest"):
+        return outside_value(fill, first.values), np.dtype(np.float32)
+    outside: float
+    if how == "label":
+        outside = outside_label(fill, moving.name)
+    else:
+        outside = outside_value(fill, first.values)
+        if not first.values.is_floating_point():
+            outside = whole_fill(outside, moving.name)
+    every = [Values.of(_read(moving, n, how).values) for n in range(len(moving))]
+    if not math.isnan(outside):
+        every.append(Values.of(torch.tensor([outside], dtype=torch.float64)))
+    return outside, reduce(Values.joined, every).stored_as(file_dtype)

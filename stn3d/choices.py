@@ -6,6 +6,7 @@ Help texts and checks of the command line use these before anything slow is impo
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -46,6 +47,9 @@ METRICS: dict[str, str] = {
     "mind": "MIND self-similarity descriptors: different modalities",
     "gradient": "normalised gradient fields (edges): different modalities, contrast agent",
 }
+
+
+_LARGEST = 3.4e38  # float32
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,40 @@ DEVICES: dict[str, str] = {
     "cuda": "an NVIDIA GPU",
 }
 IMAGE_INTERPOLATIONS: dict[str, str] = {
-    "auto": "label for what looks like a label map, else linear",
+    "auto": "label for a label map (by its header, name and values), else linear",
     "linear": "bilinear or trilinear",
     "nearest": "nearest neighbour",
     "cubic": "cubic B-spline",
     "label": "the label of the largest linear weight: smooth borders, no new values",
 }
+FILLS: dict[str, str] = {
+    "auto": "the background for CT in HU (air), else 0",
+    "background": "the moving image's own background",
+    "nan": "not a number; not for label maps and other whole numbers",
+    "VALUE": "this number, such as -1000",
+}
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
 }
+
+
+def fill_choice(value: Any) -> str | float:
+    """The value outside of the moving image as it was asked for: a name in `FILLS`, or a number.
+
+    Raises:
+        InputError: it is neither.
+    """
+    text = str(value).strip().lower()
+    if text in ("auto", "background", "nan"):
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.inf
+    if isinstance(value, bool) or not abs(number) < _LARGEST:
+        raise InputError(f"the fill {value!r} is unknown; give a number, background, nan or auto.")
+    return number
 
 
 def check_choice(name: str, value: Any, choice: Any) -> None:

@@ -136,6 +136,7 @@ def warp_labels(
     transform: Transform,
     fixed_grid: Grid,
     smooth: bool = False,
+    outside_label: int = 0,
 ) -> Tensor:
     """Warp a label map onto the fixed grid; no new label values appear.
 
@@ -145,7 +146,8 @@ def warp_labels(
         transform: fixed points to moving points.
         fixed_grid: grid of the output.
         smooth: use the label whose linearly interpolated indicator is largest (the smaller label in
-            a tie) instead of the nearest voxel's label. Beyond the image is background, 0.
+            a tie) instead of the nearest voxel's label.
+        outside_label: label beyond the moving image.
 
     Returns:
         ``(1, 1, *fixed_grid.shape)`` labels of the same dtype.
@@ -160,20 +162,32 @@ def warp_labels(
                   [2, 2, 0]]]])
     """
     if not smooth:
-        return warp_image(labels, moving_grid, transform, fixed_grid, "nearest")
-    values = torch.unique(labels)
-    path, slabs = _index_path(moving_grid, fixed_grid, transform), []
-    for rows in fixed_grid.slabs():
-        index = path.forward(fixed_grid.points_index(rows, device=labels.device))[None]
-        beyond = ~inside(index, moving_grid.shape)[:, None]
-        best = torch.where(beyond, 1.0, -1.0)
-        label = torch.zeros_like(beyond, dtype=labels.dtype)
-        for value in values:
-            weight = sample((labels == value).float(), index)
-            label = torch.where(weight > best + 1e-4, value, label)  # ties despite rounding errors
-            best = torch.maximum(weight, best)
-        slabs.append(label)
-    return torch.cat(slabs, dim=2)
+        return warp_image(labels, moving_grid, transform, fixed_grid, "nearest", outside_label)
+    path = _index_path(moving_grid, fixed_grid, transform)
+    plain = _as_resampling(path, labels.device)
+    if plain is not None:
+        matrix, moves = plain
+        return kernels.resample_labels(labels, matrix, fixed_grid.shape, moves, outside_label)
+    wide = labels.int() if labels.element_size() < 4 else labels
+    slabs = (
+        _labels_of_rows(wide, path, fixed_grid, rows, outside_label) for rows in fixed_grid.slabs()
+    )
+    return _stacked(slabs, fixed_grid.shape[0]).to(labels.dtype)
+
+
+def _labels_of_rows(
+    labels: Tensor, path: Transform, grid: Grid, rows: slice, outside_label: int
+) -> Tensor:
+    """Some rows of `warp_labels` through any path, by the displacements of their voxels."""
+    index = grid.points_index(rows, device=labels.device)
+    moves = (path.forward(index) - index).movedim(-1, 0)[None]
+    shape, d = tuple(moves.shape[2:]), grid.ndim
+    start = torch.eye(d + 1, dtype=torch.float64)
+    start[0, -1] = rows.start
+    field = kernels.Displacement(
+        moves, torch.eye(d + 1, dtype=torch.float64), torch.eye(d, dtype=torch.float64)
+    )
+    return kernels.resample_labels(labels, start, shape, field, outside_label)
 
 
 def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:

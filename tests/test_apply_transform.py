@@ -7,13 +7,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
-from stn3d.apply_transform import apply, apply_to_file, looks_like_labels
+from stn3d.apply_transform import apply, apply_to_file
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.grid import homogeneous
 from stn3d.io import read_image, write_image
+from stn3d.label_maps import by_values
 from stn3d.transforms import Affine
 from stn3d.warp import warp_image, warp_labels
 from tests.helpers.geometry_cases import DIMS
@@ -40,11 +42,11 @@ def as_bytes(image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("ndim", DIMS)
 def test_labels_and_images_of_whole_numbers_are_distinguished(ndim: int) -> None:
     image = a_pair(ndim).moving
-    assert looks_like_labels(regions(image))
-    assert looks_like_labels((image > 0.3).int())
-    assert not looks_like_labels(as_bytes(image).float())
-    assert not looks_like_labels(image)
-    assert not looks_like_labels(torch.zeros_like(image))
+    assert by_values(regions(image)).labels
+    assert by_values((image > 0.3).int()).labels
+    assert not by_values(as_bytes(image).float()).labels
+    assert not by_values(image).labels
+    assert not by_values(torch.zeros_like(image)).labels
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -124,7 +126,9 @@ def test_all_volumes_are_each_volume(tmp_path: Path, ndim: int, how: ImageInterp
     for number in (0, 2) if how == "label" else range(3):
         alone = apply(known.truth, series, like, how, volume=number)
         assert torch.equal(moved.values[:, number : number + 1], alone.values)
-    assert apply_to_file(known.truth, series, like, tmp_path / "b.nii.gz", how) != "auto"
+    assert (
+        apply_to_file(known.truth, series, like, tmp_path / "b.nii.gz", how).interpolation != "auto"
+    )
     write_image(tmp_path / "a.nii.gz", moved.values, moved)
     by_file, by_hand = (nib.load(tmp_path / f"{name}.nii.gz") for name in "ba")
     np.testing.assert_array_equal(by_file.dataobj, by_hand.dataobj)
@@ -141,13 +145,13 @@ def test_auto_looks_at_all_volumes(tmp_path: Path) -> None:
     known = a_pair(3)
     series = a_series(tmp_path, known, labels=True)
     out = tmp_path / "out.nii.gz"
-    assert apply_to_file(known.truth, series, known.sources[0], out) == "label"
-    assert nib.load(out).get_data_dtype() == np.int32
+    assert apply_to_file(known.truth, series, known.sources[0], out).interpolation == "label"
+    assert nib.load(out).get_data_dtype() == np.int16
     image = nib.load(series)
     array = np.asanyarray(image.dataobj).astype(np.float32)
     array[..., 2] += 0.25
     nib.Nifti1Image(array, image.affine).to_filename(series)
-    assert apply_to_file(known.truth, series, known.sources[0], out) == "linear"
+    assert apply_to_file(known.truth, series, known.sources[0], out).interpolation == "linear"
 
 
 def test_several_volumes_go_into_nifti_alone(tmp_path: Path) -> None:
@@ -173,6 +177,121 @@ def test_a_bad_volume_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [series]
 
 
+IDS = np.array([0, 614454277, 614454281, 2**24 + 1, 2**53 - 1])
+
+
+def stored_ids(path: Path, dtype: type, slope: float = 1) -> np.ndarray:
+    """A label map of large ids in a file of a data type; what the file holds."""
+    ids = IDS if np.dtype(dtype).itemsize == 8 else IDS[:4]
+    array = np.repeat(ids, 4)[:, None, None] + np.zeros((1, 5, 6), np.int64)
+    if path.suffix in (".nrrd", ".mha"):
+        sitk.WriteImage(sitk.GetImageFromArray(array.astype(dtype).T), str(path))
+        return array
+    image = nib.Nifti1Image((array // slope).astype(dtype), np.eye(4), dtype=dtype)
+    image.header.set_slope_inter(slope, 0)
+    image.header.set_sform(np.eye(4), 1)
+    with path.open("wb") as file:  # nibabel would choose another scale
+        header = image.header.copy()
+        header["vox_offset"] = 352
+        raw = np.asarray((array // slope).astype(dtype)).tobytes(order="F")
+        file.write(header.binaryblock + bytes(4) + raw)
+    return (array // slope).astype(dtype).astype(np.float64) * slope
+
+
+@pytest.mark.parametrize("how", ["auto", "label", "nearest"])
+@pytest.mark.parametrize(
+    ("name", "dtype", "slope"),
+    [
+        ("a.nii", np.float64, 1),
+        ("a.nii", np.int64, 1),
+        ("a.nii", np.uint64, 1),
+        ("a.nii", np.uint32, 1),
+        ("a.nii", np.int32, 1),
+        ("a.nii", np.int32, 3),
+        ("a.nrrd", np.float64, 1),
+        ("a.mha", np.float64, 1),
+        ("a.nrrd", np.int64, 1),
+    ],
+)
+def test_ids_survive_exactly(
+    tmp_path: Path, how: ImageInterpolation, name: str, dtype: type, slope: float
+) -> None:
+    expected = stored_ids(tmp_path / name, dtype, slope)
+    identity = Affine.identity(3)
+    for out in ("out.nii.gz", "out.nrrd"):
+        apply_to_file(identity, tmp_path / name, tmp_path / name, tmp_path / out, how)
+    found = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(found.dataobj), expected)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out.nrrd")).T, expected
+    )
+    assert found.get_data_dtype() == (dtype if slope == 1 else np.int32)
+    moved = apply(identity, tmp_path / name, tmp_path / name, how)
+    assert moved.values.dtype in (torch.int32, torch.int64, torch.float64)
+    np.testing.assert_array_equal(moved.values[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("how", ["label", "nearest"])
+def test_the_data_type_is_kept(tmp_path: Path, dtype: type, how: ImageInterpolation) -> None:
+    array = np.zeros((6, 5, 4), dtype)
+    array[2:4] = 100
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii")
+    shift = Affine.from_matrix(
+        homogeneous(torch.eye(3).double(), torch.tensor([0.7, 0, 0]).double())
+    )
+    apply_to_file(shift, tmp_path / "a.nii", tmp_path / "a.nii", tmp_path / "b.nii", how)
+    moved = nib.load(tmp_path / "b.nii")
+    assert moved.get_data_dtype() == dtype
+    np.testing.assert_array_equal(np.asanyarray(moved.dataobj)[:, 0, 0], [0, 100, 100, 0, 0, 0])
+    used = apply_to_file(
+        shift, tmp_path / "a.nii", tmp_path / "a.nii", tmp_path / "b.nii", how, fill=-300
+    )
+    assert used.outside_value == -300
+    kept = np.float32 if dtype == np.float32 else np.int16  # uint8 does not hold -300
+    moved = nib.load(tmp_path / "b.nii")
+    assert moved.get_data_dtype() == kept
+    assert np.asanyarray(moved.dataobj)[-1, 0, 0] == -300
+
+
+def test_fractions_are_kept_by_nearest(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(4, 5, 6))
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii")
+    file = tmp_path / "a.nii"
+    apply_to_file(Affine.identity(3), file, file, tmp_path / "b.nii", "nearest")
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), array)
+
+
+def test_fill_beyond_the_image(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    hu = np.where(np.indices((20, 20, 20)).sum(0) < 30, 40, -1000)
+    hu = hu + generator.normal(0, 3, hu.shape)
+    nib.save(nib.Nifti1Image(hu.astype(np.int16), np.eye(4)), tmp_path / "ct.nii")
+    nib.save(nib.Nifti1Image((hu > -500).astype(np.int16), np.eye(4)), tmp_path / "seg.nii")
+    far = Affine.from_matrix(
+        homogeneous(torch.eye(3).double(), torch.tensor([15.0, 0, 0]).double())
+    )
+
+    def beyond(name: str, how: ImageInterpolation, fill: str | float = "auto") -> float:
+        moved = apply(far, tmp_path / name, tmp_path / name, how, fill=fill).values
+        assert len(moved[..., 8:, :, :].nan_to_num(0.5).unique()) == 1
+        return float(moved[0, 0, -1, 0, 0])
+
+    for how in ("linear", "nearest", "cubic", "auto"):
+        assert beyond("ct.nii", how) == pytest.approx(-1000, abs=1)
+        assert beyond("ct.nii", how, 0) == 0
+        assert beyond("ct.nii", how, "-2000") == -2000
+    assert np.isnan(beyond("ct.nii", "linear", "nan"))
+    for name, how in (("ct.nii", "nearest"), ("seg.nii", "auto"), ("seg.nii", "label")):
+        for fill in ("nan", 0.5):
+            with pytest.raises(InputError, match=rf"{name} holds whole numbers, which cannot"):
+                beyond(name, how, fill)
+    assert beyond("seg.nii", "auto", "background") == 0
+    assert beyond("seg.nii", "auto", 7) == 7
+    with pytest.raises(InputError, match="fill 'air' is unknown; give a number, background, nan"):
+        beyond("seg.nii", "auto", "air")
+
+
 def test_dimensions_must_agree() -> None:
     flat, deep = a_pair(2), a_pair(3)
     for transform, image, like in (
@@ -194,4 +313,4 @@ def test_beyond_the_moving_image_is_0() -> None:
 def test_real_labels_and_images_are_distinguished(shared_data: Path) -> None:
     folder = shared_data / "abdomen"
     for name, expected in (("ct", False), ("mr", False), ("ct_labels", True), ("mr_labels", True)):
-        assert looks_like_labels(read_image(folder / f"{name}.nii.gz").values) is expected, name
+        assert by_values(read_image(folder / f"{name}.nii.gz").values).labels is expected, name

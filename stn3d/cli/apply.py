@@ -26,6 +26,7 @@ def apply(
         int | None,
         typer.Option(metavar="N", help="Volume of a 4D IMAGE, counted from 0. Default: all."),
     ] = None,
+    fill: options.Fill = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -40,10 +41,11 @@ def apply(
 
         check_image_path(out)
         how: Any = interpolation
-        used = apply_to_file(read_transform(transform), image, like, out, how, volume)
-        if interpolation == "auto":
-            reason = "is a label map" if used == "label" else "does not look like a label map"
-            to.say(f"interpolation: {used} (automatic), since {image} {reason}")
+        done = apply_to_file(read_transform(transform), image, like, out, how, volume, fill)
+        if done.reason is not None:
+            to.say(f"interpolation: {done.interpolation} (automatic), since {done.reason}")
+        if done.outside_value != 0:
+            to.say(f"outside the field of view of {image.name}: {done.outside_value:g}")
         to.wrote([out])
 
 

@@ -196,6 +196,24 @@ ImageInterpolation = Annotated[
     ),
 ]
 
+
+def _check_fill(value: str | None) -> str | None:
+    if value is not None:
+        choices.fill_choice(value)
+    return value
+
+
+_FILL: Any = typer.Option(
+    "--fill",
+    metavar="VALUE|background|nan",
+    rich_help_panel=METHOD,
+    callback=_check_fill,
+    show_default=False,
+    help=described("Value where the moving image shows nothing", choices.FILLS, "auto"),
+)
+Fill = Annotated[str, _FILL]
+RegisterFill = Annotated[str | None, _FILL]
+
 # -- masks and intensity windows ------------------------------------------------------------------
 
 _MASK = "Binary mask of {}: only these voxels contribute to the metric."

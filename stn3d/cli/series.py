@@ -29,6 +29,7 @@ def series(
     ] = None,
     metric: options.SeriesMetric = choices.AUTOMATIC.series,
     interpolation: options.SeriesInterpolation = "linear",
+    fill: options.Fill = "auto",
     threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -37,7 +38,7 @@ def series(
 
     Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into --out.
     """
-    chosen: dict[str, Any] = {"metric": metric, "interpolation": interpolation}
+    chosen: dict[str, Any] = {"metric": metric, "interpolation": interpolation, "fill": fill}
     with screen.opened(f"registering the volumes of {series.name}", quiet, verbose) as shown:
         with slow_imports():
             from stn3d.registration.result import results_folder

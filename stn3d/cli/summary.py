@@ -66,6 +66,10 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
         show_parameters(screen, name, metrics["linear_parameters"])
     for what, selected in metrics["auto_selected"].items():
         screen.say(f"{what}: {selected['choice']} (automatic), since {selected['reason']}")
+    if metrics["outside_value"] != 0:
+        value = metrics["outside_value"]
+        shown = "nan" if value is None else f"{value:g}"
+        screen.say(f"outside the field of view of the moving image: {shown}")
     if metrics["used_in_optimisation"]:
         used = " and ".join(metrics["used_in_optimisation"])
         screen.say(

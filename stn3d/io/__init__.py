@@ -1,9 +1,11 @@
 """Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
+from stn3d.io.dtypes import Values
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.images import (
     check_image_path,
+    read_exact,
     read_image,
     read_labels,
     read_mask,
@@ -22,6 +24,7 @@ __all__ = [
     "ImageSource",
     "Landmarks",
     "PointTable",
+    "Values",
     "Volumes",
     "atomic_write",
     "check_image_path",
@@ -29,6 +32,7 @@ __all__ = [
     "check_transform_path",
     "open_series",
     "open_volumes",
+    "read_exact",
     "read_image",
     "read_labels",
     "read_landmarks",

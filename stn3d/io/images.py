@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
+from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.sources import Image, ImageSource, convert
 
@@ -72,6 +74,28 @@ def read_image(
     return image
 
 
+def read_exact(source: ImageSource, role: str = "image", volume: int | None = None) -> Image:
+    """Read an image without rounding any value.
+
+    Args:
+        source: as for `read_image`.
+        role: name of the image in messages.
+        volume: volume of a 4D image, counted from 0.
+
+    Returns:
+        The image as int32, int64, float32 or float64: the smallest that holds the file's data type.
+
+    Raises:
+        InputError: as for `read_image`; the image may be constant.
+    """
+    what = role if role.endswith("image") else f"{role} image"
+    image = convert(source, what, "volume", volume, None, None)
+    if image.values.dtype == torch.bool:
+        return replace(image, values=image.values.int())
+    _finite_range(image.values, what, image.name)
+    return image
+
+
 def read_labels(
     source: ImageSource,
     role: str = "labels",
@@ -90,10 +114,12 @@ def read_labels(
         allow_empty: accept a map that holds only background.
 
     Returns:
-        The labels as int32; 0 is background, negative labels are kept.
+        The labels, exactly, as int32 (as int64 if a label needs it); 0 is background, negative
+        labels are kept.
 
     Raises:
-        InputError: as for `read_image`, or the map holds fractions, several volumes or only 0.
+        InputError: as for `read_image`, or the map holds fractions, floats beyond 2^53, several
+            volumes or only 0.
     """
     what = role if "label" in role else f"{role} labels"
     image = convert(source, what, None, volume, ndim, None)
@@ -108,15 +134,22 @@ def read_labels(
                 "nearest-neighbour interpolation)."
             )
         values = values.round()
-    if values.numel() and float(values.abs().max()) > torch.iinfo(torch.int32).max:
-        raise InputError(
-            f"the {what} {image.name} hold numbers beyond 32 bits; renumber the labels."
-        )
+        if float(values.abs().max()) > EXACT_IN_FLOAT64:
+            raise InputError(
+                f"the {what} {image.name} hold floats beyond 2^53, which are not exact; store them "
+                "as 64-bit integers, or renumber the labels."
+            )
+        values = values.long()
     if not (allow_empty or bool(values.any())):
         raise InputError(
             f"the {what} {image.name} hold only 0; give a map with at least one label."
         )
-    return replace(image, values=values.to(torch.int32))
+    limit = torch.iinfo(torch.int32).max
+    wide = (
+        values.dtype == torch.int64
+        and not -limit <= int(values.min()) <= int(values.max()) <= limit
+    )
+    return replace(image, values=values.to(torch.int64 if wide else torch.int32))
 
 
 def read_mask(source: ImageSource, role: str = "mask", *, ndim: int | None = None) -> Image:
@@ -207,7 +240,12 @@ def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     return check_output(path)
 
 
-def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    values: Tensor,
+    like: Image,
+    dtype: np.dtype[Any] | None = None,
+) -> None:
     """Write values with the affine, codes and units of another image.
 
     The file is written atomically; equal input gives equal bytes.
@@ -215,9 +253,10 @@ def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> No
     Args:
         path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; several volumes only as
             NIfTI.
-        values: ``(1, V, *like.grid.shape)``. Floats are stored as float32, integers in the smallest
-            of uint8, int16, int32 that holds them, bool as uint8.
+        values: ``(1, V, *like.grid.shape)``.
         like: image that defines the geometry; its header holds the number of volumes V.
+        dtype: data type in the file. Default: float32 for floats, the smallest of uint8, int16,
+            int32 and int64 that holds them for integers, uint8 for bool.
 
     Raises:
         InputError: the file cannot be written.
@@ -227,12 +266,16 @@ def write_image(path: str | os.PathLike[str], values: Tensor, like: Image) -> No
     check_image_path(path, count)
     if tuple(values.shape) != (1, count, *like.grid.shape):
         raise ValueError(f"values {tuple(values.shape)} are not (1, {count}, {like.grid.shape}).")
-    values = _compact(values.detach().as_subclass(Tensor).cpu())
-    write_volumes(path, values.split(1, dim=1), like, values.dtype)
+    values = values.detach().as_subclass(Tensor).cpu()
+    if dtype is None:
+        values = values.to(torch.uint8) if values.dtype == torch.bool else values
+        single = values.is_floating_point()
+        dtype = np.dtype(np.float32) if single else Values.of(values).stored_as()
+    write_volumes(path, values.split(1, dim=1), like, dtype)
 
 
 def write_volumes(
-    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: torch.dtype
+    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: np.dtype[Any]
 ) -> None:
     """Write an image volume by volume; only one volume is in memory.
 
@@ -240,31 +283,16 @@ def write_volumes(
         path: output file, as for `write_image`.
         volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
         like: image that defines the geometry.
-        dtype: data type in the file: float32, uint8, int16 or int32.
+        dtype: data type in the file.
 
     Raises:
         InputError: the file cannot be written.
     """
     path = check_image_path(path, like.num_volumes)
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
-    arrays = (volume.to(dtype).numpy()[0, 0] for volume in volumes)
+    arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
     with atomic_write(path) as part:
         if _ends(path, NIFTI_SUFFIXES):
-            stored = (array.reshape(shape) for array in arrays)
-            nifti.save(part, stored, torch.empty(0, dtype=dtype).numpy().dtype, like.header)
+            nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
         else:
             itk.save(part, next(arrays), like.grid.world_from_index.numpy())
-
-
-def _compact(values: Tensor) -> Tensor:
-    """Floats as float32, integers in the smallest type that holds them."""
-    if values.is_floating_point():
-        return values.float()
-    if values.dtype == torch.bool:
-        return values.to(torch.uint8)
-    low, high = int(values.min()), int(values.max())
-    for dtype in (torch.uint8, torch.int16, torch.int32):
-        limits = torch.iinfo(dtype)
-        if limits.min <= low and high <= limits.max:
-            return values.to(dtype)
-    raise ValueError(f"integers from {low} to {high} do not fit into 32 bits.")

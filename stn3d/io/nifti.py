@@ -64,6 +64,12 @@ class Stored:
         """Number of volumes; 1 without a fourth axis."""
         return int(np.prod(self.shape[3:], dtype=int))
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the file or array, before any scaling; uint8 for bool."""
+        dtype = np.dtype(self.array.dtype).newbyteorder("=")
+        return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
 
 def load(path: Path) -> Stored:
     """Open an image file with nibabel.
@@ -96,6 +102,11 @@ class _Gzipped:
     """
 
     proxy: ArrayProxy
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the file."""
+        return np.dtype(self.proxy.dtype)
 
     @cached_property
     def _seekable(self) -> SeekableGzip:

@@ -73,7 +73,7 @@ def convert(
         option: name of the option that selects a volume, for messages; None if there is none.
         volume: selected volume, counted from 0.
         ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
-        dtype: float32, or None to keep integers.
+        dtype: float32, or None to keep all values exactly.
 
     Raises:
         InputError: the image cannot be read or used.
@@ -90,10 +90,7 @@ def convert(
     except InputError as error:
         message = str(error)
         raise error if stored.name in message else InputError(f"{stored.name}: {message}") from None
-    if dtype is not None or array.dtype.kind == "f":
-        array = array.astype(np.float32, order="C")
-    elif array.dtype.kind in "ui":
-        array = array.astype(np.int64)
+    array = _exact(array, stored.name) if dtype is None else array.astype(dtype, order="C")
     values = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, 1, *grid.shape)
     name = f"{stored.name} (volume {volume or 0})" if stored.num_volumes > 1 else stored.name
     return Image(values, grid, name, _of_shape(stored.header, array.shape))
@@ -157,6 +154,22 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
     return array
 
 
+def _exact(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """All values, in the smallest of int32, int64, float32, float64 that holds the dtype.
+
+    Raises:
+        InputError: an integer has more than 63 bits.
+    """
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "u" and size == 8 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{name} holds integers of 64 bits (beyond 2^63); store smaller ones.")
+    if kind in "ui":
+        return array.astype(np.int64 if size + (kind == "u") > 4 else np.int32, order="C")
+    if kind == "f":
+        return array.astype(np.float64 if size > 4 else np.float32, order="C")
+    return array
+
+
 def _of_shape(header: nib.Nifti1Header, shape: tuple[int, ...]) -> nib.Nifti1Header:
     """The header with another shape."""
     header = header.copy()
@@ -176,10 +189,10 @@ def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -
         )
     if values.is_complex():
         raise InputError(f"{name} holds complex numbers; give its magnitude.")
-    floating = dtype is not None or values.is_floating_point()
     values = values.reshape(1, 1, *grid.shape)
     header = header_for(grid.world_from_index.numpy(), grid.shape)
-    return Image(values.float() if floating else values, grid, name, header)
+    exact = dtype is None and (values.dtype == torch.float64 or not values.is_floating_point())
+    return Image(values if exact else values.float(), grid, name, header)
 
 
 def _from_image(image: Image) -> Stored:

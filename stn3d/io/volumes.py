@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from stn3d.errors import InputError
 from stn3d.io import nifti
-from stn3d.io.images import read_image, read_labels
+from stn3d.io.images import read_exact, read_image, read_labels
 from stn3d.io.nifti import Stored
 from stn3d.io.sources import Image, ImageSource, open_source
 
@@ -46,6 +46,14 @@ class Volumes:
         """
         return read_image(self.stored, self.role, self.numbers[n], allow_constant=True)
 
+    def exact(self, n: int) -> Image:
+        """The n-th volume as an image without any rounding, see `read_exact`.
+
+        Raises:
+            InputError: the volume holds NaN or Inf, or cannot be read.
+        """
+        return read_exact(self.stored, self.role, self.numbers[n])
+
     def labels(self, n: int) -> Image:
         """The n-th volume as a label map; one of several may be empty.
 
@@ -54,6 +62,10 @@ class Volumes:
         """
         several = len(self) > 1
         return read_labels(self.stored, "labels", self.numbers[n], allow_empty=several)
+
+    def in_memory(self, image: Image) -> Volumes:
+        """These volumes, if they are one, with its values already read."""
+        return replace(self, stored=open_source(image, self.role), numbers=(None,))
 
     def header_on(self, like: Image) -> Image:
         """The image with a header for this number of volumes and this repetition time."""

@@ -20,6 +20,7 @@ from stn3d.kernels.jacobian import jacobian_determinant
 from stn3d.kernels.lncc import lncc
 from stn3d.kernels.resample import resample
 from stn3d.kernels.resample.types import Displacement
+from stn3d.kernels.resample_labels import resample_labels
 from stn3d.kernels.sample_affine import sample_affine
 from stn3d.kernels.sample_linear import sample_linear
 from stn3d.kernels.self_similarity import self_similarity
@@ -50,6 +51,7 @@ __all__ = [
     "mutual_information",
     "points_of",
     "resample",
+    "resample_labels",
     "sample_affine",
     "sample_linear",
     "self_similarity",

@@ -23,7 +23,7 @@ WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
 _FLAT = 1e-3  # largest spread of a noise-free background, as a fraction of the intensity range
 _SHARE_OF_BORDER = 0.3  # smallest fraction of the outermost voxels in a constant background
 _BRIGHTER = 0.01  # smallest fraction of voxels that are brighter than the background
-_AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
+AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
 _SHARE_OF_CT = 0.05  # smallest fraction of voxels in air and in soft tissue, for a CT
 # HU and their scaled values: soft tissue, with all organs, has two thirds of the range.
 _KNOTS_HU, _KNOTS = (-1000.0, -200.0, 300.0, 1500.0), (0.0, 0.15, 0.8, 1.0)
@@ -151,7 +151,7 @@ def looks_like_ct(values: Tensor) -> bool:
     if values.shape[1] > 1:
         return False
     few = _some(values)
-    shares = [np.mean((few >= low) & (few <= high)) for low, high in (_AIR_HU, _SOFT_HU)]
+    shares = [np.mean((few >= low) & (few <= high)) for low, high in (AIR_HU, _SOFT_HU)]
     return bool(min(shares) >= _SHARE_OF_CT)
 
 

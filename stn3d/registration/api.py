@@ -14,6 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import torch
+from torch import Tensor
+
 from stn3d.choices import (
     INITIAL_METHODS,
     Device,
@@ -26,7 +29,9 @@ from stn3d.choices import (
 )
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
-from stn3d.io import ImageSource, read_transform
+from stn3d.fill import outside_value
+from stn3d.grid import Grid
+from stn3d.io import Image, ImageSource, read_transform
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
@@ -66,6 +71,7 @@ class FurtherSettings(TypedDict, total=False):
     threads: int | None
     max_memory: float | None
     seed: int | None
+    fill: str | float | None
 
 
 def register(
@@ -99,7 +105,7 @@ def register(
         progress: called with a `ProgressEvent` at every step and iteration.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``.
+            ``max_memory``, ``seed``, ``fill``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -186,10 +192,25 @@ def _completed(
             measure_quality(pair, transform, kind, settings.metric_name, after)
         )
     tracker(ProgressEvent("quality_check", 1.0))
-    measured = Measurements(before, after, excluded, quality)
+    outside = outside_value(settings.fill, moving.values)
+    moved = _filled(moved, moving, transform, fixed.grid, outside)
+    measured = Measurements(before, after, excluded, quality, outside)
     metrics = registration_metrics(estimation, transform, measured, tracker)
     image = dataclasses.replace(fixed, values=moved, name=f"moved {moving.name}")
     return Registration(transform, inverse, image, fixed, metrics)
+
+
+def _filled(
+    moved: Tensor, moving: Image, transform: Transform, grid: Grid, outside: float
+) -> Tensor:
+    """The moved image with a value other than 0 where the moving image shows nothing.
+
+    The metrics are those of the image with 0 there, as in `stn3d.evaluation`.
+    """
+    if outside == 0:
+        return moved
+    seen = warp_image(torch.ones_like(moving.values), moving.grid, transform, grid)
+    return moved.masked_fill_(seen == 0, outside)
 
 
 def _excluded(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from stn3d.evaluation.json_values import json_value
 from stn3d.registration.automatic import Selection
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.inputs import LoadedPair
@@ -52,12 +53,14 @@ class Measurements:
         after: metrics of the transform.
         excluded: metrics of the excluded regions, by role.
         quality: outcome of the quality check.
+        outside_value: value of the moved image where the moving image shows nothing.
     """
 
     before: dict[str, Any]
     after: dict[str, Any]
     excluded: dict[str, dict[str, Any]]
     quality: Quality
+    outside_value: float
 
 
 def registration_metrics(
@@ -81,6 +84,7 @@ def registration_metrics(
         "moving": inputs.moving.about(),
         "before": measured.before,
         "after": measured.after,
+        "outside_value": json_value(measured.outside_value),
         "linear_parameters": _linear_parameters(transform),
         "excluded_regions": measured.excluded,
         "initial_candidates": [one.as_dict() for one in estimation.candidates],

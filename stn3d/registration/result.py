@@ -39,9 +39,14 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
 
-    def apply(self, image: ImageSource, interpolation: ImageInterpolation = "auto") -> Image:
-        """Warp another image or label map from moving to fixed space."""
-        return apply(self.transform, image, self.fixed, interpolation)
+    def apply(
+        self,
+        image: ImageSource,
+        interpolation: ImageInterpolation = "auto",
+        fill: str | float = "auto",
+    ) -> Image:
+        """Warp another image or label map to fixed space, see `stn3d.apply_transform`."""
+        return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.

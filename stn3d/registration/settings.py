@@ -23,6 +23,7 @@ from stn3d.choices import (
     Preset,
     check_choice,
     check_known,
+    fill_choice,
 )
 from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
@@ -74,6 +75,8 @@ class Settings:
             evaluate the labels.
         landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm, relative
             to the image loss; 0 to only evaluate the landmarks.
+        fill: Value of the moved image where the moving image shows nothing: ``auto`` (background
+            for CT, else 0), ``background``, ``nan`` or a number.
         seed: Seed of the random number generator; the present stages draw no random numbers.
         linear: Settings of the rigid, similarity and affine stages.
         deformable: The deformable stage.
@@ -96,6 +99,7 @@ class Settings:
     channel_weights: tuple[float, ...] | None = None
     label_weight: float = 0.0
     landmark_weight: float = 1.0
+    fill: str = "auto"
     seed: int = 0
     linear: LinearSettings = field(default_factory=LinearSettings)
     deformable: DeformableStage = field(default_factory=DeformableStage)
@@ -108,6 +112,7 @@ class Settings:
         check_choice("preset", self.preset, Preset)
         check_choice("estimator", self.estimator, Estimator)
         check_choice("device", self.device, Device)
+        object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")
         check_fields(self, zero_allowed=["seed"], skip=["channel_weights"])
         if self.channel_weights is not None:
             weights = channel_weights(self.channel_weights)

@@ -12,6 +12,8 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
+from stn3d.evaluation.json_values import json_value
+from stn3d.fill import outside_value
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
 from stn3d.losses.similarity import ncc
@@ -48,6 +50,7 @@ def register_series(
     reference_volume: int | None = None,
     metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
+    fill: str | float = "auto",
     threads: int | None = None,
     progress: Report | None = None,
 ) -> SeriesRegistration:
@@ -64,6 +67,8 @@ def register_series(
             ``nmi`` for volumes of different contrast, as in diffusion MRI.
         interpolation: interpolation of the moved volumes, ``linear`` or ``cubic``. Each volume is
             resampled once.
+        fill: value of the moved volumes where a volume shows nothing: ``auto`` (the background for
+            CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
         threads: number of CPU threads.
         progress: called after each volume, see `Report`.
 
@@ -77,7 +82,8 @@ def register_series(
     """
     check_choice("interpolation", interpolation, SeriesInterpolation)
     check_choice("metric", metric, MetricName)
-    settings = settings_from({"kind": "rigid", "metric": metric, "threads": threads})
+    options = {"kind": "rigid", "metric": metric, "threads": threads, "fill": fill}
+    settings = settings_from(options)
     clock = Clock()
     with limited_threads(settings.threads):
         with clock("read"):
@@ -88,7 +94,7 @@ def register_series(
                 fixed = read_image(volumes.stored, "series", first)
             else:
                 fixed = read_image(reference, "reference", reference_volume)
-            grid = _checked(volumes, fixed)
+            grid, outside = _checked(volumes, fixed, fill)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
@@ -99,13 +105,20 @@ def register_series(
         "series": {"name": volumes.name, "volume_count": len(volumes)},
         "reference": {"name": fixed.name},
         **_metrics(found),
-        "settings": {"metric": settings.metric_name, "interpolation": interpolation},
+        "settings": {
+            "metric": settings.metric_name,
+            "interpolation": interpolation,
+            "fill": settings.fill,
+        },
+        "outside_value": json_value(outside),
         "timings_s": clock.seconds,
         "versions": versions(),
         "threads": used,
     }
     transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
-    return SeriesRegistration(transforms, volumes, fixed, interpolation, correlations, metrics)
+    return SeriesRegistration(
+        transforms, volumes, fixed, interpolation, correlations, metrics, outside
+    )
 
 
 @dataclass(frozen=True)
@@ -117,12 +130,14 @@ class _Found:
     after: float
 
 
-def _checked(volumes: Volumes, fixed: Image) -> Grid:
-    """Grid of the volumes, after a check of each.
+def _checked(volumes: Volumes, fixed: Image, fill: str | float) -> tuple[Grid, float]:
+    """Grid of the volumes and the value outside of them, after a check of each.
 
     Raises:
-        InputError: a volume cannot be used or has another dimension than the reference.
+        InputError: a volume cannot be used or has another dimension than the reference, or the fill
+            is unknown.
     """
+    outside = 0.0
     for number, image in enumerate(volumes):
         low, high = (float(value) for value in image.values.aminmax())
         if low == high:
@@ -130,12 +145,14 @@ def _checked(volumes: Volumes, fixed: Image) -> Grid:
                 f"volume {number} of the series {volumes.name} is constant (every voxel is "
                 f"{low:g}); remove it from the series."
             )
+        if number == 0:
+            outside = outside_value(fill, image.values)
     if image.grid.ndim != fixed.grid.ndim:
         raise InputError(
             f"the volumes of {volumes.name} are {image.grid.ndim}D and the reference "
             f"{fixed.name} is {fixed.grid.ndim}D; both need the same dimension."
         )
-    return image.grid
+    return image.grid, outside
 
 
 def _outwards(

@@ -84,6 +84,7 @@ class SeriesRegistration:
         correlations: correlation of each moved volume with the reference, in the foreground of the
             reference.
         metrics: content of metrics.json: metrics, settings, timings, versions.
+        outside_value: value of the moved volumes where a volume shows nothing.
     """
 
     transforms: tuple[Rigid, ...]
@@ -92,6 +93,7 @@ class SeriesRegistration:
     interpolation: SeriesInterpolation
     correlations: tuple[float, ...]
     metrics: dict[str, Any]
+    outside_value: float = 0.0
 
     @cached_property
     def motion(self) -> Motion:
@@ -101,7 +103,9 @@ class SeriesRegistration:
     @property
     def moved(self) -> WarpedVolumes:
         """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration."""
-        return WarpedVolumes(self.transforms, self.series, self.reference, self.interpolation)
+        return WarpedVolumes(
+            self.transforms, self.series, self.reference, self.interpolation, self.outside_value
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv and metrics.json; all or none.

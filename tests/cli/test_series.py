@@ -39,7 +39,8 @@ def test_progress_and_metrics_are_printed(
         f"wrote {out / n}" for n in names
     ]
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["settings"] == {"metric": "lncc", "interpolation": "linear"}
+    assert metrics["settings"] == {"metric": "lncc", "interpolation": "linear", "fill": "auto"}
+    assert metrics["outside_value"] == 0
     assert metrics["reference"]["name"].endswith("(volume 0)")
 
 

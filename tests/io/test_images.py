@@ -15,6 +15,7 @@ from stn3d.grid import Grid
 from stn3d.io import (
     Image,
     check_image_path,
+    read_exact,
     read_image,
     read_labels,
     read_mask,
@@ -134,8 +135,35 @@ def test_invalid_labels_are_rejected(tmp_path: Path) -> None:
         read_labels(nifti(tmp_path / "a.nii", np.zeros(SHAPE, np.uint8)))
     with pytest.raises(InputError, match="has NaN or Inf in 2"):
         read_labels(nifti(tmp_path / "a.nii", with_bad_voxels()))
-    with pytest.raises(InputError, match="beyond 32 bits"):
-        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 1e12)))
+    with pytest.raises(InputError, match=r"floats beyond 2\^53, which are not exact; store them"):
+        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 2.0**53 + 2)))
+    with pytest.raises(InputError, match=r"integers of 64 bits \(beyond 2\^63\)"):
+        read_labels(nifti(tmp_path / "a.nii", np.full(SHAPE, 2**63, np.uint64)))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint64])
+def test_labels_up_to_2_53_stay_exact(tmp_path: Path, dtype: type) -> None:
+    array = np.zeros(SHAPE, dtype)
+    array[0, 0, :3] = 614454277, 2**31, 2**53
+    labels = read_labels(nifti(tmp_path / "a.nii", array))
+    assert labels.values.dtype == torch.int64
+    assert labels.values[0, 0, 0, 0, :3].tolist() == [614454277, 2**31, 2**53]
+
+
+def test_exact_values(tmp_path: Path) -> None:
+    for given, expected in (
+        (np.uint8, torch.int32),
+        (np.int32, torch.int32),
+        (np.uint32, torch.int64),
+        (np.int64, torch.int64),
+        (np.float32, torch.float32),
+        (np.float64, torch.float64),
+    ):
+        image = read_exact(nifti(tmp_path / "a.nii", numbers().astype(given)))
+        assert image.values.dtype == expected
+        np.testing.assert_array_equal(image.values[0, 0].numpy(), numbers())
+    with pytest.raises(InputError, match="has NaN or Inf in 2"):
+        read_exact(nifti(tmp_path / "a.nii", with_bad_voxels()))
 
 
 def test_masks(tmp_path: Path) -> None:
@@ -172,13 +200,19 @@ def test_same_grid() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
-    [(0, 255, np.uint8), (0, 256, np.int16), (-1, 3, np.int16), (0, 40000, np.int32)],
+    [
+        (0, 255, np.uint8),
+        (0, 256, np.int16),
+        (-1, 3, np.int16),
+        (0, 40000, np.int32),
+        (0, 2**40, np.int64),
+    ],
 )
 def test_labels_are_written_in_the_smallest_type(
     tmp_path: Path, low: int, high: int, dtype: type
 ) -> None:
     image = read_image((torch.rand(SHAPE), oblique(3)))
-    values = torch.full((1, 1, *SHAPE), low, dtype=torch.int32)
+    values = torch.full((1, 1, *SHAPE), low, dtype=torch.int64)
     values[0, 0, 1, 2, 3] = high
     write_image(tmp_path / "a.nii.gz", values, image)
     assert nib.load(tmp_path / "a.nii.gz").get_data_dtype() == dtype

@@ -21,6 +21,7 @@ KEYS = {
     "moving",
     "before",
     "after",
+    "outside_value",
     "linear_parameters",
     "excluded_regions",
     "initial_candidates",

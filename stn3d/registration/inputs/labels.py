@@ -38,13 +38,16 @@ def label_channels(labels: Tensor, ids: Sequence[int]) -> Tensor:
     Returns:
         ``(1, C, *shape)`` float32, 0 outside the labels.
     """
-    numbers, n = labels.long(), min(len(ids), MAX_LABEL_CHANNELS)
-    volumes = torch.bincount(numbers.flatten(), minlength=max(ids) + 1).float()
+    known, n = torch.tensor(sorted(ids)), min(len(ids), MAX_LABEL_CHANNELS)
+    # Ranks, since ids can be large; all other labels share the last rank.
+    ranks = torch.searchsorted(known, labels.long().contiguous()).clamp_(max=len(known) - 1)
+    ranks[known[ranks] != labels] = len(known)
+    volumes = torch.bincount(ranks.flatten(), minlength=len(known) + 1).float()
     value, channel = torch.zeros(len(volumes)), torch.zeros(len(volumes), dtype=torch.long)
     for first in range(n):
-        together = torch.tensor(ids[first::n])
+        together = torch.searchsorted(known, torch.tensor(ids[first::n]))
         mean = volumes[together].mean()
         value[together] = (mean / volumes[together].clamp(min=1)).sqrt()
         channel[together] = first
     out = torch.zeros(1, n, *labels.shape[2:])
-    return out.scatter_(1, channel[numbers], value[numbers])
+    return out.scatter_(1, channel[ranks], value[ranks])

@@ -20,3 +20,11 @@ def test_few_labels_have_a_channel_each_and_many_share() -> None:
     assert ((made > 0).sum(dim=1) == 1).all()
     power = torch.stack([(made**2)[(many == i).expand_as(made)].sum() for i in (1, 17, 33)])
     assert torch.allclose(power, power[:1].expand(3))  # of one channel, and count alike
+
+
+def test_large_ids_take_no_more_memory() -> None:
+    ids = (614_454_277, 2**40)
+    labels = torch.tensor([[0, ids[0], ids[1], 7]])[None, None]
+    small = torch.tensor([[0, 1, 2, 3]])[None, None]
+    assert torch.equal(label_channels(labels, ids), label_channels(small, (1, 2)))
+    assert torch.equal(label_channels(labels.int() * 0 + 5, (5,)), torch.ones(1, 1, 1, 4))

@@ -1,0 +1,67 @@
+"""The data type in which values are stored: that of the input if it holds them all exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_INTEGERS = tuple(np.dtype(t) for t in (np.uint8, np.int16, np.int32, np.int64))
+_FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64))
+_OTHERS = tuple(np.dtype(t) for t in (np.int8, np.uint16, np.uint32, np.uint64))
+EXACT_IN_FLOAT64 = 2**53
+"""Up to here, 64-bit floats hold every whole number."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What values a data type must hold.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        whole: whether all are whole numbers.
+        single: whether float32 holds all exactly.
+    """
+
+    low: float
+    high: float
+    whole: bool
+    single: bool
+
+    @classmethod
+    def of(cls, values: Tensor) -> Values:
+        """The values of a tensor, finite."""
+        low, high = (one.item() for one in values.aminmax())
+        if not values.is_floating_point():
+            exact = max(-low, high) <= 1 << 24 or bool((values.float().double() == values).all())
+            return cls(low, high, True, exact)
+        single = values.dtype == torch.float32 or bool((values.float() == values).all())
+        return cls(low, high, bool((values == values.round()).all()), single)
+
+    def joined(self, other: Values) -> Values:
+        """Both together."""
+        return Values(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.whole and other.whole,
+            self.single and other.single,
+        )
+
+    def fit(self, dtype: np.dtype[Any]) -> bool:
+        """Whether a data type holds all values exactly."""
+        if dtype.kind in "ui":
+            limits = np.iinfo(dtype)
+            return self.whole and limits.min <= self.low and self.high <= limits.max
+        if self.whole and max(-self.low, self.high) > EXACT_IN_FLOAT64:
+            return False
+        return self.single or dtype.itemsize > 4
+
+    def stored_as(self, dtype: np.dtype[Any] | None = None) -> np.dtype[Any]:
+        """The given data type if files can have it and it fits, else the smallest one that fits."""
+        given = [dtype] if dtype is not None and dtype in (*_INTEGERS, *_FLOATS, *_OTHERS) else []
+        known = [*given, *(_INTEGERS if self.whole else ()), *_FLOATS]
+        return next(one for one in known if self.fit(one))
