@@ -37,6 +37,7 @@ _ROLES: tuple[Role, Role] = ("fixed", "moving")
 _SHELL = (0.05, 0.12)  # inner and outer distance of the shell around the content
 _MARGIN = 0.027  # around the content, for the linear stages; they need its edge
 _FILLED = 0.6  # of the shell; an image ends if the other one shows tissue in more of it
+SURELY_FILLED = 0.8  # of the shell, under a transform of any scale; not so for a smaller brain
 _VISIBLE = 0.2  # of the shell; less of it in the other image's field of view is no evidence
 _EQUAL = 1e-3  # of the intensity range; values that differ by less are equal
 _TISSUE = 0.05  # of the intensity range, and
@@ -88,9 +89,14 @@ class SharedContent:
         """
         return _continuation_fraction(self.pair, self.role, transform, self.spacing_mm)
 
-    def is_confirmed(self, transform: Transform) -> bool:
-        """Whether the other image goes on around the content under a transform."""
-        return self.fraction(transform) >= _FILLED
+    def is_confirmed(self, transform: Transform, limit: float = _FILLED) -> bool:
+        """Whether the other image goes on around the content under a transform.
+
+        Args:
+            transform: Fixed points to moving points.
+            limit: Smallest fraction of the shell.
+        """
+        return self.fraction(transform) >= limit
 
     def selection(self, transform: Transform) -> Selection:
         """The content as the selected region, and why.
@@ -134,8 +140,10 @@ class SharedContent:
             for part in (deep, near)
         )
         content = ((inner > 0.5) | (_not_blank(image) & (outer > 0.5))).to(image.image)
-        radii = [round(margin * outline.size_mm / s) for s in image.grid.spacing_mm]
-        return (kernels.box_sum(content, radii) > 0.5).to(content) if any(radii) else content
+        if margin == 0:
+            return content
+        radii = [max(1, round(margin * outline.size_mm / s)) for s in image.grid.spacing_mm]
+        return (kernels.box_sum(content, radii) > 0.5).to(content)
 
 
 def shared_content(

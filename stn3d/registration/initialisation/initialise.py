@@ -14,7 +14,12 @@ from dataclasses import dataclass, field, replace
 from stn3d.choices import AUTOMATIC, InitialMethod, MetricChoice, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, select_metric
-from stn3d.registration.content import SharedContent, shared_content, unscaled
+from stn3d.registration.content import (
+    SURELY_FILLED,
+    SharedContent,
+    shared_content,
+    unscaled,
+)
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
     InitialTransform,
@@ -90,7 +95,7 @@ def initialise(
     finder = Finder(pair, kind, rounds, network)
     found = _found(finder, settings.metric, ct)
     content = shared_content(pair, found.best.transform, finder.comparison_mm, constant_background)
-    if content is None or not content.is_confirmed(_within(content, found)):
+    if content is None or not content.is_confirmed(_within(content, found), SURELY_FILLED):
         return found
     again = _found(replace(finder, pair=content.within), settings.metric, ct)
     if not content.is_confirmed(again.best.transform):
