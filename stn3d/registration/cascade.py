@@ -63,7 +63,9 @@ def run_cascade(
     stages = stages_of(pair, settings)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
     rest, transform = stages[len(linear) :], start
-    tracker.plan(expected_steps([*(linear if content is not None else []), *stages], pair))
+    if content is not None:
+        linear[-1] = _finer(linear[-1], content.finest_linear_mm)
+    tracker.plan(expected_steps([*(linear if content is not None else []), *linear, *rest], pair))
     if content is not None:
         transform = _through(linear, content.within, transform, tracker)
     view = pair if content is None else content.around(transform)
@@ -81,6 +83,12 @@ def run_cascade(
     if content is not None and settings.is_deformable:
         view = content.covered(transform)
     return CascadeResult(_through(rest, view, transform, tracker), settings, selected, view)
+
+
+def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
+    """A stage that goes down to a spacing at least."""
+    finest_mm = min(stage.finest_spacing_mm, spacing_mm)
+    return dataclasses.replace(stage, finest_spacing_mm=finest_mm)
 
 
 def _through(

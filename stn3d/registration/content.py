@@ -36,8 +36,9 @@ _ROLES: tuple[Role, Role] = ("fixed", "moving")
 # Lengths are fractions of the size of the content: of the edge of a cube of its volume.
 _SHELL = (0.05, 0.12)  # inner and outer distance of the shell around the content
 _MARGIN = 0.027  # around the content, for the linear stages; they need its edge
+_VOXELS = 10  # along the size of the content, on the finest level of the linear stages
 _FILLED = 0.6  # of the shell; an image ends if the other one shows tissue in more of it
-SURELY_FILLED = 0.8  # of the shell, under a transform of any scale; not so for a smaller brain
+SURELY_FILLED = 0.7  # of the shell, under a transform of any scale; not so for a smaller brain
 _VISIBLE = 0.2  # of the shell; less of it in the other image's field of view is no evidence
 _EQUAL = 1e-3  # of the intensity range; values that differ by less are equal
 _TISSUE = 0.05  # of the intensity range, and
@@ -80,6 +81,13 @@ class SharedContent:
             transform: Fixed points to moving points.
         """
         return self._masked_through(transform, 0.0)
+
+    @property
+    def finest_linear_mm(self) -> float:
+        """Spacing down to which the linear stages go: coarser voxels hardly show the content."""
+        outline = _outline(getattr(self.pair, self.role), self.spacing_mm)
+        assert outline is not None
+        return outline.size_mm / _VOXELS
 
     def fraction(self, transform: Transform) -> float:
         """Fraction of the shell around the content in which the other image shows tissue.

@@ -98,9 +98,17 @@ def initialise(
     if content is None or not content.is_confirmed(_within(content, found), SURELY_FILLED):
         return found
     again = _found(replace(finder, pair=content.within), settings.metric, ct)
-    if not content.is_confirmed(again.best.transform):
+    if _inverts(again) or not content.is_confirmed(again.best.transform):
         return found
     return replace(again, content=content)
+
+
+def _inverts(found: Initialisation) -> bool:
+    """Whether what is bright in one image is dark in the other: their contrasts differ, and without
+    their outlines they are not aligned reliably."""
+    selected = found.selected_metric
+    evidence = {} if selected is None else selected.evidence
+    return (evidence.get("positive_local_correlation_fraction") or 1.0) < 0
 
 
 def _within(content: SharedContent, found: Initialisation) -> Transform:
