@@ -1,14 +1,15 @@
 """Reading and writing of images, label maps and masks.
 
 Convention: values are ``(1, 1, *shape)`` in nibabel's axis order, grids are in RAS+ millimetres.
-A single slice (third axis missing or of length 1) is a 2D image in world x and y, as in ITK. The
-geometry of NIfTI files is documented in `stn3d.io.nifti`.
+An image of two axes is a 2D image in world x and y; one of three axes is 3D, also with a single
+slice, as in ITK. The geometry of NIfTI files is documented in `stn3d.io.nifti`.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
 from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
-from stn3d.io.files import atomic_write, check_output
+from stn3d.io.files import STDOUT, atomic_write, check_output, is_stream
+from stn3d.io.geometry import grid_of
 from stn3d.io.sources import Image, ImageSource, convert
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -47,7 +49,7 @@ def read_image(
             tensor and grid, or `Image`.
         role: name of the image in messages: ``fixed``, ``moving``, ...
         volume: volume of a 4D image, counted from 0.
-        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        ndim: 2 or 3; default: the number of axes. A single slice can be read as 2D.
         allow_constant: accept an image of a single value.
 
     Returns:
@@ -74,13 +76,20 @@ def read_image(
     return image
 
 
-def read_exact(source: ImageSource, role: str = "image", volume: int | None = None) -> Image:
+def read_exact(
+    source: ImageSource,
+    role: str = "image",
+    volume: int | None = None,
+    *,
+    ndim: int | None = None,
+) -> Image:
     """Read an image without rounding any value.
 
     Args:
         source: as for `read_image`.
         role: name of the image in messages.
         volume: volume of a 4D image, counted from 0.
+        ndim: as for `read_image`.
 
     Returns:
         The image as int32, int64, float32 or float64: the smallest that holds the file's data type.
@@ -89,7 +98,7 @@ def read_exact(source: ImageSource, role: str = "image", volume: int | None = No
         InputError: as for `read_image`; the image may be constant.
     """
     what = role if role.endswith("image") else f"{role} image"
-    image = convert(source, what, "volume", volume, None, None)
+    image = convert(source, what, "volume", volume, ndim, None)
     if image.values.dtype == torch.bool:
         return replace(image, values=image.values.int())
     _finite_range(image.values, what, image.name)
@@ -177,6 +186,19 @@ def read_mask(source: ImageSource, role: str = "mask", *, ndim: int | None = Non
     return replace(image, values=image.values != 0)
 
 
+def in_dimension(image: Image, ndim: int) -> Image:
+    """A single slice as a 2D image if 2D is wanted; any other image as it is.
+
+    Raises:
+        InputError: the slice is coronal or sagittal, so world x and y do not span it.
+    """
+    grid = image.grid
+    if ndim != 2 or grid.ndim != 3 or grid.shape[2] != 1:
+        return image
+    flat = grid_of(grid.world_from_index.numpy(), grid.shape, 2)
+    return replace(image, values=image.values[..., 0], grid=flat)
+
+
 def require_same_grid(image: Image, reference: Image, role: str = "mask") -> None:
     """Check that a mask or a label map lies on the grid of its image.
 
@@ -220,11 +242,16 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
+def _is_nifti(path: Path) -> bool:
+    """Whether an output is NIfTI: by its extension, or a pipe or ``-`` without any other one."""
+    return _ends(path, NIFTI_SUFFIXES) or (not _ends(path, ITK_SUFFIXES) and is_stream(path))
+
+
 def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     """Check that `write_image` can write a file, before any computation.
 
     Args:
-        path: output file.
+        path: output file. Pipes and ``-`` receive NIfTI, uncompressed without an extension.
         volumes: number of volumes; only NIfTI supports several.
 
     Raises:
@@ -232,7 +259,9 @@ def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     """
     path = Path(path)
     known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
-    if not _ends(path, known):
+    if path == STDOUT and sys.stdout.isatty():
+        raise InputError("the standard output is a terminal; redirect it to a file or a program.")
+    if not (_ends(path, known) or _is_nifti(path)):
         what = "an image" if volumes == 1 else f"{volumes} volumes"
         raise InputError(
             f"cannot write {what} as {path}: use one of the extensions {', '.join(known)}."
@@ -292,7 +321,7 @@ def write_volumes(
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
     arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
     with atomic_write(path) as part:
-        if _ends(path, NIFTI_SUFFIXES):
+        if _is_nifti(path):
             nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
         else:
             itk.save(part, next(arrays), like.grid.world_from_index.numpy())

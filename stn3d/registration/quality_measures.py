@@ -69,6 +69,12 @@ class QualityMeasures:
     max_abs_log_jacobian: float
     content_volume_ratio: float = 1.0
 
+    @property
+    def content_volume_factor(self) -> float:
+        """``content_volume_ratio``, or one over it, whichever is larger."""
+        ratio = max(self.content_volume_ratio, _MIN_JACOBIAN)
+        return max(ratio, 1 / ratio)
+
 
 def measure_quality(
     pair: Pair,
@@ -182,14 +188,22 @@ def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
 def _restart_disagreement_mm(
     pair: Pair, linear: Linear, kind: LinearKind, metric: MetricName, points: Tensor
 ) -> float:
-    """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one."""
+    """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
+
+    A single slice stays the fixed image: as the moving image it would say nothing beside it. It
+    does not determine an affine transform either, so the repeated residuals are rigid.
+    """
     grid = pair.fixed.grid
+    kind = kind if grid.slice_axis is None else "rigid"
     size_mm = min(max(image.grid.size_mm) for image in (pair.fixed, pair.moving))
     stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
-    backward, mapped, distances_mm = linear.inverse(), linear(points), []
+    start, again, given, expected = linear.inverse(), pair.swapped, linear(points), points
+    if grid.slice_axis is not None:
+        start, again, given, expected = linear, pair, points, linear(points)
+    distances_mm = []
     for perturbation in _perturbations(grid.ndim, grid.centre_mm, size_mm)[::2]:
-        repeated = stage(pair.swapped, backward.then(perturbation), lambda *_: None)
-        errors_mm = torch.linalg.vector_norm(repeated(mapped) - points, dim=-1)
+        repeated = stage(again, start.then(perturbation), lambda *_: None)
+        errors_mm = torch.linalg.vector_norm(repeated(given) - expected, dim=-1)
         distances_mm.append(float(errors_mm.mean()))
     return float(torch.tensor(distances_mm).median())
 

@@ -15,7 +15,7 @@ from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.initialisation.geometry import padded, volume
+from stn3d.registration.initialisation.geometry import padded, rotation_rad_of, volume
 from stn3d.registration.stages import LinearStage, stretch_penalty
 from stn3d.transforms import Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
@@ -25,6 +25,8 @@ _MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still s
 _SMALL_MOVING = 0.6  # below this fraction of the fixed field of view the images swap roles
 _MIN_OVERLAP = 0.25  # of the largest possible overlap; candidates below it come last
 _EQUAL_LOSS = 1.01  # ratio up to which losses count as equal
+_EQUAL_GAIN = 0.99  # of the gain of the best candidate over the worst, from which they do as well
+_SAME_ROTATION = 0.2  # radians up to which rotations count as equally far
 _REFINEMENT_STEPS = 15
 
 
@@ -180,12 +182,14 @@ class CoarsePair:
         """The candidates, best first, after the best ones were refined.
 
         The candidate with the lowest loss need not be the one that leads to the best refined
-        transform, so several are refined, until one is convincing. Candidates whose loss is within
-        1 % of the lowest one come in the order in which they were given.
+        transform, so several are refined, until one is convincing. If others rotate the image less
+        than the best one does, the most promising of them are refined too: a symmetric object fits
+        in several orientations. Of candidates with equal loss those that rotate the image least come
+        first, in the order in which they were given.
 
         Args:
             candidates: Candidates in the order of preference.
-            num_refined: Maximum number of candidates that are refined.
+            num_refined: Maximum number of candidates that are refined at first.
         """
         names = [candidate.name for candidate in candidates]
         ranked = self.ranked(candidates)
@@ -194,10 +198,40 @@ class CoarsePair:
             if self._rank(ranked[i]) < (False, METRICS[self.metric].convincing_loss):
                 break
         ranked = self.ranked(ranked)
+        if num_refined and len(ranked) > 1:
+            calmer = self._most_promising_calmer(ranked)
+            ranked = self.ranked([self.refined(c) if c in calmer else c for c in ranked])
+        if len(ranked) == 1:  # a given one need not be linear
+            return ranked
+        equal = self._equal(ranked)
+        least = min(rotation_rad_of(candidate.linear) for candidate in equal)
+
+        def order(candidate: InitialTransform) -> tuple[bool, bool, int]:
+            if candidate not in equal:
+                return True, False, 0
+            turned = rotation_rad_of(candidate.linear) > least + _SAME_ROTATION
+            return False, turned, names.index(candidate.name)
+
+        return sorted(ranked, key=order)
+
+    def _most_promising_calmer(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
+        """Of the unrefined candidates that rotate the image less than the first one does, the one of
+        lowest loss and the one that rotates it least."""
+        turn = rotation_rad_of(ranked[0].linear)
+        calmer = [
+            candidate
+            for candidate in ranked[1:]
+            if candidate.unrefined is None
+            and rotation_rad_of(candidate.linear) < turn - _SAME_ROTATION
+        ]
+        return [*calmer[:1], *sorted(calmer, key=lambda c: rotation_rad_of(c.linear))[:1]]
+
+    def _equal(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
+        """The first candidate and those that do as well."""
         little, loss = self._rank(ranked[0])
-        equal = [c for c in ranked if self._rank(c) <= (little, _EQUAL_LOSS * loss)]
-        ranked.sort(key=lambda c: names.index(c.name) if c in equal else len(names))
-        return ranked
+        worst = max(candidate.loss for candidate in ranked)
+        limit = max(_EQUAL_LOSS * loss, worst - _EQUAL_GAIN * (worst - loss))
+        return [c for c in ranked if self._rank(c) <= (little, limit)]
 
     def ranked(self, candidates: Sequence[InitialTransform]) -> list[InitialTransform]:
         """The candidates by loss, those with little overlap last."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.transforms import Affine, Transform
+from stn3d.reductions import voxel_sum
+from stn3d.transforms import Affine, Linear, Transform
 
 _MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
 
@@ -58,13 +59,13 @@ def moments(image: PreparedImage) -> tuple[Tensor, Tensor]:
     """Centre of mass ``(d,)`` and covariance ``(d, d)``, in mm, of the intensity above the mean."""
     values = image.image[0].mean(0).double().cpu()
     mask = torch.ones_like(values) if image.mask is None else image.mask[0, 0].double().cpu()
-    mean = (mask * values).sum() / mask.sum().clamp(min=1e-12)
+    mean = voxel_sum(mask * values) / voxel_sum(mask).clamp(min=1e-12)
     weight = mask * (values - mean).clamp(min=0)
-    weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
-    points = image.grid.points_mm().flatten(0, -2)
-    centre = weight @ points
-    weighted = (points - centre) * weight[:, None]
-    return centre, weighted.T @ (points - centre)
+    weight = (weight / voxel_sum(weight).clamp(min=1e-12)).flatten()
+    points = image.grid.points_mm().flatten(0, -2).T
+    centre = voxel_sum(weight * points, 1)
+    offsets = points - centre[:, None]
+    return centre, torch.stack([voxel_sum(weight * row * offsets, 1) for row in offsets])
 
 
 def principal_axes_alignments(
@@ -98,6 +99,13 @@ def angle_between(a: Tensor, b: Tensor) -> float:
     if len(rotation) == 2:
         return abs(math.atan2(float(rotation[1, 0]), float(rotation[0, 0])))
     return math.acos(min(1.0, max(-1.0, (float(rotation.trace()) - 1) / 2)))
+
+
+def rotation_rad_of(transform: Linear) -> float:
+    """Angle of the rotation that is nearest to the linear part, in radians."""
+    linear = transform.matrix[:-1, :-1].detach().cpu().double()
+    u, _, vt = torch.linalg.svd(linear)
+    return angle_between(u @ vt, torch.eye(len(linear)).double())
 
 
 def mean_distance_mm(grid: Grid, a: Transform, b: Transform) -> float:

@@ -13,7 +13,6 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
-from stn3d.grid import Grid
 from stn3d.losses.image_loss import image_loss
 from stn3d.losses.similarity import METRICS, ImageMetric
 from stn3d.preprocessing.pair import Pair
@@ -26,12 +25,13 @@ from stn3d.registration.stages.base import (
     loss_arrays,
     pyramid_floats,
 )
+from stn3d.registration.stages.dense_start import field_and_linear, voxels_from_mm
+from stn3d.registration.stages.equality import agree_already
 from stn3d.registration.stages.landmark_force import LandmarkForce
 from stn3d.registration.stages.window import LevelWindow, boundary_weights, margins_vox
 from stn3d.registration.validation import check_fields
-from stn3d.transforms import Affine, DisplacementField, Linear, Transform, split_linear
-from stn3d.transforms.dense import in_mm, in_voxels
-from stn3d.warp import resample_image
+from stn3d.transforms import Affine, DisplacementField, Linear, Transform, rounded
+from stn3d.transforms.dense import in_mm
 
 # Of a level: image, mask; 3 fields, velocity, force; warped image, weight; coarser field.
 _ARRAYS = 22
@@ -45,7 +45,8 @@ class DeformableStage:
     Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the gradient of the loss is smoothed,
     scaled to a step well below a voxel and composed with the current field, which is then smoothed
     a little. Each such step is invertible, and so is their composition. The field vanishes at the
-    outermost voxels of its margin. Each level returns the best field that it found.
+    outermost voxels of its margin. Each level returns the best field that it found, and the stage
+    its start if the loss on the finest level is not lower after all.
 
     Args:
         metric: Metric of the images.
@@ -99,14 +100,17 @@ class DeformableStage:
         return "deformable"
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
-        linear, field = _split(current, pair.fixed.grid)
-        levels = self.levels(pair)
+        if agree_already(pair, current, self.spacings_mm(pair)):
+            return current
+        start, linear = field_and_linear(current, pair.fixed.grid)
+        field, levels = start, self.levels(pair)
         reports = LevelProgress(self.name, levels, progress)
         for number, level in enumerate(levels):
             solver = _LevelSolver.of(self, pair, linear, level.spacing_mm)
             field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
-        return field.then(linear)
+        field = rounded(field)  # as it is saved, so that the comparison holds for the file
+        return current if solver.loss(field) > solver.loss(start) else field.then(linear)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
@@ -159,20 +163,6 @@ class DeformableStage:
             return False
         before, now = sum(losses[-2 * n : -n]) / n, sum(losses[-n:]) / n
         return before - now < self.tolerance * abs(before)
-
-
-def _split(transform: Transform, grid: Grid) -> tuple[Linear, DisplacementField | None]:
-    """A transform as a displacement of a grid's points, None for none, and then a linear one."""
-    before, linear = split_linear(transform)
-    linear = linear or Affine.identity(grid.ndim)
-    if before is None:
-        return linear, None
-    back = linear.inverse()
-    moves = [
-        (back(transform(points)) - points).float()
-        for points in (grid.points_mm(rows) for rows in grid.slabs())
-    ]
-    return linear, DisplacementField(torch.cat(moves).movedim(-1, 0)[None], grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +218,7 @@ class _LevelSolver:
             iterations: Maximum number of iterations.
             note: Called with the number and the loss of each iteration.
         """
-        u = self._improved(self._voxels_from_mm(start), iterations, note)
+        u = self._improved(voxels_from_mm(start, self.fixed), iterations, note)
         return DisplacementField(in_mm(u, self.fixed.grid), self.fixed.grid)
 
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
@@ -243,7 +233,7 @@ class _LevelSolver:
         losses: list[float] = []
         for iteration in range(iterations):
             loss, force = self._force(u, *out)
-            loss += 0.0 if self.landmark_force is None else self.landmark_force.loss(u)
+            loss += self._landmark_loss(u)
             best = u if loss <= min(losses, default=loss) else best
             losses.append(loss)
             note(iteration, loss)
@@ -265,23 +255,27 @@ class _LevelSolver:
         # If the last field is not the best, steps of this length no longer help.
         return best if losses and losses[-1] > min(losses) else u
 
+    def loss(self, field: DisplacementField | None) -> float:
+        """The loss of a field, None for one of zeros, with that of the landmarks."""
+        u = voxels_from_mm(field, self.fixed)
+        with torch.no_grad():
+            out = kernels.buffers(self.moving.image, u)
+            moved, inside = kernels.warp(
+                self.moving.image, self.moving_from_fixed_index, u, self.window.covered, out
+            )
+            return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
+
+    def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
+        options = self.metric, self.stage.radius_vox, self.window.centres
+        return image_loss(self.fixed, self.moving, moved, weight, *options)
+
+    def _landmark_loss(self, u: Tensor) -> float:
+        return 0.0 if self.landmark_force is None else self.landmark_force.loss(u)
+
     def _divergence_weights(self) -> list[float]:
         """Weight of the divergence along each axis, for vectors in voxels."""
         spacings = self.fixed.grid.spacing_mm
         return [self.stage.divergence_weight * (min(spacings) / s) ** 2 for s in spacings]
-
-    def _voxels_from_mm(self, field: DisplacementField | None) -> Tensor:
-        """Vectors of a field at this grid's voxels, in voxels, with 0 at its faces."""
-        grid = self.fixed.grid
-        if field is None:
-            return torch.zeros(1, grid.ndim, *grid.shape).to(self.fixed.image)
-        u_mm = resample_image(field.displacement_mm.to(self.fixed.image), field.grid, grid)
-        u = in_voxels(u_mm, grid).contiguous()
-        for axis, n in enumerate(grid.shape, start=2):
-            if n > 1:
-                u.select(axis, 0).zero_()
-                u.select(axis, -1).zero_()
-        return u
 
     def _force(self, u: Tensor, out: kernels.Buffers, force: Tensor) -> tuple[float, Tensor]:
         """The loss and the direction of its steepest descent in mm, as vectors in voxels.
@@ -294,13 +288,12 @@ class _LevelSolver:
             out: Buffers of the warped image, 0 outside the windows.
             force: Buffer of the result, 0 outside the windows.
         """
-        stage, grid, covered = self.stage, self.fixed.grid, self.window.covered
+        grid, covered = self.fixed.grid, self.window.covered
         moving, matrix = self.moving.image, self.moving_from_fixed_index
         around = covered.grown([1] * grid.ndim)
         moved, inside = kernels.warp(moving, matrix, u, around, out)
-        moved, weight = moved.detach().requires_grad_(), self._weight(u, inside)
-        options = self.metric, stage.radius_vox, self.window.centres
-        loss = image_loss(self.fixed, self.moving, moved, weight, *options)
+        moved = moved.detach().requires_grad_()
+        loss = self._image_loss(moved, self._weight(u, inside))
         (by_moved,) = torch.autograd.grad(loss, moved)
         kernels.force(moved.detach(), by_moved, covered.without_faces(), force)
         for axis, spacing in enumerate(grid.spacing_mm):

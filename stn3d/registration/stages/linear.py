@@ -22,6 +22,7 @@ from stn3d.registration.stages.base import (
     loss_arrays,
     pyramid_floats,
 )
+from stn3d.registration.stages.equality import agree_already
 from stn3d.registration.stages.quasi_newton import Vector, minimise
 from stn3d.registration.stages.residual import Loss, ResidualProblem, keeps_overlap
 from stn3d.registration.validation import check_fields
@@ -75,6 +76,8 @@ class LinearStage:
         return self.kind
 
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        if agree_already(pair, current, self.spacings_mm(pair)):
+            return current
         metric, levels = METRICS[self.metric], self.levels(pair)
         problem = ResidualProblem(self.kind, pair, current, metric, self.radius_vox)
         reports, steps = LevelProgress(self.name, levels, progress), problem.no_steps
@@ -87,6 +90,9 @@ class LinearStage:
             totals = (problem.total(x) for x in (steps, found))
             if self.kind == "rigid" or keeps_overlap(pair, spacing, *totals):
                 steps = found
+        # Coarse levels may lead away from a start that is better on the finest level.
+        if len(levels) > 1 and loss_of(steps) > loss_of(problem.no_steps):
+            steps = problem.no_steps
         return problem.total(steps)
 
     def levels(self, pair: Pair) -> list[Level]:

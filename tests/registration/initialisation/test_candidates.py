@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from stn3d.grid import homogeneous
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
+from stn3d.registration.initialisation.geometry import rotation_rad_of
+from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.transforms import Affine
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, known_pair, linear_truth, plain_grid
@@ -130,3 +134,42 @@ def offset_of(known: Known, transform: Affine | object) -> float:
     """How far a transform's translation along the first axis is from the truth's."""
     matrix: Tensor = transform.matrix  # type: ignore[union-attr]
     return float(matrix[0, -1] - known.truth.matrix[0, -1])  # type: ignore[attr-defined]
+
+
+def a_box(ndim: int, turn_deg: float, shape: str = "box") -> tuple[Pair, Affine]:
+    """A symmetric object, moved by a known transform."""
+    shift = torch.tensor([5.0, -3, 2]).double()[:ndim]
+    truth = linear_truth("rigid", torch.zeros(ndim).double(), shift, turn_deg)
+    grid = plain_grid(ndim, 64, 2.0)
+    half_mm = torch.tensor([22.0, 14, 9]).double()[:ndim]
+
+    def values(points: Tensor) -> Tensor:
+        if shape == "ellipsoid":
+            along = torch.tensor([22.0, 12, 12]).double()[:ndim]
+            return torch.sigmoid(10 - 10 * (points / along).norm(dim=-1)).float()[None, None]
+        return torch.sigmoid(half_mm - points.abs()).prod(dim=-1).float()[None, None]
+
+    points = grid.points_mm()
+    fixed, moving = values(truth.inverse()(truth(points))), values(truth.inverse()(points))
+    return Pair(PreparedImage(fixed, grid), PreparedImage(moving, grid)), truth
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("shape", ["box", "ellipsoid"])
+@pytest.mark.parametrize("turn_deg", [8, -20])
+def test_a_symmetric_object_is_rotated_as_little_as_possible(
+    ndim: int, shape: str, turn_deg: float
+) -> None:
+    pair, truth = a_box(ndim, turn_deg, shape)
+    found = simple_candidates(pair, "auto", "lncc", "rigid")[0].linear
+    # An ellipsoid with two equal axes may be rotated about the third; the least rotation is none.
+    assert rotation_rad_of(found) < rotation_rad_of(truth) + 0.05
+    axis = torch.eye(ndim).double()[0] * 22
+    gap = (found(axis) - found(0 * axis)) - (truth(axis) - truth(0 * axis))
+    assert float(gap.norm()) < 2.0
+
+
+def test_moments_alone_choose_the_least_rotation_too() -> None:
+    pair, truth = a_box(3, 10)
+    found = simple_candidates(pair, "moments", "lncc", "rigid")[0].linear
+    assert rotation_rad_of(found) == pytest.approx(rotation_rad_of(truth), abs=0.05)

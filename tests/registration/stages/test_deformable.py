@@ -11,9 +11,8 @@ from stn3d.kernels.common import dispatch
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.stages import (
-    DeformableStage,
-)
+from stn3d.registration.final_loss import loss_of_transform
+from stn3d.registration.stages import DeformableStage
 from stn3d.transforms import Affine, Chain, DisplacementField, Transform
 from stn3d.warp import jacobian_determinant
 from tests.helpers.geometry_cases import DIMS
@@ -24,6 +23,10 @@ from tests.helpers.synthetic import (
     known_pair,
     plain_grid,
 )
+
+
+def seeded(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -116,3 +119,21 @@ def test_without_the_loops_plain_torch_finds_the_same(
     apart = (by_loops(points) - by_torch(points)).norm(dim=-1)
     assert float(moves.max()) > 0.5
     assert float(apart.max()) < 0.01 * float(moves.max())
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("metric", ["lncc", "gradient", "mse"])
+def test_a_stage_never_ends_worse_than_it_began(ndim: int, metric: MetricName) -> None:
+    """From the truth with a little noise, where steps of a set length do harm."""
+    grid = plain_grid(ndim, 32)
+    known = known_pair(Affine.identity(ndim), grid, grid)
+    noise = [0.01 * torch.randn(known.fixed.shape, generator=seeded(k)) for k in range(2)]
+    pair = Pair(
+        PreparedImage(known.fixed + noise[0], grid), PreparedImage(known.moving + noise[1], grid)
+    )
+    identity = Affine.identity(ndim)
+    found = run(pair, identity, DeformableStage(metric, (4, 2, 1), (5, 5, 2)))
+    before, after = (
+        loss_of_transform(pair, transform, METRICS[metric]) for transform in (identity, found)
+    )
+    assert after <= before
