@@ -86,9 +86,10 @@ def run_cascade(
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
-    """A stage that goes down to a spacing at least."""
-    finest_mm = min(stage.finest_spacing_mm, spacing_mm)
-    return dataclasses.replace(stage, finest_spacing_mm=finest_mm)
+    """A stage that goes down to a spacing at least; None stands for a length of the images."""
+    if stage.finest_spacing_mm is None:
+        return stage
+    return dataclasses.replace(stage, finest_spacing_mm=min(stage.finest_spacing_mm, spacing_mm))
 
 
 def _through(
