@@ -11,6 +11,7 @@ from stn3d.io.images import (
     read_labels,
     read_mask,
     require_same_grid,
+    write_colours,
     write_image,
     write_volumes,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "read_points",
     "read_transform",
     "require_same_grid",
+    "write_colours",
     "write_image",
     "write_points",
     "write_transform",

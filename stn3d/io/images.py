@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
+from stn3d.io.colours import channels_of
 from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.geometry import grid_of
@@ -131,6 +132,10 @@ def read_labels(
     """
     what = role if "label" in role else f"{role} labels"
     image = convert(source, what, None, volume, ndim, None)
+    if image.colours is not None:
+        raise InputError(
+            f"the {what} {image.name} hold colours; give a number for each label instead."
+        )
     values = image.values.int() if image.values.dtype == torch.bool else image.values
     if values.is_floating_point():
         _finite_range(values, what, image.name)
@@ -195,7 +200,8 @@ def in_dimension(image: Image, ndim: int) -> Image:
     if ndim != 2 or grid.ndim != 3 or grid.shape[2] != 1:
         return image
     flat = grid_of(grid.world_from_index.numpy(), grid.shape, 2)
-    return replace(image, values=image.values[..., 0], grid=flat)
+    colours = None if image.colours is None else image.colours[..., 0]
+    return replace(image, values=image.values[..., 0], grid=flat, colours=colours)
 
 
 def require_same_grid(image: Image, reference: Image, role: str = "mask") -> None:
@@ -293,6 +299,35 @@ def write_image(
         single = values.is_floating_point()
         dtype = np.dtype(np.float32) if single else Values.of(values).stored_as()
     write_volumes(path, values.split(1, dim=1), like, dtype)
+
+
+def write_colours(
+    path: str | os.PathLike[str], volumes: Sequence[NDArray[Any]], like: Image
+) -> None:
+    """Write colours with the affine, codes and units of another image.
+
+    Colours of 8 bits become RGB24 or RGBA32 in NIfTI, those of 16 bits vectors of uint16.
+
+    Args:
+        path: output file, as for `write_image`.
+        volumes: ``like.grid.shape`` colours each, see `stn3d.io.colours`, as many as the header of
+            ``like`` has volumes.
+        like: image that defines the geometry.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = check_image_path(path, like.num_volumes)
+    shape = (*like.header.get_data_shape(), 1, 1)[:3]
+    with atomic_write(path) as part:
+        if _ends(path, NIFTI_SUFFIXES):
+            stored = [volume.reshape(shape) for volume in volumes]
+            if stored[0].dtype[0] == np.uint8:
+                nifti.save(part, stored, stored[0].dtype, like.header)
+            else:
+                nifti.save_vectors(part, [channels_of(one) for one in stored], like.header)
+        else:
+            itk.save(part, channels_of(volumes[0]), like.grid.world_from_index.numpy())
 
 
 def write_volumes(

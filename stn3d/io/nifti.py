@@ -289,6 +289,21 @@ def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nift
         file.writelines(deflating(pieces, "gzip") if packed else pieces)
 
 
+def save_vectors(path: Path, volumes: Sequence[NDArray[Any]], like: nib.Nifti1Header) -> None:
+    """Write vectors with the geometry, codes and units of a header.
+
+    Args:
+        path: output file.
+        volumes: ``(i, j, k, C)`` each.
+        like: the header.
+    """
+    header, components = like.copy(), volumes[0].shape[-1]
+    header.set_data_shape((*(*like.get_data_shape(), 1)[:3], len(volumes), components))
+    header.set_intent("vector")
+    parts = [volume[..., c] for c in range(components) for volume in volumes]
+    save(path, parts, volumes[0].dtype, header)
+
+
 def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1Header:
     """Header of a single file without extensions."""
     header = nib.Nifti1Header()
@@ -303,6 +318,7 @@ def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1
     space, time = like.get_xyzt_units()
     header.set_xyzt_units(space, time if several else None)
     header["toffset"] = like["toffset"] if several else 0
+    header["intent_code"] = like["intent_code"] if len(like.get_data_shape()) > 4 else 0
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = len(header.binaryblock) + _NO_EXTENSION
     return header
