@@ -94,23 +94,13 @@ def stain_density(colours: NDArray[Any], stain: ColourChannel) -> NDArray[np.flo
 
 def has_bright_background(colours: NDArray[Any]) -> bool:
     """Whether most of the opaque border is about equally bright, as a slide around a section."""
-    border = np.concatenate(
-        [
-            np.moveaxis(colours, axis, 0)[end].ravel()
-            for axis in range(colours.ndim)
-            for end in (0, -1)
-        ]
-    )
-    alpha = opacity(border)
+    ends = [(axis, end) for axis in range(colours.ndim) for end in (0, -1)]
+    border = np.concatenate([np.moveaxis(colours, axis, 0)[end].ravel() for axis, end in ends])
     grey = channels_of(border)[..., :3].astype(np.float32).mean(axis=-1)
-    grey = (
-        grey / full_scale(colours.dtype)
-        if alpha is None
-        else (grey[alpha > 0.5] / full_scale(colours.dtype))
-    )
+    alpha = opacity(border)
+    grey = grey if alpha is None else grey[alpha > 0.5]
     if not len(grey):
         return False
-    brightest = float(channels_of(colours)[..., :3].max()) / full_scale(colours.dtype)
-    middle = float(np.median(grey))
+    brightest, middle = float(channels_of(colours)[..., :3].max()), float(np.median(grey))
     alike = float(np.mean(np.abs(grey - middle) < _ABOUT * brightest))
     return middle > _BRIGHT * brightest and alike > _OF_BORDER
