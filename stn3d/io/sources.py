@@ -24,7 +24,9 @@ from stn3d.io import itk, nifti
 from stn3d.io.colours import is_colour, luminance
 from stn3d.io.deflate import DAMAGED
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
-from stn3d.io.nifti import Stored, header_for
+from stn3d.io.limits import check_memory
+from stn3d.io.nifti import Stored
+from stn3d.io.nifti_geometry import header_for
 
 # A Tensor without a grid must be a MONAI MetaTensor, which holds its affine.
 # A Stored is the content of a file, returned by `open_source`.
@@ -133,6 +135,8 @@ def open_source(source: ImageSource, what: str) -> Stored:
     path = Path(source)
     if not path.exists():
         raise InputError(f"there is no {what} {path}; check the path.")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"the {what} {path} is a pipe or a device; give a file.")
     return nifti.load(path) if path.name.lower().endswith(NIBABEL_SUFFIXES) else itk.load(path)
 
 
@@ -153,10 +157,16 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
         raise InputError(
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
+    if stored.file_bytes is not None:
+        check_memory(stored.name, spatial, stored.bytes_per_voxel, stored.file_bytes)
     try:
         others = (0,) * (len(stored.shape) - 4)  # trailing axes of length 1
         cut = stored.array[(..., volume or 0, *others)] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
+    except MemoryError as error:
+        raise InputError(
+            f"the {what} {stored.name} does not fit into the memory; crop or resample it."
+        ) from error
     except DAMAGED as error:
         raise InputError(
             f"the {what} {stored.name} is truncated or damaged; copy or download it again."

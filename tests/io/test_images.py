@@ -110,7 +110,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         "missing.nii.gz": "there is no fixed image .*missing.nii.gz; check the path",
         "cut.nii.gz": "fixed image .*cut.nii.gz is truncated or damaged",
         "header.nii.gz": "header.nii.gz cannot be read as an image",
-        "short.nii": "fixed image .*short.nii is truncated",
+        "short.nii": "short.nii is truncated, or its header is damaged: it announces 52.7 KB",
         "empty.nii": "empty.nii cannot be read as an image",
         "plain.nii.gz": "plain.nii.gz cannot be read as an image .*that its extension is right",
         "text.txt": "text.txt cannot be read as an image",
