@@ -230,10 +230,10 @@ def _warped_volumes(
             raise InputError(
                 f"{first.name} holds colours, not labels; use --interpolation linear or nearest."
             )
-        reason = "holds colours" if how == "auto" else None
+        reason = f"{first.name} holds colours" if how == "auto" else None
         how = "linear" if how == "auto" else how
-        outside = outside_colour(first.colours, fill)
-        return WarpedColours(transform, moving, fixed, how, fill), Applied(how, reason, outside[0])
+        first_value = outside_colour(first.colours, fill)[0]
+        return WarpedColours(transform, moving, fixed, how, fill), Applied(how, reason, first_value)
     if how == "auto":
         decision = decide(moving)
         how, reason = "label" if decision.labels else "linear", decision.reason
