@@ -2,18 +2,20 @@
 
 from stn3d.errors import GeometryWarning
 from stn3d.io.dtypes import Values
-from stn3d.io.files import atomic_write, check_output
-from stn3d.io.images import (
+from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.image_output import (
     check_image_path,
+    write_colours,
+    write_image,
+    write_volumes,
+)
+from stn3d.io.images import (
     in_dimension,
     read_exact,
     read_image,
     read_labels,
     read_mask,
     require_same_grid,
-    write_colours,
-    write_image,
-    write_volumes,
 )
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
@@ -21,6 +23,7 @@ from stn3d.io.transforms import check_transform_path, read_transform, write_tran
 from stn3d.io.volumes import Volumes, open_series, open_volumes
 
 __all__ = [
+    "STDOUT",
     "GeometryWarning",
     "Image",
     "ImageSource",
@@ -33,6 +36,7 @@ __all__ = [
     "check_output",
     "check_transform_path",
     "in_dimension",
+    "is_stdout",
     "open_series",
     "open_volumes",
     "read_exact",
@@ -42,6 +46,7 @@ __all__ = [
     "read_mask",
     "read_points",
     "read_transform",
+    "refuse_inputs",
     "require_same_grid",
     "write_colours",
     "write_image",

@@ -1,7 +1,7 @@
 """Colour images: RGB and RGBA voxels of 8 or 16 bits.
 
 Convention: an array of colours has one structured element per voxel with the fields R, G, B and
-perhaps A, as nibabel has it for RGB24 and RGBA32. Grey with alpha becomes RGBA.
+perhaps A, as nibabel has it for RGB24 and RGBA32.
 """
 
 from __future__ import annotations
@@ -33,16 +33,13 @@ def full_scale(dtype: Any) -> int:
     return int(np.iinfo(np.dtype(dtype)[0]).max)
 
 
-def colours_of(channels: NDArray[Any], grey_alpha: bool = False) -> NDArray[Any] | None:
+def colours_of(channels: NDArray[Any]) -> NDArray[Any] | None:
     """Colours of an array with a last axis of channels; None if these are no colours.
 
     Args:
         channels: ``(*shape, C)``: 3 or 4 channels of uint8 or uint16.
-        grey_alpha: whether two channels are grey and alpha.
     """
     dtype, count = channels.dtype.newbyteorder("="), channels.shape[-1]
-    if count == 2 and grey_alpha:
-        channels, count = channels[..., [0, 0, 0, 1]], 4
     if count not in (3, 4) or dtype not in _INTEGERS:
         return None
     plain = np.ascontiguousarray(channels, dtype=dtype)

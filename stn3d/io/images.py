@@ -1,4 +1,4 @@
-"""Reading and writing of images, label maps and masks.
+"""Reading of images, label maps and masks.
 
 Convention: values are ``(1, 1, *shape)`` in nibabel's axis order, grids are in RAS+ millimetres.
 An image of two axes is a 2D image in world x and y; one of three axes is 3D, also with a single
@@ -8,30 +8,17 @@ slice, as in ITK. The geometry of NIfTI files is documented in `stn3d.io.nifti`.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
-from stn3d.io import itk, nifti
-from stn3d.io.colours import channels_of
-from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
-from stn3d.io.files import atomic_write, check_output
+from stn3d.io.dtypes import EXACT_IN_FLOAT64
 from stn3d.io.geometry import grid_of
 from stn3d.io.sources import Image, ImageSource, convert
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".mha", ".nrrd")
-
-# -- reading --------------------------------------------------------------------------------------
 
 
 def read_image(
@@ -239,117 +226,3 @@ def _finite_range(values: Tensor, what: str, name: str) -> tuple[float, float]:
         f"the {what} {name} has NaN or Inf in {bad} of {values.numel()} voxels; "
         "replace them, for example by 0."
     )
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
-    return path.name.lower().endswith(suffixes)
-
-
-def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
-    """Check that `write_image` can write a file, before any computation.
-
-    Args:
-        path: output file.
-        volumes: number of volumes; only NIfTI supports several.
-
-    Raises:
-        InputError: the extension is not supported, or the folder cannot be written.
-    """
-    path = Path(path)
-    known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
-    if not _ends(path, known):
-        what = "an image" if volumes == 1 else f"{volumes} volumes"
-        raise InputError(
-            f"cannot write {what} as {path}: use one of the extensions {', '.join(known)}."
-        )
-    return check_output(path)
-
-
-def write_image(
-    path: str | os.PathLike[str],
-    values: Tensor,
-    like: Image,
-    dtype: np.dtype[Any] | None = None,
-) -> None:
-    """Write values with the affine, codes and units of another image.
-
-    The file is written atomically; equal input gives equal bytes.
-
-    Args:
-        path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; several volumes only as
-            NIfTI.
-        values: ``(1, V, *like.grid.shape)``.
-        like: image that defines the geometry; its header holds the number of volumes V.
-        dtype: data type in the file. Default: float32 for floats, the smallest of uint8, int16,
-            int32 and int64 that holds them for integers, uint8 for bool.
-
-    Raises:
-        InputError: the file cannot be written.
-        ValueError: the shape of the values does not fit the grid.
-    """
-    count = like.num_volumes
-    check_image_path(path, count)
-    if tuple(values.shape) != (1, count, *like.grid.shape):
-        raise ValueError(f"values {tuple(values.shape)} are not (1, {count}, {like.grid.shape}).")
-    values = values.detach().as_subclass(Tensor).cpu()
-    if dtype is None:
-        values = values.to(torch.uint8) if values.dtype == torch.bool else values
-        single = values.is_floating_point()
-        dtype = np.dtype(np.float32) if single else Values.of(values).stored_as()
-    write_volumes(path, values.split(1, dim=1), like, dtype)
-
-
-def write_colours(
-    path: str | os.PathLike[str], volumes: Sequence[NDArray[Any]], like: Image
-) -> None:
-    """Write colours with the affine, codes and units of another image.
-
-    Colours of 8 bits become RGB24 or RGBA32 in NIfTI, those of 16 bits vectors of uint16.
-
-    Args:
-        path: output file, as for `write_image`.
-        volumes: ``like.grid.shape`` colours each, see `stn3d.io.colours`, as many as the header of
-            ``like`` has volumes.
-        like: image that defines the geometry.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    path = check_image_path(path, like.num_volumes)
-    shape = (*like.header.get_data_shape(), 1, 1)[:3]
-    with atomic_write(path) as part:
-        if _ends(path, NIFTI_SUFFIXES):
-            stored = [volume.reshape(shape) for volume in volumes]
-            if stored[0].dtype[0] == np.uint8:
-                nifti.save(part, stored, stored[0].dtype, like.header)
-            else:
-                nifti.save_vectors(part, [channels_of(one) for one in stored], like.header)
-        else:
-            itk.save(part, channels_of(volumes[0]), like.grid.world_from_index.numpy())
-
-
-def write_volumes(
-    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: np.dtype[Any]
-) -> None:
-    """Write an image volume by volume; only one volume is in memory.
-
-    Args:
-        path: output file, as for `write_image`.
-        volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
-        like: image that defines the geometry.
-        dtype: data type in the file.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    path = check_image_path(path, like.num_volumes)
-    shape = (*like.header.get_data_shape(), 1, 1)[:3]
-    arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
-    with atomic_write(path) as part:
-        if _ends(path, NIFTI_SUFFIXES):
-            nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
-        else:
-            itk.save(part, next(arrays), like.grid.world_from_index.numpy())

@@ -19,8 +19,6 @@ from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
 from stn3d.io.nifti_geometry import header_for
 
-_PICTURES = (".png", ".tif", ".tiff")  # their second of two channels is alpha
-
 
 def load(path: Path) -> Stored:
     """Read an image file, or a folder that holds one DICOM series.
@@ -97,8 +95,7 @@ def _by_itk(path: Path) -> Stored:
 
 def _colours(channels: NDArray[Any], path: Path) -> NDArray[Any]:
     """Colours of an array with a last axis of channels."""
-    grey_alpha = path.name.lower().endswith(_PICTURES)
-    colours = colours_of(channels, grey_alpha)
+    colours = colours_of(channels)
     if colours is None:
         raise _several(path)
     return colours

@@ -6,10 +6,11 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -63,6 +64,8 @@ class LandmarkRegistration:
     smoothing: float
     field_metrics: dict[str, Any] = field(default_factory=dict)
 
+    FILES: ClassVar = ("transform.h5", "inverse.h5", "metrics.json")
+
     @property
     def residuals_mm(self) -> Tensor:
         """``(N,)`` distances between mapped fixed landmarks and moving landmarks."""
@@ -80,7 +83,7 @@ class LandmarkRegistration:
         landmark, options, versions."""
         pairs = self.landmarks
         identity = Affine.identity(self.transform.ndim)
-        errors_mm = self.leave_one_out_errors_mm
+        errors_mm, outliers = self.leave_one_out_errors_mm, set(self.outliers)
         known = errors_mm.isfinite()
         leave_one_out = tre_mm(
             identity, self.leave_one_out_points_mm[known], pairs.moving_mm[known]
@@ -108,7 +111,7 @@ class LandmarkRegistration:
                     "name": name,
                     "residual_mm": residual,
                     "leave_one_out_error_mm": error if error == error else None,
-                    "outlier": name in self.outliers,
+                    "outlier": name in outliers,
                 }
                 for name, residual, error in each
             ],
@@ -144,7 +147,7 @@ class LandmarkRegistration:
             return self
         fields = spline_fields(self.transform, image.grid)
         if fields is None:
-            hint = f" Check {', '.join(self.outliers)}." if self.outliers else ""
+            hint = f" Check {_listed(self.outliers)}." if self.outliers else ""
             raise InputError(
                 "the spline folds, so it has no inverse: displacements of neighbouring landmarks "
                 f"differ too much; correct the landmarks or increase --smoothing.{hint}"
@@ -173,7 +176,7 @@ class LandmarkRegistration:
         ]
         if outside:
             warnings.warn(
-                f"landmarks outside {image.name}: {', '.join(outside)}; "
+                f"landmarks outside {image.name}: {_listed(outside)}; "
                 "a saved tps is the affine fit there.",
                 GeometryWarning,
                 stacklevel=3,
@@ -193,10 +196,16 @@ class LandmarkRegistration:
                 "a spline is saved as a displacement field; sample it with on_grid_of(image) first."
             )
         folder = make_folder(folder)
-        written = [folder / name for name in ("transform.h5", "inverse.h5", "metrics.json")]
+        written = [folder / name for name in self.FILES]
         with ExitStack() as files:
             transform, inverse, metrics = (files.enter_context(atomic_write(p)) for p in written)
             write_transform(transform, self.transform)
             write_transform(inverse, self.inverse)
             metrics.write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
         return written
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message, the first ones of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

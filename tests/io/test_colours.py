@@ -64,13 +64,6 @@ def test_a_volume_of_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(channels_of(image.colours), channels)
 
 
-def test_grey_with_alpha_becomes_rgba(tmp_path: Path) -> None:
-    grey = some_colours(2, np.uint8, 7, 6)
-    colours = read_image(picture(tmp_path / "a.png", grey)).colours
-    assert colours is not None
-    np.testing.assert_array_equal(channels_of(colours), grey[..., [0, 0, 0, 1]])
-
-
 @pytest.mark.parametrize("count", [3, 4])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 5), (7, 1, 5)])

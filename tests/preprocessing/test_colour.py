@@ -11,8 +11,8 @@ from stn3d.io.colours import colours_of, luminance
 from stn3d.preprocessing.colour import has_bright_background, selected_channel, stain_density
 
 STAINS = ("haematoxylin", "eosin", "dab")
-# Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23:291: their matrix, which takes
-# optical densities (red, green, blue) to haematoxylin, eosin and DAB.
+# Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23:291: rows are haematoxylin, eosin
+# and DAB, from optical densities of red, green and blue.
 PUBLISHED = np.array([[1.88, -0.07, -0.60], [-1.02, 1.13, -0.48], [-0.55, -0.13, 1.57]])
 
 
@@ -42,7 +42,7 @@ def test_stains_of_a_mixture_are_separated(dtype: Any, tolerance: float) -> None
 def test_the_unmixing_is_the_published_one() -> None:
     channels = np.array([[[100, 60, 140], [180, 90, 170], [120, 100, 60]]], np.uint16) * 200
     density = -np.log10(channels / 65535.0)
-    expected = (density @ PUBLISHED).clip(min=0)
+    expected = (density @ PUBLISHED.T).clip(min=0)
     for n, stain in enumerate(STAINS):
         found = stain_density(packed(channels), stain)  # type: ignore[arg-type]
         np.testing.assert_allclose(found, expected[..., n], atol=0.02)  # two printed decimals
