@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import AUTOMATIC, MetricName
+from stn3d.length_unit import log2
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
@@ -71,7 +72,7 @@ class InitialTransform:
 def coarse_mm(pair: Pair) -> float:
     """Spacing of the coarse grid: a level of the stages with 24 to 48 voxels along the longest
     axis of the fixed image, or the finest spacing of a smaller image."""
-    doublings = math.log2(max(pair.fixed.grid.size_mm) / _COARSE_VOXELS / pair.finest_mm)
+    doublings = log2(max(pair.fixed.grid.size_mm) / _COARSE_VOXELS / pair.finest_mm)
     return pair.finest_mm * 2 ** max(0, math.floor(doublings))
 
 
@@ -184,8 +185,8 @@ class CoarsePair:
         The candidate with the lowest loss need not be the one that leads to the best refined
         transform, so several are refined, until one is convincing. If others rotate the image less
         than the best one does, the most promising of them are refined too: a symmetric object fits
-        in several orientations. Of candidates with equal loss those that rotate the image least come
-        first, in the order in which they were given.
+        in several orientations. Of candidates with equal loss those that rotate the image least
+        come first, in the order in which they were given.
 
         Args:
             candidates: Candidates in the order of preference.
@@ -215,8 +216,8 @@ class CoarsePair:
         return sorted(ranked, key=order)
 
     def _most_promising_calmer(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
-        """Of the unrefined candidates that rotate the image less than the first one does, the one of
-        lowest loss and the one that rotates it least."""
+        """Of the unrefined candidates that rotate the image less than the first one does, the one
+        of lowest loss and the one that rotates it least."""
         turn = rotation_rad_of(ranked[0].linear)
         calmer = [
             candidate
