@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from stn3d.grid import Grid
+from stn3d.grid import Grid, apply_matrix
 from stn3d.metrics.arrays import Array, as_mask
 from stn3d.metrics.region import eroded
 from stn3d.transforms import Linear, Transform
@@ -21,7 +22,7 @@ Protocol = Literal["strict", "l2r"]
 @torch.no_grad()
 def jacobian_metrics(
     transform: Transform, grid: Grid, mask: Array | None = None, protocol: Protocol = "strict"
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Folding, SD of the log-Jacobian and extremes of the Jacobian determinant.
 
     Determinants come from central differences over one voxel of the fixed grid, in world mm
@@ -45,8 +46,13 @@ def jacobian_metrics(
         * ``folding_whole_field_pct``: the same over all voxels of the grid, not eroded.
         * ``log_jacobian_sd``: standard deviation of the logarithm in the eroded mask, no unit.
         * ``jacobian_min``, ``jacobian_max``: extremes in the eroded mask, no unit.
+        * ``abs_log_jacobian_p999``: 99.9th percentile of the absolute difference between
+          ``log(clip(det, 1e-3, 1e3))`` and its median in the eroded mask, no unit. Unlike the
+          extremes, it does not depend on a single voxel.
+        * ``log_jacobian_extreme_at_mm``: centre of the voxel where this difference is largest,
+          world RAS+ mm; None where it is 0 everywhere.
 
-        All but ``folding_whole_field_pct`` are NaN where nothing is left of the mask.
+        All but ``folding_whole_field_pct`` are NaN or None where nothing is left of the mask.
 
     Raises:
         InputError: the mask does not fit the grid.
@@ -64,7 +70,24 @@ def jacobian_metrics(
         "log_jacobian_sd": _log_sd(inside, protocol),
         "jacobian_min": float(inside.min()) if len(inside) else math.nan,
         "jacobian_max": float(inside.max()) if len(inside) else math.nan,
+        **_deviation(inside, inner, grid),
     }
+
+
+def _deviation(determinants: Tensor, inner: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
+    """How far the logarithm is from its median, and where; see `jacobian_metrics`."""
+    count, at_mm = len(determinants), None
+    if not count:
+        return {"abs_log_jacobian_p999": math.nan, "log_jacobian_extreme_at_mm": None}
+    logs = determinants.to(torch.float32, copy=True).clamp_(1e-3, 1e3).log_()
+    logs = logs.sub_(logs.median()).abs_().numpy()
+    rank = math.ceil(0.999 * count) - 1
+    if logs.max() > 0:
+        flat = np.flatnonzero(inner)[logs.argmax()]
+        index = torch.tensor(np.unravel_index(flat, grid.shape), dtype=torch.float64)
+        at_mm = apply_matrix(grid.world_from_index, index).tolist()
+    p999 = float(np.partition(logs, rank)[rank])
+    return {"abs_log_jacobian_p999": p999, "log_jacobian_extreme_at_mm": at_mm}
 
 
 def _folding_pct(determinants: Tensor) -> float:

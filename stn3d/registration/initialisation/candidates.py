@@ -184,8 +184,8 @@ class CoarsePair:
         The candidate with the lowest loss need not be the one that leads to the best refined
         transform, so several are refined, until one is convincing. If others rotate the image less
         than the best one does, the most promising of them are refined too: a symmetric object fits
-        in several orientations. Of candidates with equal loss those that rotate the image least come
-        first, in the order in which they were given.
+        in several orientations. Of candidates with equal loss those that rotate the image least
+        come first, in the order in which they were given.
 
         Args:
             candidates: Candidates in the order of preference.
@@ -204,19 +204,15 @@ class CoarsePair:
         if len(ranked) == 1:  # a given one need not be linear
             return ranked
         equal = self._equal(ranked)
-        least = min(rotation_rad_of(candidate.linear) for candidate in equal)
 
-        def order(candidate: InitialTransform) -> tuple[bool, bool, int]:
-            if candidate not in equal:
-                return True, False, 0
-            turned = rotation_rad_of(candidate.linear) > least + _SAME_ROTATION
-            return False, turned, names.index(candidate.name)
+        def order(candidate: InitialTransform) -> int:
+            return names.index(candidate.name) if candidate in equal else len(names)
 
         return sorted(ranked, key=order)
 
     def _most_promising_calmer(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
-        """Of the unrefined candidates that rotate the image less than the first one does, the one of
-        lowest loss and the one that rotates it least."""
+        """Of the unrefined candidates that rotate the image less than the first one does, the one
+        of lowest loss and the one that rotates it least."""
         turn = rotation_rad_of(ranked[0].linear)
         calmer = [
             candidate
@@ -227,11 +223,15 @@ class CoarsePair:
         return [*calmer[:1], *sorted(calmer, key=lambda c: rotation_rad_of(c.linear))[:1]]
 
     def _equal(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
-        """The first candidate and those that do as well."""
+        """The candidates of equal, lowest loss; of those in other orientations the ones that rotate
+        the image least."""
         little, loss = self._rank(ranked[0])
         worst = max(candidate.loss for candidate in ranked)
         limit = max(_EQUAL_LOSS * loss, worst - _EQUAL_GAIN * (worst - loss))
-        return [c for c in ranked if self._rank(c) <= (little, limit)]
+        fitting = [c for c in ranked if self._rank(c) <= (little, limit)]
+        least = min(rotation_rad_of(candidate.linear) for candidate in fitting)
+        calm = [c for c in fitting if rotation_rad_of(c.linear) <= least + _SAME_ROTATION]
+        return [c for c in calm if c.loss <= _EQUAL_LOSS * calm[0].loss]
 
     def ranked(self, candidates: Sequence[InitialTransform]) -> list[InitialTransform]:
         """The candidates by loss, those with little overlap last."""
