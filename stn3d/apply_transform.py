@@ -23,6 +23,7 @@ from stn3d.io import (
     Values,
     Volumes,
     check_image_path,
+    in_dimension,
     open_volumes,
     read_image,
     write_volumes,
@@ -169,7 +170,8 @@ def _warped_volumes(
 ) -> tuple[WarpedVolumes, Applied]:
     """The checked arguments of `apply`."""
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
-    moving = open_volumes(image, "image", volume)
+    fixed = in_dimension(fixed, transform.ndim)
+    moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
     file_dtype, first = moving.stored.dtype, moving.exact(0)
     for one in (fixed, first):
         if one.grid.ndim != transform.ndim:

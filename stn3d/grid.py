@@ -143,6 +143,13 @@ class Grid:
         """``(d,)`` world position of the centre of the physical domain."""
         return apply_matrix(self.world_from_unit, torch.full((self.ndim,), 0.5).double())
 
+    @property
+    def slice_axis(self) -> int | None:
+        """The axis of one voxel of a 3D grid that is a single slice, the last of several; None for
+        any other grid."""
+        single = [axis for axis, n in enumerate(self.shape) if n == 1]
+        return single[-1] if self.ndim == 3 and single else None
+
     def same_as(self, other: Grid, tolerance_vox: float = 1e-3) -> bool:
         """Whether both grids have the same shape and voxel positions, within a tolerance."""
         if self.shape != other.shape:

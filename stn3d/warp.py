@@ -234,12 +234,13 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
 
     Args:
         transform: fixed points to moving points.
-        grid: grid at which to evaluate. An axis of a single voxel contributes a factor of 1.
+        grid: grid at which to evaluate. Along an axis of a single voxel, only the linear part
+            of the transform changes a volume.
 
     Returns:
         ``grid.shape`` determinants.
     """
-    before, linear = split_linear(transform) if min(grid.shape) > 1 else (transform, None)
+    before, linear = split_linear(transform)
     factor = torch.ones(())
     if linear is not None:  # multiplies all determinants of the preceding part by a constant
         factor = torch.linalg.det(linear.jacobian(grid.centre_mm)).float()

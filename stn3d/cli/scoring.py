@@ -11,7 +11,7 @@ from stn3d.errors import InputError
 from stn3d.evaluation import evaluate
 from stn3d.io import read_transform
 from stn3d.registration.inputs import RegistrationImage, read_pair
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine
 
 Two: TypeAlias = "tuple[Path | None, Path | None]"
 
@@ -52,20 +52,17 @@ def evaluate_files(files: EvaluationFiles) -> dict[str, Any]:
         RegistrationImage(image, volume=volume, labels=labels, landmarks=points)
         for image, volume, labels, points in roles
     )
-    case = read_pair(dataclasses.replace(fixed, mask=files.mask), moving).evaluation_case
+    paths = files.transform, files.inverse, files.truth
+    transform, inverse, truth = (None if path is None else read_transform(path) for path in paths)
+    wanted = 3 if transform is None else transform.ndim
+    fixed = dataclasses.replace(fixed, mask=files.mask)
+    case = read_pair(fixed, moving, wanted).evaluation_case
     ndim = case.fixed.grid.ndim
-    case = dataclasses.replace(case, true_transform=_transform(files.truth, ndim))
-    transform = _transform(files.transform, ndim) or Affine.identity(ndim)
-    return evaluate(case, transform, _transform(files.inverse, ndim))
-
-
-def _transform(path: Path | None, ndim: int) -> Transform | None:
-    if path is None:
-        return None
-    transform = read_transform(path)
-    if transform.ndim != ndim:
-        raise InputError(
-            f"the transform {path} is {transform.ndim}D and the images are {ndim}D; "
-            "give one of their dimension."
-        )
-    return transform
+    for path, found in zip(paths, (transform, inverse, truth), strict=True):
+        if found is not None and found.ndim != ndim:
+            raise InputError(
+                f"the transform {path} is {found.ndim}D and the images are {ndim}D; "
+                "give one of their dimension."
+            )
+    case = dataclasses.replace(case, true_transform=truth)
+    return evaluate(case, transform or Affine.identity(ndim), inverse)

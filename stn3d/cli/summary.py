@@ -64,6 +64,8 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
     if metrics["linear_parameters"] is not None and (kind != "deformable" or screen.verbose):
         name = "affine part" if kind == "deformable" else f"{kind} transform"
         show_parameters(screen, name, metrics["linear_parameters"])
+    if metrics["geometry"]["note"] is not None:
+        screen.say(f"note: {metrics['geometry']['note']}")
     for what, selected in metrics["auto_selected"].items():
         screen.say(f"{what}: {selected['choice']} (automatic), since {selected['reason']}")
     if metrics["outside_value"] != 0:

@@ -57,7 +57,8 @@ def evaluate(
     overlap_pct = 100 * fov_overlap_fraction(case.moving.grid, transform, grid)
     metrics: dict[str, Any] = {"region": region.as_dict(), "fov_overlap_pct": overlap_pct}
     radius_mm = 2 * min(grid.spacing_mm)
-    similarity = image_metrics(case.fixed.values, moved, grid, region.voxels, radius_mm)
+    compared = region.voxels & _shown(case, transform)
+    similarity = image_metrics(case.fixed.values, moved, grid, compared, radius_mm)
     metrics |= {key: similarity[key] for key in ("correlation", "local_correlation")}
     metrics |= jacobian_metrics(transform, grid, region.voxels)
     if case.fixed_labels is not None and case.moving_labels is not None:
@@ -74,6 +75,14 @@ def evaluate(
             transform, inverse, points_mm
         )
     return json_value(metrics)
+
+
+def _shown(case: EvaluationCase, transform: Transform) -> Tensor:
+    """Voxels that a moving slice shows, ``fixed.grid.shape`` bool; all for a moving volume."""
+    grid, moving = case.fixed.grid, case.moving
+    if moving.grid.slice_axis is None:
+        return torch.ones(grid.shape, dtype=torch.bool)
+    return warp_image(torch.ones_like(moving.values), moving.grid, transform, grid)[0, 0] > 0
 
 
 def _some_points_mm(grid: Grid, mask: NDArray[np.bool_], count: int = 100_000) -> Tensor:

@@ -5,6 +5,7 @@ from stn3d.io.dtypes import Values
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.images import (
     check_image_path,
+    in_dimension,
     read_exact,
     read_image,
     read_labels,
@@ -30,6 +31,7 @@ __all__ = [
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "in_dimension",
     "open_series",
     "open_volumes",
     "read_exact",

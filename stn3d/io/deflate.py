@@ -9,7 +9,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 try:
     from isal import igzip as _gzip
@@ -21,6 +21,7 @@ except ImportError:  # no wheel for this platform
 # Higher levels of ISA-L do not compress fields further; zlib's gain 7 % in 1.4 times the time.
 _LEVEL = 1
 _WINDOW_BITS = {"zlib": 15, "gzip": 31}
+_ANY_CONTAINER = 47  # window bits of a decompressor that recognises either
 
 # isal's type stubs declare its exception class as an instance
 DAMAGED: tuple[type[Exception], ...] = (
@@ -46,6 +47,11 @@ def deflating(
     for piece in pieces:
         yield packer.compress(piece)
     yield packer.flush()
+
+
+def inflater() -> Any:
+    """A decompressor of zlib or gzip content, with the methods of `zlib.decompressobj`."""
+    return _zlib.decompressobj(_ANY_CONTAINER)
 
 
 def open_gzip(path: str | Path) -> gzip.GzipFile:

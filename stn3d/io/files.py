@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from stn3d.errors import InputError
+from stn3d.io.texts import shown_path
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -21,19 +22,40 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         The path as a `Path`.
 
     Raises:
-        InputError: the path is a folder, or its folder does not exist or is not writable.
+        InputError: the path is a folder or no valid name, or its folder does not exist or is not
+            writable.
     """
     path = Path(path)
     folder = path.parent
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"cannot write {path}: it is a folder; give the path of a file.")
-    if not folder.is_dir():
+    _require_possible(path)
+    if not os.path.isdir(folder):
         raise InputError(f"cannot write {path}: there is no folder {folder}; create it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
             f"cannot write {path}: the folder {folder} is not writable; choose another one."
         )
     return path
+
+
+def _require_possible(path: Path) -> None:
+    """Refuse names that the file system cannot hold."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no file can have this name"
+        raise InputError(
+            f"cannot write {shown_path(path)}: {reason}; choose another path."
+        ) from None
+
+
+def _part_of(path: Path) -> Path:
+    """Path of a temporary file with the same ending, of a length that the file system can hold."""
+    name = path.name if len(os.fsencode(path.name)) < 200 else path.name[-40:]
+    return path.with_name(f".part-{uuid4().hex[:12]}-{name}")
 
 
 @contextmanager
@@ -46,14 +68,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: output file; replaced in one step, or left unchanged on failure.
 
     Yields:
-        Path of the temporary file. It ends with the same file name, so writers that select the
-        format by the extension work as usual.
+        Path of the temporary file. It ends with the same file name (of a very long one, the last 40
+        characters), so writers that select the format by the extension work as usual.
 
     Raises:
         InputError: the file cannot be written.
     """
     path = check_output(path)
-    part = path.with_name(f".part-{uuid4().hex[:12]}-{path.name}")
+    part = _part_of(path)
     try:
         yield part
         os.replace(part, path)

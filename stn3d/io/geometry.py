@@ -62,13 +62,13 @@ def grid_of(affine: Matrix, shape: tuple[int, ...], ndim: int | None = None) -> 
     Args:
         affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
         shape: lengths of the 1 to 3 spatial axes, as stored.
-        ndim: 2 or 3; default: 2 for a single slice (third axis missing or of length 1), else 3.
+        ndim: 2 or 3; default: the number of axes.
 
     Raises:
         InputError: the matrix is singular, or the shape does not fit the number of dimensions.
     """
     sizes = (*shape, 1, 1)[:3]
-    ndim = ndim or (2 if sizes[2] == 1 else 3)
+    ndim = ndim or (3 if len(shape) > 2 else 2)
     if ndim == 3:
         return Grid(sizes, torch.from_numpy(np.asarray(affine, dtype=np.float64)))
     if sizes[2] != 1:

@@ -1,8 +1,8 @@
 """Reading and writing of images, label maps and masks.
 
 Convention: values are ``(1, 1, *shape)`` in nibabel's axis order, grids are in RAS+ millimetres.
-A single slice (third axis missing or of length 1) is a 2D image in world x and y, as in ITK. The
-geometry of NIfTI files is documented in `stn3d.io.nifti`.
+An image of two axes is a 2D image in world x and y; one of three axes is 3D, also with a single
+slice, as in ITK. The geometry of NIfTI files is documented in `stn3d.io.nifti`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
 from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
 from stn3d.io.files import atomic_write, check_output
+from stn3d.io.geometry import grid_of
 from stn3d.io.sources import Image, ImageSource, convert
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -47,7 +48,7 @@ def read_image(
             tensor and grid, or `Image`.
         role: name of the image in messages: ``fixed``, ``moving``, ...
         volume: volume of a 4D image, counted from 0.
-        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        ndim: 2 or 3; default: the number of axes. A single slice can be read as 2D.
         allow_constant: accept an image of a single value.
 
     Returns:
@@ -74,13 +75,20 @@ def read_image(
     return image
 
 
-def read_exact(source: ImageSource, role: str = "image", volume: int | None = None) -> Image:
+def read_exact(
+    source: ImageSource,
+    role: str = "image",
+    volume: int | None = None,
+    *,
+    ndim: int | None = None,
+) -> Image:
     """Read an image without rounding any value.
 
     Args:
         source: as for `read_image`.
         role: name of the image in messages.
         volume: volume of a 4D image, counted from 0.
+        ndim: as for `read_image`.
 
     Returns:
         The image as int32, int64, float32 or float64: the smallest that holds the file's data type.
@@ -89,7 +97,7 @@ def read_exact(source: ImageSource, role: str = "image", volume: int | None = No
         InputError: as for `read_image`; the image may be constant.
     """
     what = role if role.endswith("image") else f"{role} image"
-    image = convert(source, what, "volume", volume, None, None)
+    image = convert(source, what, "volume", volume, ndim, None)
     if image.values.dtype == torch.bool:
         return replace(image, values=image.values.int())
     _finite_range(image.values, what, image.name)
@@ -175,6 +183,19 @@ def read_mask(source: ImageSource, role: str = "mask", *, ndim: int | None = Non
             f"the {what} {image.name} is empty (all 0); give a mask with voxels other than 0."
         )
     return replace(image, values=image.values != 0)
+
+
+def in_dimension(image: Image, ndim: int) -> Image:
+    """A single slice as a 2D image if 2D is wanted; any other image as it is.
+
+    Raises:
+        InputError: the slice is coronal or sagittal, so world x and y do not span it.
+    """
+    grid = image.grid
+    if ndim != 2 or grid.ndim != 3 or grid.shape[2] != 1:
+        return image
+    flat = grid_of(grid.world_from_index.numpy(), grid.shape, 2)
+    return replace(image, values=image.values[..., 0], grid=flat)
 
 
 def require_same_grid(image: Image, reference: Image, role: str = "mask") -> None:

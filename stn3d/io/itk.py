@@ -1,9 +1,10 @@
-"""Images read and written by SimpleITK: MHA, NRRD, DICOM series and others, converted to RAS."""
+"""Images of other formats than NIfTI and MGH, converted to RAS.
+
+MetaImage and NRRD files are read in Python, all others by SimpleITK in a process of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,91 +12,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn3d.errors import InputError
+from stn3d.io import dicom, isolated, metaimage, nrrd
 from stn3d.io.geometry import Matrix, itk_geometry, matrix_from_itk, plane_in_space
-from stn3d.io.nifti import Stored, header_for
+from stn3d.io.limits import check_memory
+from stn3d.io.nifti import Stored
+from stn3d.io.nifti_geometry import header_for
 
 
 def load(path: Path) -> Stored:
     """Read an image file, or a folder that holds one DICOM series.
 
     Raises:
-        InputError: SimpleITK cannot read it, or the voxels are colours, vectors or complex numbers.
+        InputError: it cannot be read, or the voxels are colours, vectors or complex numbers.
     """
-    import SimpleITK as sitk
-
+    if path.is_dir():
+        slices = dicom.series_in(path)
+        return dicom.load(slices, path) or _by_itk(slices[0].path)
     try:
-        with _silent_itk(sitk):
-            image = _series(sitk, path) if path.is_dir() else sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} cannot be read as an image; check that it is complete, "
-            "or convert it to .nii.gz."
-        ) from error
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        kind = "complex numbers" if "complex" in image.GetPixelIDTypeAsString() else "vectors"
-        raise InputError(f"{path} holds colours or {kind}; convert it to one scalar per voxel.")
-    array = np.transpose(sitk.GetArrayFromImage(image))
+        with open(path, "rb") as file:
+            beginning = file.read(132)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as an image ({error.strerror}).") from error
+    if beginning.startswith(nrrd.MAGIC):
+        return _nrrd(path)
+    if path.name.lower().endswith(metaimage.SUFFIXES):
+        return _metaimage(path)
+    if beginning[128:] == b"DICM":
+        return dicom.load(dicom.slices_of(path), path) or _by_itk(path)
+    return _by_itk(path)
+
+
+def _metaimage(path: Path) -> Stored:
+    header = metaimage.read_header(path)
+    if header.components > 1:
+        raise _several(path)
+    array = header.payload.read(str(path))
+    affine = plane_in_space(header.matrix) if header.matrix.shape == (3, 3) else header.matrix
+    return Stored(array, array.shape, affine, header_for(affine, array.shape[:3]), str(path))
+
+
+def _nrrd(path: Path) -> Stored:
+    header = nrrd.read_header(path)
+    if header.components:
+        raise _several(path)
+    array = header.payload.read(str(path))
+    order = (*header.spatial, *header.volumes)
+    rest = [n for n in range(array.ndim) if n not in order]  # axes of length 1
+    array = np.transpose(array, (*order, *rest))
+    array = array.reshape(array.shape[: len(order)])
+    if header.volumes:
+        spatial = (*array.shape[: len(header.spatial)], 1)[:3]
+        array = array.reshape(*spatial, -1)
+    affine, planar = header.affine, bool(header.volumes) and len(header.spatial) == 2
+    like = header_for(affine, array.shape[:3])
+    return Stored(array, array.shape, affine, like, str(path), planar=planar)
+
+
+def _by_itk(path: Path) -> Stored:
+    """Any other file."""
+    file_bytes = path.stat().st_size
+    with isolated.reader(str(path), file_bytes) as reader:
+        header = reader.ask("header", str(path))
+        if header["components"] > 1:
+            raise _several(path, header["kind"])
+        check_memory(str(path), header["shape"], header["bytes"] + 4, file_bytes)
+        answer = reader.ask("image", str(path))
+        array = np.transpose(reader.array(answer))
     if array.dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")
-    affine = _affine(image)
-    shape = tuple(int(n) for n in array.shape)
-    return Stored(array, shape, affine, header_for(affine, shape[:3]), str(path))
+    affine = _affine(answer)
+    return Stored(array, array.shape, affine, header_for(affine, array.shape[:3]), str(path))
 
 
-@contextmanager
-def _silent_itk(sitk: Any) -> Iterator[None]:
-    """Silence ITK's warnings on stderr; errors are raised as exceptions."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+def _several(path: Path, kind: str = "vectors") -> InputError:
+    return InputError(f"{path} holds colours or {kind}; convert it to one scalar per voxel.")
 
 
-def _affine(image: Any) -> Matrix:
-    """``(4, 4)`` RAS matrix of an image of 2, 3 or 4 axes."""
-    d, size = min(image.GetDimension(), 3), image.GetDimension()
-    direction = np.reshape(image.GetDirection(), (size, size))[:d, :d]
-    matrix = matrix_from_itk(image.GetOrigin()[:d], image.GetSpacing()[:d], direction.ravel())
+def _affine(answer: dict[str, Any]) -> Matrix:
+    """``(4, 4)`` RAS matrix of an image of 2, 3 or more axes."""
+    size = len(answer["origin"])
+    d = min(size, 3)
+    direction = np.reshape(answer["direction"], (size, size))[:d, :d]
+    matrix = matrix_from_itk(answer["origin"][:d], answer["spacing"][:d], direction.ravel())
     return plane_in_space(matrix) if d == 2 else matrix
-
-
-def _series(sitk: Any, folder: Path) -> Any:
-    """The single DICOM series of a folder."""
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if not series:
-        raise InputError(f"the folder {folder} holds no DICOM series; give an image file.")
-    if len(series) > 1:
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames
-        listing = ", ".join(f"{one} ({len(names(str(folder), one))} files)" for one in series)
-        raise InputError(
-            f"the folder {folder} holds {len(series)} DICOM series; "
-            f"copy the series to use into a separate folder: {listing}."
-        )
-    reader = sitk.ImageSeriesReader()
-    files = reader.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    image = reader.Execute()
-    uneven_mm = _unevenness_mm(reader, len(files), image.GetDirection()[2::3])
-    if uneven_mm > 0.1 * image.GetSpacing()[2]:
-        raise InputError(
-            f"slices in {folder} are missing or unevenly spaced by up to {uneven_mm:.3g} mm; "
-            "complete the series, or resample it to evenly spaced slices."
-        )
-    return image
-
-
-def _unevenness_mm(reader: Any, count: int, normal: tuple[float, ...]) -> float:
-    """Largest deviation of the distance between neighbouring slices from its median."""
-    key = "0020|0032"  # Image Position (Patient)
-    if count < 3 or not all(reader.HasMetaDataKey(n, key) for n in range(count)):
-        return 0.0
-    texts = [reader.GetMetaData(n, key) for n in range(count)]
-    positions = np.array([[float(part) for part in text.split("\\")] for text in texts])
-    gaps = np.diff(positions @ np.array(normal))
-    return float(np.abs(gaps - np.median(gaps)).max())
 
 
 def save(path: Path, array: NDArray[Any], matrix: Matrix) -> None:

@@ -6,18 +6,19 @@ Formats: slicer.readthedocs.io, developer guide, Markups.
 from __future__ import annotations
 
 import csv
-import json
-import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown, shown_text
 from stn3d.io.geometry import lps_flip
+from stn3d.io.texts import parse_json, without_surrogates
 
 MARKUP_SUFFIXES = (".json", ".fcsv")
 _SIGNS = {"RAS": [1.0, 1.0, 1.0], "LPS": lps_flip(3).diagonal()[:3].tolist()}
 _BY_NUMBER = {"0": "RAS", "1": "LPS"}  # in older .fcsv files
+_MOST_MM = 1e9
 _COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _PLACED = "2"  # status of a placed point, in the column after those
 
@@ -44,28 +45,49 @@ def parse_markups(text: str, path: Path) -> list[Markup]:
     if path.suffix.lower() == ".fcsv":
         return _from_table(text, path)
     try:
-        nodes = json.loads(text)["markups"]
-        system, units = nodes[0].get("coordinateSystem", "LPS"), nodes[0].get("coordinateUnits")
-        found = [_from_control(one, path) for one in nodes[0]["controlPoints"]]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
+        lists = _lists(text)
+        system, units = lists[0].get("coordinateSystem", "LPS"), lists[0].get("coordinateUnits")
+        controls = [_checked_control(one) for one in lists[0]["controlPoints"]]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"{path} is not a point list of 3D Slicer; save the points as .mrk.json in 3D Slicer, "
             "or give a CSV file."
         ) from error
-    if len(nodes) > 1:
-        raise InputError(f"{path} holds {len(nodes)} point lists; save each in a separate file.")
-    if units is not None and set([units] if isinstance(units, str) else units) != {"mm"}:
-        raise InputError(f"{path} is in {units}, not in mm; save the points in millimetres.")
-    return [_in_ras(label, point, system, path) for label, point in found]
+    if len(lists) > 1:
+        raise InputError(f"{path} holds {len(lists)} point lists; save each in a separate file.")
+    if units not in (None, "mm", ["mm"]):
+        raise InputError(
+            f"{path} is in {shown_text(units)}, not in mm; save the points in millimetres."
+        )
+    return [_from_control(one, system, path) for one in controls]
 
 
-def _from_control(point: dict[str, Any], path: Path) -> tuple[str, list[Any]]:
-    label = str(point.get("label", ""))
+def _lists(text: str) -> list[dict[str, Any]]:
+    """The point lists of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or has another structure.
+    """
+    content = parse_json(text)
+    lists = content.get("markups") if isinstance(content, dict) else None
+    if not isinstance(lists, list) or not all(isinstance(one, dict) for one in lists):
+        raise ValueError("no list of markups")
+    return lists
+
+
+def _checked_control(point: Any) -> dict[str, Any]:
+    if not isinstance(point, dict):
+        raise ValueError("a point is not a mapping")
+    return point
+
+
+def _from_control(point: dict[str, Any], system: Any, path: Path) -> Markup:
+    label = point.get("label")
+    label = label if isinstance(label, str) else "" if label is None else shown(label)
     if point.get("positionStatus", "defined") != "defined":
         raise _not_placed(label, path)
-    return label, point["position"]
+    position = point.get("position")
+    return _in_ras(label, position if isinstance(position, list) else [], system, path)
 
 
 def _from_table(text: str, path: Path) -> list[Markup]:
@@ -79,7 +101,7 @@ def _from_table(text: str, path: Path) -> list[Markup]:
     system = comments.get("CoordinateSystem", "")
     names = comments.get("columns", _COLUMNS).split(",")
     found = []
-    for row in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
+    for _, row in rows_of([one for one in lines if one.strip() and one[0] != "#"], path):
         cells = dict(zip(names, row, strict=False))
         label, status = cells.get("label", ""), row[len(names) : len(names) + 1]
         if status not in ([], [_PLACED]):
@@ -89,20 +111,47 @@ def _from_table(text: str, path: Path) -> list[Markup]:
     return found
 
 
-def _in_ras(label: str, point: list[Any], system: str, path: Path) -> Markup:
-    if system not in _SIGNS:
+def rows_of(lines: Iterable[str], path: Path) -> list[tuple[int, list[str]]]:
+    """Rows of a CSV file with their line numbers.
+
+    Raises:
+        InputError: the file is damaged, for example by a quotation mark that is never closed.
+    """
+    reader = csv.reader(lines)
+    try:
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}; check the quotation marks and the commas."
+        ) from None
+
+
+def coordinates_mm(values: Sequence[Any]) -> list[float] | None:
+    """Values as finite numbers below 1e9, which is 1000 km in millimetres; None if one is not."""
+    try:
+        if any(isinstance(x, bool) or (isinstance(x, str) and "_" in x) for x in values):
+            return None
+        found = [float(x) for x in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if all(abs(x) < _MOST_MM for x in found) else None
+
+
+def _in_ras(label: str, point: list[Any], system: Any, path: Path) -> Markup:
+    signs = _SIGNS.get(system) if isinstance(system, str) else None
+    if signs is None:
         raise InputError(
             f"the coordinate system of {path} is neither RAS nor LPS (CoordinateSystem is "
-            f"{system or 'missing'}); save the points again in 3D Slicer."
+            f"{shown_text(system) if system else 'missing'}); save the points again in 3D Slicer."
         )
-    try:
-        values = [sign * float(x) for sign, x in zip(_SIGNS[system], point, strict=True)]
-    except (TypeError, ValueError):
-        values = [math.nan]
-    if not all(math.isfinite(value) for value in values):
-        raise InputError(f"{path}: the position of point {label!r} is not 3 numbers; correct it.")
-    return Markup(label.strip(), values)
+    values = coordinates_mm(point)
+    if values is None or len(values) != len(signs):
+        raise InputError(
+            f"{path}: the position of point {shown(label)} is not 3 numbers below 1e9; correct it."
+        )
+    position = [sign * x for sign, x in zip(signs, values, strict=True)]
+    return Markup(without_surrogates(label.strip()), position)
 
 
 def _not_placed(label: str, path: Path) -> InputError:
-    return InputError(f"{path}: point {label!r} is not placed; place it, or delete it.")
+    return InputError(f"{path}: point {shown(label)} is not placed; place it, or delete it.")

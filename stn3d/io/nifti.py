@@ -1,21 +1,8 @@
-"""NIfTI files read by nibabel, their geometry, and the headers to write.
-
-The affine is the sform if its code is set, otherwise the qform if its code is set (the order of the
-NIfTI standard and of nibabel), scaled to millimetres by the header's units, as in ITK. If neither
-code is set, the affine is ITK's: voxel sizes along LPS axes, first voxel at the world origin
-(nibabel flips the first axis and centres the image).
-
-ITK (5.4, in SimpleITK 2.5) differs where both codes are set: it uses the sform only if its code is
-1 and its axes are orthogonal, otherwise the qform; without a qform it rejects axes that are not
-orthogonal; and with the sform it takes the spacing from pixdim. A `GeometryWarning` is issued where
-this changes voxel positions by a tenth of a voxel or more.
-"""
+"""NIfTI, Analyze and MGH files read by nibabel, and NIfTI files written."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -25,20 +12,18 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import logger as nibabel_logger
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from stn3d.errors import GeometryWarning, InputError
 from stn3d.io.deflate import DAMAGED, deflating, open_gzip
-from stn3d.io.geometry import Matrix, plane_in_space
+from stn3d.io.geometry import Matrix
+from stn3d.io.nifti_checks import check_file
+from stn3d.io.nifti_geometry import geometry, silent_nibabel
 from stn3d.io.seekable import SeekableGzip
 
 GZIP_SUFFIXES = (".gz", ".mgz")
-MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
 _NO_EXTENSION = 4  # zero bytes after the header: no extensions
-UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, HeaderDataError, ImageFileError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +36,9 @@ class Stored:
         affine: ``(4, 4)`` matrix from index to world RAS+ millimetres.
         header: geometry as stored, for writing.
         name: name of the image in messages.
+        planar: whether it is a 2D image although its shape has a third axis, of one voxel.
+        file_bytes: size of the file that holds the data; None if they are in memory.
+        bytes_per_voxel: peak memory of reading a voxel from the file.
     """
 
     array: Any
@@ -58,6 +46,9 @@ class Stored:
     affine: Matrix
     header: nib.Nifti1Header
     name: str
+    planar: bool = False
+    file_bytes: int | None = None
+    bytes_per_voxel: int = 0
 
     @property
     def num_volumes(self) -> int:
@@ -78,9 +69,12 @@ def load(path: Path) -> Stored:
         InputError: nibabel cannot read the file, or its header is invalid.
     """
     try:
-        with _silent_nibabel():
+        check_file(path)
+        with silent_nibabel(), np.errstate(all="ignore"):
             image = nib.load(path)
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # nibabel raises whatever a damaged header leads to
         raise InputError(
             f"{path} cannot be read as an image ({_brief(error)}); "
             "check that it is complete and that its extension is right."
@@ -88,9 +82,19 @@ def load(path: Path) -> Stored:
     if not isinstance(image, SpatialImage):
         raise InputError(f"{path} does not hold a volume; give an image on a regular grid.")
     stored = from_nibabel(image, str(path))
-    if path.name.lower().endswith(GZIP_SUFFIXES) and type(stored.array) is ArrayProxy:
-        return replace(stored, array=_Gzipped(stored.array))
-    return stored
+    proxy = stored.array
+    if type(proxy) is not ArrayProxy:
+        return stored
+    scaled = (proxy.slope, proxy.inter) != (1, 0)
+    bytes_per_voxel = proxy.dtype.itemsize + 4 + (8 if scaled else 0)  # float64, then float32
+    file_bytes = Path(str(image.file_map["image"].filename)).stat().st_size
+    packed = path.name.lower().endswith(GZIP_SUFFIXES)
+    return replace(
+        stored,
+        array=_Gzipped(proxy) if packed else proxy,
+        file_bytes=file_bytes,
+        bytes_per_voxel=bytes_per_voxel,
+    )
 
 
 @dataclass(frozen=True)
@@ -128,16 +132,6 @@ class _Gzipped:
         return ArrayProxy(stream, layout, mmap=False, order=proxy.order)
 
 
-@contextmanager
-def _silent_nibabel() -> Iterator[None]:
-    """Silence nibabel's header messages on stderr; errors are raised as exceptions."""
-    before, nibabel_logger.disabled = nibabel_logger.disabled, True
-    try:
-        yield
-    finally:
-        nibabel_logger.disabled = before
-
-
 def from_nibabel(image: SpatialImage, name: str) -> Stored:
     """Array and geometry of a nibabel image, from a file or in memory.
 
@@ -147,8 +141,11 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
     _check_voxels(image, name)
     shape = tuple(int(n) for n in image.shape)
     try:
-        affine, header = _geometry(image, name)
-    except HeaderDataError as error:
+        with np.errstate(all="ignore"):
+            affine, header = geometry(image, name)
+    except GeometryWarning:  # where warnings are errors
+        raise
+    except Exception as error:  # see above
         raise InputError(
             f"{name} has no usable geometry ({_brief(error)}); correct its header."
         ) from error
@@ -171,96 +168,7 @@ def _check_voxels(image: SpatialImage, name: str) -> None:
         raise InputError(f"{name} holds a vector in each voxel; save one component as an image.")
 
 
-def _geometry(image: SpatialImage, name: str) -> tuple[Matrix, nib.Nifti1Header]:
-    """Affine in millimetres, and the header to store."""
-    header = image.header
-    if not isinstance(header, nib.Nifti1Header):
-        if image.affine is None:
-            raise HeaderDataError("it has no affine")
-        return image.affine.astype(np.float64), header_for(image.affine, image.shape[:3])
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    scale = np.diag([*[MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)] * 3, 1.0])
-    pixdim = _stored_pixdim(image)
-    if sform_code == 0 and not (pixdim[: min(3, len(image.shape))] > 0).all():
-        raise HeaderDataError("its voxel sizes are not positive and there is no sform")
-    if sform_code > 0:
-        _compare_with_itk(header, image.shape[:3], name)
-        return scale @ header.get_sform(), header.copy()
-    if qform_code > 0:
-        return scale @ header.get_qform(), header.copy()
-    if image.affine is not None and not np.allclose(image.affine, header.get_base_affine()):
-        return image.affine.astype(np.float64), header_for(image.affine, image.shape[:3])
-    _warn(
-        f"{name} has no orientation (sform and qform codes are 0): its axes are assumed to be LPS "
-        "and its first voxel to lie at the world origin, as in ITK."
-    )
-    sizes = np.where(pixdim > 0, pixdim, 1.0)  # a 2D image may omit the third
-    return scale @ np.diag([-sizes[0], -sizes[1], sizes[2], 1.0]), header.copy()
-
-
-def _stored_pixdim(image: Any) -> Matrix:
-    """Voxel sizes as stored in the file; nibabel silently corrects zeros and signs on loading."""
-    header = image.header
-    file = (image.file_map or {}).get("header") or (image.file_map or {}).get("image")
-    if file is not None and (file.filename is not None or file.fileobj is not None):
-        try:
-            with _silent_nibabel(), file.get_prepare_fileobj("rb") as stream:
-                header = type(header).from_fileobj(stream, check=False)
-        except UNREADABLE:  # an image in memory whose file no longer exists
-            header = image.header
-    return np.asarray(header["pixdim"][1:4], dtype=np.float64)
-
-
-def _compare_with_itk(header: nib.Nifti1Header, shape: tuple[int, ...], name: str) -> None:
-    """Warn if ITK would place the voxels elsewhere."""
-    sform, has_qform = header.get_sform(), int(header["qform_code"]) > 0
-    spacing = np.linalg.norm(sform[:3, :3], axis=0)
-    if not (spacing > 0).all():
-        return  # singular: raises an error later
-    cosines = sform[:3, :3] / spacing
-    sheared = bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > 5e-4)
-    if sheared and not has_qform:
-        _warn(f"the axes of {name} are not orthogonal; stn3d supports this, ITK rejects it.")
-        return
-    by_itk, source = sform.copy(), "voxel sizes (pixdim)"
-    if has_qform and (int(header["sform_code"]) != 1 or sheared):
-        by_itk, source = header.get_qform(), "qform"
-    else:
-        by_itk[:3, :3] = cosines * header["pixdim"][1:4]
-    sizes = np.array([*shape, 1, 1])[:3, None]
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (sizes - 1)
-    gap = float(np.abs((sform - by_itk) @ np.vstack([corners, np.ones(8)])).max())
-    if gap > 0.1 * spacing[: len(shape)].min():
-        _warn(
-            f"sform and {source} of {name} differ by up to {gap:.3g} in the unit of the header: "
-            f"stn3d uses the sform, ITK-based tools use the {source}."
-        )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, GeometryWarning, stacklevel=2)
-
-
 # -- headers to write -----------------------------------------------------------------------------
-
-
-def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
-    """Header in millimetres for a matrix from index to RAS+ world, ``(4, 4)`` or ``(3, 3)`` (2D).
-
-    The codes are 1 (scanner); the qform is omitted if the axes are not orthogonal.
-    """
-    matrix = np.asarray(affine, dtype=np.float64)
-    matrix = plane_in_space(matrix) if matrix.shape == (3, 3) else matrix
-    header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_xyzt_units("mm")
-    header.set_sform(matrix, 1)
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    header["pixdim"][1:4] = spacing
-    cosines = matrix[:3, :3] / np.maximum(spacing, 1e-12)
-    if np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-5):
-        header.set_qform(matrix, 1)
-    return header
 
 
 def header_of_volumes(

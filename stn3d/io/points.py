@@ -6,18 +6,20 @@ Point lists of 3D Slicer (.mrk.json, .fcsv) are read as a table with a column `l
 from __future__ import annotations
 
 import csv
-import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown, shown_text
 from stn3d.io.files import atomic_write
-from stn3d.io.markups import MARKUP_SUFFIXES, parse_markups
+from stn3d.io.markups import MARKUP_SUFFIXES, coordinates_mm, parse_markups, rows_of
+from stn3d.io.texts import read_text
 
+_MOST_MB = 1024
 _NAME_COLUMNS = ("name", "label")  # columns that identify landmarks
 
 
@@ -90,9 +92,10 @@ def read_landmarks(fixed: str | os.PathLike[str], moving: str | os.PathLike[str]
 
 def _distinct(names: tuple[str, ...], path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The names, checked to be unique and not empty."""
-    bad = next((name for name in names if not name or names.count(name) > 1), None)
+    counts = Counter(names)
+    bad = next((name for name in names if not name or counts[name] > 1), None)
     if bad is not None:
-        what = f"two points have the name {bad!r}" if bad else "a point has no name"
+        what = f"two points have the name {shown(bad)}" if bad else "a point has no name"
         raise InputError(
             f"{path}: {what}; give each landmark one unique name, as in the other file."
         )
@@ -106,18 +109,19 @@ def _order(
     moving: str | os.PathLike[str],
 ) -> list[int]:
     """Position of each name of the fixed landmarks among the moving ones."""
+    place, known = {name: row for row, name in enumerate(others)}, set(names)
     for one, other, holder, lacker in (
-        (names, others, fixed, moving),
-        (others, names, moving, fixed),
+        (names, place.keys(), fixed, moving),
+        (others, known, moving, fixed),
     ):
         alone = [name for name in one if name not in other]
         if alone:
             more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
             raise InputError(
-                f"{holder} holds the landmark {alone[0]!r}{more}, {lacker} does not; use the same "
-                "names in both files, or remove the column from one to match rows by order."
+                f"{holder} holds the landmark {shown(alone[0])}{more}, {lacker} does not; use the "
+                "same names in both files, or remove the column from one to match rows by order."
             )
-    return [others.index(name) for name in names]
+    return [place[name] for name in names]
 
 
 def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
@@ -135,20 +139,10 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Tensor, PointTable]:
             names the row.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"cannot read the point file {path} ({error.strerror}); check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not a text file; give points as CSV with the header x,y,z."
-        ) from error
+    text = read_text(path, "point file", "give points as CSV with the header x,y,z", _MOST_MB)
     if path.suffix.lower() in MARKUP_SUFFIXES:
         return _of_markups(text, path)
-    reader = csv.reader(text.splitlines())
-    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    rows = [one for one in rows_of(text.splitlines(), path) if any(map(str.strip, one[1]))]
     header = tuple(cell.strip() for cell in rows[0][1]) if rows else ()
     ndim = _count_coordinates(header, path)
     points = [_coordinates(row, len(header), ndim, path, line) for line, row in rows[1:]]
@@ -173,7 +167,7 @@ def _count_coordinates(header: tuple[str, ...], path: Path) -> int:
     if names[:2] != ["x", "y"]:
         raise InputError(
             f"{path}, line 1: the header must begin with x,y,z (or x,y in 2D), separated by "
-            f"commas; it is {','.join(header) or 'empty'}."
+            f"commas; it is {shown_text(','.join(header)) or 'empty'}."
         )
     return 3 if names[2:] == ["z"] else 2
 
@@ -184,13 +178,11 @@ def _coordinates(row: list[str], width: int, ndim: int, path: Path, line: int) -
         raise InputError(
             f"{path}, line {line}: {len(row)} columns, but the header has {width}; correct the row."
         )
-    try:
-        values = [float(cell) for cell in row[:ndim]]
-    except ValueError:
-        values = [math.nan]
-    if not all(math.isfinite(value) for value in values):
+    values = coordinates_mm(row[:ndim])
+    if values is None:
+        cells = shown_text(",".join(row[:ndim]))
         raise InputError(
-            f"{path}, line {line}: {','.join(row[:ndim])} is not {ndim} numbers; "
+            f"{path}, line {line}: {cells} is not {ndim} numbers below 1e9; "
             "give millimetres with a decimal point."
         )
     return values
@@ -207,7 +199,7 @@ def write_points(
         table: header and further columns, as returned by `read_points`; default: coordinates only.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or a point is not finite.
         ValueError: the number of rows of the table differs from the number of points.
     """
     count, ndim = points_mm.shape
@@ -215,6 +207,12 @@ def write_points(
         table = PointTable(("x", "y", "z")[:ndim], ((),) * count)
     if len(table.others) != count:
         raise ValueError(f"the table has {len(table.others)} rows for {count} points.")
+    bad = (~points_mm.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        raise InputError(
+            f"cannot write {path}: point {int(bad[0]) + 1} of {count} is NaN or Inf after the "
+            "transform; check the transform, and that the points are in millimetres."
+        )
     with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.header)

@@ -23,7 +23,9 @@ from stn3d.grid import Grid
 from stn3d.io import itk, nifti
 from stn3d.io.deflate import DAMAGED
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
-from stn3d.io.nifti import Stored, header_for
+from stn3d.io.limits import check_memory
+from stn3d.io.nifti import Stored
+from stn3d.io.nifti_geometry import header_for
 
 # A Tensor without a grid must be a MONAI MetaTensor, which holds its affine.
 # A Stored is the content of a file, returned by `open_source`.
@@ -72,13 +74,17 @@ def convert(
         what: name of the image in messages.
         option: name of the option that selects a volume, for messages; None if there is none.
         volume: selected volume, counted from 0.
-        ndim: 2 or 3; default: a single slice is 2D, any other image 3D.
+        ndim: 2 or 3; default: the number of axes. A single slice can be read as 2D.
         dtype: float32, or None to keep all values exactly.
 
     Raises:
         InputError: the image cannot be read or used.
     """
-    if isinstance(source, Image) and source.values.shape[1] == 1:
+    if (
+        isinstance(source, Image)
+        and source.values.shape[1] == 1
+        and ndim in (None, source.grid.ndim)
+    ):
         values = source.values if dtype is None else source.values.float()
         return replace(source, values=values)
     if isinstance(source, tuple):
@@ -86,7 +92,7 @@ def convert(
     stored = open_source(source, what)
     try:
         array = _one_volume(stored, what, option, volume)
-        grid = grid_of(stored.affine, array.shape, ndim)
+        grid = grid_of(stored.affine, array.shape, ndim or (2 if stored.planar else None))
     except InputError as error:
         message = str(error)
         raise error if stored.name in message else InputError(f"{stored.name}: {message}") from None
@@ -123,12 +129,14 @@ def open_source(source: ImageSource, what: str) -> Stored:
     path = Path(source)
     if not path.exists():
         raise InputError(f"there is no {what} {path}; check the path.")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"the {what} {path} is a pipe or a device; give a file.")
     return nifti.load(path) if path.name.lower().endswith(NIBABEL_SUFFIXES) else itk.load(path)
 
 
 def _one_volume(stored: Stored, what: str, option: str | None, volume: int | None) -> NDArray[Any]:
     """The spatial axes of one volume, read from disk."""
-    spatial, volumes = stored.shape[:3], stored.num_volumes
+    spatial, volumes = stored.shape[: 2 if stored.planar else 3], stored.num_volumes
     if len(spatial) < 2 or 0 in stored.shape:
         raise InputError(f"{stored.name} has shape {stored.shape}; an image needs 2 or 3 axes.")
     if volumes > 1 and volume is None:
@@ -143,10 +151,16 @@ def _one_volume(stored: Stored, what: str, option: str | None, volume: int | Non
         raise InputError(
             f"the {what} {stored.name} has no volume {volume}; it holds {volumes}, counted from 0."
         )
+    if stored.file_bytes is not None:
+        check_memory(stored.name, spatial, stored.bytes_per_voxel, stored.file_bytes)
     try:
         others = (0,) * (len(stored.shape) - 4)  # trailing axes of length 1
         cut = stored.array[(..., volume or 0, *others)] if volumes > 1 else stored.array[...]
         array: NDArray[Any] = np.asanyarray(cut).reshape(spatial)
+    except MemoryError as error:
+        raise InputError(
+            f"the {what} {stored.name} does not fit into the memory; crop or resample it."
+        ) from error
     except DAMAGED as error:
         raise InputError(
             f"the {what} {stored.name} is truncated or damaged; copy or download it again."
@@ -199,8 +213,9 @@ def _from_image(image: Image) -> Stored:
     """Content of an image; channels become volumes."""
     array, affine = image.values[0].movedim(0, -1).numpy(), image.grid.world_from_index.numpy()
     shape = (*image.grid.shape, 1)[:3] + array.shape[-1:]
-    affine = plane_in_space(affine) if image.grid.ndim == 2 else affine
-    return Stored(array.reshape(shape), shape, affine, image.header, image.name)
+    planar = image.grid.ndim == 2
+    affine = plane_in_space(affine) if planar else affine
+    return Stored(array.reshape(shape), shape, affine, image.header, image.name, planar)
 
 
 def _from_metatensor(source: Any, name: str) -> Stored:
@@ -231,4 +246,4 @@ def _from_metatensor(source: Any, name: str) -> Stored:
         array = np.moveaxis(array, 0, -1)  # channels are volumes
         array = array[:, :, None] if planar else array
     header = header_for(affine, array.shape[:3])
-    return Stored(array, tuple(array.shape), affine, header, name)
+    return Stored(array, tuple(array.shape), affine, header, name, planar)

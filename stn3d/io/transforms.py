@@ -13,11 +13,13 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.io import isolated
 from stn3d.io.files import atomic_write, check_output
-from stn3d.io.geometry import itk_geometry, lps_flip, matrix_from_itk
+from stn3d.io.geometry import Matrix, itk_geometry, lps_flip, matrix_from_itk
 from stn3d.io.hdf5 import write_numbers, write_text, write_vectors
 from stn3d.transforms import (
     Affine,
@@ -47,8 +49,6 @@ def check_transform_path(path: str | os.PathLike[str]) -> Path:
         )
     return check_output(path)
 
-
-_MAX_NESTING = 8
 
 # -- writing --------------------------------------------------------------------------------------
 
@@ -175,50 +175,31 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     Raises:
         InputError: the file does not exist, is damaged, or holds another kind of transform.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no transform file {path}; check the path.")
+    fields: list[NDArray[Any]] = []
     try:
-        if path.suffix.lower() in HDF5_SUFFIXES:
-            _check_hdf5(path)
-        return chain(*_from_itk(sitk, sitk.ReadTransform(str(path)), path))
-    except (RuntimeError, OSError) as error:
+        with isolated.reader(str(path), path.stat().st_size) as reader:
+            answer = reader.ask("transform", str(path))
+            parts = answer.get("parts", [])
+            fields = [reader.array(part["field"]) for part in parts if "field" in part]
+    except InputError as error:
         raise InputError(
             f"{path} cannot be read as a transform; give a complete ITK transform file "
             "(.h5, .tfm, .txt, .mat)."
         ) from error
-    except (KeyError, TypeError) as error:  # raised by SimpleITK for an unknown class
-        raise _unread(path, "transform of an unknown class") from error
-
-
-def _check_hdf5(path: Path) -> None:
-    """Read an HDF5 file once, so that a damaged one raises an error without ITK's stderr output."""
-
-    def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            item[()]
-
-    with h5py.File(path, "r") as file:
-        file.visititems(read)
-
-
-def _from_itk(sitk: Any, transform: Any, path: Path, depth: int = 0) -> list[Transform]:
-    """Parts of an ITK transform in order of application."""
-    if transform.IsLinear():
-        return [_affine_from_itk(transform, path)]
-    transform = transform.Downcast()
-    kind = transform.GetTransformEnum()
-    # SimpleITK represents an unknown class as a composite that contains itself.
-    if kind == sitk.sitkComposite and depth < _MAX_NESTING:
-        order = reversed(range(transform.GetNumberOfTransforms()))
-        nested = [transform.GetNthTransform(n) for n in order]
-        return [part for one in nested for part in _from_itk(sitk, one, path, depth + 1)]
-    if kind == sitk.sitkDisplacementField:
-        return [_field_from_itk(sitk, transform.GetDisplacementField(), path)]
-    unknown = kind == sitk.sitkComposite
-    raise _unread(path, "transform of an unknown class" if unknown else transform.GetName())
+    if "unknown" in answer:
+        raise _unread(path, answer["unknown"])
+    vectors = iter(fields)
+    return chain(
+        *(
+            _field_from_itk(part["field"], next(vectors), path)
+            if "field" in part
+            else _affine_from_itk(np.array(part["matrix"]), path)
+            for part in parts
+        )
+    )
 
 
 def _unread(path: Path, kind: str) -> InputError:
@@ -228,27 +209,23 @@ def _unread(path: Path, kind: str) -> InputError:
     )
 
 
-def _affine_from_itk(transform: Any, path: Path) -> Affine:
-    """Affine of any linear ITK transform, from the images of the origin and of a point per axis."""
-    d = transform.GetDimension()
-    origin = np.array(transform.TransformPoint([0.0] * d))
-    columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
-    lps = np.eye(d + 1)
-    lps[:d, :d], lps[:d, d] = np.stack(columns, axis=1), origin
-    flip = lps_flip(d)
+def _affine_from_itk(lps: Matrix, path: Path) -> Affine:
+    """Affine of a ``(d + 1, d + 1)`` LPS matrix."""
+    flip = lps_flip(len(lps) - 1)
     matrix = torch.from_numpy(flip @ lps @ flip)
     if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix)) == 0:
         raise InputError(f"{path} holds a singular matrix; recompute the transform.")
     return Affine.from_matrix(matrix)
 
 
-def _field_from_itk(sitk: Any, image: Any, path: Path) -> DisplacementField:
-    """Displacement field of an ITK vector image."""
-    d = image.GetDimension()
-    signs = np.diag(lps_flip(d))[:d]
-    vectors = (sitk.GetArrayViewFromImage(image) * signs).astype(np.float32)
+def _field_from_itk(
+    geometry: dict[str, Any], vectors: NDArray[Any], path: Path
+) -> DisplacementField:
+    """Displacement field of vectors ``(k, j, i, component)`` in LPS, which are overwritten."""
+    d = vectors.shape[-1]
+    vectors *= np.diag(lps_flip(d))[:d].astype(np.float32)
     field = torch.from_numpy(np.ascontiguousarray(np.transpose(vectors)))
     if not bool(torch.isfinite(field).all()):
         raise InputError(f"{path} holds displacements of NaN or Inf; recompute the transform.")
-    matrix = matrix_from_itk(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    matrix = matrix_from_itk(geometry["origin"], geometry["spacing"], geometry["direction"])
     return DisplacementField(field[None], Grid(tuple(field.shape[1:]), torch.from_numpy(matrix)))

@@ -21,11 +21,13 @@ class Volumes:
             other formats are in memory.
         role: name of the image in messages.
         numbers: volume numbers, counted from 0; None for an image of a single volume.
+        ndim: 2 or 3; None for the number of axes.
     """
 
     stored: Stored
     role: str
     numbers: tuple[int | None, ...]
+    ndim: int | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +46,8 @@ class Volumes:
         Raises:
             InputError: the volume holds NaN or Inf, or cannot be read.
         """
-        return read_image(self.stored, self.role, self.numbers[n], allow_constant=True)
+        number = self.numbers[n]
+        return read_image(self.stored, self.role, number, ndim=self.ndim, allow_constant=True)
 
     def exact(self, n: int) -> Image:
         """The n-th volume as an image without any rounding, see `read_exact`.
@@ -52,7 +55,7 @@ class Volumes:
         Raises:
             InputError: the volume holds NaN or Inf, or cannot be read.
         """
-        return read_exact(self.stored, self.role, self.numbers[n])
+        return read_exact(self.stored, self.role, self.numbers[n], ndim=self.ndim)
 
     def labels(self, n: int) -> Image:
         """The n-th volume as a label map; one of several may be empty.
@@ -61,7 +64,13 @@ class Volumes:
             InputError: the volume holds no labels, or cannot be read.
         """
         several = len(self) > 1
-        return read_labels(self.stored, "labels", self.numbers[n], allow_empty=several)
+        number = self.numbers[n]
+        return read_labels(self.stored, "labels", number, ndim=self.ndim, allow_empty=several)
+
+    def in_dimension(self, ndim: int) -> Volumes:
+        """Single slices as 2D images if 2D is wanted; any other volumes as they are."""
+        single = len(self.stored.shape) > 2 and self.stored.shape[2] == 1
+        return replace(self, ndim=2) if ndim == 2 and single else self
 
     def in_memory(self, image: Image) -> Volumes:
         """These volumes, if they are one, with its values already read."""

@@ -15,6 +15,7 @@ from stn3d.io import Landmarks
 from stn3d.metrics import Array
 from stn3d.transforms.fit import fit_linear, spans
 
+_MOST_CONTROL_POINTS = 3000
 _SAME_PLACE = 1e-6  # of the largest extent: closer points are duplicates
 
 
@@ -29,7 +30,12 @@ def checked(
     pairs = paired(fixed_mm, moving_mm, names)
     needed = rank_needed(kind, pairs.fixed_mm.shape[1]) + 1
     if len(pairs.names) < needed:
-        raise InputError(f"{_too_few(len(pairs.names))}; --kind {kind} needs {needed} or more.")
+        raise InputError(f"{_there_are(len(pairs.names))}; --kind {kind} needs {needed} or more.")
+    if kind == "tps" and len(pairs.names) > _MOST_CONTROL_POINTS:
+        raise InputError(
+            f"{_there_are(len(pairs.names))}; a spline takes {_MOST_CONTROL_POINTS} at most, since "
+            "its time grows with their cube; give fewer, or use --kind affine."
+        )
     for points, side in ((pairs.fixed_mm, "fixed"), (pairs.moving_mm, "moving")):
         _require_distinct(points, side, pairs.names)
     return pairs
@@ -82,7 +88,7 @@ def _numbers(values: Array) -> Tensor:
     return tensor.detach().cpu().to(torch.float64, copy=True)
 
 
-def _too_few(count: int) -> str:
+def _there_are(count: int) -> str:
     return "there is 1 landmark" if count == 1 else f"there are {count} landmarks"
 
 
@@ -119,7 +125,7 @@ def checked_weights(weights: Array | None, pairs: Landmarks, kind: LandmarkKind)
     used = int((weight > 0).sum())
     if used <= rank:
         raise InputError(
-            f"{_too_few(used)} with a weight above 0; --kind {kind} needs {rank + 1} or more."
+            f"{_there_are(used)} with a weight above 0; --kind {kind} needs {rank + 1} or more."
         )
     for points, side in ((pairs.fixed_mm, "fixed"), (pairs.moving_mm, "moving")):
         if not bool(spans(points, weight, rank)):

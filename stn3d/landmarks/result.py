@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from stn3d.io import (
     ImageSource,
     Landmarks,
     atomic_write,
+    in_dimension,
     read_image,
     write_transform,
 )
@@ -79,7 +81,7 @@ class LandmarkRegistration:
         landmark, options, versions."""
         pairs = self.landmarks
         identity = Affine.identity(self.transform.ndim)
-        errors_mm = self.leave_one_out_errors_mm
+        errors_mm, outliers = self.leave_one_out_errors_mm, set(self.outliers)
         known = errors_mm.isfinite()
         leave_one_out = tre_mm(
             identity, self.leave_one_out_points_mm[known], pairs.moving_mm[known]
@@ -107,7 +109,7 @@ class LandmarkRegistration:
                     "name": name,
                     "residual_mm": residual,
                     "leave_one_out_error_mm": error if error == error else None,
-                    "outlier": name in self.outliers,
+                    "outlier": name in outliers,
                 }
                 for name, residual, error in each
             ],
@@ -137,12 +139,13 @@ class LandmarkRegistration:
                 it, or the spline folds and has no inverse.
         """
         image = read_image(like, "like", 0, allow_constant=True)
+        image = in_dimension(image, self.landmarks.fixed_mm.shape[1])
         self._require_inside(image)
         if not isinstance(self.transform, ThinPlateSpline):
             return self
         fields = spline_fields(self.transform, image.grid)
         if fields is None:
-            hint = f" Check {', '.join(self.outliers)}." if self.outliers else ""
+            hint = f" Check {_listed(self.outliers)}." if self.outliers else ""
             raise InputError(
                 "the spline folds, so it has no inverse: displacements of neighbouring landmarks "
                 f"differ too much; correct the landmarks or increase --smoothing.{hint}"
@@ -171,7 +174,7 @@ class LandmarkRegistration:
         ]
         if outside:
             warnings.warn(
-                f"landmarks outside {image.name}: {', '.join(outside)}; "
+                f"landmarks outside {image.name}: {_listed(outside)}; "
                 "a saved tps is the affine fit there.",
                 GeometryWarning,
                 stacklevel=3,
@@ -198,3 +201,9 @@ class LandmarkRegistration:
             write_transform(inverse, self.inverse)
             metrics.write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
         return written
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message, the first ones of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stn3d.reductions import voxel_mean, voxel_sum
+
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of ``(B, C, *shape)`` values, weighted by a mask; the plain mean without one.
@@ -17,9 +19,9 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
         A scalar; 0 where no voxel has weight.
     """
     if mask is None:
-        return values.mean()
+        return voxel_mean(values)
     weight = mask.to(values).expand_as(values)
-    return (weight * values).sum() / weight.sum().clamp(min=1e-12)
+    return voxel_sum(weight * values) / voxel_sum(weight).clamp(min=1e-12)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.losses.masked import masked_mean
+from stn3d.reductions import voxel_sum
 
 # Distances far below this are penalised quadratically, so that the gradient is continuous at 0.
 _SMOOTH_VOX = 0.01
@@ -27,19 +28,14 @@ def dice(fixed_labels: Tensor, moved_labels: Tensor, mask: Tensor | None = None)
     Returns:
         A scalar, 0 without labels; differentiable in both maps.
     """
-    a, b = fixed_labels.flatten(2), moved_labels.flatten(2)
-    weight = None if mask is None else mask.to(b).flatten(2)
+    a, b = fixed_labels, moved_labels
+    weight = None if mask is None else mask.to(b)
     weighted = (a if weight is None else weight * a, b if weight is None else weight * b)
-    overlap = _dot(weighted[0], b)
-    size = _dot(weighted[0], a) + _dot(weighted[1], b)
+    overlap = voxel_sum(weighted[0] * b, 2)
+    size = voxel_sum(weighted[0] * a, 2) + voxel_sum(weighted[1] * b, 2)
     present = size > 0
     score = 2 * overlap / torch.where(present, size, 1.0)
     return torch.where(present, 1 - score, 0.0).sum() / present.sum().clamp(min=1)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products over the last axis."""
-    return torch.einsum("bln,bln->bl", a, b)
 
 
 def one_hot(labels: Tensor, ids: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from stn3d.grid import Grid, apply_matrix
 from stn3d.metrics.arrays import Array, as_mask
 from stn3d.metrics.region import eroded
+from stn3d.reductions import voxel_mean
 from stn3d.transforms import Linear, Transform
 from stn3d.warp import jacobian_determinant
 
@@ -99,4 +100,4 @@ def _log_sd(determinants: Tensor, protocol: Protocol) -> float:
     """Standard deviation of the logarithm of ``(N,)`` determinants; NaN for N = 0."""
     shift, low, high = (0.0, 1e-3, 1e3) if protocol == "strict" else (3.0, 1e-9, 1e9)
     logs = determinants.to(torch.float64, copy=True).add_(shift).clamp_(low, high).log_()
-    return float(logs.std(correction=0)) if len(logs) else math.nan
+    return math.sqrt(float(voxel_mean(logs.sub_(voxel_mean(logs)).square_())))

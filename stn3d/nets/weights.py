@@ -56,12 +56,18 @@ class TrainedNetwork:
 
     def accepts(self, pair: Pair) -> bool:
         """Whether the images of a pair have the network's dimensions and channels."""
-        return self.input_format == (pair.fixed.grid.ndim, pair.fixed.image.shape[1])
+        slices = any(image.grid.slice_axis is not None for image in (pair.fixed, pair.moving))
+        return not slices and self.input_format == (
+            pair.fixed.grid.ndim,
+            pair.fixed.image.shape[1],
+        )
 
     def mismatch(self, pair: Pair) -> str:
         """Why the network does not accept a pair."""
         ndim, channels = self.input_format
         d, given = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
+        if (d, given) == (ndim, channels):
+            return "expects volumes; one image is a single slice"
         return f"expects {ndim}D images with {channels} channel(s); these are {d}D with {given}"
 
     def to(self, device: torch.device) -> TrainedNetwork:

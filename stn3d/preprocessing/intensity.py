@@ -23,6 +23,7 @@ WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
 _FLAT = 1e-3  # largest spread of a noise-free background, as a fraction of the intensity range
 _BRIGHTER = 0.01  # smallest fraction of voxels that are brighter than the background
 AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
+_MIN_ERODED = 5  # voxels along an axis; fewer are all eroded from both sides
 _SHARE_OF_CT = 0.05  # smallest fraction of voxels in air and in soft tissue, for a CT
 # HU and their scaled values: soft tissue, with all organs, has two thirds of the range.
 _KNOTS_HU, _KNOTS = (-1000.0, -200.0, 300.0, 1500.0), (0.0, 0.15, 0.8, 1.0)
@@ -150,19 +151,28 @@ def _window(window: str, ct: bool) -> tuple[float, float]:
 
 def _body(hu: NDArray[np.floating]) -> NDArray[np.floating]:
     """The HU with air outside of the body: all but what hangs together and is largest."""
-    solid = hu > _BODY_HU
-    eroded = ndimage.binary_erosion(solid, iterations=2)
+    solid, near = hu > _BODY_HU, _neighbours(hu.shape)
+    eroded = ndimage.binary_erosion(solid, near, iterations=2)
     parts, count = ndimage.label(eroded)
     if count == 0:
         return hu
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    body = ndimage.binary_dilation(largest, iterations=3)
+    body = ndimage.binary_dilation(largest, near, iterations=3)
     if hu.ndim == 2:
         body = ndimage.binary_fill_holes(body)
     for axis in range(hu.ndim if hu.ndim == 3 else 0):  # lungs and bowel hold air and belong to it
         for plane in np.moveaxis(body, axis, 0):
             plane[...] = ndimage.binary_fill_holes(plane)
     return np.where(body, hu, np.minimum(hu, _KNOTS_HU[0]))
+
+
+def _neighbours(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The neighbours of a voxel by a face, along axes that an erosion leaves something of."""
+    near: NDArray[np.bool_] = ndimage.generate_binary_structure(len(shape), 1)
+    for axis, n in enumerate(shape):
+        if n < _MIN_ERODED:
+            np.moveaxis(near, axis, 0)[[0, 2]] = False
+    return near
 
 
 def _some(values: Tensor) -> NDArray[np.floating]:

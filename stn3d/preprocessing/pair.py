@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stn3d.grid import Grid
 from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.prepared import PreparedImage
 
@@ -36,8 +37,8 @@ class Pair:
 
     @property
     def finest_mm(self) -> float:
-        """The finest spacing that both images have."""
-        return max(min(self.fixed.grid.spacing_mm), min(self.moving.grid.spacing_mm))
+        """The finest spacing that both images have; the thickness of a single slice is none."""
+        return max(_finest_mm(self.fixed.grid), _finest_mm(self.moving.grid))
 
     def level_spacings_mm(self, factors: Sequence[float], min_voxels: int = 8) -> list[float]:
         """Spacings of the levels of an image pyramid, coarse to fine.
@@ -61,3 +62,8 @@ class Pair:
         if extents:
             last = max(self.finest_mm, min(last, shortest / min_voxels))
         return [s for s in coarse if shortest / s >= min_voxels] + [last]
+
+
+def _finest_mm(grid: Grid) -> float:
+    between = [s for s, n in zip(grid.spacing_mm, grid.shape, strict=True) if n > 1]
+    return min(between or grid.spacing_mm)

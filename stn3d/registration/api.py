@@ -52,6 +52,7 @@ from stn3d.registration.settings import (
     settings_from,
 )
 from stn3d.registration.stages import Progress, ProgressEvent
+from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform
 from stn3d.warp import warp_image
 
@@ -148,13 +149,14 @@ def _registered(
     inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
-    grids, channels = (inputs.fixed.grid, inputs.moving.grid), inputs.num_channels(settings)
+    space = working_space(inputs.fixed.grid, inputs.moving.grid)
+    grids, channels = space.grids, inputs.num_channels(settings)
     budget(*grids, settings, channels)  # fails before any work
     with tracker.step("prepare"):
-        pair = inputs.prepared(settings, device)
+        pair = space.pair(inputs.prepared(settings, device))
     tracker.plan(initial_steps(settings, pair))
     with tracker.step("initialise"):
-        start = _initialised(pair, settings, inputs, given)
+        start = _initialised(pair, settings, inputs, _given(given, inputs, space))
     selected = start.selected_metric
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
@@ -162,34 +164,41 @@ def _registered(
     begin, network = start.best.transform, start.network
     cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
     selections = {"metric": selected, "kind": cascade.kind}
-    estimation = Estimation(inputs, cascade.settings, start.candidates, selections, memory, device)
+    candidates = start.candidates
+    estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
     return _completed(estimation, pair, final(cascade.transform), tracker)
 
 
 def _completed(
-    estimation: Estimation, pair: Pair, transform: Transform, tracker: Tracker
+    estimation: Estimation, pair: Pair, found: Transform, tracker: Tracker
 ) -> Registration:
-    """Invert, warp and measure."""
+    """Invert, warp and measure.
+
+    Args:
+        estimation: how the transform was found.
+        pair: the prepared images in the working space.
+        found: the transform in the working space.
+        tracker: times the steps.
+    """
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
-        inverse, residual_mm = inverted(transform)
+        inverse, residual_mm = inverted(found)
+        transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
-        identity = Affine.identity(fixed.grid.ndim)
-        before = evaluate(case, identity)
+        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        identity = Affine.identity(pair.fixed.grid.ndim)
         before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
         after = evaluate(case, transform, inverse, moved)
-        after["image_loss"] = optimised_loss(pair, transform, settings, tracker.levels)
+        after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
         kind = settings.linear_kind
-        quality = assess_quality(
-            measure_quality(pair, transform, kind, settings.metric_name, after)
-        )
+        quality = assess_quality(measure_quality(pair, found, kind, settings.metric_name, after))
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -229,10 +238,8 @@ def _initialised(
     """See `initialise`.
 
     Raises:
-        InputError: the initial transform does not fit the images, or leaves no overlap.
+        InputError: the initial transform leaves no overlap.
     """
-    if given is not None:
-        _require_dimension(given, inputs)
     start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
     _require_overlap(start.best, inputs)
     return start
@@ -248,13 +255,15 @@ def _initial_from(init: str) -> Transform | None:
     return read_transform(init)
 
 
-def _require_dimension(start: Transform, inputs: LoadedPair) -> None:
+def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:
+    """The initial transform that the user gives, in the working space."""
     ndim = inputs.fixed.grid.ndim
-    if start.ndim != ndim:
-        raise InputError(
-            f"the initial transform (--init) is {start.ndim}D and the images are {ndim}D; give one "
-            "of their dimension."
-        )
+    if start is None or start.ndim == ndim:
+        return None if start is None else space.given(start)
+    raise InputError(
+        f"the initial transform (--init) is {start.ndim}D and the images are {ndim}D; give one "
+        "of their dimension."
+    )
 
 
 def _require_overlap(best: InitialTransform, inputs: LoadedPair) -> None:

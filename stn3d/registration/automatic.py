@@ -7,6 +7,7 @@ different contrasts some tissues keep their order of brightness and others chang
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
+from stn3d.reductions import voxel_mean, voxel_sum
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
 
@@ -159,7 +161,7 @@ def _local_correlation(
     def mean(values: Tensor) -> Tensor:
         return kernels.box_sum(weight * values, radii) / count
 
-    full = 3 ** (a.ndim - 2) - 0.5
+    full = math.prod(min(n, 3) for n in a.shape[2:]) - 0.5
     inside = kernels.box_sum(weight, radii)
     count = inside.clamp(min=1)
     mean_a, mean_b = mean(a), mean(b)
@@ -171,19 +173,23 @@ def _local_correlation(
     covariance = (mean(a * b) - mean_a * mean_b)[valid]
     r = covariance / (var_a[valid] * var_b[valid]).sqrt()
     squared = r * r
-    positive = (r * r.abs()).sum() / squared.sum().clamp(min=1e-12)
-    return float(positive), float(squared.mean())
+    positive = voxel_sum(r * r.abs()) / voxel_sum(squared).clamp(min=1e-12)
+    return float(positive), float(voxel_mean(squared))
 
 
 def _variance(image: Tensor, where: Tensor) -> float:
-    return float(image[where].var(correction=0)) if bool(where.any()) else 0.0
+    """Variance where a mask is set; 0 where it is not set anywhere."""
+    values = image[where]
+    return float(voxel_mean((values - voxel_mean(values)) ** 2)) if len(values) else 0.0
 
 
 def _nonlinear_fraction(a: Tensor, b: Tensor) -> float:
     """`Relation.nonlinear_variance_fraction` of two lists of intensities."""
     if len(a) < _MIN_WINDOWS:
         return 0.0
-    line = float(torch.corrcoef(torch.stack([a, b]))[0, 1].nan_to_num() ** 2)
+    p, q = a - voxel_mean(a), b - voxel_mean(b)
+    norms = voxel_sum(p * p) * voxel_sum(q * q)
+    line = float(voxel_sum(p * q) ** 2 / norms) if norms > 0 else 0.0
     curve = max(_correlation_ratio(a, b), _correlation_ratio(b, a))
     return max(0.0, (curve - line) / max(1 - line, 1e-6))
 
@@ -196,7 +202,7 @@ def _correlation_ratio(a: Tensor, b: Tensor) -> float:
         a.new_zeros(_BINS).index_add_(0, bins, x) for x in (torch.ones_like(b), b, b**2)
     )
     within = float((squares - total**2 / count.clamp(min=1)).sum())
-    whole = float(((b - b.mean()) ** 2).sum())
+    whole = float(voxel_sum((b - voxel_mean(b)) ** 2))
     free = len(b) - int((count > 0).sum())
     return 1 - within / free * (len(b) - 1) / whole if whole > 0 and free > 0 else 0.0
 

@@ -7,13 +7,12 @@ on the CPU. GB are 2**30 bytes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from stn3d.errors import InputError
+from stn3d.free_memory import free_gb
 from stn3d.grid import Grid
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
@@ -101,7 +100,8 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 
     registering = images + max(2 * max(n, m), stage_peak)
     arrays = _FIELD_METRIC_ARRAYS if settings.is_deformable else _METRIC_ARRAYS
     transforms = 2 * stages[-1].transform_floats(pair)  # the transform and its inverse
-    evaluating = (2 + arrays) * n + m + transforms  # with the warped image
+    evaluated = n if fixed.slice_axis is None else max(n, m)  # the volume may be the fixed image
+    evaluating = (2 + arrays) * evaluated + m + transforms  # with the warped image
     constant_gb = _PROCESS_GB + _HEAP_GB * min(1, n / (1 << 18))
     return constant_gb + 4 * max(registering, evaluating) / _GB
 
@@ -113,46 +113,3 @@ def _without_voxels(fixed: Grid, moving: Grid) -> Pair:
 
 def _finest_mm(fixed: Grid, moving: Grid, settings: Settings) -> float:
     return settings.stages()[-1].spacings_mm(_without_voxels(fixed, moving))[-1]
-
-
-# -- free memory ----------------------------------------------------------------------------------
-
-
-def free_gb() -> float | None:
-    """Memory available to new processes, of the machine and of this process's cgroups, in GB; None
-    where the system does not report it."""
-    known = [free for free in (_machine_bytes(), _cgroup_bytes()) if free is not None]
-    return max(0, min(known)) / _GB if known else None
-
-
-def _machine_bytes() -> int | None:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _cgroup_bytes() -> int | None:
-    """Lowest memory left by a cgroup (version 2) of this process; file caches can be reclaimed."""
-    root = Path("/sys/fs/cgroup")
-    own = next((p for p in _read("/proc/self/cgroup").splitlines() if p.startswith("0::")), "0::/")
-    folder, left = root / own[3:].lstrip("/"), []
-    for one in (folder, *folder.parents):
-        limit, used = _read(one / "memory.max").strip(), _read(one / "memory.current").strip()
-        if limit.isdigit() and used.isdigit():
-            words = dict(line.split() for line in _read(one / "memory.stat").splitlines())
-            left.append(int(limit) - int(used) + int(words.get("inactive_file", 0)))
-        if one == root:
-            break
-    return min(left, default=None)
-
-
-def _read(path: str | Path) -> str:
-    """Text of a file; empty where it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf8")
-    except OSError:
-        return ""

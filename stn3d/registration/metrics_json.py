@@ -17,6 +17,7 @@ from stn3d.registration.quality import Quality
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Settings
+from stn3d.registration.working_space import WorkingSpace
 from stn3d.transforms import Transform, describe_linear, split_linear
 
 SCHEMA_VERSION = 1
@@ -34,6 +35,7 @@ class Estimation:
         selections: what was selected automatically, by setting; None where it was given.
         memory: the memory estimate.
         device: device of the computation.
+        space: space in which the pair was registered.
     """
 
     inputs: LoadedPair
@@ -42,6 +44,7 @@ class Estimation:
     selections: dict[str, Selection | None]
     memory: Budget
     device: torch.device
+    space: WorkingSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,7 @@ def registration_metrics(
         "auto_selected": selected,
         "fixed": inputs.fixed.about(),
         "moving": inputs.moving.about(),
+        "geometry": {"mode": estimation.space.mode, "note": estimation.space.note},
         "before": measured.before,
         "after": measured.after,
         "outside_value": json_value(measured.outside_value),

@@ -91,7 +91,7 @@ def _place(measures: QualityMeasures) -> str:
 
 _AS_WELL_MIRRORED = -0.002
 # A scale this well determined is real: a child's head, or a voxel size in another unit.
-_SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.02, 6.0
+_SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
 _ALIGNMENT = (
     "Inspect the moved image; try another --init, or give masks of the part that both images show."
 )

@@ -120,9 +120,10 @@ def measure_quality(
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
     points, inside_fraction = _foreground_inside(coarse, linear)
     visible = Visible(coarse.fixed.grid, ordered.moving.grid, linear, points, _KEPT)
-    near = visible.largest(_START_ROTATION_RAD, _START_TRANSLATION * size_mm)
+    length_mm = size_mm / math.sqrt(coarse.fixed.grid.ndim)
+    near = visible.largest(_START_ROTATION_RAD, _START_TRANSLATION * length_mm)
     starts = visible.perturbed(near)[::2]
-    far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * size_mm))
+    far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
     # A repeated registration that leaves a stack of few slices says nothing.
     least_inside = _KEPT if visible.slice_axes() else 0.0
     disagreement_mm = _restart_disagreement_mm(
@@ -209,16 +210,23 @@ def _restart_disagreement_mm(
     least_inside: float,
 ) -> float | None:
     """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
-    Those that leave less than a fraction of the points inside it do not count."""
+    Those that leave less than a fraction of the points inside the other image do not count.
+
+    A single slice stays the fixed image: as the moving image it would say nothing beside it. It
+    does not determine an affine transform either, so the repeated residuals are rigid.
+    """
+    start, again, given, expected = linear.inverse(), pair.swapped, linear(points), points
+    if pair.fixed.grid.slice_axis is not None:
+        kind = "rigid"
+        start, again, given, expected = linear, pair, points, linear(points)
     stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
-    backward, mapped, distances_mm = linear.inverse(), linear(points), []
+    other, distances_mm = again.moving.grid, []
     for perturbation in starts:
-        repeated = stage(pair.swapped, backward.then(perturbation), lambda *_: None)
-        found = repeated(mapped)
-        index = apply_matrix(pair.fixed.grid.index_from_world, found)
-        if float(inside(index, pair.fixed.grid.shape).double().mean()) < least_inside:
+        found = stage(again, start.then(perturbation), lambda *_: None)(given)
+        index = apply_matrix(other.index_from_world, found)
+        if float(inside(index, other.shape).double().mean()) < least_inside:
             continue
-        errors_mm = torch.linalg.vector_norm(found - points, dim=-1)
+        errors_mm = torch.linalg.vector_norm(found - expected, dim=-1)
         distances_mm.append(float(errors_mm.mean()))
     return float(torch.tensor(distances_mm).median()) if distances_mm else None
 

@@ -26,6 +26,7 @@ from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
+from stn3d.registration.working_space import working_space
 from stn3d.series.result import Motion, SeriesRegistration
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
@@ -204,14 +205,17 @@ class _Search:
 
     def __call__(self, image: Image, *initial: Linear) -> Rigid:
         """Transform of a volume, from the best of the initial transforms (default: simple ones)."""
-        pair = Pair(self._reference, self._prepared(image))
+        space = working_space(self.fixed.grid, image.grid)
+        pair = space.pair(Pair(self._reference, self._prepared(image)))
         if initial:
-            known = [(f"initial {n}", transform) for n, transform in enumerate(initial)]
+            starts = [space.given(transform) for transform in initial]
+            known = [(f"initial {n}", t) for n, t in enumerate(starts) if isinstance(t, Linear)]
             candidates = refined_candidates(pair, known, self.metric, "rigid")
         else:
             candidates = simple_candidates(pair, "auto", self.metric, "rigid")
         stage = LinearStage("rigid", self.metric, _LEVELS, tolerance=_TOLERANCE)
-        found = stage(pair, candidates[0].transform, lambda *_: None)
+        estimate = stage(pair, candidates[0].transform, lambda *_: None)
+        found, _ = space.result(estimate, estimate.inverse())
         assert isinstance(found, Linear)
         return Rigid.from_matrix(found.matrix, self.centre_mm)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from stn3d.grid import homogeneous
 from stn3d.transforms.linear import Affine, LinearKind
 from stn3d.transforms.spline import ThinPlateSpline
 
+_ROUNDING = 1e-12  # of the variance of all points: errors of what is left after a subtraction
 _MIN_EXTENT = 1e-3  # of the longest extent: points with a smaller one do not span the axis
 
 
@@ -38,12 +39,36 @@ def fit_linear(
         >>> fit_linear("similarity", points, targets)(torch.tensor([[1.0, 1.0]])).round(decimals=3)
         tensor([[3., 7.]])
     """
+    return _fitted(kind, _moments(points_mm, targets_mm, weight))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Weighted means and second moments of points x and targets y, without what is batched."""
+
+    x_mean: Tensor
+    y_mean: Tensor
+    cross: Tensor
+    covariance: Tensor
+
+
+def _moments(points_mm: Tensor, targets_mm: Tensor, weight: Tensor | None) -> _Moments:
     x, y = points_mm.double(), targets_mm.double()
-    w = torch.ones_like(x[..., 0]) if weight is None else weight.double()
-    w = (w / w.sum(-1, keepdim=True).clamp(min=1e-300))[..., None]
+    w = _shares(torch.ones_like(x[..., 0]) if weight is None else weight)[..., None]
     x_mean, y_mean = (w * x).sum(-2), (w * y).sum(-2)
     x, y = x - x_mean[..., None, :], y - y_mean[..., None, :]
-    cross, covariance = y.mT @ (w * x), x.mT @ (w * x)
+    return _Moments(x_mean, y_mean, y.mT @ (w * x), x.mT @ (w * x))
+
+
+def _shares(weight: Tensor) -> Tensor:
+    """Weights divided by their sum, float64."""
+    w = weight.double()
+    return w / w.sum(-1, keepdim=True).clamp(min=1e-300)
+
+
+def _fitted(kind: LinearKind, moments: _Moments) -> Affine:
+    """The least-squares transform of points with these moments."""
+    cross, covariance = moments.cross, moments.covariance
     if kind == "affine":
         linear = cross @ torch.linalg.pinv(covariance, hermitian=True)
     else:
@@ -54,7 +79,7 @@ def fit_linear(
         if kind == "similarity":
             variance = covariance.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-300)
             linear = linear * ((signs * singular).sum(-1) / variance)[..., None, None]
-    shift = y_mean - (linear @ x_mean[..., None])[..., 0]
+    shift = moments.y_mean - (linear @ moments.x_mean[..., None])[..., 0]
     return Affine.from_matrix(homogeneous(linear, shift))
 
 
@@ -89,6 +114,8 @@ def linear_leave_one_out(
 ) -> Tensor:
     """Map each point by the fit to all others.
 
+    The moments without a point follow from those of all points, so time and memory grow linearly.
+
     Args:
         kind: ``rigid``, ``similarity`` or ``affine``.
         points_mm: ``(N, d)`` fixed points.
@@ -98,22 +125,38 @@ def linear_leave_one_out(
     Returns:
         ``(N, d)`` mapped points, float64.
     """
-    x, y = points_mm.double(), targets_mm.double()
-    found = []
-    for rows, others in leave_one_out_weights(weight):
-        fits = fit_linear(kind, x[None], y[None], others)
-        found.append(fits(x[rows][:, None])[:, 0])
-    return torch.cat(found)
+    whole, share = _moments(points_mm, targets_mm, weight), _shares(weight)
+    x, y = points_mm.double() - whole.x_mean, targets_mm.double() - whole.y_mean
+    rest = (1 - share)[:, None]
+    factor = (share[:, None] / rest**2)[..., None]
+    others = _Moments(
+        whole.x_mean - share[:, None] * x / rest,
+        whole.y_mean - share[:, None] * y / rest,
+        whole.cross / rest[..., None] - factor * y[:, :, None] * x[:, None],
+        whole.covariance / rest[..., None] - factor * x[:, :, None] * x[:, None],
+    )
+    return _fitted(kind, others)(points_mm.double()[:, None])[:, 0]
 
 
-def leave_one_out_weights(
-    weight: Tensor, max_elements: int = 1 << 20
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of rows ``(B,)`` with weights ``(B, N)`` in which that row has weight 0."""
-    for rows in torch.arange(len(weight)).split(max(1, max_elements // len(weight))):
-        others = weight.double().repeat(len(rows), 1)
-        others[torch.arange(len(rows)), rows] = 0
-        yield rows, others
+def others_span(points_mm: Tensor, weight: Tensor, rank: int) -> Tensor:
+    """``(N,)`` bool: whether all other points with a positive weight span ``rank`` axes.
+
+    Args:
+        points_mm: ``(N, d)`` points.
+        weight: ``(N,)`` weights >= 0 of the points.
+        rank: number of axes.
+    """
+    share = _shares((weight > 0).double())
+    x = points_mm.double()
+    x = x - (share[:, None] * x).sum(0)
+    rest = (1 - share)[:, None, None]
+    product = x[:, :, None] * x[:, None]
+    whole = x.T @ (share[:, None] * x)
+    covariance = whole / rest - share[:, None, None] * product / rest**2
+    variances = torch.linalg.eigvalsh(covariance).flip(-1)
+    variances[variances < _ROUNDING * whole.trace()] = 0
+    extents = variances.sqrt()
+    return extents[..., rank - 1] > _MIN_EXTENT * extents[..., 0]
 
 
 def spline_leave_one_out(spline: ThinPlateSpline) -> Tensor:

@@ -9,11 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from stn3d.cli import main
 from tests.cli.cases import without_opening
-from tests.helpers.series_cases import COUNT, Known, make_series, motions, simulated_volumes, write
+from tests.helpers.series_cases import COUNT, Known, make_series, motions, simulated_volumes
 from tests.helpers.synthetic import grid_about
 
 
@@ -71,13 +72,14 @@ def test_invalid_input_is_rejected(
     out, series = tmp_path / "a" / "out", str(known.path)
     nib.save(nib.load(known.path).slicer[..., 0], tmp_path / "one.nii.gz")
     plane = grid_about(torch.zeros(2), (60, 60), (2, 2))
-    write(tmp_path / "plane.nii.gz", simulated_volumes(plane, motions(plane, 1)), plane)
+    image = sitk.GetImageFromArray(simulated_volumes(plane, motions(plane, 1))[..., 0])
+    sitk.WriteImage(image, str(tmp_path / "plane.mha"))
     cases = {
         (
             str(tmp_path / "one.nii.gz"),
         ): "one.nii.gz has a single volume (43 x 37 x 24 voxels); give a",
         (str(tmp_path / "gone.nii.gz"),): "there is no series image",
-        (series, "--reference", str(tmp_path / "plane.nii.gz")): "are 3D and the reference",
+        (series, "--reference", str(tmp_path / "plane.mha")): "are 3D and the reference",
         (series, "--reference", series): "holds 5 volumes; choose one with --reference-volume N",
         (series, "--reference-volume", "5"): "has no volume 5; it holds 5, counted from 0",
         (series, "--reference-volume", "-1"): "has no volume -1; it holds 5, counted from 0",

@@ -69,3 +69,22 @@ def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         atomic_write(tmp_path / "a"),
     ):
         pytest.fail("the body must not run")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300, "File name too long"), ("a\0b", "no file can have this name"),
+     ("b/" * 3000 + "c", "File name too long"), ("\ud800", "no file can have this name")],
+)  # fmt: skip
+def test_names_that_no_file_can_have(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"cannot write .*{reason}; choose another") as raised:
+        check_output(tmp_path / name)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["a" * 248 + ".nii.gz", "é" * 125 + ".csv", "漢" * 83 + ".txt"])
+def test_the_longest_names_can_be_written(name: str, tmp_path: Path) -> None:
+    with atomic_write(tmp_path / name) as part:
+        assert part.name.endswith(name[-5:])
+        part.write_text("whole")
+    assert [one.name for one in tmp_path.iterdir()] == [name]

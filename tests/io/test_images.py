@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from stn3d.errors import InputError
@@ -15,6 +16,7 @@ from stn3d.grid import Grid
 from stn3d.io import (
     Image,
     check_image_path,
+    in_dimension,
     read_exact,
     read_image,
     read_labels,
@@ -27,10 +29,15 @@ from tests.io.cases import AFFINE, SHAPE, nifti, numbers
 
 
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 1), (7, 6, 1, 1)])
-def test_one_slice_is_2d_and_keeps_its_stored_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_the_number_of_axes_is_the_dimension_as_in_itk(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     image = read_image(nifti(tmp_path / "a.nii", numbers(*shape)))
-    assert image.grid.shape == (7, 6)
-    np.testing.assert_allclose(image.grid.world_from_index, AFFINE[[0, 1, 3]][:, [0, 1, 3]])
+    d = min(3, len(shape))
+    assert image.grid.shape == shape[:d]
+    assert sitk.ReadImage(str(tmp_path / "a.nii")).GetDimension() == d  # a fourth axis of 1 is none
+    kept = [0, 1, 3] if d == 2 else [0, 1, 2, 3]
+    np.testing.assert_allclose(image.grid.world_from_index, AFFINE[kept][:, kept])
     write_image(tmp_path / "b.nii", image.values, image)
     again = nib.load(tmp_path / "b.nii")
     assert again.shape == shape[:3]
@@ -39,7 +46,13 @@ def test_one_slice_is_2d_and_keeps_its_stored_shape(tmp_path: Path, shape: tuple
 
 def test_requested_dimensions(tmp_path: Path) -> None:
     thin = nifti(tmp_path / "a.nii", numbers(7, 6, 1))
-    assert read_image(thin, ndim=3).grid.shape == (7, 6, 1)
+    assert read_image(thin).grid.shape == (7, 6, 1)
+    flat = read_image(thin, ndim=2)
+    assert flat.grid.shape == (7, 6)
+    again = in_dimension(read_image(thin), 2)
+    assert again.grid.same_as(flat.grid)
+    torch.testing.assert_close(again.values, flat.values)
+    assert in_dimension(read_image(nifti(tmp_path / "b.nii", numbers())), 2).grid.ndim == 3
     with pytest.raises(InputError, match=r"a\.nii: the image is a volume of \(7, 6, 5\)"):
         read_image(nifti(tmp_path / "a.nii", numbers()), ndim=2)
 
@@ -97,7 +110,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         "missing.nii.gz": "there is no fixed image .*missing.nii.gz; check the path",
         "cut.nii.gz": "fixed image .*cut.nii.gz is truncated or damaged",
         "header.nii.gz": "header.nii.gz cannot be read as an image",
-        "short.nii": "fixed image .*short.nii is truncated",
+        "short.nii": "short.nii is truncated, or its header is damaged: it announces 52.7 KB",
         "empty.nii": "empty.nii cannot be read as an image",
         "plain.nii.gz": "plain.nii.gz cannot be read as an image .*that its extension is right",
         "text.txt": "text.txt cannot be read as an image",

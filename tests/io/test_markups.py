@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stn3d.errors import InputError
-from stn3d.io import read_points
+from stn3d.io import read_points, write_points
 
 
 def test_slicer_markups_are_converted_to_ras(tmp_path: Path) -> None:
@@ -52,3 +52,44 @@ def test_invalid_markups_are_rejected(tmp_path: Path, text: str, message: str) -
     (tmp_path / "a.mrk.json").write_text(text)
     with pytest.raises(InputError, match=message):
         read_points(tmp_path / "a.mrk.json")
+
+
+NODE = '{"markups": [{"coordinateSystem": "RAS", "controlPoints": [%s]}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"markups": ' + "[" * 20_000, "is not a point list of 3D Slicer"),
+        ("[1]", "is not a point list"),
+        ("1", "is not a point list"),
+        ('{"markups": {"0": 1}}', "is not a point list"),
+        ('{"markups": ["a"]}', "is not a point list"),
+        ('{"markups": [{"controlPoints": 3}]}', "is not a point list"),
+        ('{"markups": [{"controlPoints": [3]}]}', "is not a point list"),
+        ('{"markups": [{"coordinateUnits": true, "controlPoints": []}]}', "is in True, not in mm"),
+        ('{"markups": [{"coordinateSystem": ["LPS"], "controlPoints": [{"position": [1, 2, 3]}]}]}',
+         "is neither RAS nor LPS"),
+        (NODE % '{"label": "a"}', "'a' is not 3 numbers"),
+        (NODE % '{"label": "a", "position": {"x": 1}}', "'a' is not 3 numbers"),
+        (NODE % '{"label": "a", "position": [1, 2, true]}', "'a' is not 3 numbers"),
+        (NODE % ('{"label": "a", "position": [1, 2, %s]}' % ("9" * 400)), "'a' is not 3 numbers"),
+        (NODE % ('{"label": "a", "position": [1, 2, %s]}' % ("9" * 5000)), "is not a point list"),
+        (NODE % '{"label": "a", "position": [1, 2, 1e200]}', "'a' is not 3 numbers below 1e9"),
+        (NODE % '{"label": "a", "position": [1, 2, NaN]}', "'a' is not 3 numbers"),
+        (NODE % '{"label": [[1]], "position": [1, 2]}', r"'\[\[1\]\]' is not 3 numbers"),
+    ],
+)  # fmt: skip
+def test_json_of_other_types_is_rejected(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.mrk.json").write_text(text)
+    with pytest.raises(InputError, match=message) as raised:
+        read_points(tmp_path / "a.mrk.json")
+    assert len(str(raised.value)) < 500
+
+
+def test_labels_can_be_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.mrk.json").write_text(NODE % '{"label": "a\\ud800", "position": [1, 2, 3]}')
+    points, table = read_points(tmp_path / "a.mrk.json")
+    assert table.names == ("a?",)
+    write_points(tmp_path / "b.csv", points, table)
+    assert read_points(tmp_path / "b.csv")[1].names == ("a?",)

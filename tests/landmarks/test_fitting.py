@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -208,3 +209,20 @@ def test_landmarks_may_be_lists_and_arrays() -> None:
     fixed = some_points(2)
     found = register_landmarks(fixed.tolist(), fixed.numpy() + 3)  # type: ignore[arg-type]
     torch.testing.assert_close(found.transform(fixed), fixed + 3)
+
+
+def test_thousands_of_landmarks_take_seconds() -> None:
+    fixed = some_points(3, 4000)
+    moving = fixed + 5
+    wild = torch.arange(0, 4000, 10)
+    moving[wild] += 30 * torch.rand(400, 3, generator=torch.Generator().manual_seed(0)).double()
+    begin = time.process_time()
+    found = register_landmarks(fixed, moving, "rigid")
+    assert time.process_time() - begin < 10  # 0.5 s; one batch of all weights took minutes
+    assert {int(name) - 1 for name in found.outliers} == set(wild.tolist())
+
+
+def test_a_spline_of_too_many_landmarks_is_refused() -> None:
+    points = some_points(3, 3001)
+    with pytest.raises(InputError, match="there are 3001 landmarks; a spline takes 3000 at most"):
+        register_landmarks(points, points, "tps")

@@ -120,6 +120,18 @@ def test_the_same_twice_is_the_same_to_the_last_bit(
         assert first.metrics[which] == second.metrics[which]
 
 
+@pytest.mark.parametrize("metric", ["lncc", "gradient"])
+def test_threads_do_not_change_the_result(metric: str) -> None:
+    grid = plain_grid(3, 40.0)  # torch divides sums over more than 32,768 values among its threads
+    known = known_pair(dense_truth(grid), grid, grid)
+    quick = {"linear": {"iterations": 5}, "deformable": {"factors": [2, 1], "iterations": [4, 3]}}
+    options: dict[str, Any] = {"config": quick, "kind": "deformable", "metric": metric}
+    one, two = (run(known, **options, threads=threads) for threads in (1, 2))
+    assert torch.equal(one.moved.values, two.moved.values)
+    for which in ("before", "after", "initial_candidates", "stages"):
+        assert one.metrics[which] == two.metrics[which]
+
+
 def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     from monai.data import MetaTensor
 

@@ -17,7 +17,7 @@ from stn3d import register
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
-from stn3d.registration.memory import budget, estimated_gb, free_gb
+from stn3d.registration.memory import budget, estimated_gb
 from stn3d.registration.settings import PRESETS, Settings, settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair
 
@@ -170,35 +170,6 @@ def test_where_nobody_can_tell_all_is_allowed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(memory, "free_gb", lambda: None)
     found = budget(LARGEST, LARGEST, Settings())
     assert (found.settings, found.allowed_gb, found.note) == (Settings(), None, None)
-
-
-def test_the_machine_and_every_cgroup_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    gib = 2**30
-    files = {
-        "/proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 8388608 kB\n",
-        "/proc/self/cgroup": "0::/jobs/mine\n",
-        "/sys/fs/cgroup/jobs/mine/memory.max": "max\n",
-    }
-    monkeypatch.setattr(memory, "_read", lambda path: files.get(str(path), ""))
-    assert free_gb() == 8
-    files |= {
-        "/sys/fs/cgroup/jobs/memory.max": f"{4 * gib}\n",
-        "/sys/fs/cgroup/jobs/memory.current": f"{3 * gib}\n",
-        "/sys/fs/cgroup/jobs/memory.stat": f"anon 7\ninactive_file {gib}\n",
-    }
-    assert free_gb() == 2
-    files["/sys/fs/cgroup/jobs/memory.max"] = f"{gib}\n"  # lowered below what is in use
-    assert free_gb() == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is sure to tell")
-def test_this_machine_tells() -> None:
-    free = free_gb()
-    assert free is not None
-    assert 0 < free < 1e5
-
-
-# -- registrations --------------------------------------------------------------------------------
 
 
 def test_a_coarser_registration_says_so_and_keeps_the_fixed_grid() -> None:

@@ -24,6 +24,7 @@ KEYS = {
     "outside_value",
     "linear_parameters",
     "excluded_regions",
+    "geometry",
     "initial_candidates",
     "stages",
     "memory",

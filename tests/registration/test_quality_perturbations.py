@@ -13,7 +13,9 @@ from tests.helpers.synthetic import grid_about
 
 
 def visible(fixed: Grid, moving: Grid) -> Visible:
-    return Visible(fixed, moving, Affine.identity(fixed.ndim), fixed.points_mm().flatten(0, -2), 0.5)
+    return Visible(
+        fixed, moving, Affine.identity(fixed.ndim), fixed.points_mm().flatten(0, -2), 0.5
+    )
 
 
 @pytest.mark.parametrize("ndim", DIMS)

@@ -28,7 +28,7 @@ from tests.helpers.series_cases import (
     simulated_volumes,
     write,
 )
-from tests.helpers.synthetic import grid_about
+from tests.helpers.synthetic import Anatomy, grid_about
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -79,17 +79,19 @@ def test_sudden_motion_is_recovered(tmp_path: Path) -> None:
     assert known.error_mm(found.transforms, range(6)) < 0.25
 
 
-def test_2d_images_over_time(tmp_path: Path) -> None:
+def test_images_of_one_slice_over_time(tmp_path: Path) -> None:
     grid = grid_about(torch.zeros(2), (120, 111), (2, 3))
     truths = motions(grid)
-    known = Known(
-        write(tmp_path / "cine.nii.gz", simulated_volumes(grid, truths), grid), grid, truths
-    )
-    found = register_series(known.path, threads=1)
-    assert known.error_mm(found.transforms, range(COUNT)) < 0.25
+    path = write(tmp_path / "cine.nii.gz", simulated_volumes(grid, truths), grid)
+    found = register_series(path, threads=1)
+    points = head_points(grid)
+    in_space = torch.cat([points, torch.zeros(len(points), 1)], dim=1)
+    for transform, truth in zip(found.transforms, truths, strict=True):
+        gap = transform(in_space) - torch.nn.functional.pad(truth(points), (0, 1))
+        assert float(gap.norm(dim=-1).mean()) < 0.25
     found.save(tmp_path / "out")
     assert nib.load(tmp_path / "out" / "moved.nii.gz").shape == (*grid.shape, 1, COUNT)
-    head = "volume,rotation_z_deg,translation_x_mm,translation_y_mm"
+    head = "volume,rotation_x_deg,rotation_y_deg,rotation_z_deg,translation_x_mm"
     assert (tmp_path / "out" / "motion.csv").read_text(encoding="utf-8").startswith(head)
 
 
@@ -130,3 +132,23 @@ def test_volumes_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     assert most <= 3
     assert max(reads) <= 3  # checked, registered, moved
     assert isinstance(found.series, Volumes)
+
+
+def test_a_series_of_single_slices_moves_in_its_plane() -> None:
+    size, spacing = [36.0, 3.0, 36.0], [1.0, 3.0, 1.0]
+    grid = grid_about(torch.zeros(3).double(), size, spacing, (20.0, 10.0, 0.0))
+    normal = grid.world_from_index[:3, 1] / 3.0
+    across = grid.world_from_index[:3, 0]
+    truths = [
+        Rigid(torch.cat([angle * normal, shift * across]), grid.centre_mm)
+        for angle, shift in ((0.0, 0.0), (0.1, 1.5), (-0.08, -2.0))
+    ]
+    anatomy = Anatomy(grid.centre_mm)
+    volumes = [anatomy(t.inverse()(grid.points_mm())) for t in truths]
+    series = nib.Nifti1Image(torch.stack(volumes, -1).numpy(), grid.world_from_index.numpy())
+    found = register_series(series, reference_volume=0, threads=1)
+    points = grid.points_mm().reshape(-1, 3)
+    for transform, truth in zip(found.transforms, truths, strict=True):
+        assert transform.ndim == 3
+        assert float((transform(points) - truth(points)).norm(dim=-1).mean()) < 0.1
+        assert float(((transform(points) - points) @ normal).abs().max()) < 1e-6

@@ -4,21 +4,16 @@ A kernel ``kernel(first, last, ...)`` processes planes ``first`` up to ``last`` 
 releases the GIL; `run` distributes the planes over threads. The computation of each plane does not
 depend on the number of threads, so the results do not either.
 
-Compiled code is cached in the user's cache folder, under a digest of the kernels' sources.
+Compiled code is cached, see `stn3d.kernels.common.cache`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import os
-import shutil
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -27,57 +22,28 @@ import torch
 from numba.core import config, event
 from numpy.typing import NDArray
 
+from stn3d.kernels.common.cache import RepairingCache, cache_folder
+
 # Sums may be reordered for vectorisation; NaN and infinity are respected.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call with each set of types, or load its cached code."""
+    compiled: Any = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
     settings: Any = config  # its attributes are created at import
     before = settings.CACHE_DIR
     try:
-        if not before and _CACHE is not None:
-            settings.CACHE_DIR = str(_CACHE)
-        keep = bool(settings.CACHE_DIR)
-        return numba.njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=keep)(function)
+        if not os.path.isabs(before):  # NUMBA_CACHE_DIR
+            settings.CACHE_DIR = str(_CACHE.path or "")
+        if settings.CACHE_DIR:
+            compiled._cache = RepairingCache(function)  # what `cache=True` does with numba's own
     finally:
         settings.CACHE_DIR = before
+    return compiled
 
 
-def _cache_folder() -> Path | None:
-    """The cache folder of these sources; None if it cannot be written."""
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    folder = root / "stn3d" / f"kernels-{digest[:12]}"
-    try:
-        fresh = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)  # marks it as used
-    except OSError:
-        return None
-    if fresh:
-        _remove_unused(folder.parent)
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
-
-
-def _remove_unused(root: Path, days: float = 60) -> None:
-    """Remove the folders of other versions that have not been used for some time."""
-    for other in root.glob("kernels-*"):
-        try:
-            unused_s = time.time() - other.stat().st_mtime
-        except OSError:
-            continue  # another process has removed it
-        if unused_s > days * 86_400:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-_CACHE = _cache_folder()
+_CACHE = cache_folder()
 
 
 class _Announcer(event.Listener):
@@ -90,7 +56,7 @@ class _Announcer(event.Listener):
         module = event.data["dispatcher"].py_func.__module__
         if not self.announced and module.startswith("stn3d.kernels."):
             self.announced = True
-            cached = f"cached in {_CACHE}" if _CACHE is not None else "no writable cache folder"
+            cached = f"not cached, since {_CACHE.reason}" if _CACHE.reason else "cached"
             logging.getLogger("stn3d").warning(
                 "compiling stn3d's numba kernels for this CPU, about half a minute (%s)", cached
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d.losses.similarity.base import ImageMetric, LossContext
+from stn3d.reductions import voxel_sum
 
 
 def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -21,18 +22,19 @@ def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         A scalar, the mean over batch and channels; differentiable in all three arguments.
     """
-    axes = tuple(range(2, fixed.ndim))
     weight = torch.ones_like(fixed[:, :1]) if mask is None else mask.to(fixed)
-    total = weight.sum(axes, keepdim=True).clamp(min=1e-12)
+    total = voxel_sum(weight, 2).clamp(min=1e-12)
 
-    def centred(image: Tensor) -> Tensor:
-        return image - (weight * image).sum(axes, keepdim=True) / total
+    @torch.no_grad()  # the loss is stationary in both means
+    def mean(image: Tensor) -> Tensor:
+        return (voxel_sum(weight * image, 2) / total).reshape(*image.shape[:2], *axes)
 
-    a, b = centred(fixed), centred(moved)
-    norms = (weight * a * a).sum(axes) * (weight * b * b).sum(axes)
+    axes = [1] * (fixed.ndim - 2)
+    a, b = fixed - mean(fixed), moved - mean(moved)
+    norms = voxel_sum(weight * a * a, 2) * voxel_sum(weight * b * b, 2)
     # The derivative of a square root is infinite at 0. A constant image is unrelated to all others.
     safe = torch.where(norms > 0, norms, torch.ones_like(norms)).sqrt()
-    return 1 - ((weight * a * b).sum(axes) / safe).mean()
+    return 1 - (voxel_sum(weight * a * b, 2) / safe).mean()
 
 
 @final

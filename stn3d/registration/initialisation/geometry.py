@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.reductions import voxel_sum
 from stn3d.transforms import Affine, Linear, Transform
 
 _MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
@@ -58,13 +59,13 @@ def moments(image: PreparedImage) -> tuple[Tensor, Tensor]:
     """Centre of mass ``(d,)`` and covariance ``(d, d)``, in mm, of the intensity above the mean."""
     values = image.image[0].mean(0).double().cpu()
     mask = torch.ones_like(values) if image.mask is None else image.mask[0, 0].double().cpu()
-    mean = (mask * values).sum() / mask.sum().clamp(min=1e-12)
+    mean = voxel_sum(mask * values) / voxel_sum(mask).clamp(min=1e-12)
     weight = mask * (values - mean).clamp(min=0)
-    weight = (weight / weight.sum().clamp(min=1e-12)).flatten()
-    points = image.grid.points_mm().flatten(0, -2)
-    centre = weight @ points
-    weighted = (points - centre) * weight[:, None]
-    return centre, weighted.T @ (points - centre)
+    weight = (weight / voxel_sum(weight).clamp(min=1e-12)).flatten()
+    points = image.grid.points_mm().flatten(0, -2).T
+    centre = voxel_sum(weight * points, 1)
+    offsets = points - centre[:, None]
+    return centre, torch.stack([voxel_sum(weight * row * offsets, 1) for row in offsets])
 
 
 def principal_axes_alignments(

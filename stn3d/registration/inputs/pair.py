@@ -10,7 +10,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.evaluation import EvaluationCase
-from stn3d.io import Image, ImageSource, read_image
+from stn3d.io import Image, ImageSource, in_dimension, read_image
 from stn3d.losses.supervised import common_labels
 from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.pair import Pair
@@ -113,13 +113,16 @@ class LoadedPair:
 
 
 def read_pair(
-    fixed: RegistrationImage | ImageSource, moving: RegistrationImage | ImageSource
+    fixed: RegistrationImage | ImageSource,
+    moving: RegistrationImage | ImageSource,
+    ndim: int = 3,
 ) -> LoadedPair:
     """Read both sides of a registration and check that they fit together.
 
     Args:
         fixed: the fixed image, with or without further data.
-        moving: the moving image, of the same dimension.
+        moving: the moving image, of the same dimension. Beside a 2D image a single slice is 2D.
+        ndim: 2 to read single slices as 2D images.
 
     Raises:
         InputError: an image, mask, channel, label map or set of landmarks cannot be used; the
@@ -129,6 +132,8 @@ def read_pair(
     images = [
         read_image(side.image, role, side.volume) for side, role in zip(given, _ROLES, strict=True)
     ]
+    ndim = min(ndim, *(image.grid.ndim for image in images))
+    images = [in_dimension(image, ndim) for image in images]
     _require_one_dimension(*images)
     _require_both_labels(*given)
     _require_as_many_channels(*given)

@@ -1,0 +1,65 @@
+"""What a format is read with; all of it must succeed or raise `InputError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from stn3d.io import (
+    open_volumes,
+    read_image,
+    read_labels,
+    read_landmarks,
+    read_mask,
+    read_points,
+    read_transform,
+)
+from stn3d.nets.weights import load_weights
+from stn3d.registration.settings import settings_from
+
+Reader = Callable[[Path], Any]
+
+
+def _volumes(path: Path) -> None:
+    for image in open_volumes(path):
+        assert image.values.isfinite().all()
+
+
+def _landmarks(path: Path) -> None:
+    read_landmarks(path, path)
+
+
+def _bundle(path: Path) -> None:
+    from stn3d.train.config import check_keys, read_config
+
+    check_keys(read_config([path]), {"epochs": 1})
+
+
+def _checkpoint(path: Path) -> None:
+    import torch
+
+    from stn3d.train.state import load_state
+
+    load_state(path, {"network": torch.nn.Linear(2, 3)})
+
+
+def _settings(path: Path) -> None:
+    settings_from({}, path)
+
+
+_IMAGE: tuple[Reader, ...] = (read_image, read_image, read_labels, read_mask, _volumes)
+_OTHERS: dict[str, tuple[Reader, ...]] = {
+    **dict.fromkeys(("h5", "tfm", "txt", "mat"), (read_transform,)),
+    **dict.fromkeys(("csv", "fcsv", "mrk.json"), (read_points, _landmarks)),
+    "yaml": (_settings,),
+    "bundle": (_bundle,),
+    "safetensors": (load_weights,),
+    "checkpoint": (_checkpoint,),
+}
+
+
+def reader(format: str, random: Random) -> Reader:
+    """A function that reads a file of this format."""
+    return random.choice(_OTHERS.get(format, _IMAGE))

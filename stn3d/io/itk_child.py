@@ -1,0 +1,196 @@
+"""Reads files with SimpleITK in a process of its own; `stn3d.io.isolated` starts it.
+
+ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
+end. This process has limits of memory and CPU time, and its death harms nobody.
+
+It runs as a script and imports nothing of stn3d. Requests are lines of JSON on standard input. An
+answer is a line of JSON, followed by the bytes of its arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import SimpleITK as sitk
+
+Answer = tuple[dict[str, Any], list[Any]]  # with arrays, or images, which own their arrays
+
+_WITH_OTHER_FILES = ("MetaImageIO", "NrrdImageIO", "NiftiImageIO")  # read elsewhere, with checks
+_MAX_NESTING = 8
+
+
+class RefusedError(Exception):
+    """The file cannot be read for a reason that the user should know."""
+
+
+# -- images ---------------------------------------------------------------------------------------
+
+
+def header(path: str) -> Answer:
+    """Size and type of an image, before its voxels are read."""
+    reader = _reader(path)
+    reader.ReadImageInformation()
+    pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    words = {"8": 1, "16": 2, "32": 4, "64": 8}
+    size = next((n for bits, n in words.items() if bits in pixel), 8)
+    return {
+        "shape": reader.GetSize(),
+        "components": reader.GetNumberOfComponents(),
+        "bytes": size,
+        "kind": "complex numbers" if "complex" in pixel else "vectors",
+    }, []
+
+
+def image(path: str) -> Answer:
+    """Voxels and geometry of an image."""
+    found = _reader(path).Execute()
+    return {
+        "origin": found.GetOrigin(),
+        "spacing": found.GetSpacing(),
+        "direction": found.GetDirection(),
+        **_described(sitk.GetArrayViewFromImage(found)),
+    }, [found]
+
+
+def stack(paths: list[str]) -> Answer:
+    """Slices of a DICOM series, in the order given, each with its own rescaling."""
+    slices = [sitk.GetArrayFromImage(_reader(path).Execute()) for path in paths]
+    first = slices[0].shape
+    if any(array.shape != first for array in slices):
+        raise RefusedError("its slices differ in size")
+    dtype = np.result_type(*{array.dtype for array in slices})
+    arrays: Iterator[Any] = (array.astype(dtype, copy=False) for array in slices)
+    shape = [len(slices), *(first[1:] if first[0] == 1 else first)]
+    return {"shape": shape, "dtype": dtype.str}, list(arrays)
+
+
+def _reader(path: str) -> Any:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    if reader.GetImageIOFromFileName(path) in _WITH_OTHER_FILES:
+        raise RefusedError("its extension does not fit its content")
+    return reader
+
+
+def _described(array: Any) -> dict[str, Any]:
+    return {"shape": array.shape, "dtype": array.dtype.str}
+
+
+# -- transforms -----------------------------------------------------------------------------------
+
+
+def transform(path: str) -> Answer:
+    """Parts of a transform in order of application: matrices, and fields with their geometry."""
+    parts: list[dict[str, Any]] = []
+    arrays: list[Any] = []
+    try:
+        found = sitk.ReadTransform(path)
+    except (KeyError, TypeError):  # raised by SimpleITK for an unknown class
+        return {"unknown": "transform of an unknown class"}, []
+    for part in _flat(found):
+        if isinstance(part, str):
+            return {"unknown": part}, []
+        if part.IsLinear():
+            parts.append({"matrix": _matrix(part)})
+            continue
+        field = part.GetDisplacementField()
+        vectors = sitk.GetArrayFromImage(field).astype("<f4", copy=False)
+        geometry = {
+            "origin": field.GetOrigin(),
+            "spacing": field.GetSpacing(),
+            "direction": field.GetDirection(),
+        }
+        parts.append({"field": {**geometry, **_described(vectors)}})
+        arrays.append(vectors)
+    return {"parts": parts}, arrays
+
+
+def _flat(found: Any, depth: int = 0) -> Iterator[Any]:
+    """Linear transforms and fields; a name in place of a transform of another kind."""
+    if found.IsLinear():
+        yield found
+        return
+    found = found.Downcast()
+    kind = found.GetTransformEnum()
+    # SimpleITK represents an unknown class as a composite that contains itself.
+    if kind == sitk.sitkComposite and depth < _MAX_NESTING:
+        for n in reversed(range(found.GetNumberOfTransforms())):
+            yield from _flat(found.GetNthTransform(n), depth + 1)
+    elif kind == sitk.sitkDisplacementField:
+        yield found
+    else:
+        yield "transform of an unknown class" if kind == sitk.sitkComposite else found.GetName()
+
+
+def _matrix(linear: Any) -> list[list[float]]:
+    """``(d + 1, d + 1)`` LPS matrix, from the images of the origin and of a point per axis."""
+    d = linear.GetDimension()
+    origin = np.array(linear.TransformPoint([0.0] * d))
+    matrix = np.eye(d + 1)
+    for axis, point in enumerate(np.eye(d).tolist()):
+        matrix[:d, axis] = np.array(linear.TransformPoint(point)) - origin
+    matrix[:d, d] = origin
+    rows: list[list[float]] = matrix.tolist()
+    return rows
+
+
+# -- process --------------------------------------------------------------------------------------
+
+_REQUESTS: dict[str, Callable[[Any], Answer]] = {
+    "header": header,
+    "image": image,
+    "stack": stack,
+    "transform": transform,
+}
+
+
+def _limit(memory_bytes: int, cpu_s: int) -> None:
+    """Limit memory and CPU time, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _answer(request: str, argument: Any) -> Answer:
+    try:
+        return _REQUESTS[request](argument)
+    except MemoryError:
+        return {"error": "memory"}, []
+    except RefusedError as error:
+        return {"error": str(error)}, []
+    except Exception as error:  # whatever a parser may raise
+        small = any(word in str(error).lower() for word in ("bad_alloc", "allocat", "memory"))
+        return {"error": "memory" if small else ""}, []
+
+
+def _main() -> None:
+    memory_bytes, cpu_s = (int(word) for word in sys.argv[1:3])
+    _limit(memory_bytes, cpu_s)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    out: BinaryIO = os.fdopen(os.dup(1), "wb")
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)  # libraries may print
+    os.dup2(silent, 2)
+    for line in sys.stdin.buffer:
+        request, argument = json.loads(line)
+        description, arrays = _answer(request, argument)
+        out.write(json.dumps(description).encode() + b"\n")
+        for item in arrays:
+            array = sitk.GetArrayViewFromImage(item) if isinstance(item, sitk.Image) else item
+            out.write(np.ascontiguousarray(array).data.cast("B"))
+        out.flush()
+
+
+if __name__ == "__main__":
+    _main()
