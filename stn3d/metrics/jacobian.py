@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ Protocol = Literal["strict", "l2r"]
 @torch.no_grad()
 def jacobian_metrics(
     transform: Transform, grid: Grid, mask: Array | None = None, protocol: Protocol = "strict"
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Folding, SD of the log-Jacobian and extremes of the Jacobian determinant.
 
     Determinants come from central differences over one voxel of the fixed grid, in world mm
@@ -47,48 +48,82 @@ def jacobian_metrics(
         * ``folding_whole_field_pct``: the same over all voxels of the grid, not eroded.
         * ``log_jacobian_sd``: standard deviation of the logarithm in the eroded mask, no unit.
         * ``jacobian_min``, ``jacobian_max``: extremes in the eroded mask, no unit.
-        * ``abs_log_jacobian_p999``: 99.9th percentile of the absolute difference between
-          ``log(clip(det, 1e-3, 1e3))`` and its median in the eroded mask, no unit. Unlike the
-          extremes, it does not depend on a single voxel.
-        * ``log_jacobian_extreme_at_mm``: centre of the voxel where this difference is largest,
-          world RAS+ mm; None where it is 0 everywhere.
 
-        All but ``folding_whole_field_pct`` are NaN or None where nothing is left of the mask.
+        All but ``folding_whole_field_pct`` are NaN where nothing is left of the mask.
 
     Raises:
         InputError: the mask does not fit the grid.
     """
-    inner = as_mask(mask, grid)
-    inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
-    everywhere = jacobian_determinant(transform, grid).cpu()
-    if isinstance(transform, Linear):  # one determinant for all voxels
-        inside = everywhere.flatten()[: int(inner.any())]
-    else:
-        inside = torch.from_numpy(everywhere.numpy()[inner])
-    return {
-        "folding_pct": _folding_pct(inside),
-        "folding_whole_field_pct": _folding_pct(everywhere),
-        "log_jacobian_sd": _log_sd(inside, protocol),
-        "jacobian_min": float(inside.min()) if len(inside) else math.nan,
-        "jacobian_max": float(inside.max()) if len(inside) else math.nan,
-        **_deviation(inside, inner, grid),
-    }
+    return Determinants.of(transform, grid, mask, protocol).metrics(protocol)
 
 
-def _deviation(determinants: Tensor, inner: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
-    """How far the logarithm is from its median, and where; see `jacobian_metrics`."""
-    count, at_mm = len(determinants), None
-    if not count:
-        return {"abs_log_jacobian_p999": math.nan, "log_jacobian_extreme_at_mm": None}
-    logs = determinants.to(torch.float32, copy=True).clamp_(1e-3, 1e3).log_()
-    logs = logs.sub_(logs.median()).abs_().numpy()
-    rank = math.ceil(0.999 * count) - 1
-    if logs.max() > 0:
-        flat = np.flatnonzero(inner)[logs.argmax()]
-        index = torch.tensor(np.unravel_index(flat, grid.shape), dtype=torch.float64)
-        at_mm = apply_matrix(grid.world_from_index, index).tolist()
-    p999 = float(np.partition(logs, rank)[rank])
-    return {"abs_log_jacobian_p999": p999, "log_jacobian_extreme_at_mm": at_mm}
+@dataclass(frozen=True, eq=False)
+class Determinants:
+    """Jacobian determinants of a transform on a grid.
+
+    Args:
+        grid: the fixed grid.
+        everywhere: ``grid.shape`` determinants.
+        inner: ``grid.shape`` bool, the eroded mask.
+        inside: ``(N,)`` determinants in the eroded mask; a single one of a linear transform.
+    """
+
+    grid: Grid
+    everywhere: Tensor
+    inner: NDArray[np.bool_]
+    inside: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        transform: Transform,
+        grid: Grid,
+        mask: Array | None = None,
+        protocol: Protocol = "strict",
+    ) -> Determinants:
+        """The determinants, see `jacobian_metrics` for the arguments."""
+        inner = as_mask(mask, grid)
+        inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
+        everywhere = jacobian_determinant(transform, grid).cpu()
+        if isinstance(transform, Linear):  # one determinant for all voxels
+            inside = everywhere.flatten()[: int(inner.any())]
+        else:
+            inside = torch.from_numpy(everywhere.numpy()[inner])
+        return cls(grid, everywhere, inner, inside)
+
+    def metrics(self, protocol: Protocol = "strict") -> dict[str, float]:
+        """See `jacobian_metrics`."""
+        inside = self.inside
+        return {
+            "folding_pct": _folding_pct(inside),
+            "folding_whole_field_pct": _folding_pct(self.everywhere),
+            "log_jacobian_sd": _log_sd(inside, protocol),
+            "jacobian_min": float(inside.min()) if len(inside) else math.nan,
+            "jacobian_max": float(inside.max()) if len(inside) else math.nan,
+        }
+
+    def deviation(self) -> dict[str, Any]:
+        """How far ``log(clip(det, 1e-3, 1e3))`` is from its median in the eroded mask.
+
+        Returns:
+            * ``abs_log_jacobian_p999``: 99.9th percentile of the absolute difference, no unit;
+              unlike the extremes, it does not depend on single voxels. NaN in an empty mask.
+            * ``log_jacobian_extreme_at_mm``: centre of the voxel where the difference is largest,
+              world RAS+ mm; None where it is 0 everywhere.
+        """
+        count, at_mm = len(self.inside), None
+        if not count:
+            return {"abs_log_jacobian_p999": math.nan, "log_jacobian_extreme_at_mm": None}
+        logs = self.inside.to(torch.float32, copy=True).clamp_(1e-3, 1e3).log_()
+        away = logs.sub_(logs.median()).abs_().numpy()
+        if away.max() > 0:
+            flat = np.flatnonzero(self.inner)[away.argmax()]
+            index = torch.tensor(np.unravel_index(flat, self.grid.shape), dtype=torch.float64)
+            at_mm = apply_matrix(self.grid.world_from_index, index).tolist()
+        rank = math.ceil(0.999 * count) - 1
+        p999 = float(np.partition(away, rank)[rank])
+        return {"abs_log_jacobian_p999": p999, "log_jacobian_extreme_at_mm": at_mm}
 
 
 def _folding_pct(determinants: Tensor) -> float:

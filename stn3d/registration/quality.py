@@ -215,7 +215,7 @@ CRITERIA = (
         suggestion=_LANDMARKS,
     ),
 )
-"""The limits, most important first; docs/results/quality tells how they were chosen and tested."""
+"""The limits, most important first; docs/results/quality reports how they were tested."""
 
 
 def assess_quality(measures: QualityMeasures) -> Quality:

@@ -19,7 +19,7 @@ _BACKGROUND = 0.05  # of the intensity range
 def content_volume_change(pair: Pair, transform: Transform) -> float:
     """The factor, 1 or more, by which a deformation enlarges or shrinks what an image shows.
 
-    The linear part does not count. The content of the fixed image changes its volume by the mean of
+    The linear part is excluded. The content of the fixed image changes its volume by the mean of
     the Jacobian determinants over it; that of the moving image by how much more or less of the
     fixed grid it covers than without the deformation. The larger change is returned.
 

@@ -210,7 +210,7 @@ def _restart_disagreement_mm(
     least_inside: float,
 ) -> float | None:
     """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
-    Those that leave less than a fraction of the points inside the other image do not count.
+    Those that leave less than a fraction of the points inside the other image are ignored.
 
     A single slice stays the fixed image: as the moving image it would say nothing beside it. It
     does not determine an affine transform either, so the repeated residuals are rigid.

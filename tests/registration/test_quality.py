@@ -86,7 +86,7 @@ def test_the_limits_on_the_page_are_those_of_the_criteria() -> None:
 
 
 def test_a_failure_outweighs_what_should_only_be_checked() -> None:
-    measures = dataclasses.replace(SOUND, foreground_inside_fraction=0.25, max_affine_scale=5.0)
+    measures = dataclasses.replace(SOUND, foreground_inside_fraction=0.25, folding_pct=5.0)
     assert assess_quality(measures).status == "failed"
 
 

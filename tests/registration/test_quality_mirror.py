@@ -19,7 +19,7 @@ def test_the_mirrored_image_fits_better_only_where_it_is_the_right_one(
     ndim: int, turn_deg: float
 ) -> None:
     grid = plain_grid(ndim, 32)
-    truth = linear_truth("rigid", torch.zeros(ndim), torch.zeros(ndim), turn_deg)
+    truth = linear_truth("rigid", torch.zeros(ndim).double(), torch.zeros(ndim).double(), turn_deg)
     known = known_pair(truth, grid, grid)
     points = grid.points_mm()[known.foreground]
     right = known.pair

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -28,10 +30,15 @@ def test_whole_images_are_perturbed_in_full(ndim: int) -> None:
     assert untested(largest) == ()
     perturbed = shown.perturbed(largest)
     assert len(perturbed) == 2**ndim
-    # On the axes of the world they are the rigid transforms of these angles and translations.
-    angles = [0.2] * len(largest.rotation_rad)
-    same = Rigid(torch.tensor([*angles, *[4.0] * ndim]).double(), grid.centre_mm)
-    assert any(torch.allclose(one.matrix, same.matrix) for one in perturbed)
+    # On the axes of the world they are rigid transforms by these angles and translations.
+    count = len(largest.rotation_rad)
+    full = torch.tensor([0.2] * count + [4.0] * ndim).double()
+    allowed = [
+        Rigid(torch.tensor(signs).double() * full, grid.centre_mm).matrix
+        for signs in itertools.product((1, -1), repeat=count + ndim)
+    ]
+    for one in perturbed:
+        assert any(torch.allclose(one.matrix, matrix) for matrix in allowed)
 
 
 @pytest.mark.parametrize("axis", range(3))
