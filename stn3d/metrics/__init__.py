@@ -16,8 +16,8 @@ from stn3d.metrics.region import EvaluationRegion, eroded, foreground
 from stn3d.metrics.surface import hd95_mm
 
 __all__ = [
-    "Determinants",
     "Array",
+    "Determinants",
     "EvaluationRegion",
     "Protocol",
     "dice",

@@ -79,8 +79,9 @@ class Criterion:
 def _is_well_determined(measures: QualityMeasures) -> bool:
     """Whether the linear part is found again from all starts and by far the best one."""
     disagreement, margin = measures.restart_disagreement_fraction, measures.similarity_margin_sd
-    known = disagreement is not None and margin is not None
-    return known and disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
+    if disagreement is None or margin is None:
+        return False
+    return disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
 
 
 def _place(measures: QualityMeasures) -> str:

@@ -23,7 +23,7 @@ from stn3d.transforms import Linear
 
 _ITERATIONS, _TOLERANCE = 25, 1e-4
 _SAME_PLANE = math.cos(math.radians(5))
-_CLEARLY_WORSE = 0.02  # of the loss that far transforms add; nearer ones are compared again, finer
+_CLEARLY_WORSE = 0.01  # of the loss that far transforms add; nearer ones are compared again, finer
 
 
 def mirror_advantage(pair: Pair, linear: Linear, metric: MetricName, points_mm: Tensor) -> float:
