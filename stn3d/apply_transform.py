@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from stn3d.io import (
     in_dimension,
     open_volumes,
     read_image,
+    refuse_inputs,
     write_volumes,
 )
 from stn3d.label_maps import decide
@@ -42,11 +44,13 @@ class Applied:
         interpolation: the interpolation that was used.
         reason: why, where it was selected automatically; else None.
         outside_value: value where the moving image shows nothing.
+        lost: labels in single voxels, such as landmarks, that no output voxel has.
     """
 
     interpolation: Interpolation | Literal["label"]
     reason: str | None
     outside_value: float
+    lost: tuple[int, ...] = ()
 
 
 def apply(
@@ -65,8 +69,9 @@ def apply(
             transform.
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
-            linearly interpolated indicator) or ``auto`` (``label`` for a label map, see
-            `stn3d.label_maps`, else ``linear``). Label ids and nearest values are exact.
+            linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
+            if its labels are single voxels; else ``linear``; see `stn3d.label_maps`). Label ids and
+            nearest values are exact.
         volume: volume number, to warp a single volume of a 4D image.
         fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
             ``background``, ``nan`` or a number.
@@ -79,7 +84,7 @@ def apply(
         InputError: an image cannot be read, its dimension differs from the transform's, or the fill
             does not fit it.
     """
-    warped, _ = _warped_volumes(transform, image, like, interpolation, volume, fill)
+    warped, *_ = _warped_volumes(transform, image, like, interpolation, volume, fill)
     values = torch.cat(list(warped), dim=1)
     return dataclasses.replace(warped.like, values=values, name=f"moved {warped.moving.name}")
 
@@ -104,9 +109,17 @@ def apply_to_file(
         InputError: see `apply`; or the file cannot be written.
     """
     check_image_path(path)
-    warped, applied = _warped_volumes(transform, image, like, interpolation, volume, fill)
-    warped.write(path)
-    return applied
+    refuse_inputs([Path(path)], [image, like])
+    warped, applied, scattered = _warped_volumes(
+        transform, image, like, interpolation, volume, fill
+    )
+    if not scattered or len(warped.moving) > 1:
+        warped.write(path)
+        return applied
+    moved = next(iter(warped))
+    write_volumes(path, [moved], warped.like, warped.dtype)
+    lost = set(warped.moving.exact(0).values.unique().tolist()) - set(moved.unique().tolist())
+    return dataclasses.replace(applied, lost=tuple(sorted(int(label) for label in lost)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +180,8 @@ def _warped_volumes(
     interpolation: ImageInterpolation,
     volume: int | None,
     fill: str | float,
-) -> tuple[WarpedVolumes, Applied]:
-    """The checked arguments of `apply`."""
+) -> tuple[WarpedVolumes, Applied, bool]:
+    """The checked arguments of `apply`, and whether the labels are found to be single voxels."""
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
     moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
@@ -181,14 +194,16 @@ def _warped_volumes(
             )
     if len(moving) == 1:
         moving = moving.in_memory(first)  # reads one volume once
-    how, reason = interpolation, None
+    how, reason, scattered = interpolation, None, False
     if how == "auto":
         decision = decide(moving)
-        how, reason = "label" if decision.labels else "linear", decision.reason
+        labels: Literal["nearest", "label"] = "nearest" if decision.scattered else "label"
+        scattered = decision.scattered
+        how, reason = labels if decision.labels else "linear", decision.reason
     outside, dtype = _storage(moving, first, how, fill, file_dtype)
     transforms = [transform] * len(moving)
     warped = WarpedVolumes(transforms, moving, fixed, how, outside, dtype)
-    return warped, Applied(how, reason, outside)
+    return warped, Applied(how, reason, outside), scattered
 
 
 def _storage(

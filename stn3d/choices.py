@@ -99,7 +99,8 @@ DEVICES: dict[str, str] = {
     "cuda": "an NVIDIA GPU",
 }
 IMAGE_INTERPOLATIONS: dict[str, str] = {
-    "auto": "label for a label map (by its header, name and values), else linear",
+    "auto": "label for a label map (by its header, name and values), nearest if its labels are "
+    "single voxels; else linear",
     "linear": "bilinear or trilinear",
     "nearest": "nearest neighbour",
     "cubic": "cubic B-spline",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import numpy as np
@@ -57,10 +57,12 @@ class Decision:
     Args:
         labels: true for a label map.
         reason: why, as the end of a sentence.
+        scattered: whether the labels are in single voxels, such as landmarks, which lose any vote.
     """
 
     labels: bool
     reason: str
+    scattered: bool = False
 
 
 def decide(volumes: Volumes) -> Decision:
@@ -72,24 +74,25 @@ def decide(volumes: Volumes) -> Decision:
     Raises:
         InputError: a volume holds NaN or Inf, or cannot be read.
     """
-    reason = _by_header(volumes) or _by_name(volumes.name)
-    found: Decision | None = None
+    stated = _by_header(volumes) or _by_name(volumes.name)
+    found: list[Decision] = []
     for image in _exact(volumes):
         if not bool(image.values.any()):
             continue
         if _has_fractions(image.values):
             return Decision(False, f"{volumes.name} holds fractions")
-        if reason is not None:
-            if not reason.labels:
-                return reason
-            found = reason
-            continue
-        found = by_values(image.values)
-        if not found.labels:
+        if stated is not None and not stated.labels:
+            return stated
+        found.append(by_values(image.values))
+        if stated is None and not found[-1].labels:
             break
-    if found is None:
+    if not found:
         return Decision(False, f"{volumes.name} holds only 0")
-    return found if found is reason else Decision(found.labels, f"{volumes.name} {found.reason}")
+    scattered = all(one.scattered for one in found)
+    if stated is not None:
+        return replace(stated, scattered=scattered)
+    last = found[-1]
+    return Decision(last.labels, f"{volumes.name} {last.reason}", scattered)
 
 
 def by_values(values: Tensor) -> Decision:
@@ -107,9 +110,10 @@ def by_values(values: Tensor) -> Decision:
     low, high = (int(one) for one in volume.aminmax())
     if low == high:
         return Decision(False, "holds a single value")
+    decision = _by_neighbours(volume.numpy())
     if bool(((volume == low) | (volume == high)).all()):
-        return Decision(True, "holds two values, like a mask")
-    return _by_neighbours(volume.numpy())
+        return Decision(True, "holds two values, like a mask", decision.scattered)
+    return decision
 
 
 def _exact(volumes: Volumes) -> Iterator[Image]:
@@ -177,7 +181,7 @@ def _by_neighbours(volume: NDArray[np.integer]) -> Decision:
     count, voxels = int((seen.own > 0).sum()) + 1, int(seen.own.sum())
     sparse = seen.background == 0 and voxels <= _SPARSE * seen.voxels
     if sparse and int(seen.others.sum()) <= _NEIGHBOURS * voxels:
-        return Decision(True, f"holds {count} values, all but 0 in few scattered voxels")
+        return Decision(True, f"holds {count} values, all but 0 in few scattered voxels", True)
     met = seen.others > 0
     alike = float((seen.same[met] / seen.others[met]).mean()) if met.any() else 0.0
     share = f"{100 * alike:.0f} % of a voxel's neighbours share its value (mean over the values)"

@@ -262,6 +262,30 @@ def test_fractions_are_kept_by_nearest(tmp_path: Path) -> None:
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), array)
 
 
+def test_landmarks_of_one_voxel_stay(tmp_path: Path) -> None:
+    array = np.zeros((30, 30, 30), np.int16)
+    array[tuple(np.random.default_rng(0).integers(3, 25, (3, 12)))] = np.arange(1, 13)
+    file, out = tmp_path / "a.nii", tmp_path / "b.nii"
+    nib.save(nib.Nifti1Image(array, np.eye(4)), file)
+    eye, half = torch.eye(3).double(), torch.tensor([0.5, -1.5, 0.5]).double()
+    used = apply_to_file(Affine.from_matrix(homogeneous(eye, half)), file, file, out)
+    assert (used.interpolation, used.lost) == ("nearest", ())
+    assert set(np.unique(nib.load(out).dataobj)) == set(range(13))
+    coarse = Affine.from_matrix(homogeneous(3 * eye, half))
+    used = apply_to_file(coarse, file, file, out)
+    kept = set(np.unique(nib.load(out).dataobj))
+    assert set(used.lost) == set(range(13)) - kept != set()
+
+
+def test_an_output_that_is_the_image_is_refused(tmp_path: Path) -> None:
+    known = a_pair(3)
+    file = a_series(tmp_path, known)
+    before = file.read_bytes()
+    with pytest.raises(InputError, match="it is an input of this command; give another output"):
+        apply_to_file(known.truth, file, known.sources[0], str(file))
+    assert file.read_bytes() == before
+
+
 def test_fill_beyond_the_image(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     hu = np.where(np.indices((20, 20, 20)).sum(0) < 30, 40, -1000)

@@ -104,6 +104,14 @@ def test_labels(name: str, dtype: torch.dtype) -> None:
     assert decision.labels, decision.reason
 
 
+def test_labels_in_single_voxels_are_found() -> None:
+    for name, array in LABELS.items():
+        expected = name in ("landmarks", "centre line")
+        for values in (array, (array != 0) * 3):
+            decision = by_values(torch.from_numpy(values)[None, None])
+            assert decision.scattered is expected, name
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_images(name: str) -> None:
     decision = by_values(torch.from_numpy(IMAGES[name].copy())[None, None])
@@ -154,7 +162,14 @@ def test_header_and_name_decide(
 ) -> None:
     decision = decide(open_volumes(saved(tmp_path / name, IMAGES["few grey values"], intent)))
     assert decision.labels is expected
+    assert not decision.scattered
     assert re.search(reason, decision.reason)
+
+
+@pytest.mark.parametrize(("name", "intent"), [("labels.nii", "none"), ("a.nii", "label")])
+def test_landmarks_by_header_or_name_are_scattered(tmp_path: Path, name: str, intent: str) -> None:
+    decision = decide(open_volumes(saved(tmp_path / name, LABELS["landmarks"], intent)))
+    assert (decision.labels, decision.scattered) == (True, True)
 
 
 def test_fractions_override_the_name(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ def apply(
     like: Annotated[
         Path, typer.Option(metavar="IMAGE", help="Reference image that defines the output grid.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="IMAGE", help="Image to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="IMAGE", help="Image to write; - for stdout.")
+    ],
     interpolation: options.ImageInterpolation = "auto",
     volume: Annotated[
         int | None,
@@ -37,13 +39,22 @@ def apply(
     with screen.opened(f"warping {image.name} onto the grid of {like.name}", quiet, verbose) as to:
         with slow_imports():
             from stn3d.apply_transform import apply_to_file
-            from stn3d.io import check_image_path, read_transform
+            from stn3d.io import check_image_path, is_stdout, read_transform, refuse_inputs
 
         check_image_path(out)
+        refuse_inputs([out], [transform, image, like])
+        to = to.beside(is_stdout(out))
         how: Any = interpolation
         done = apply_to_file(read_transform(transform), image, like, out, how, volume, fill)
         if done.reason is not None:
             to.say(f"interpolation: {done.interpolation} (automatic), since {done.reason}")
+        if done.lost:
+            lost = ", ".join(str(label) for label in done.lost[:10])
+            more = f" and {len(done.lost) - 10} more" if len(done.lost) > 10 else ""
+            to.say(
+                f"note: no voxel of the output has label {lost}{more}; to move landmarks exactly, "
+                "use stn3d points"
+            )
         if done.outside_value != 0:
             to.say(f"outside the field of view of {image.name}: {done.outside_value:g}")
         to.wrote([out])
@@ -57,16 +68,28 @@ def points(
             metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D) in RAS+ mm; others are kept."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write; - for stdout."),
+    ],
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Transform points from fixed to moving space (use inverse.h5 for the other direction)."""
     with screen.opened(f"transforming the points of {table.name}", quiet, verbose) as shown:
         with slow_imports():
-            from stn3d.io import check_output, read_points, read_transform, write_points
+            from stn3d.io import (
+                check_output,
+                is_stdout,
+                read_points,
+                read_transform,
+                refuse_inputs,
+                write_points,
+            )
 
         check_output(out)
+        refuse_inputs([out], [transform, table])
+        shown = shown.beside(is_stdout(out))
         found = read_transform(transform)
         points_mm, others = read_points(table)
         if points_mm.shape[1] != found.ndim:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from stn3d.cli import options, screen, summary
 from stn3d.cli.process import slow_imports
+from stn3d.cli.screen import Screen
 
 
 def evaluate(
@@ -46,7 +48,10 @@ def evaluate(
     fixed_volume: options.FixedVolume = None,
     moving_volume: options.MovingVolume = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file for the metrics.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="JSON file for the metrics; - for stdout."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the metrics as JSON, not as a table.")
@@ -58,10 +63,8 @@ def evaluate(
     with screen.opened(f"evaluating {moving.name} against {fixed.name}", quiet, verbose) as shown:
         with slow_imports():
             from stn3d.cli.scoring import EvaluationFiles, evaluate_files
-            from stn3d.io import atomic_write, check_output
+            from stn3d.io import check_output, refuse_inputs
 
-        if out is not None:
-            check_output(out)
         files = EvaluationFiles(
             (fixed, moving),
             (fixed_volume, moving_volume),
@@ -72,13 +75,24 @@ def evaluate(
             inverse,
             true_transform,
         )
-        metrics = evaluate_files(files)
-        text = json.dumps(metrics, indent=2)
         if out is not None:
-            with atomic_write(out) as part:
-                part.write_text(text + "\n", encoding="utf8")
-        if as_json:
-            typer.echo(text)
-            return
-        summary.show_metrics(shown, value=metrics)
-        shown.wrote([out] if out is not None else [])
+            check_output(out)
+            refuse_inputs([out], dataclasses.astuple(files))
+        _report(evaluate_files(files), out, as_json, shown)
+
+
+def _report(metrics: dict[str, Any], out: Path | None, as_json: bool, shown: Screen) -> None:
+    """Write and print the metrics."""
+    from stn3d.io import atomic_write, is_stdout
+
+    text = json.dumps(metrics, indent=2)
+    if out is not None:
+        with atomic_write(out) as part:
+            part.write_text(text + "\n", encoding="utf8")
+        if is_stdout(out):
+            shown, as_json = shown.beside(True), False
+    if as_json:
+        typer.echo(text)
+        return
+    summary.show_metrics(shown, value=metrics)
+    shown.wrote([out] if out is not None else [])

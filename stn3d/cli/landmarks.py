@@ -65,10 +65,11 @@ def landmarks(
         )
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
         with slow_imports():
-            from stn3d.io import read_landmarks
-            from stn3d.landmarks import register_landmarks
+            from stn3d.io import read_landmarks, refuse_inputs
+            from stn3d.landmarks import LandmarkRegistration, register_landmarks
             from stn3d.registration.result import results_folder
 
+        refuse_inputs([out / n for n in LandmarkRegistration.FILES], [fixed, moving, like])
         pairs = read_landmarks(fixed, moving)
         chosen: Any = kind
         with results_folder(out) as folder:

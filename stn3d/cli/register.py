@@ -99,11 +99,14 @@ def _register(
         shown: shows progress and results.
     """
     with slow_imports():
+        from stn3d.io import refuse_inputs
         from stn3d.registration.api import register as run
         from stn3d.registration.inputs import RegistrationImage
-        from stn3d.registration.result import results_folder
+        from stn3d.registration.result import Registration, results_folder
         from stn3d.registration.stages import ProgressEvent
 
+    inputs = [*images, *sides.values(), *settings.values()]
+    refuse_inputs([out / name for name in Registration.FILES], inputs)
     fixed, moving = (
         RegistrationImage(image, **{key: both[role] for key, both in sides.items()})
         for role, image in enumerate(images)

@@ -11,7 +11,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,13 @@ class Screen:
     Args:
         quiet: show errors and the final status line only.
         verbose: show settings, versions and times as well.
+        results_aside: print results on stderr, since stdout receives an output.
         stderr: where progress and notes go; a note appears above a live bar on the same console.
     """
 
     quiet: bool = False
     verbose: bool = False
+    results_aside: bool = False
     stderr: Console = field(default_factory=lambda: _console(stderr=True))
 
     @contextmanager
@@ -92,12 +94,14 @@ class Screen:
     def say(self, text: str) -> None:
         """A sentence on stdout; nothing when quiet."""
         if not self.quiet:
-            _print(_console(), text)
+            _print(_console(stderr=self.results_aside), text)
 
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""
         _print(
-            _console(), f"quality: {status}; {rest}", (status, STATUS_STYLES.get(status, "bold"))
+            _console(stderr=self.results_aside),
+            f"quality: {status}; {rest}",
+            (status, STATUS_STYLES.get(status, "bold")),
         )
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -110,7 +114,8 @@ class Screen:
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         width = None if sys.stdout.isatty() else 120  # in a file no row need be broken
-        Console(markup=False, highlight=False, width=width).print(table)
+        console = Console(stderr=self.results_aside, markup=False, highlight=False, width=width)
+        console.print(table)
 
     def wrote(self, files: Sequence[Path | str], *, final: bool = True) -> None:
         """The files that were written and the seconds since the process began, on stdout.
@@ -119,14 +124,19 @@ class Screen:
             files: their paths.
             final: no status line follows; when quiet this is the only line then.
         """
+        to = sys.stderr if self.results_aside else sys.stdout
         if self.quiet:
             if final and files:
                 others = f" and {len(files) - 1} more" if len(files) > 1 else ""
-                print(f"wrote {files[0]}{others}")
+                print(f"wrote {files[0]}{others}", file=to)
             return
         for file in files:
-            print(f"wrote {file}")
-        print(f"{process.seconds():.1f} seconds")
+            print(f"wrote {file}", file=to)
+        print(f"{process.seconds():.1f} seconds", file=to)
+
+    def beside(self, out_is_stdout: bool) -> Screen:
+        """This screen, with results on stderr if stdout receives an output."""
+        return replace(self, results_aside=out_is_stdout)
 
 
 class _Handler(logging.Handler):

@@ -41,9 +41,12 @@ def series(
     chosen: dict[str, Any] = {"metric": metric, "interpolation": interpolation, "fill": fill}
     with screen.opened(f"registering the volumes of {series.name}", quiet, verbose) as shown:
         with slow_imports():
+            from stn3d.io import refuse_inputs
             from stn3d.registration.result import results_folder
             from stn3d.series.api import register_series
+            from stn3d.series.result import SeriesRegistration
 
+        refuse_inputs([out / name for name in SeriesRegistration.FILES], [series, reference])
         with results_folder(out) as folder:
             with progress.volumes(shown) as show:
                 found = register_series(

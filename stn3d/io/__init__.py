@@ -2,7 +2,7 @@
 
 from stn3d.errors import GeometryWarning
 from stn3d.io.dtypes import Values
-from stn3d.io.files import atomic_write, check_output
+from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
 from stn3d.io.images import (
     check_image_path,
     in_dimension,
@@ -20,6 +20,7 @@ from stn3d.io.transforms import check_transform_path, read_transform, write_tran
 from stn3d.io.volumes import Volumes, open_series, open_volumes
 
 __all__ = [
+    "STDOUT",
     "GeometryWarning",
     "Image",
     "ImageSource",
@@ -32,6 +33,7 @@ __all__ = [
     "check_output",
     "check_transform_path",
     "in_dimension",
+    "is_stdout",
     "open_series",
     "open_volumes",
     "read_exact",
@@ -41,6 +43,7 @@ __all__ = [
     "read_mask",
     "read_points",
     "read_transform",
+    "refuse_inputs",
     "require_same_grid",
     "write_image",
     "write_points",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import itk, nifti
 from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
-from stn3d.io.files import atomic_write, check_output
+from stn3d.io.files import STDOUT, atomic_write, check_output, is_stream
 from stn3d.io.geometry import grid_of
 from stn3d.io.sources import Image, ImageSource, convert
 
@@ -241,11 +242,16 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
+def _is_nifti(path: Path) -> bool:
+    """Whether an output is NIfTI: by its extension, or a pipe or ``-`` without any other one."""
+    return _ends(path, NIFTI_SUFFIXES) or (not _ends(path, ITK_SUFFIXES) and is_stream(path))
+
+
 def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     """Check that `write_image` can write a file, before any computation.
 
     Args:
-        path: output file.
+        path: output file. Pipes and ``-`` receive NIfTI, uncompressed without an extension.
         volumes: number of volumes; only NIfTI supports several.
 
     Raises:
@@ -253,7 +259,9 @@ def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
     """
     path = Path(path)
     known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
-    if not _ends(path, known):
+    if path == STDOUT and sys.stdout.isatty():
+        raise InputError("the standard output is a terminal; redirect it to a file or a program.")
+    if not (_ends(path, known) or _is_nifti(path)):
         what = "an image" if volumes == 1 else f"{volumes} volumes"
         raise InputError(
             f"cannot write {what} as {path}: use one of the extensions {', '.join(known)}."
@@ -313,7 +321,7 @@ def write_volumes(
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
     arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
     with atomic_write(path) as part:
-        if _ends(path, NIFTI_SUFFIXES):
+        if _is_nifti(path):
             nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
         else:
             itk.save(part, next(arrays), like.grid.world_from_index.numpy())

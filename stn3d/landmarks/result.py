@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -63,6 +63,8 @@ class LandmarkRegistration:
     kind: LandmarkKind
     smoothing: float
     field_metrics: dict[str, Any] = field(default_factory=dict)
+
+    FILES: ClassVar = ("transform.h5", "inverse.h5", "metrics.json")
 
     @property
     def residuals_mm(self) -> Tensor:
@@ -194,7 +196,7 @@ class LandmarkRegistration:
                 "a spline is saved as a displacement field; sample it with on_grid_of(image) first."
             )
         folder = make_folder(folder)
-        written = [folder / name for name in ("transform.h5", "inverse.h5", "metrics.json")]
+        written = [folder / name for name in self.FILES]
         with ExitStack() as files:
             transform, inverse, metrics = (files.enter_context(atomic_write(p)) for p in written)
             write_transform(transform, self.transform)

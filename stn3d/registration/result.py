@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stn3d.apply_transform import apply
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
-from stn3d.io import Image, ImageSource, atomic_write, write_image, write_transform
+from stn3d.io import STDOUT, Image, ImageSource, atomic_write, write_image, write_transform
 from stn3d.transforms import Transform
 
 
@@ -39,6 +39,8 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
 
+    FILES: ClassVar = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
+
     def apply(
         self,
         image: ImageSource,
@@ -58,8 +60,7 @@ class Registration:
             InputError: the folder cannot be written.
         """
         folder = make_folder(folder)
-        names = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
-        written = [folder / name for name in names]
+        written = [folder / name for name in self.FILES]
         with ExitStack() as files:
             moved, transform, inverse, metrics = (
                 files.enter_context(atomic_write(p)) for p in written
@@ -85,6 +86,8 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         InputError: it cannot be created or written.
     """
     folder = Path(folder)
+    if folder == STDOUT:
+        raise InputError("stdout cannot take several files; give a folder as --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

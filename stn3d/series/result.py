@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -95,6 +95,8 @@ class SeriesRegistration:
     metrics: dict[str, Any]
     outside_value: float = 0.0
 
+    FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
+
     @cached_property
     def motion(self) -> Motion:
         """Motion of each volume."""
@@ -117,7 +119,7 @@ class SeriesRegistration:
             InputError: the folder cannot be written, or the series can no longer be read.
         """
         folder = make_folder(folder)
-        moved, table, metrics = (folder / n for n in ("moved.nii.gz", "motion.csv", "metrics.json"))
+        moved, table, metrics = (folder / name for name in self.FILES)
         with results_folder(folder / "transforms") as transforms, ExitStack() as files:
             part = {
                 path: files.enter_context(atomic_write(path)) for path in (moved, table, metrics)
