@@ -94,7 +94,7 @@ def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:
     quality = metrics["quality"]
     suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
     screen.status(quality["status"], f"{quality['reason']}.{suggestion}")
-    for warning in quality["warnings"]:
+    for warning in quality.get("warnings", ()):
         screen.say(f"warning: {warning}")
 
 

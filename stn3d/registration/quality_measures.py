@@ -41,6 +41,8 @@ _TOLERANCE = 1e-4
 _BACKGROUND = 0.05  # of the intensity range
 # Fraction of the foreground that a perturbation keeps inside the other image.
 _KEPT = 0.5
+_HELD = 0.8  # of the foreground that a repeated registration leaves inside few slices
+_EQUAL_LOSS = 1.02  # ratio up to which a repeated registration of few slices is as good
 _MAX_POINTS = 2_000
 _MIN_JACOBIAN = 1e-3
 
@@ -124,10 +126,9 @@ def measure_quality(
     near = visible.largest(_START_ROTATION_RAD, _START_TRANSLATION * length_mm)
     starts = visible.perturbed(near)[::2]
     far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
-    # A repeated registration that leaves a stack of few slices says nothing.
-    least_inside = _KEPT if visible.slice_axes() else 0.0
+    few_slices = bool(visible.slice_axes())
     disagreement_mm = _restart_disagreement_mm(
-        coarse, linear, kind, metric, points, starts, least_inside
+        coarse, linear, kind, metric, points, starts, few_slices
     )
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None
@@ -207,28 +208,42 @@ def _restart_disagreement_mm(
     metric: MetricName,
     points: Tensor,
     starts: list[Affine],
-    least_inside: float,
+    few_slices: bool,
 ) -> float | None:
     """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
-    Those that leave less than a fraction of the points inside the other image are ignored.
+
+    Few slices hardly hold a repeated registration: those that leave them, or end at a higher loss
+    than the result, are ignored.
 
     A single slice stays the fixed image: as the moving image it would say nothing beside it. It
     does not determine an affine transform either, so the repeated residuals are rigid.
     """
-    start, again, given, expected = linear.inverse(), pair.swapped, linear(points), points
+    inverse = linear.inverse()
+    assert isinstance(inverse, Linear)
+    start, again, given, expected = inverse, pair.swapped, linear(points), points
     if pair.fixed.grid.slice_axis is not None:
         kind = "rigid"
         start, again, given, expected = linear, pair, points, linear(points)
     stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
     other, distances_mm = again.moving.grid, []
+    limit = _EQUAL_LOSS * _image_loss(again, start, metric) if few_slices else math.inf
     for perturbation in starts:
-        found = stage(again, start.then(perturbation), lambda *_: None)(given)
+        repeated = stage(again, start.then(perturbation), lambda *_: None)
+        assert isinstance(repeated, Linear)
+        found = repeated(given)
         index = apply_matrix(other.index_from_world, found)
-        if float(inside(index, other.shape).double().mean()) < least_inside:
+        held = float(inside(index, other.shape).double().mean())
+        if few_slices and (held < _HELD or _image_loss(again, repeated, metric) > limit):
             continue
         errors_mm = torch.linalg.vector_norm(found - expected, dim=-1)
         distances_mm.append(float(errors_mm.mean()))
     return float(torch.tensor(distances_mm).median()) if distances_mm else None
+
+
+def _image_loss(pair: Pair, transform: Linear, metric: MetricName) -> float:
+    fixed, moving = pair.fixed.grid, pair.moving.grid
+    matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
+    return float(ImageLoss(pair.fixed, pair.moving, METRICS[metric])(matrix))
 
 
 def _gain(
