@@ -229,9 +229,19 @@ class Grid:
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))
         return Grid(shape, self.world_from_index @ shift)
 
-    def padded(self, margin_mm: float) -> Grid:
-        """Grid extended on every side by at least ``margin_mm``, in whole voxels."""
-        margin = [math.ceil(margin_mm / s) for s in self.spacing_mm]
+    def margins_vox(self, margin_mm: float, max_vox: int | None = None) -> list[int]:
+        """Whole voxels along each axis that cover a margin, at most ``max_vox``."""
+        margins = [math.ceil(round(margin_mm / s, 4)) for s in self.spacing_mm]
+        return margins if max_vox is None else [min(m, max_vox) for m in margins]
+
+    def padded(self, margin_mm: float, max_vox: int | None = None) -> Grid:
+        """Grid extended on every side by at least ``margin_mm``, in whole voxels.
+
+        Args:
+            margin_mm: width of the margin.
+            max_vox: largest width in voxels, which limits that along an axis of thin slices.
+        """
+        margin = self.margins_vox(margin_mm, max_vox)
         return self.cropped(
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )

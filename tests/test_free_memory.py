@@ -34,6 +34,3 @@ def test_this_machine_tells() -> None:
     free = free_gb()
     assert free is not None
     assert 0 < free < 1e5
-
-
-# -- registrations --------------------------------------------------------------------------------

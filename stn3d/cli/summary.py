@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stn3d.cli.screen import Screen
@@ -25,6 +25,7 @@ METRICS = (
     ("rotation_max_deg", "rotation, maximum, degrees", ".3f"),
     ("translation_max_mm", "translation, maximum, mm", ".3f"),
 )
+_TINY_MM = 1e-2  # three decimals would show a single digit of a length below this
 REGIONS = {
     "mask": "fixed mask",
     "foreground": "foreground of the fixed image",
@@ -36,10 +37,14 @@ def show_metrics(screen: Screen, **columns: Mapping[str, Any]) -> None:
 
     Metrics that nobody measured are omitted.
     """
-    rows = [
-        [label, *(_cell(column.get(key), form) for column in columns.values())]
+    measured = [
+        (label, form, [column.get(key) for column in columns.values()])
         for key, label, form in METRICS
-        if any(column.get(key) is not None for column in columns.values())
+    ]
+    rows = [
+        [label, *(_cell(value, _form(label, form, values)) for value in values)]
+        for label, form, values in measured
+        if any(value is not None for value in values)
     ]
     losses = [column.get("image_loss") for column in columns.values()]
     known = next((loss for loss in losses if loss is not None), None)
@@ -140,6 +145,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + " ".join(map(str, value)) + "]"
     return "none" if value is None else str(value)
+
+
+def _form(label: str, form: str, values: Sequence[Any]) -> str:
+    """The format of a row; significant digits for lengths that decimals would hide."""
+    numbers = [n for v in values for n in (v.values() if isinstance(v, Mapping) else [v]) if n]
+    tiny = label.endswith(", mm") and 0 < max(map(abs, numbers), default=0) < _TINY_MM
+    return ".3g" if tiny else form
 
 
 def _cell(value: Any, form: str) -> str:

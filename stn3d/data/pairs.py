@@ -111,7 +111,7 @@ def _no_progress(*_: Any) -> None:
 
 def working_grid(fixed: PreparedImage, shape: Sequence[int], spacing_mm: float) -> Grid:
     """An axis-aligned isotropic grid of a shape, centred on the foreground of an image."""
-    foreground = working_image(fixed, spacing_mm, 0.0).grid
+    foreground = working_image(fixed, spacing_mm, 0).grid
     start = [(n - m) // 2 for n, m in zip(foreground.shape, shape, strict=True)]
     return foreground.cropped(start, [a + m for a, m in zip(start, shape, strict=True)])
 

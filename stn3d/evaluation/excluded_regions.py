@@ -10,13 +10,16 @@ from scipy import ndimage
 
 from stn3d.evaluation.json_values import json_value
 from stn3d.io import Image
+from stn3d.length_unit import length_unit_mm
 from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
+
+_SURROUNDING_UNITS = 10.0  # width of the shell around a region, in length units
 
 
 @torch.no_grad()
 def excluded_region_metrics(
-    mask: Image, transform: Transform, surrounding_mm: float = 10.0
+    mask: Image, transform: Transform, surrounding_mm: float | None = None
 ) -> dict[str, Any]:
     """Volume of an excluded region before and after a transform, and of its surroundings.
 
@@ -25,7 +28,8 @@ def excluded_region_metrics(
     Args:
         mask: exclusion mask.
         transform: points of the mask's image to points of the other image.
-        surrounding_mm: width of the surrounding shell, in mm.
+        surrounding_mm: width of the surrounding shell, in mm. Default: 10 length units, which are
+            10 mm for a head, see `stn3d.length_unit`.
 
     Returns:
         ``volume_ml`` in the mask's image, ``volume_after_ml`` in the other image,
@@ -33,6 +37,8 @@ def excluded_region_metrics(
         shell is empty).
     """
     grid, region = mask.grid, mask.values[0, 0] > 0
+    if surrounding_mm is None:
+        surrounding_mm = _SURROUNDING_UNITS * length_unit_mm(grid, grid)
     change = jacobian_determinant(transform, grid).cpu().double()
     distance_mm = ndimage.distance_transform_edt(~region.numpy(), sampling=grid.spacing_mm)
     shell = torch.from_numpy((distance_mm > 0) & (distance_mm <= surrounding_mm))

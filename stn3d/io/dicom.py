@@ -24,7 +24,6 @@ from stn3d.io import isolated, nifti
 from stn3d.io.dicom_slices import Slice, is_dicom, slices_of, stacked
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
-from stn3d.io.nifti_geometry import header_for
 
 _CONVERSION_S = 600
 _BYTES_PER_VOXEL = 8  # as stored, and as float32
@@ -81,7 +80,7 @@ def load(slices: Sequence[Slice], path: Path) -> Stored | None:
         array = _voxels(ordered, str(path))
     except InputError as error:
         return _by_dcm2niix(path, error)
-    return Stored(array, array.shape, affine, header_for(affine, array.shape), str(path))
+    return nifti.in_memory(array, affine, str(path))
 
 
 def _voxels(slices: Sequence[Slice], name: str) -> NDArray[Any]:

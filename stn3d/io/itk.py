@@ -15,8 +15,7 @@ from stn3d.errors import InputError
 from stn3d.io import dicom, isolated, metaimage, nrrd
 from stn3d.io.geometry import Matrix, itk_geometry, matrix_from_itk, plane_in_space
 from stn3d.io.limits import check_memory
-from stn3d.io.nifti import Stored
-from stn3d.io.nifti_geometry import header_for
+from stn3d.io.nifti import Stored, in_memory
 
 
 def load(path: Path) -> Stored:
@@ -48,7 +47,7 @@ def _metaimage(path: Path) -> Stored:
         raise _several(path)
     array = header.payload.read(str(path))
     affine = plane_in_space(header.matrix) if header.matrix.shape == (3, 3) else header.matrix
-    return Stored(array, array.shape, affine, header_for(affine, array.shape[:3]), str(path))
+    return in_memory(array, affine, str(path))
 
 
 def _nrrd(path: Path) -> Stored:
@@ -64,8 +63,7 @@ def _nrrd(path: Path) -> Stored:
         spatial = (*array.shape[: len(header.spatial)], 1)[:3]
         array = array.reshape(*spatial, -1)
     affine, planar = header.affine, bool(header.volumes) and len(header.spatial) == 2
-    like = header_for(affine, array.shape[:3])
-    return Stored(array, array.shape, affine, like, str(path), planar=planar)
+    return in_memory(array, affine, str(path), planar)
 
 
 def _by_itk(path: Path) -> Stored:
@@ -81,7 +79,7 @@ def _by_itk(path: Path) -> Stored:
     if array.dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")
     affine = _affine(answer)
-    return Stored(array, array.shape, affine, header_for(affine, array.shape[:3]), str(path))
+    return in_memory(array, affine, str(path))
 
 
 def _several(path: Path, kind: str = "vectors") -> InputError:

@@ -19,7 +19,7 @@ from stn3d.errors import GeometryWarning, InputError
 from stn3d.io.deflate import DAMAGED, deflating, open_gzip
 from stn3d.io.geometry import Matrix
 from stn3d.io.nifti_checks import check_file
-from stn3d.io.nifti_geometry import geometry, silent_nibabel
+from stn3d.io.nifti_geometry import check_shape, geometry, header_for, silent_nibabel
 from stn3d.io.seekable import SeekableGzip
 
 GZIP_SUFFIXES = (".gz", ".mgz")
@@ -60,6 +60,19 @@ class Stored:
         """Data type of the file or array, before any scaling; uint8 for bool."""
         dtype = np.dtype(self.array.dtype).newbyteorder("=")
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
+
+def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = False) -> Stored:
+    """Content of a file of another format, read as a whole; see `Stored`.
+
+    Raises:
+        InputError: NIfTI cannot hold its shape.
+    """
+    try:
+        header = header_for(affine, array.shape[:3])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return Stored(array, array.shape, affine, header, name, planar)
 
 
 def load(path: Path) -> Stored:
@@ -141,8 +154,11 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
     _check_voxels(image, name)
     shape = tuple(int(n) for n in image.shape)
     try:
+        check_shape(shape)
         with np.errstate(all="ignore"):
             affine, header = geometry(image, name)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except GeometryWarning:  # where warnings are errors
         raise
     except Exception as error:  # see above

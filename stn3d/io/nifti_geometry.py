@@ -14,7 +14,7 @@ this changes voxel positions by a tenth of a voxel or more.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,10 +23,11 @@ import numpy as np
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from stn3d.errors import GeometryWarning
+from stn3d.errors import GeometryWarning, InputError
 from stn3d.io.geometry import Matrix, plane_in_space
 from stn3d.io.nifti_checks import usable
 
+_LONGEST_AXIS = 32767
 MM_PER_UNIT = {"meter": 1e3, "micron": 1e-3}
 
 
@@ -131,11 +132,29 @@ def _warn(message: str) -> None:
     warnings.warn(message, GeometryWarning, stacklevel=2)
 
 
+def check_shape(shape: Sequence[int]) -> None:
+    """Check that a NIfTI header can hold a shape.
+
+    Raises:
+        InputError: an axis is empty or too long.
+    """
+    if min(shape, default=0) < 1 or max(shape) > _LONGEST_AXIS:
+        size = " x ".join(str(n) for n in shape)
+        raise InputError(
+            f"the image has {size} voxels; every axis needs 1 to {_LONGEST_AXIS}. Crop or resample "
+            "it, or check its header."
+        )
+
+
 def header_for(affine: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:
     """Header in millimetres for a matrix from index to RAS+ world, ``(4, 4)`` or ``(3, 3)`` (2D).
 
     The codes are 1 (scanner); the qform is omitted if the axes are not orthogonal.
+
+    Raises:
+        InputError: NIfTI cannot hold the shape.
     """
+    check_shape(shape)
     matrix = np.asarray(affine, dtype=np.float64)
     matrix = plane_in_space(matrix) if matrix.shape == (3, 3) else matrix
     header = nib.Nifti1Header()

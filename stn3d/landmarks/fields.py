@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from stn3d.grid import Grid, apply_matrix
+from stn3d.memory_limit import require_memory
 from stn3d.metrics import inverse_consistency_error_mm, jacobian_metrics, tre_mm
 from stn3d.sampler import inside
 from stn3d.transforms import Inverse, ThinPlateSpline, Transform, control_grid, rounded, sampled
@@ -15,6 +16,9 @@ from stn3d.transforms.fit import fit_linear
 
 _TEST_POINTS = 33  # along each axis of the image, from face to face
 _MAX_GROWTH = 8  # largest inverse field relative to the image, in voxels
+_TOLERANCE_VOX = 1e-3  # of the inverse field
+_FIELD_ARRAYS = 4  # of the size of a field while it is made
+_SUGGESTION = "check that landmarks and image are in the same unit, or give a coarser --like image"
 _MAX_RESIDUAL_VOX = 0.1  # largest residual of an inverse that is accepted
 
 
@@ -51,6 +55,7 @@ def spline_fields(spline: ThinPlateSpline, grid: Grid) -> SplineFields | None:
         The fields; None if the spline folds within the image or stretches it so far that it has no
         usable inverse.
     """
+    voxel_mm = min(grid.spacing_mm)
     affine = fit_linear("affine", spline.points_mm, spline.targets_mm)
     deformation = spline.then(affine.inverse())
     tested_mm = _lattice_mm(grid)
@@ -59,9 +64,12 @@ def spline_fields(spline: ThinPlateSpline, grid: Grid) -> SplineFields | None:
         return None
     origins_mm = Inverse(deformation)(_lattice_mm(inverse_grid))
     origins_mm = origins_mm[origins_mm.isfinite().all(dim=-1)]
-    field = rounded(sampled(deformation, grid.covering(torch.cat([tested_mm, origins_mm]))))
-    inverse_field, residual_mm = field.invert(inverse_grid, tolerance_mm=1e-3)
-    unsolved = residual_mm > _MAX_RESIDUAL_VOX * min(grid.spacing_mm)
+    field_grid = grid.covering(torch.cat([tested_mm, origins_mm]))
+    floats = _FIELD_ARRAYS * grid.ndim * (field_grid.num_voxels + inverse_grid.num_voxels)
+    require_memory(floats, "the spline as a displacement field", _SUGGESTION)
+    field = rounded(sampled(deformation, field_grid))
+    inverse_field, residual_mm = field.invert(inverse_grid, _TOLERANCE_VOX * voxel_mm)
+    unsolved = residual_mm > _MAX_RESIDUAL_VOX * voxel_mm
     if unsolved or jacobian_metrics(field, grid)["folding_pct"] > 0:
         return None
     transform, inverse = field.then(affine), affine.inverse().then(rounded(inverse_field))

@@ -16,11 +16,13 @@ from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine, LinearKind
 from stn3d.transforms.fit import fit_linear
 
-_OUTLIER_MM = 10.0  # residual at which the weight of a voxel falls to a quarter
+# In voxels of the working grid, which has the resolution that the network was trained at.
+_MARGIN_VOX = 2  # background kept around the head
+_OUTLIER_VOX = 2.5  # residual at which the weight of a voxel falls to a quarter
 _REWEIGHTINGS = 8
 _MIN_CONFIDENCE = 0.1
 _MAX_PASSES = 5
-_CONVERGED_MM = 2.0  # mean change of the head's position after which no further pass follows
+_CONVERGED_VOX = 0.5  # mean change of the head's position after which no further pass follows
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Pose:
 
 
 def estimate_pose(
-    network: CoordinateRegressor, image: PreparedImage, spacing_mm: float, margin_mm: float = 8.0
+    network: CoordinateRegressor, image: PreparedImage, spacing_mm: float
 ) -> Pose | None:
     """The pose of the head in an image; None if the network finds too little tissue.
 
@@ -52,14 +54,13 @@ def estimate_pose(
         network: Trained at this spacing.
         image: Any orientation, spacing and field of view.
         spacing_mm: Spacing of the network's working grid.
-        margin_mm: Background kept around the head.
     """
     coarse, pose = image.at(spacing_mm), None
     upright_from_world = Affine.identity(image.grid.ndim)
     for _ in range(_MAX_PASSES):
         grid = Grid(coarse.grid.shape, upright_from_world.matrix @ coarse.grid.world_from_index)
         rotated = PreparedImage(coarse.image, grid, coarse.mask)
-        found = _fit_pose(network, working_image(rotated, spacing_mm, margin_mm))
+        found = _fit_pose(network, working_image(rotated, spacing_mm, _MARGIN_VOX))
         if found is None:
             return pose
         common_from_world = upright_from_world.then(found.common_from_world)
@@ -71,7 +72,7 @@ def estimate_pose(
         step = fit_linear("rigid", points, found.common_from_world(points), weight)
         upright_from_world = fit_linear("rigid", world_points, step(points), weight)
         change = torch.linalg.vector_norm(step(points) - points, dim=-1)
-        if float(change.mean()) < _CONVERGED_MM:
+        if float(change.mean()) < _CONVERGED_VOX * spacing_mm:
             break
     return pose
 
@@ -82,7 +83,7 @@ def _fit_pose(network: CoordinateRegressor, image: PreparedImage) -> Pose | None
     device = image.image.device
     with torch.autocast(device.type, torch.bfloat16, enabled=has_native_bfloat16(device)):
         output = network(image.image)[0].cpu()
-    grid = _half_resolution(image.grid)
+    grid, outlier_mm = _half_resolution(image.grid), _OUTLIER_VOX * min(image.grid.spacing_mm)
     points = grid.points_mm()[tuple(slice(n) for n in output.shape[1:])].flatten(0, -2)
     coordinates = COORDINATE_UNIT_MM * output[:-1].flatten(1).T.double()
     confidence = (2 * torch.sigmoid(output[-1].flatten().double()) - 1).clamp(min=0)
@@ -90,7 +91,7 @@ def _fit_pose(network: CoordinateRegressor, image: PreparedImage) -> Pose | None
     if int(tissue.sum()) < 4**grid.ndim:
         return None
     points, coordinates, confidence = points[tissue], coordinates[tissue], confidence[tissue]
-    fit, residual_mm, weight = _robust_fit("affine", points, coordinates, confidence)
+    fit, residual_mm, weight = _robust_fit(points, coordinates, confidence, outlier_mm)
     return Pose(fit, residual_mm, points, weight)
 
 
@@ -106,18 +107,18 @@ def _half_resolution(grid: Grid) -> Grid:
 
 
 def _robust_fit(
-    kind: LinearKind, points: Tensor, targets: Tensor, confidence: Tensor
+    points: Tensor, targets: Tensor, confidence: Tensor, outlier_mm: float
 ) -> tuple[Affine, float, Tensor]:
-    """Iteratively reweighted least squares with the Geman-McClure estimator (1985).
+    """Affine fit by iteratively reweighted least squares, with the Geman-McClure estimator (1985).
 
     Returns:
         The fit, its weighted mean residual in mm, the weights of the points.
     """
     weight = confidence
     for _ in range(_REWEIGHTINGS):
-        fit = fit_linear(kind, points, targets, weight)
+        fit = fit_linear("affine", points, targets, weight)
         distance = torch.linalg.vector_norm(fit(points) - targets, dim=-1)
-        weight = confidence / (1 + (distance / _OUTLIER_MM) ** 2) ** 2
+        weight = confidence / (1 + (distance / outlier_mm) ** 2) ** 2
     return fit, float((weight * distance).sum() / weight.sum()), weight
 
 

@@ -29,11 +29,11 @@ class NetworkInitialiser:
 
     Args:
         trained: A `CoordinateRegressor` and its spacing.
-        max_residual_mm: Poses with a larger mean residual are rejected.
+        max_residual_vox: Poses with a larger mean residual are rejected, in voxels of the network.
     """
 
     trained: TrainedNetwork
-    max_residual_mm: float = 15.0
+    max_residual_vox: float = 3.75
 
     def __call__(self, pair: Pair, kind: LinearKind) -> Affine | None:
         """Fixed points to moving points; None if an image has no pose that is accepted."""
@@ -44,8 +44,10 @@ class NetworkInitialiser:
     def _pose(self, image: PreparedImage) -> Pose | None:
         network = self.trained.network
         assert isinstance(network, CoordinateRegressor)
-        pose = estimate_pose(network, image, self.trained.preprocessing["spacing_mm"])
-        return pose if pose is not None and pose.residual_mm <= self.max_residual_mm else None
+        spacing_mm = self.trained.preprocessing["spacing_mm"]
+        pose = estimate_pose(network, image, spacing_mm)
+        accepted = pose is not None and pose.residual_mm <= self.max_residual_vox * spacing_mm
+        return pose if accepted else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +56,12 @@ class NetworkStage:
 
     Args:
         trained: A network from pairs to displacements and its spacing.
-        margin_mm: Extent of the field beyond the foreground of the fixed image.
+        margin_vox: Extent of the field beyond the foreground of the fixed image, in voxels of the
+            network.
     """
 
     trained: TrainedNetwork
-    margin_mm: float = 8.0
+    margin_vox: int = 4
 
     @property
     def name(self) -> str:
@@ -74,7 +77,7 @@ class NetworkStage:
         """The residual field composed with the current transform, fixed to moving points."""
         progress(ProgressEvent(self.name, 0.0))
         spacing_mm = self.trained.preprocessing["spacing_mm"]
-        fixed = working_image(pair.fixed, spacing_mm, self.margin_mm)
+        fixed = working_image(pair.fixed, spacing_mm, self.margin_vox)
         moving, _ = resample_through(pair.moving, current, fixed.grid)
         images = torch.cat([fixed.image, moving], dim=1)
         native = has_native_bfloat16(images.device)

@@ -19,9 +19,11 @@ from torch import nn
 
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
+from stn3d.memory_limit import memory_shortage
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
+from stn3d.nets.working_grid import axis_aligned_voxels
 from stn3d.preprocessing.pair import Pair
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -30,6 +32,9 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "PyramidCascade": PyramidCascade,
 }
 _FORMAT = "stn3d weights 2"
+_EXTENTS = 1 / 4, 8  # of the images relative to those of the training, along the longest axis
+_USUAL_SHAPE = 64  # longest axis of the images of the training where the file does not say
+_FLOATS_PER_VOXEL = 160  # float32 values at the peak of a pass, measured with the bundled networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +60,39 @@ class TrainedNetwork:
         return first["spatial_dims"], first["in_channels"]
 
     def accepts(self, pair: Pair) -> bool:
-        """Whether the images of a pair have the network's dimensions and channels."""
-        slices = any(image.grid.slice_axis is not None for image in (pair.fixed, pair.moving))
-        return not slices and self.input_format == (
-            pair.fixed.grid.ndim,
-            pair.fixed.image.shape[1],
-        )
+        """Whether the network can be used for a pair."""
+        return self.mismatch(pair) is None
 
-    def mismatch(self, pair: Pair) -> str:
-        """Why the network does not accept a pair."""
+    def mismatch(self, pair: Pair) -> str | None:
+        """Why the network cannot be used for a pair: its dimensions, channels, extents, or the
+        memory that it needs; None if it can."""
         ndim, channels = self.input_format
         d, given = pair.fixed.grid.ndim, pair.fixed.image.shape[1]
-        if (d, given) == (ndim, channels):
+        if (ndim, channels) != (d, given):
+            return f"expects {ndim}D images with {channels} channel(s); these are {d}D with {given}"
+        if any(image.grid.slice_axis is not None for image in (pair.fixed, pair.moving)):
             return "expects volumes; one image is a single slice"
-        return f"expects {ndim}D images with {channels} channel(s); these are {d}D with {given}"
+        return self.size_mismatch(pair)
+
+    def size_mismatch(self, pair: Pair) -> str | None:
+        """Why the extents of a pair do not suit the network; None if they do."""
+        spacing_mm = self.preprocessing["spacing_mm"]
+        least_mm, most_mm = (spacing_mm * factor * self._longest_vox for factor in _EXTENTS)
+        grids = pair.fixed.grid, pair.moving.grid
+        for longest_mm in (max(grid.size_mm) for grid in grids):
+            if not least_mm <= longest_mm <= most_mm:
+                return (
+                    f"is for images of {least_mm:.3g} to {most_mm:.3g} mm, "
+                    f"and one measures {longest_mm:.3g} mm"
+                )
+        voxels = max(axis_aligned_voxels(grid, spacing_mm) for grid in grids)
+        shortage = memory_shortage(_FLOATS_PER_VOXEL * voxels)
+        return None if shortage is None else f"needs {shortage}"
+
+    @property
+    def _longest_vox(self) -> int:
+        """Longest axis of the images of the training, in voxels of the working grid."""
+        return max(self.preprocessing.get("shape", [_USUAL_SHAPE]))
 
     def to(self, device: torch.device) -> TrainedNetwork:
         """The same with its network on a device."""

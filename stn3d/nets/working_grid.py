@@ -17,9 +17,7 @@ _BACKGROUND = 0.05  # scaled intensities up to this value are background
 def axis_aligned_grid(grid: Grid, spacing_mm: float) -> Grid:
     """The isotropic grid along the world axes (RAS+) that contains the domain of another grid."""
     d = grid.ndim
-    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * d)
-    corners = corners @ grid.world_from_unit[:d, :d].T + grid.world_from_unit[:d, d]
-    low, high = corners.amin(0), corners.amax(0)
+    low, high = _bounds_mm(grid)
     shape = [max(1, math.ceil(float(n) - 1e-6)) for n in (high - low) / spacing_mm]
     first = (low + high) / 2 - spacing_mm * (torch.tensor(shape).double() - 1) / 2
     matrix = torch.eye(d + 1, dtype=torch.float64)
@@ -28,19 +26,32 @@ def axis_aligned_grid(grid: Grid, spacing_mm: float) -> Grid:
     return Grid(tuple(shape), matrix)
 
 
-def working_image(image: PreparedImage, spacing_mm: float, margin_mm: float) -> PreparedImage:
+def axis_aligned_voxels(grid: Grid, spacing_mm: float) -> float:
+    """Number of voxels of `axis_aligned_grid`, or a little less; no number is too large."""
+    low, high = _bounds_mm(grid)
+    return math.prod(max(1.0, float(n)) for n in (high - low) / spacing_mm)
+
+
+def _bounds_mm(grid: Grid) -> tuple[Tensor, Tensor]:
+    """Lowest and highest world coordinates of a grid's domain."""
+    d = grid.ndim
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * d)
+    corners = corners @ grid.world_from_unit[:d, :d].T + grid.world_from_unit[:d, d]
+    return corners.amin(0), corners.amax(0)
+
+
+def working_image(image: PreparedImage, spacing_mm: float, margin_vox: int) -> PreparedImage:
     """An image on an axis-aligned isotropic grid around its foreground, with a field-of-view mask.
 
     Args:
         image: Any orientation, spacing and field of view.
         spacing_mm: Spacing of the grid.
-        margin_mm: Background kept around the foreground.
+        margin_vox: Background kept around the foreground, in voxels of the grid.
     """
     aligned = axis_aligned_grid(image.grid, spacing_mm)
     whole = image.at(spacing_mm).warped(Affine.identity(image.grid.ndim), aligned)
     start, stop = bounding_box(whole.image[0].amax(0) > _BACKGROUND)
-    margin = math.ceil(margin_mm / spacing_mm)
-    return whole.cropped([a - margin for a in start], [b + margin for b in stop])
+    return whole.cropped([a - margin_vox for a in start], [b + margin_vox for b in stop])
 
 
 def resample_through(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stn3d.grid import Grid
+from stn3d.length_unit import finest_common_mm, length_unit_mm
 from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.prepared import PreparedImage
 
@@ -38,7 +38,12 @@ class Pair:
     @property
     def finest_mm(self) -> float:
         """The finest spacing that both images have; the thickness of a single slice is none."""
-        return max(_finest_mm(self.fixed.grid), _finest_mm(self.moving.grid))
+        return finest_common_mm(self.fixed.grid, self.moving.grid)
+
+    @property
+    def unit_mm(self) -> float:
+        """The length unit of the pair, see `stn3d.length_unit`."""
+        return length_unit_mm(self.fixed.grid, self.moving.grid)
 
     def level_spacings_mm(self, factors: Sequence[float], min_voxels: int = 8) -> list[float]:
         """Spacings of the levels of an image pyramid, coarse to fine.
@@ -61,9 +66,5 @@ class Pair:
         *coarse, last = (factor * self.finest_mm for factor in factors)
         if extents:
             last = max(self.finest_mm, min(last, shortest / min_voxels))
-        return [s for s in coarse if shortest / s >= min_voxels] + [last]
-
-
-def _finest_mm(grid: Grid) -> float:
-    between = [s for s, n in zip(grid.spacing_mm, grid.shape, strict=True) if n > 1]
-    return min(between or grid.spacing_mm)
+        least = min_voxels * (1 - 1e-6)
+        return [s for s in coarse if shortest / s >= least] + [last]

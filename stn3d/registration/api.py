@@ -32,13 +32,19 @@ from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.fill import outside_value
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_transform
+from stn3d.memory_limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise
-from stn3d.registration.inputs import LoadedPair, RegistrationImage, read_pair
+from stn3d.registration.inputs import (
+    LoadedPair,
+    RegistrationImage,
+    read_pair,
+    require_similar_extents,
+)
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final, inverted
@@ -123,7 +129,7 @@ def register(
     tracker = Tracker(progress)
     with tracker.step("read"):
         inputs = read_pair(fixed, moving)
-    with limited_threads(settings.threads):
+    with limited_threads(settings.threads), memory_limit(settings.max_memory):
         return _registered(inputs, request, start, tracker)
 
 
@@ -149,6 +155,8 @@ def _registered(
     inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
+    if given is None and settings.init == "auto":
+        require_similar_extents(inputs.fixed, inputs.moving)
     space = working_space(inputs.fixed.grid, inputs.moving.grid)
     grids, channels = space.grids, inputs.num_channels(settings)
     budget(*grids, settings, channels)  # fails before any work

@@ -96,8 +96,8 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     from stn3d.nets.weights import bundled_weights, load_weights
 
     trained = load_weights(settings.deformable_weights or bundled_weights("dense"))
-    if not trained.accepts(pair):
-        reason = trained.mismatch(pair)
+    reason = trained.mismatch(pair)
+    if reason is not None:
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
     network = NetworkStage(trained.to(pair.fixed.image.device))

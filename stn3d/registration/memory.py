@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from stn3d.errors import InputError
-from stn3d.free_memory import free_gb
 from stn3d.grid import Grid
+from stn3d.memory_limit import allowed_gb
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.settings import Settings
@@ -21,7 +21,6 @@ from stn3d.registration.settings import Settings
 _GB = 2**30
 _PROCESS_GB = 0.42  # Python with torch and numba, and the compiled kernels
 _HEAP_GB = 0.03  # freed arrays that the process keeps, from 64^3 voxels on
-_FRACTION_OF_FREE = 0.8
 
 # Arrays of the size of the fixed image while metrics are computed.
 _METRIC_ARRAYS = 4  # masks; an image within a mask, without its mean, squared
@@ -57,29 +56,25 @@ def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> 
     Raises:
         InputError: Even the coarsest level does not fit.
     """
-    allowed_gb, source = settings.max_memory, "by --max-memory"
-    if allowed_gb is None:
-        free = free_gb()
-        allowed_gb = None if free is None else _FRACTION_OF_FREE * free
-        source = f"{_FRACTION_OF_FREE:.0%} of the free memory"
+    limit_gb, source = allowed_gb(settings.max_memory)
     needed_gb = estimated_gb(fixed, moving, settings, channels)
-    if allowed_gb is None or needed_gb <= allowed_gb:
-        return Budget(settings, needed_gb, allowed_gb)
+    if limit_gb is None or needed_gb <= limit_gb:
+        return Budget(settings, needed_gb, limit_gb)
     least_gb = needed_gb
     for coarser in settings.coarser():
         less_gb = estimated_gb(fixed, moving, coarser, channels)
-        if less_gb <= allowed_gb:
+        if less_gb <= limit_gb:
             before, after = (_finest_mm(fixed, moving, s) for s in (settings, coarser))
             note = (
-                f"the registration needs about {needed_gb:.1f} GB and {allowed_gb:.1f} GB are "
+                f"the registration needs about {needed_gb:.1f} GB and {limit_gb:.1f} GB are "
                 f"allowed ({source}); the finest level is {after:.3g} mm instead of "
                 f"{before:.3g} mm, which needs about {less_gb:.1f} GB."
             )
-            return Budget(coarser, less_gb, allowed_gb, note)
+            return Budget(coarser, less_gb, limit_gb, note)
         least_gb = min(least_gb, less_gb)
     raise InputError(
         f"the registration needs about {least_gb:.2f} GB even with its coarsest level alone, and "
-        f"{allowed_gb:.2f} GB are allowed ({source}); allow more by --max-memory, or crop or "
+        f"{limit_gb:.2f} GB are allowed ({source}); allow more by --max-memory, or crop or "
         "resample the images."
     )
 

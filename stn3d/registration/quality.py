@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stn3d.length_unit import length_text
 from stn3d.registration.quality_measures import QualityMeasures
 
 Status = Literal["good", "check", "failed"]
@@ -123,7 +124,7 @@ CRITERIA = (
         failed=0.04,
         reason=lambda m: (
             "repeated registrations from perturbed starts end "
-            f"{m.restart_disagreement_mm:.0f} mm away"
+            f"{length_text(m.restart_disagreement_mm, 0)} mm away"
         ),
         suggestion=_ALIGNMENT,
     ),
@@ -239,9 +240,9 @@ def assess_quality(measures: QualityMeasures) -> Quality:
         return Quality("check", reason, _UNTESTED, measures, warnings)
     reason = (
         "repeated registrations from perturbed starts agree within "
-        f"{measures.restart_disagreement_mm:.1f} mm, {measures.foreground_inside_fraction:.0%} of "
-        "the smaller image's foreground lies inside the other image, and no scaling or local "
-        "volume change is implausible"
+        f"{length_text(measures.restart_disagreement_mm, 1)} mm, "
+        f"{measures.foreground_inside_fraction:.0%} of the smaller image's foreground lies inside "
+        "the other image, and no scaling or local volume change is implausible"
     )
     return Quality("good", reason, "", measures, warnings)
 

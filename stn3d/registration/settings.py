@@ -73,8 +73,9 @@ class Settings:
             weights.
         label_weight: Weight of the label-overlap loss relative to the image loss; 0 to only
             evaluate the labels.
-        landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm, relative
-            to the image loss; 0 to only evaluate the landmarks.
+        landmark_weight: Weight of the landmarks' mean squared distance in units of 10 mm for a head
+            (10 length units, see `stn3d.length_unit`), relative to the image loss; 0 to only
+            evaluate the landmarks.
         fill: Value of the moved image where the moving image shows nothing: ``auto`` (background
             for CT, else 0), ``background``, ``nan`` or a number.
         seed: Seed of the random number generator; the present stages draw no random numbers.

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
-from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import (
@@ -158,7 +157,7 @@ class InPlane(WorkingSpace):
             return Pair(*images)
         fixed_mm = apply_matrix(torch.linalg.inv(self._frame), term.fixed_mm)[:, :2]
         moving_mm = apply_matrix(torch.linalg.inv(self._moving_frame), term.moving_mm)[:, :2]
-        return Pair(*images, LandmarkTerm(fixed_mm, moving_mm, term.weight))
+        return Pair(*images, replace(term, fixed_mm=fixed_mm, moving_mm=moving_mm))
 
     def given(self, transform: Transform) -> Transform:
         before, linear = split_linear(transform)

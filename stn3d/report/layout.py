@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from stn3d.length_unit import length_text
 from stn3d.report.planes import SIDES, Pixels, Plane, round_length
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def colour_bar(figure: Figure, panel: Panel, below: int, largest_mm: float) -> N
     ax.set_axis_off()
     text = {"color": INK, "fontsize": 8.5, "transform": ax.transAxes, "va": "top"}
     ax.text(0, -0.5, "0", ha="left", **text)  # type: ignore[arg-type]
-    ax.text(1, -0.5, f"{largest_mm:.1f} mm", ha="center", **text)  # type: ignore[arg-type]
+    ax.text(1, -0.5, f"{length_text(largest_mm, 1)} mm", ha="center", **text)  # type: ignore[arg-type]
 
 
 def _name_sides(ax: Axes, plane: Plane) -> None:

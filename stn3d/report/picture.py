@@ -19,6 +19,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.io import Image, ImageSource, atomic_write, check_output, read_image
+from stn3d.length_unit import length_text
 from stn3d.preprocessing.intensity import limits
 from stn3d.registration.result import Registration
 from stn3d.report.layout import (
@@ -271,7 +272,7 @@ def _draw_mapped_grid(figure: Figure, panel: Panel, scene: _Scene, height: float
         ("greyscale: moving image", INK),
         ("lines: fixed grid, transformed", TEAL),
         (f"rotation {rotation_angle_deg(affine):.1f}°", INK),
-        (f"translation of the centre {shift_mm:.1f} mm", INK),
+        (f"translation of the centre {length_text(shift_mm, 1)} mm", INK),
         (f"volume change {100 * (volume - 1):+.0f} %", INK),
     ]
     legend_text(legend, lines_of_text)
@@ -287,7 +288,8 @@ def _draw_deformation(figure: Figure, panel: Panel, scene: _Scene) -> None:
         for pair in zip(straight, bent, strict=True)
     ]
     largest_mm = max(float(length.max()) for of_plane in lengths for length in of_plane)
-    scale = 1 / max(largest_mm, 1e-3)  # below a micrometre everything has the first colour
+    # Below a hundred-thousandth of the image everything has the first colour.
+    scale = 1 / max(largest_mm, 1e-5 * max(max(plane.size_mm) for plane in panel.planes))
     for i, (ax, plane) in enumerate(zip(axes, panel.planes, strict=True)):
         show(ax, plane, 0.5 * scene.fixed_pixels[i])
         draw_lines(ax, plane, bent[i], [length * scale for length in lengths[i]], 0.7)

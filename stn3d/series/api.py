@@ -27,7 +27,7 @@ from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
 from stn3d.registration.working_space import working_space
-from stn3d.series.result import Motion, SeriesRegistration
+from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
 
@@ -105,7 +105,7 @@ def register_series(
         "schema_version": SCHEMA_VERSION,
         "series": {"name": volumes.name, "volume_count": len(volumes)},
         "reference": {"name": fixed.name},
-        **_metrics(found),
+        **_metrics(found, rotation_radius_mm(fixed.grid)),
         "settings": {
             "metric": settings.metric_name,
             "interpolation": interpolation,
@@ -239,10 +239,10 @@ class _Search:
         return PreparedImage(kernels.gaussian_smooth(scaled(image.values), sigmas), image.grid)
 
 
-def _metrics(found: Sequence[_Found]) -> dict[str, dict[str, float]]:
+def _metrics(found: Sequence[_Found], radius_mm: float) -> dict[str, dict[str, float]]:
     """Mean correlation before and after, and the motion, for metrics.json."""
     return {
         "before": {"correlation": sum(one.before for one in found) / len(found)},
         "after": {"correlation": sum(one.after for one in found) / len(found)},
-        "motion": Motion.of([one.transform for one in found]).metrics(),
+        "motion": Motion.of([one.transform for one in found], radius_mm).metrics(),
     }

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from stn3d.apply_transform import WarpedVolumes
 from stn3d.choices import SeriesInterpolation
+from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
+_HEAD_EXTENTS_MM = 100.0, 500.0  # longest extent of a field of view that may show a head
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Motion:
     Args:
         rotation_deg: ``(N, 3)`` rotation vectors, axis times angle; in 2D ``(N, 1)`` angles.
         translation_mm: ``(N, d)`` displacements of the centre.
+        radius_mm: radius at which rotations are measured as arc lengths.
 
     Examples:
         >>> poses = [[0.0, 0.0, 0.0], [0.01, 1.0, 0.0], [0.01, 1.0, -2.0]]
@@ -43,20 +46,21 @@ class Motion:
 
     rotation_deg: Tensor
     translation_mm: Tensor
+    radius_mm: float = HEAD_RADIUS_MM
 
     @classmethod
-    def of(cls, transforms: Sequence[Rigid]) -> Motion:
+    def of(cls, transforms: Sequence[Rigid], radius_mm: float = HEAD_RADIUS_MM) -> Motion:
         """Motion of transforms with the same centre."""
         parameters = torch.stack([transform.parameters for transform in transforms])
         d = transforms[0].ndim
-        return cls(torch.rad2deg(parameters[:, :-d]), parameters[:, -d:])
+        return cls(torch.rad2deg(parameters[:, :-d]), parameters[:, -d:], radius_mm)
 
     @property
     def framewise_displacement_mm(self) -> Tensor:
         """``(N,)`` framewise displacement (Power et al. 2012,
         doi:10.1016/j.neuroimage.2011.10.018): sum of the absolute changes of all parameters since
-        the previous volume, with rotations as arc lengths at a radius of 50 mm; 0 for the first."""
-        arcs_mm = torch.deg2rad(self.rotation_deg) * HEAD_RADIUS_MM
+        the previous volume, with rotations as arc lengths; 0 for the first."""
+        arcs_mm = torch.deg2rad(self.rotation_deg) * self.radius_mm
         steps = torch.cat([arcs_mm, self.translation_mm], dim=1).diff(dim=0)
         return torch.cat([steps.new_zeros(1), steps.abs().sum(dim=1)])
 
@@ -66,9 +70,21 @@ class Motion:
         return {
             "framewise_displacement_mean_mm": float(displacement_mm[1:].mean()),
             "framewise_displacement_max_mm": float(displacement_mm.max()),
+            "rotation_radius_mm": self.radius_mm,
             "rotation_max_deg": float(self.rotation_deg.norm(dim=1).max()),
             "translation_max_mm": float(self.translation_mm.norm(dim=1).max()),
         }
+
+
+def rotation_radius_mm(grid: Grid) -> float:
+    """Radius for the framewise displacement: 50 mm as published, or a quarter of the longest extent
+    of a field of view that is too small or too large for a head.
+
+    Args:
+        grid: grid of the reference.
+    """
+    longest_mm, (least_mm, most_mm) = max(grid.size_mm), _HEAD_EXTENTS_MM
+    return HEAD_RADIUS_MM if least_mm <= longest_mm <= most_mm else longest_mm / 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +116,7 @@ class SeriesRegistration:
     @cached_property
     def motion(self) -> Motion:
         """Motion of each volume."""
-        return Motion.of(self.transforms)
+        return Motion.of(self.transforms, rotation_radius_mm(self.reference.grid))
 
     @property
     def moved(self) -> WarpedVolumes:

@@ -19,6 +19,8 @@ from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform
 
+_TOLERANCE_VOX = 1e-2  # of an inverse
+
 
 def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
     """Vectors of a field at world points ``(..., d)``; ``(B or 1, ..., d)`` for a batch."""
@@ -83,7 +85,7 @@ class DisplacementField(Transform):
     def invert(
         self,
         grid: Grid | None = None,
-        tolerance_mm: float = 1e-2,
+        tolerance_mm: float | None = None,
         max_iterations: int = 40,
     ) -> tuple[DisplacementField, float]:
         """Invert the field at the voxels of a grid.
@@ -93,7 +95,8 @@ class DisplacementField(Transform):
 
         Args:
             grid: grid of the inverse field. Default: the grid of the field.
-            tolerance_mm: iterations at a point end when ``|w + u(y + w)|`` is below this.
+            tolerance_mm: iterations at a point end when ``|w + u(y + w)|`` is below this. Default:
+                a hundredth of the field's smallest voxel edge.
             max_iterations: maximum number of evaluations per point, in each of two attempts.
 
         Returns:
@@ -101,6 +104,8 @@ class DisplacementField(Transform):
             the grid, in mm. A large residual means that the field folds or points out of its grid.
         """
         grid = grid or self.grid
+        if tolerance_mm is None:
+            tolerance_mm = _TOLERANCE_VOX * min(self.grid.spacing_mm)
         w, residual_mm = kernels.invert(
             in_voxels(self.displacement_mm.detach(), self.grid),
             self.grid.index_from_world @ grid.world_from_index,

@@ -21,6 +21,7 @@ from stn3d.transforms.linear import Linear
 AXES = {"x": "left-right", "y": "posterior-anterior", "z": "inferior-superior"}
 """Anatomical directions of the RAS+ axes."""
 
+_NOISE_MM = 1e-6  # smaller translations are rounding errors
 _UNCHANGED = 1e-6  # smaller differences of scales from 1 and shears from 0 are not printed
 
 
@@ -55,10 +56,12 @@ class LinearParameters:
 
     def lines(self) -> list[str]:
         """One line of text per group of parameters; scales of 1 and shears of 0 are omitted."""
-        centre = ", ".join(f"{value:.1f}" for value in self.centre_mm.values())
+        form = _length_form(self.centre_mm, ".1f")
+        centre = ", ".join(format(value, form) for value in self.centre_mm.values())
+        form = _length_form(self.translation_mm, ".3f")
         lines = [
             f"rotation, degrees: {_listed(self.rotation_deg, '.3f', AXES)}",
-            f"translation, mm: {_listed(self.translation_mm, '.3f')}, of the centre ({centre})",
+            f"translation, mm: {_listed(self.translation_mm, form)}, of the centre ({centre})",
         ]
         if any(abs(value - 1) > _UNCHANGED for value in self.scales.values()):
             lines.append(f"scale: {_listed(self.scales, '.4f')}")
@@ -124,6 +127,12 @@ def _angles_deg(rotation: Tensor) -> dict[str, float]:
 
 def _by_axis(values: Tensor, names: str) -> dict[str, float]:
     return dict(zip(names, values.detach().cpu().double().tolist(), strict=True))
+
+
+def _length_form(values: dict[str, float], form: str) -> str:
+    """The format of lengths; significant digits where its decimals would hide them."""
+    largest, decimals = max(abs(value) for value in values.values()), int(form[1:-1])
+    return ".3g" if _NOISE_MM < largest < 10.0 ** (1 - decimals) else form
 
 
 def _listed(values: dict[str, float], form: str, meanings: dict[str, str] | None = None) -> str:

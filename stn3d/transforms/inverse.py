@@ -9,6 +9,9 @@ from torch import Tensor
 
 from stn3d.transforms.base import Transform
 
+_RELATIVE_TOLERANCE = 1e-4  # of the largest displacement
+_EPSILONS = 64  # rounding errors of coordinates that a solution may have
+
 
 @dataclass(frozen=True, eq=False)
 class Inverse(Transform):
@@ -18,12 +21,14 @@ class Inverse(Transform):
 
     Args:
         transform: transform to invert.
-        tolerance_mm: a point is solved when ``|transform(x) - y|`` is below this.
+        tolerance_mm: a point is solved when ``|transform(x) - y|`` is below this. Default: a
+            ten-thousandth of the largest displacement of the points, or the precision of their
+            coordinates if that is coarser.
         max_iterations: maximum number of Newton steps.
     """
 
     transform: Transform
-    tolerance_mm: float = 1e-3
+    tolerance_mm: float | None = None
     max_iterations: int = 50
 
     @property
@@ -43,9 +48,9 @@ class Inverse(Transform):
         x = target - (self.transform(target) - target)
         target = target.expand(x.shape)
         gap = target - self.transform(x)
-        length = torch.ones_like(x[..., :1])
+        length, tolerance = torch.ones_like(x[..., :1]), self._tolerance(target, x)
         for _ in range(self.max_iterations):
-            if bool((gap.norm(dim=-1) <= self.tolerance_mm / 2).all()):
+            if bool((gap.norm(dim=-1) <= tolerance / 2).all()):
                 break
             jacobian = self.transform.jacobian(x)
             step = torch.linalg.solve_ex(jacobian, gap[..., None])[0][..., 0].nan_to_num()
@@ -54,8 +59,19 @@ class Inverse(Transform):
             better = new_gap.norm(dim=-1, keepdim=True) < gap.norm(dim=-1, keepdim=True)
             x, gap = torch.where(better, new_x, x), torch.where(better, new_gap, gap)
             length = torch.where(better, (2 * length).clamp(max=1), length / 2)
-        solved = gap.norm(dim=-1, keepdim=True) <= self.tolerance_mm
+        solved = gap.norm(dim=-1, keepdim=True) <= tolerance
         return torch.where(solved, x, torch.nan)
+
+    def _tolerance(self, target: Tensor, estimate: Tensor) -> float:
+        """The tolerance given, or that of the points."""
+        if self.tolerance_mm is not None:
+            return self.tolerance_mm
+        lengths = (estimate - target).norm(dim=-1).flatten(), target.norm(dim=-1).flatten()
+        displacement, far = (
+            float(v[v.isfinite()].max()) if bool(v.isfinite().any()) else 0.0 for v in lengths
+        )
+        precision = _EPSILONS * torch.finfo(target.dtype).eps * far
+        return max(_RELATIVE_TOLERANCE * displacement, precision)
 
     def inverse(self) -> Transform:
         return self.transform

@@ -14,14 +14,7 @@ import torch
 
 from stn3d.cli import main
 from tests.cli.cases import without_opening
-from tests.helpers.series_cases import (
-    COUNT,
-    Known,
-    make_series,
-    motions,
-    simulated_volumes,
-    write,
-)
+from tests.helpers.series_cases import COUNT, Known, make_series, motions, simulated_volumes, write
 from tests.helpers.synthetic import grid_about
 
 

@@ -83,3 +83,11 @@ def test_colours_and_vectors_by_simpleitk(tmp_path: Path) -> None:
     sitk.WriteImage(image, str(tmp_path / "a.png"))
     with pytest.raises(InputError, match="holds colours or vectors; convert it to one scalar"):
         read_image(tmp_path / "a.png")
+
+
+def test_axes_that_nifti_cannot_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").write_bytes(
+        b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 40000 2\nencoding: raw\n\n" + bytes(80000)
+    )
+    with pytest.raises(InputError, match=r"a\.nrrd: the image has 40000 x 2 voxels; every axis"):
+        read_image(tmp_path / "a.nrrd")

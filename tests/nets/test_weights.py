@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import stn3d
+from stn3d import memory_limit
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.weights import bundled_weights, load_weights, save_weights
 from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Rigid
 from stn3d.warp import resample_image
 from tests.helpers.networks import SMALL
@@ -152,3 +155,21 @@ def test_auto_does_not_ask_the_network_if_simple_candidates_are_good() -> None:
         "centre_of_mass",
         "moments",
     }
+
+
+@pytest.mark.parametrize("name", ["affine", "dense"])
+def test_networks_are_for_images_of_the_size_of_those_of_the_training(
+    name: Literal["affine", "dense"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_limit, "free_gb", lambda: 8.0)
+    trained = load_weights(bundled_weights(name))
+
+    def mismatch(spacing_mm: float) -> str | None:
+        grid = Grid.of_spacing((100, 90, 100), spacing_mm)
+        image = PreparedImage(torch.zeros(1, 1, *grid.shape), grid)
+        return trained.mismatch(Pair(image, image))
+
+    assert mismatch(2.0) is None  # a head
+    assert "measures 15 mm" in str(mismatch(0.15))  # a mouse
+    assert "measures 3e+05 mm" in str(mismatch(3000))  # um written as mm: tebibytes are needed
+    assert "GB are available" in str(mismatch(10.0 if name == "dense" else 17.0))

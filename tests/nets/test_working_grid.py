@@ -34,7 +34,7 @@ def test_a_working_image_keeps_the_foreground_in_place(d: int) -> None:
     shift[:d, d] = centre - middle.centre_mm
     grid = Grid(grid.shape, shift @ grid.world_from_index)
     image = PreparedImage(anatomy(grid.points_mm())[None, None], grid)
-    working = working_image(image, 2.0, margin_mm=4.0)
+    working = working_image(image, 2.0, margin_vox=2)
     assert working.mask is not None
     assert max(working.grid.shape) < 28  # the foreground and its margin, not the field of view
     truth = anatomy(working.grid.points_mm())

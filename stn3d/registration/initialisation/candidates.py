@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import AUTOMATIC, MetricName
+from stn3d.length_unit import log2
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
@@ -71,7 +72,7 @@ class InitialTransform:
 def coarse_mm(pair: Pair) -> float:
     """Spacing of the coarse grid: a level of the stages with 24 to 48 voxels along the longest
     axis of the fixed image, or the finest spacing of a smaller image."""
-    doublings = math.log2(max(pair.fixed.grid.size_mm) / _COARSE_VOXELS / pair.finest_mm)
+    doublings = log2(max(pair.fixed.grid.size_mm) / _COARSE_VOXELS / pair.finest_mm)
     return pair.finest_mm * 2 ** max(0, math.floor(doublings))
 
 

@@ -17,6 +17,8 @@ from stn3d.transforms import Affine, Linear, Transform
 
 _MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
 
+_MAX_MARGIN_VOX = 256  # limits the margin along an axis of thin slices
+
 
 def volume(grid: Grid) -> float:
     """Volume of a field of view, in mm^d."""
@@ -25,10 +27,10 @@ def volume(grid: Grid) -> float:
 
 def padded(image: PreparedImage, margin_mm: float) -> PreparedImage:
     """The image with a margin of zeros, which contribute to the loss."""
-    margin = [math.ceil(margin_mm / s) for s in image.grid.spacing_mm]
+    margin = image.grid.margins_vox(margin_mm, _MAX_MARGIN_VOX)
     sides = [m for m in reversed(margin) for _ in range(2)]
     mask = None if image.mask is None else F.pad(image.mask, sides, value=1.0)
-    grid = image.grid.padded(margin_mm)
+    grid = image.grid.padded(margin_mm, _MAX_MARGIN_VOX)
     return replace(image, image=F.pad(image.image, sides), grid=grid, mask=mask)
 
 
@@ -83,7 +85,8 @@ def principal_axes_alignments(
     fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
     d, scale = len(fixed_mm), 1.0
     if scaled:
-        ratio = float(torch.linalg.det(moving_cov) / torch.linalg.det(fixed_cov).clamp(min=1e-12))
+        volumes = [float(torch.linalg.det(cov)) for cov in (fixed_cov, moving_cov)]
+        ratio = volumes[1] / volumes[0] if min(volumes) > 0 else 1.0
         scale = min(max(ratio ** (0.5 / d), 1 / _MAX_SCALE), _MAX_SCALE)
     found = []
     for signs in product((1.0, -1.0), repeat=d):

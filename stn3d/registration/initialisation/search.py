@@ -60,7 +60,7 @@ def translations_mm(slack_mm: Sequence[float], step_mm: float, max_count: int) -
         max_count: Maximum number of translations.
     """
     while True:
-        counts = [math.floor(slack / step_mm) for slack in slack_mm]
+        counts = [math.floor(round(slack / step_mm, 4)) for slack in slack_mm]
         if math.prod(2 * n + 1 for n in counts) <= max_count:
             break
         step_mm *= 1.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from stn3d.warp import fov_overlap_fraction
 if TYPE_CHECKING:  # networks take time to import, and most registrations use none
     from stn3d.nets.weights import TrainedNetwork
 
+_logger = logging.getLogger("stn3d")
 _ROTATIONS = {2: 36, 3: 480}  # about 10 degrees apart in 2D, 25 in 3D
 _MAX_TRANSLATIONS = 400
 _MIN_ANGLE = math.radians(30)  # between two rotations that the search keeps
@@ -163,13 +165,18 @@ class NetworkEstimate:
     enabled: bool = True
 
     def __call__(self, coarse: CoarsePair) -> list[InitialTransform]:
-        return [] if self.transform is None else [coarse.scored("network", self.transform)]
+        if self.transform is not None:
+            return [coarse.scored("network", self.transform)]
+        unsuited = self._trained.size_mismatch(self.pair.first) if self.enabled else None
+        if unsuited is not None and unsuited == self._mismatch:
+            _logger.warning("the affine network is not used: it %s.", self._mismatch)
+        return []
 
     @cached_property
     def transform(self) -> Affine | None:
         """Fixed points to moving points; None if the network is not enabled, does not fit the
         images or detects no head."""
-        if not self.enabled or not self._trained.accepts(self.pair.first):
+        if not self.enabled or self._mismatch is not None:
             return None
         from stn3d.nets.stages import NetworkInitialiser
 
@@ -183,12 +190,15 @@ class NetworkEstimate:
             InputError: The network does not fit the images or detects no head.
         """
         if self.transform is None:
-            accepts = self._trained.accepts(self.pair.first)
-            no_head = "detects no head in one of the images"
-            reason = no_head if accepts else self._trained.mismatch(self.pair.first)
+            reason = self._mismatch or "detects no head in one of the images"
             raise InputError(
                 f"the affine network {reason}; use --estimator auto, or another --init."
             )
+
+    @cached_property
+    def _mismatch(self) -> str | None:
+        """Why the network cannot be used; None if it can."""
+        return self._trained.mismatch(self.pair.first)
 
     @cached_property
     def _trained(self) -> TrainedNetwork:

@@ -12,7 +12,7 @@ from stn3d.errors import InputError
 from stn3d.evaluation import EvaluationCase
 from stn3d.io import Image, ImageSource, in_dimension, read_image
 from stn3d.losses.supervised import common_labels
-from stn3d.preprocessing.landmark_term import LandmarkTerm
+from stn3d.preprocessing.landmark_term import LandmarkTerm, distance_unit_mm
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.inputs.image import LoadedImage, RegistrationImage, Role, read_side
 from stn3d.registration.inputs.labels import MAX_LABEL_CHANNELS, LabelGroup
@@ -109,7 +109,8 @@ class LoadedPair:
         fixed_mm, moving_mm = self.fixed.landmarks_mm, self.moving.landmarks_mm
         if fixed_mm is None or moving_mm is None or not settings.landmark_weight:
             return None
-        return LandmarkTerm(fixed_mm, moving_mm, settings.landmark_weight)
+        unit_mm = distance_unit_mm(self.fixed.grid, self.moving.grid)
+        return LandmarkTerm(fixed_mm, moving_mm, settings.landmark_weight, unit_mm)
 
 
 def read_pair(

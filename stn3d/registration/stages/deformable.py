@@ -35,6 +35,7 @@ from stn3d.transforms.dense import in_mm
 
 # Of a level: image, mask; 3 fields, velocity, force; warped image, weight; coarser field.
 _ARRAYS = 22
+_MARGIN_UNITS = 8.0  # length units that the field extends around the fixed image
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class DeformableStage:
         tolerance: Relative convergence tolerance: a level ends when the mean loss of ``window``
             iterations is lower than that of the ``window`` before by less than this fraction.
         window: Number of iterations over which the loss is averaged for convergence.
-        margin_mm: Distance that the field extends around the fixed image.
+        margin_mm: Distance that the field extends around the fixed image. None for 8 length units
+            of the pair, which are 8 mm for a head, see `stn3d.length_unit`.
 
     Raises:
         InputError: A value does not fit, or there are fewer iterations than levels.
@@ -84,7 +86,7 @@ class DeformableStage:
     divergence_weight: float = 0.15
     tolerance: float = 1e-3
     window: int = 10
-    margin_mm: float = 8.0
+    margin_mm: float | None = None
 
     def __post_init__(self) -> None:
         check_known("deformable_metric", self.metric, tuple(METRICS))
@@ -111,6 +113,10 @@ class DeformableStage:
         assert field is not None
         field = rounded(field)  # as it is saved, so that the comparison holds for the file
         return current if solver.loss(field) > solver.loss(start) else field.then(linear)
+
+    def margin_of(self, pair: Pair) -> float:
+        """The margin of the field for this pair, in mm."""
+        return _MARGIN_UNITS * pair.unit_mm if self.margin_mm is None else self.margin_mm
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
@@ -153,7 +159,7 @@ class DeformableStage:
         """Voxels of the field's finest level, with all of its margin."""
         grid = pair.fixed.grid.coarsened(self.spacings_mm(pair)[-1])
         radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
-        margins = margins_vox(grid, radii, self.margin_mm)
+        margins = margins_vox(grid, radii, self.margin_of(pair))
         return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
 
     def converged(self, losses: list[float]) -> bool:
@@ -174,6 +180,7 @@ class _LevelSolver:
     """
 
     stage: DeformableStage
+    margin_mm: float
     window: LevelWindow
     moving: PreparedImage
     moving_from_fixed_index: Tensor
@@ -184,16 +191,17 @@ class _LevelSolver:
         metric = METRICS[stage.metric]
         fixed, moving = metric.prepared(pair.fixed.at(spacing)), pair.moving.at(spacing)
         everywhere = fixed.has_labels or pair.landmarks is not None
-        window = LevelWindow.of(fixed, metric, stage.radius_vox, stage.margin_mm, everywhere)
+        margin_mm = stage.margin_of(pair)
+        window = LevelWindow.of(fixed, metric, stage.radius_vox, margin_mm, everywhere)
         grid, force = window.fixed.grid, None
         if pair.landmarks is not None:
-            weights = boundary_weights(grid, stage.margin_mm)
+            weights = boundary_weights(grid, margin_mm)
             force = LandmarkForce.of(pair.landmarks, grid, linear, weights)
         if metric.depends_on_axes:
             moving = metric.prepared_through(moving, linear, grid)
             linear = Affine.identity(grid.ndim)
         matrix = moving.grid.index_from_world @ linear.matrix @ grid.world_from_index
-        return cls(stage, window, moving, matrix, force)
+        return cls(stage, margin_mm, window, moving, matrix, force)
 
     @property
     def fixed(self) -> PreparedImage:
@@ -226,7 +234,7 @@ class _LevelSolver:
         update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
         reach = math.ceil(3 * stage.update_sigma_vox)
         region = self.window.covered.grown([reach] * d).without_faces()
-        boundary = boundary_weights(grid, stage.margin_mm)
+        boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
         out = kernels.buffers(self.moving.image, u), torch.zeros_like(u)

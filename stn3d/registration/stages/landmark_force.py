@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class LandmarkForce:
         if not bool(held.any()):
             return None
         position, target = position[held], target[held]
-        kept = LandmarkTerm(term.fixed_mm[held], term.moving_mm[held], term.weight)
+        kept = replace(term, fixed_mm=term.fixed_mm[held], moving_mm=term.moving_mm[held])
         voxels, landmark = _neighbourhoods(position, grid)
         square = (voxels - position[landmark]).square().sum(dim=-1)
         gaussian = torch.exp(-square / (2 * _SIGMA_VOX**2))

@@ -30,7 +30,8 @@ from stn3d.transforms import Transform
 
 _RESTART_TOLERANCE = 1e-5  # a restart seeks a lower minimum, not its exact position
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
-_NO_FINER_MM = 1e6  # coarser than any level, and unlike infinity a number in JSON
+_NO_FINER_MM = 1e300  # coarser than any level, and unlike infinity a number in JSON
+_FINEST_UNITS = 2.0  # length units; finer levels do not improve a linear transform of a head
 _ARRAYS = 5  # of a level: a zero displacement, the warped image and its coverage
 
 
@@ -49,7 +50,7 @@ class LinearStage:
         radius_vox: Half the edge of the metric's window, in voxels of the level.
         tolerance: Relative convergence tolerance.
         finest_spacing_mm: Where the last level is coarser, finer ones follow down to this spacing
-            or the finest one of the images.
+            or the finest one of the images. None for 2 length units of the pair.
         restarts: Number of restarts of the last level but one, each from parameters perturbed by
             half a voxel; the lowest loss is kept. A histogram's loss has small local minima.
 
@@ -63,7 +64,7 @@ class LinearStage:
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
-    finest_spacing_mm: float = math.inf
+    finest_spacing_mm: float | None = math.inf
     restarts: int = 0
 
     def __post_init__(self) -> None:
@@ -111,7 +112,10 @@ class LinearStage:
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
         spacings = pair.level_spacings_mm(self.factors)
-        while spacings[-1] > max(self.finest_spacing_mm, pair.finest_mm) * (1 + 1e-6):
+        finest_mm = self.finest_spacing_mm
+        if finest_mm is None:
+            finest_mm = _FINEST_UNITS * pair.unit_mm
+        while spacings[-1] > max(finest_mm, pair.finest_mm) * (1 + 1e-6):
             spacings.append(max(pair.finest_mm, spacings[-1] / 2))
         return spacings
 
@@ -185,7 +189,8 @@ class LinearSettings:
         radius_vox: Half the edge of the metric's window, in voxels of the level.
         tolerance: Relative convergence tolerance.
         finest_spacing_mm: Where the linear transform is the result and the last level is coarser,
-            finer ones follow down to this spacing or the finest one of the images.
+            finer ones follow down to this spacing or the finest one of the images. None for 2
+            length units of the pair, which are 2 mm for a head, see `stn3d.length_unit`.
         restarts: Number of restarts where the linear transform is the result.
 
     Raises:
@@ -197,7 +202,7 @@ class LinearSettings:
     iterations: int = 50
     radius_vox: float = 2.0
     tolerance: float = 1e-6
-    finest_spacing_mm: float = 2.0
+    finest_spacing_mm: float | None = None
     restarts: int = 0
 
     def __post_init__(self) -> None:

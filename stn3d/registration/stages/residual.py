@@ -110,7 +110,8 @@ class ResidualProblem:
         else:
             # The moving image is warped by the current transform first; the rest is a matrix.
             margin_mm = 0.25 * max(self.pair.fixed.grid.size_mm)
-            moving = moving.warped(self.current, fixed.grid.padded(margin_mm))
+            max_vox = math.ceil(0.25 * max(fixed.grid.shape))
+            moving = moving.warped(self.current, fixed.grid.padded(margin_mm, max_vox))
             from_residual = moving.grid.index_from_world
         to_residual = fixed.grid.world_from_index
         loss = ImageLoss(fixed, moving, self.metric, self.radius_vox)

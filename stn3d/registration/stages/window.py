@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,8 +75,8 @@ def margins_vox(grid: Grid, radii: Sequence[int], margin_mm: float) -> list[int]
         radii: Half the edge of a window in voxels, along each axis.
         margin_mm: Distance that the field extends around the fixed image.
     """
-    pairs = zip(radii, grid.spacing_mm, strict=True)
-    return [radius + math.ceil(margin_mm / spacing) for radius, spacing in pairs]
+    margins = grid.margins_vox(margin_mm)
+    return [radius + margin for radius, margin in zip(radii, margins, strict=True)]
 
 
 def boundary_weights(grid: Grid, margin_mm: float) -> list[Tensor]:
