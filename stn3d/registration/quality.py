@@ -124,7 +124,7 @@ CRITERIA = (
         failed=0.04,
         reason=lambda m: (
             "repeated registrations from perturbed starts end "
-            f"{length_text(m.restart_disagreement_mm, 0)} mm away"
+            f"{length_text(m.restart_disagreement_mm or 0.0, 0)} mm away"
         ),
         suggestion=_ALIGNMENT,
     ),

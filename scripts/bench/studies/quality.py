@@ -266,7 +266,8 @@ def report(folder: Path) -> None:
         raise SystemExit(f"{folder} holds no rows; run the study first.")
     parts = {
         "Cases used to choose the limits": [r for r in rows if r["number"] in SEEN],
-        "Other cases": [r for r in rows if r["number"] not in SEEN],
+        "Other cases": [r for r in rows if r["number"] not in SEEN and r["number"] < ONLY_STACKS],
+        "Stacks of 2 to 8 slices": [r for r in rows if r["number"] >= ONLY_STACKS],
     }
     lines = ["# Reliability of the quality check", "", *pages.command(results), ABOUT, ""]
     lines += pages.conditions(results)
@@ -311,7 +312,10 @@ def status_of(row: Row) -> str:
     """The status that the current limits give to a row's measures."""
     if "refused" in row:
         return "refused"
-    return assess_quality(QualityMeasures(**row["quality"]["measures"])).status
+    measures = row["quality"]["measures"]
+    if "untested" not in measures:  # a row of an earlier version
+        return str(row["quality"]["status"])
+    return assess_quality(QualityMeasures(**measures)).status
 
 
 def summary(rows: Sequence[Row]) -> str:
