@@ -90,9 +90,8 @@ def image(name: str, generator: torch.Generator) -> tuple[Tensor, Grid]:
 def draw_stacks(number: int) -> Case:
     """Two stacks of the same slices, moved within their plane."""
     g = torch.Generator().manual_seed(number)
-    name = (*CONTRASTS, *BRAINS)[int(torch.randint(9, (), generator=g))]
     axis, count = number % 3, 2 + number // 3 % 7
-    values, grid = image(name, g)
+    values, grid = image((*CONTRASTS, *BRAINS)[int(torch.randint(9, (), generator=g))], g)
     across = int(grid.world_from_index[:3, axis].abs().argmax())
     parameters = torch.zeros(6, dtype=torch.float64)
     parameters[across] = math.radians(20 * (2 * float(torch.rand((), generator=g)) - 1))
@@ -113,8 +112,8 @@ def stack(one: tuple[Tensor, Grid], axis: int, count: int, step: int = 2) -> tup
     matrix = grid.world_from_index.clone()
     matrix[:-1, -1] += start * matrix[:-1, axis]
     matrix[:-1, axis] *= step
-    shape = tuple(count if a == axis else n for a, n in enumerate(grid.shape))
-    return values.index_select(2 + axis, index).contiguous(), Grid(shape, matrix)
+    chosen = values.index_select(2 + axis, index).contiguous()
+    return chosen, Grid(tuple(chosen.shape[2:]), matrix)
 
 
 def draw(number: int) -> Case:
