@@ -27,6 +27,7 @@ from stn3d.choices import (
     MetricName,
     Preset,
 )
+from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.fill import outside_value
@@ -160,6 +161,8 @@ def _registered(
     space = working_space(inputs.fixed.grid, inputs.moving.grid)
     grids, channels = space.grids, inputs.num_channels(settings)
     budget(*grids, settings, channels)  # fails before any work
+    if inputs.moving.image.colours is not None:
+        outside_colour(inputs.moving.image.colours, settings.fill)
     with tracker.step("prepare"):
         pair = space.pair(inputs.prepared(settings, device))
     tracker.plan(initial_steps(settings, pair))
@@ -212,7 +215,12 @@ def _completed(
     moved = _filled(moved, moving, transform, fixed.grid, outside)
     measured = Measurements(before, after, excluded, quality, outside)
     metrics = registration_metrics(estimation, transform, measured, tracker)
-    image = dataclasses.replace(fixed, values=moved, name=f"moved {moving.name}")
+    colours = None
+    if moving.colours is not None:
+        grids = moving.grid, transform, fixed.grid
+        colours = warp_colours(moving.colours, *grids, fill=settings.fill)
+    name = f"moved {moving.name}"
+    image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
     return Registration(transform, inverse, image, fixed, metrics)
 
 
