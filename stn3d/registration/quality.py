@@ -159,6 +159,21 @@ CRITERIA = (
         lower_is_worse=True,
     ),
     Criterion(
+        "content_volume_factor",
+        value=lambda m: m.content_volume_factor,
+        check=1.3,
+        failed=2.0,
+        reason=lambda m: (
+            "the deformation "
+            + ("enlarges" if m.content_volume_ratio > 1 else "shrinks")
+            + f" the content as a whole by a factor of {m.content_volume_factor:.2f}"
+        ),
+        suggestion=(
+            "Does one image show more than the other, such as the scalp? Give masks of the part "
+            "that both images show, or try --kind affine."
+        ),
+    ),
+    Criterion(
         "folding_pct",
         value=lambda m: m.folding_pct,
         check=0.1,
@@ -166,20 +181,6 @@ CRITERIA = (
         reason=lambda m: f"{m.folding_pct:.2f}% of the voxels are folded",
         suggestion=(
             "Increase deformable.field_sigma_vox in a --config file, or try --kind affine."
-        ),
-    ),
-    Criterion(
-        "content_volume_change",
-        value=lambda m: m.content_volume_change,
-        check=1.3,
-        failed=math.inf,
-        reason=lambda m: (
-            "the deformation changes the total volume of what an image shows by a factor of "
-            f"{m.content_volume_change:.2f}"
-        ),
-        suggestion=(
-            "One image may show more than the other, such as a whole head and a brain: give masks "
-            "of the part that both show, or try --kind affine."
         ),
     ),
     Criterion(

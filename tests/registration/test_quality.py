@@ -25,7 +25,7 @@ SOUND = QualityMeasures(
     abs_log_jacobian_p999=0.5,
     max_abs_log_jacobian=0.7,
     log_jacobian_extreme_at_mm=(1.0, 2.0, -3.0),
-    content_volume_change=1.02,
+    content_volume_ratio=1.02,
 )
 
 
@@ -55,11 +55,20 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ({"max_affine_scale": 1.5}, "check", "1.50"),
         ({"similarity_margin_sd": 0.5}, "failed", "barely better"),
         ({"similarity_margin_sd": 4.0}, "check", "barely better"),
+        (
+            {"content_volume_ratio": 1.5},
+            "check",
+            "enlarges the content as a whole by a factor of 1.50",
+        ),
+        (
+            {"content_volume_ratio": 0.4},
+            "failed",
+            "shrinks the content as a whole by a factor of 2.50",
+        ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),
         ({"abs_log_jacobian_p999": 3.0}, "check", "factor of 20 or more, most at (1, 2, -3) mm"),
         ({"mirror_advantage_fraction": 0.3}, "check", "left and right exchanged"),
-        ({"content_volume_change": 1.5}, "check", "factor of 1.50"),
         ({"landmark_error_fraction": 0.03}, "check", "3.0% of the image size"),
         ({"max_landmark_error_fraction": 0.06}, "check", "6.0% of the image size"),
         (

@@ -12,7 +12,7 @@ from stn3d.grid import homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.quality import assess_quality
-from stn3d.registration.quality_measures import measure_quality
+from stn3d.registration.quality_measures import content_volume_ratio, measure_quality
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
@@ -126,3 +126,19 @@ def test_a_stack_of_few_thick_slices_is_not_called_failed(axis: int, slices: int
     measures = measure_quality(known.pair, truth, "rigid", "lncc", {})
     assert f"translation along {'xyz'[axis]}" in measures.untested
     assert assess_quality(measures).status == "good"
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("factor", [0.7, 1.5])
+def test_a_deformation_that_inflates_the_content_is_measured(ndim: int, factor: float) -> None:
+    known = a_pair(ndim)
+    pair = Pair(
+        PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
+    )
+    grid, truth = known.fixed_grid, known.truth
+    assert content_volume_ratio(pair, truth) == 1
+    towards = (factor ** (-1 / ndim) - 1) * (grid.points_mm() - grid.centre_mm)
+    field = DisplacementField(towards.movedim(-1, 0)[None].float(), grid)
+    assert content_volume_ratio(pair, field.then(truth)) == pytest.approx(factor, rel=0.15)
+    nothing = DisplacementField(torch.zeros(1, ndim, *grid.shape), grid)
+    assert content_volume_ratio(pair, nothing.then(truth)) == pytest.approx(1, abs=1e-3)

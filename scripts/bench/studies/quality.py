@@ -312,9 +312,9 @@ def status_of(row: Row) -> str:
     """The status that the current limits give to a row's measures."""
     if "refused" in row:
         return "refused"
-    later = {"untested": (), "mirror_advantage_fraction": None, "abs_log_jacobian_p999": 0.0}
-    later |= {"log_jacobian_extreme_at_mm": None, "content_volume_change": 1.0}  # not in old rows
-    return assess_quality(QualityMeasures(**{**later, **row["quality"]["measures"]})).status
+    later: Row = {"untested": (), "mirror_advantage_fraction": None, "abs_log_jacobian_p999": 0.0}
+    later |= {"log_jacobian_extreme_at_mm": None, **row["quality"]["measures"]}  # not in old rows
+    return assess_quality(QualityMeasures(**later)).status
 
 
 def summary(rows: Sequence[Row]) -> str:
