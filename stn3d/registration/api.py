@@ -172,12 +172,13 @@ def _registered(
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin, network = start.best.transform, start.network
-    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
-    selections = {"metric": selected, "kind": cascade.kind}
+    begin, network, content = start.best.transform, start.network, start.content
+    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker, content)
+    region = None if content is None else content.selection(cascade.transform)
+    selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, pair, final(cascade.transform), tracker)
+    return _completed(estimation, cascade.pair, final(cascade.transform), tracker)
 
 
 def _completed(
@@ -256,7 +257,9 @@ def _initialised(
     Raises:
         InputError: the initial transform leaves no overlap.
     """
-    start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
+    ct = inputs.fixed.is_ct, inputs.moving.is_ct
+    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
 
