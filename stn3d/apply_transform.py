@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.choices import ImageInterpolation
+from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError
 from stn3d.fill import outside_label, outside_value, whole_fill
 from stn3d.io import (
@@ -28,8 +30,10 @@ from stn3d.io import (
     open_volumes,
     read_image,
     refuse_inputs,
+    write_colours,
     write_volumes,
 )
+from stn3d.io.colours import luminance
 from stn3d.label_maps import decide
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
@@ -85,8 +89,13 @@ def apply(
             does not fit it.
     """
     warped, *_ = _warped_volumes(transform, image, like, interpolation, volume, fill)
+    name = f"moved {warped.moving.name}"
+    if isinstance(warped, WarpedColours):
+        first = next(iter(warped))
+        values = torch.from_numpy(luminance(first))[None, None]
+        return dataclasses.replace(warped.fixed, values=values, name=name, colours=first)
     values = torch.cat(list(warped), dim=1)
-    return dataclasses.replace(warped.like, values=values, name=f"moved {warped.moving.name}")
+    return dataclasses.replace(warped.like, values=values, name=name, colours=None)
 
 
 def apply_to_file(
@@ -100,7 +109,8 @@ def apply_to_file(
 ) -> Applied:
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
-    Labels and nearest values keep the data type of the image's file; other values are float32.
+    Labels, colours and nearest values keep the data type of the image's file; other values are
+    float32.
 
     Args:
         path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``.
@@ -113,7 +123,7 @@ def apply_to_file(
     warped, applied, scattered = _warped_volumes(
         transform, image, like, interpolation, volume, fill
     )
-    if not scattered or len(warped.moving) > 1:
+    if isinstance(warped, WarpedColours) or not scattered or len(warped.moving) > 1:
         warped.write(path)
         return applied
     moved = next(iter(warped))
@@ -166,6 +176,40 @@ class WarpedVolumes:
         write_volumes(path, self, self.like, self.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class WarpedColours:
+    """Colour images warped by a transform, every channel; iteration warps one at a time.
+
+    Args:
+        transform: fixed points to moving points.
+        moving: the colour images.
+        fixed: reference image in fixed space.
+        interpolation: interpolation of the channels.
+        fill: see `stn3d.colour_warp.warp_colours`.
+    """
+
+    transform: Transform
+    moving: Volumes
+    fixed: Image
+    interpolation: Interpolation
+    fill: str | float
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """``fixed.grid.shape`` colours for each image."""
+        for image in self.moving:
+            assert image.colours is not None
+            grids = image.grid, self.transform, self.fixed.grid
+            yield warp_colours(image.colours, *grids, self.interpolation, self.fill)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the moved images.
+
+        Raises:
+            InputError: an image cannot be read, or the file cannot be written.
+        """
+        write_colours(path, list(self), self.moving.header_on(self.fixed))
+
+
 def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
     """The n-th volume, as an interpolation needs it."""
     if how == "label":
@@ -180,7 +224,7 @@ def _warped_volumes(
     interpolation: ImageInterpolation,
     volume: int | None,
     fill: str | float,
-) -> tuple[WarpedVolumes, Applied, bool]:
+) -> tuple[WarpedVolumes | WarpedColours, Applied, bool]:
     """The checked arguments of `apply`, and whether the labels are found to be single voxels."""
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
@@ -195,6 +239,16 @@ def _warped_volumes(
     if len(moving) == 1:
         moving = moving.in_memory(first)  # reads one volume once
     how, reason, scattered = interpolation, None, False
+    if first.colours is not None:
+        if how == "label":
+            raise InputError(
+                f"{first.name} holds colours, not labels; use --interpolation linear or nearest."
+            )
+        reason = f"{first.name} holds colours" if how == "auto" else None
+        how = "linear" if how == "auto" else how
+        first_value = outside_colour(first.colours, fill)[0]
+        colours = WarpedColours(transform, moving, fixed, how, fill)
+        return colours, Applied(how, reason, first_value), False
     if how == "auto":
         decision = decide(moving)
         labels: Literal["nearest", "label"] = "nearest" if decision.scattered else "label"

@@ -24,6 +24,7 @@ Estimator = Literal["auto", "optimiser", "network", "both"]
 Device = Literal["auto", "cpu", "cuda"]
 WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
+ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
 
 KINDS: dict[str, str] = {
@@ -111,6 +112,12 @@ FILLS: dict[str, str] = {
     "background": "the moving image's own background",
     "nan": "not a number; not for label maps and other whole numbers",
     "VALUE": "this number, such as -1000",
+}
+COLOUR_CHANNELS: dict[str, str] = {
+    "luminance": "brightness (Rec. 709), inverted where the background is bright",
+    "haematoxylin": "density of this stain, by colour deconvolution",
+    "eosin": "density of this stain",
+    "dab": "density of diaminobenzidine",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",

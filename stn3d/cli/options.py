@@ -226,6 +226,25 @@ MovingExclude = Annotated[Path | None, _option("IMAGE", REGIONS, _EXCLUSION.form
 FixedWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("FIXED"))]
 MovingWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("MOVING"))]
 
+FixedColour = Annotated[
+    str | None,
+    _choice(
+        "fixed-colour",
+        REGIONS,
+        choices.ColourChannel,
+        described("Channel of a colour FIXED", choices.COLOUR_CHANNELS, "luminance"),
+    ),
+]
+MovingColour = Annotated[
+    str | None,
+    _choice(
+        "moving-colour",
+        REGIONS,
+        choices.ColourChannel,
+        "Channel of a colour MOVING, as for FIXED; all channels are warped. Default: luminance.",
+    ),
+]
+
 # -- labels and landmarks -------------------------------------------------------------------------
 
 FixedLabels = Annotated[

@@ -36,6 +36,8 @@ def register(
     moving_exclude: options.MovingExclude = None,
     fixed_window: options.FixedWindow = None,
     moving_window: options.MovingWindow = None,
+    fixed_colour: options.FixedColour = None,
+    moving_colour: options.MovingColour = None,
     fixed_labels: options.FixedLabels = None,
     moving_labels: options.MovingLabels = None,
     label_weight: options.LabelWeight = None,
@@ -77,6 +79,7 @@ def register(
         "landmarks": (fixed_points, moving_points),
         "window": (fixed_window, moving_window),
         "volume": (fixed_volume, moving_volume),
+        "colour": (fixed_colour, moving_colour),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
         _register((fixed, moving), sides, settings, out, shown)

@@ -69,6 +69,9 @@ def show_registration(screen: Screen, metrics: Mapping[str, Any]) -> None:
     if metrics["linear_parameters"] is not None and (kind != "deformable" or screen.verbose):
         name = "affine part" if kind == "deformable" else f"{kind} transform"
         show_parameters(screen, name, metrics["linear_parameters"])
+    for role in ("fixed", "moving"):
+        if metrics[role]["colour"] is not None:
+            screen.say(f"{role} image: registered by {metrics[role]['colour']}")
     if metrics["geometry"]["note"] is not None:
         screen.say(f"note: {metrics['geometry']['note']}")
     for what, selected in metrics["auto_selected"].items():

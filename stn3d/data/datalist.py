@@ -16,7 +16,7 @@ from itertools import permutations
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.io.images import ITK_SUFFIXES, NIFTI_SUFFIXES
+from stn3d.io.image_output import ITK_SUFFIXES, NIFTI_SUFFIXES
 
 ROLES = ("fixed", "moving")
 KEYS = (

@@ -3,16 +3,19 @@
 from stn3d.errors import GeometryWarning
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
-from stn3d.io.images import (
+from stn3d.io.image_output import (
     check_image_path,
+    write_colours,
+    write_image,
+    write_volumes,
+)
+from stn3d.io.images import (
     in_dimension,
     read_exact,
     read_image,
     read_labels,
     read_mask,
     require_same_grid,
-    write_image,
-    write_volumes,
 )
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
@@ -45,6 +48,7 @@ __all__ = [
     "read_transform",
     "refuse_inputs",
     "require_same_grid",
+    "write_colours",
     "write_image",
     "write_points",
     "write_transform",

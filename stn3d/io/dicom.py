@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from stn3d.errors import GeometryWarning, InputError
 from stn3d.io import isolated, nifti
+from stn3d.io.colours import colours_of
 from stn3d.io.dicom_slices import Slice, is_dicom, slices_of, stacked
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
@@ -95,7 +96,10 @@ def _voxels(slices: Sequence[Slice], name: str) -> NDArray[Any]:
         answer = reader.ask("image" if one_file else "stack", paths[0] if one_file else paths)
         array = reader.array(answer)
     if array.ndim > 3:
-        raise InputError(f"{name} holds colours or vectors; convert it to one scalar per voxel.")
+        colours = colours_of(array)
+        if colours is None:
+            raise InputError(f"{name} holds vectors; convert it to one scalar per voxel.")
+        array = colours
     if array.shape != shape[::-1]:
         raise InputError(f"the slices of {name} do not fit together; convert it to .nii.gz.")
     frames = [one.frame for one in slices]

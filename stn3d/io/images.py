@@ -1,4 +1,4 @@
-"""Reading and writing of images, label maps and masks.
+"""Reading of images, label maps and masks.
 
 Convention: values are ``(1, 1, *shape)`` in nibabel's axis order, grids are in RAS+ millimetres.
 An image of two axes is a 2D image in world x and y; one of three axes is 3D, also with a single
@@ -8,12 +8,7 @@ slice, as in ITK. The geometry of NIfTI files is documented in `stn3d.io.nifti`.
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +16,9 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
-from stn3d.io import itk, nifti
-from stn3d.io.dtypes import EXACT_IN_FLOAT64, Values
-from stn3d.io.files import STDOUT, atomic_write, check_output, is_stream
+from stn3d.io.dtypes import EXACT_IN_FLOAT64
 from stn3d.io.geometry import grid_of
 from stn3d.io.sources import Image, ImageSource, convert
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".mha", ".nrrd")
-
-# -- reading --------------------------------------------------------------------------------------
 
 
 def read_image(
@@ -132,6 +120,10 @@ def read_labels(
     """
     what = role if "label" in role else f"{role} labels"
     image = convert(source, what, None, volume, ndim, None)
+    if image.colours is not None:
+        raise InputError(
+            f"the {what} {image.name} hold colours; give a number for each label instead."
+        )
     values = image.values.int() if image.values.dtype == torch.bool else image.values
     if values.is_floating_point():
         _finite_range(values, what, image.name)
@@ -196,7 +188,8 @@ def in_dimension(image: Image, ndim: int) -> Image:
     if ndim != 2 or grid.ndim != 3 or grid.shape[2] != 1:
         return image
     flat = grid_of(grid.world_from_index.numpy(), grid.shape, 2)
-    return replace(image, values=image.values[..., 0], grid=flat)
+    colours = None if image.colours is None else image.colours[..., 0]
+    return replace(image, values=image.values[..., 0], grid=flat, colours=colours)
 
 
 def require_same_grid(image: Image, reference: Image, role: str = "mask") -> None:
@@ -233,95 +226,3 @@ def _finite_range(values: Tensor, what: str, name: str) -> tuple[float, float]:
         f"the {what} {name} has NaN or Inf in {bad} of {values.numel()} voxels; "
         "replace them, for example by 0."
     )
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
-    return path.name.lower().endswith(suffixes)
-
-
-def _is_nifti(path: Path) -> bool:
-    """Whether an output is NIfTI: by its extension, or a pipe or ``-`` without any other one."""
-    return _ends(path, NIFTI_SUFFIXES) or (not _ends(path, ITK_SUFFIXES) and is_stream(path))
-
-
-def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
-    """Check that `write_image` can write a file, before any computation.
-
-    Args:
-        path: output file. Pipes and ``-`` receive NIfTI, uncompressed without an extension.
-        volumes: number of volumes; only NIfTI supports several.
-
-    Raises:
-        InputError: the extension is not supported, or the folder cannot be written.
-    """
-    path = Path(path)
-    known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
-    if path == STDOUT and sys.stdout.isatty():
-        raise InputError("the standard output is a terminal; redirect it to a file or a program.")
-    if not (_ends(path, known) or _is_nifti(path)):
-        what = "an image" if volumes == 1 else f"{volumes} volumes"
-        raise InputError(
-            f"cannot write {what} as {path}: use one of the extensions {', '.join(known)}."
-        )
-    return check_output(path)
-
-
-def write_image(
-    path: str | os.PathLike[str],
-    values: Tensor,
-    like: Image,
-    dtype: np.dtype[Any] | None = None,
-) -> None:
-    """Write values with the affine, codes and units of another image.
-
-    The file is written atomically; equal input gives equal bytes.
-
-    Args:
-        path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; several volumes only as
-            NIfTI.
-        values: ``(1, V, *like.grid.shape)``.
-        like: image that defines the geometry; its header holds the number of volumes V.
-        dtype: data type in the file. Default: float32 for floats, the smallest of uint8, int16,
-            int32 and int64 that holds them for integers, uint8 for bool.
-
-    Raises:
-        InputError: the file cannot be written.
-        ValueError: the shape of the values does not fit the grid.
-    """
-    count = like.num_volumes
-    check_image_path(path, count)
-    if tuple(values.shape) != (1, count, *like.grid.shape):
-        raise ValueError(f"values {tuple(values.shape)} are not (1, {count}, {like.grid.shape}).")
-    values = values.detach().as_subclass(Tensor).cpu()
-    if dtype is None:
-        values = values.to(torch.uint8) if values.dtype == torch.bool else values
-        single = values.is_floating_point()
-        dtype = np.dtype(np.float32) if single else Values.of(values).stored_as()
-    write_volumes(path, values.split(1, dim=1), like, dtype)
-
-
-def write_volumes(
-    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: np.dtype[Any]
-) -> None:
-    """Write an image volume by volume; only one volume is in memory.
-
-    Args:
-        path: output file, as for `write_image`.
-        volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
-        like: image that defines the geometry.
-        dtype: data type in the file.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    path = check_image_path(path, like.num_volumes)
-    shape = (*like.header.get_data_shape(), 1, 1)[:3]
-    arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
-    with atomic_write(path) as part:
-        if _is_nifti(path):
-            nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
-        else:
-            itk.save(part, next(arrays), like.grid.world_from_index.numpy())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.io import dicom, isolated, metaimage, nrrd
+from stn3d.io.colours import colours_of
 from stn3d.io.geometry import Matrix, itk_geometry, matrix_from_itk, plane_in_space
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored, in_memory
@@ -22,7 +23,7 @@ def load(path: Path) -> Stored:
     """Read an image file, or a folder that holds one DICOM series.
 
     Raises:
-        InputError: it cannot be read, or the voxels are colours, vectors or complex numbers.
+        InputError: it cannot be read, or the voxels are vectors or complex numbers.
     """
     if path.is_dir():
         slices = dicom.series_in(path)
@@ -43,19 +44,21 @@ def load(path: Path) -> Stored:
 
 def _metaimage(path: Path) -> Stored:
     header = metaimage.read_header(path)
-    if header.components > 1:
-        raise _several(path)
     array = header.payload.read(str(path))
+    if header.components > 1:
+        array = _colours(np.moveaxis(array, 0, -1), path)
     affine = plane_in_space(header.matrix) if header.matrix.shape == (3, 3) else header.matrix
     return in_memory(array, affine, str(path))
 
 
 def _nrrd(path: Path) -> Stored:
     header = nrrd.read_header(path)
-    if header.components:
-        raise _several(path)
     array = header.payload.read(str(path))
     order = (*header.spatial, *header.volumes)
+    if header.components:
+        array = np.transpose(array, (*order, *(n for n in range(array.ndim) if n not in order)))
+        array = _colours(array.reshape(*array.shape[: len(order)], -1), path)
+        order = tuple(range(len(order)))
     rest = [n for n in range(array.ndim) if n not in order]  # axes of length 1
     array = np.transpose(array, (*order, *rest))
     array = array.reshape(array.shape[: len(order)])
@@ -71,19 +74,36 @@ def _by_itk(path: Path) -> Stored:
     file_bytes = path.stat().st_size
     with isolated.reader(str(path), file_bytes) as reader:
         header = reader.ask("header", str(path))
-        if header["components"] > 1:
-            raise _several(path, header["kind"])
-        check_memory(str(path), header["shape"], header["bytes"] + 4, file_bytes)
+        components = header["components"]
+        if header["kind"] == "complex numbers":
+            raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")
+        if components > 4:
+            raise _several(path)
+        check_memory(str(path), header["shape"], components * header["bytes"] + 4, file_bytes)
         answer = reader.ask("image", str(path))
-        array = np.transpose(reader.array(answer))
+        array = reader.array(answer)
+    if components > 1:
+        array = _colours(array, path)
+    array = np.transpose(array)
     if array.dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save its magnitude as an image.")
     affine = _affine(answer)
     return in_memory(array, affine, str(path))
 
 
-def _several(path: Path, kind: str = "vectors") -> InputError:
-    return InputError(f"{path} holds colours or {kind}; convert it to one scalar per voxel.")
+def _colours(channels: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Colours of an array with a last axis of channels."""
+    colours = colours_of(channels)
+    if colours is None:
+        raise _several(path)
+    return colours
+
+
+def _several(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds vectors that are no colours (3 or 4 channels of 8 or 16 bits); convert it "
+        "to one scalar per voxel."
+    )
 
 
 def _affine(answer: dict[str, Any]) -> Matrix:
@@ -96,10 +116,19 @@ def _affine(answer: dict[str, Any]) -> Matrix:
 
 
 def save(path: Path, array: NDArray[Any], matrix: Matrix) -> None:
-    """Write an array ``(i, j[, k])`` with its ``(d + 1, d + 1)`` RAS matrix, compressed."""
+    """Write an array with its ``(d + 1, d + 1)`` RAS matrix, compressed.
+
+    Args:
+        path: output file.
+        array: ``(i, j[, k])``, or ``(i, j[, k], C)`` for C channels.
+        matrix: index to world.
+    """
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(np.transpose(array)))
+    d = len(matrix) - 1
+    order = (*reversed(range(d)), *range(d, array.ndim))
+    rows = np.ascontiguousarray(np.transpose(array, order))
+    image = sitk.GetImageFromArray(rows, isVector=array.ndim > d)
     origin, spacing, direction = itk_geometry(matrix)
     image.SetOrigin(origin)
     image.SetSpacing(spacing)

@@ -13,7 +13,7 @@ _GB = 2**30
 MAX_DEFLATE_RATIO = 1032  # deflate cannot compress further, see zlib's technical details
 
 # A small file may take this much memory; a larger one this many times its size.
-_SMALL_FILE_BYTES = 4 * _GB
+_SMALL_FILE_BYTES = 2 * _GB
 _MAX_EXPANSION = 2 * MAX_DEFLATE_RATIO
 
 

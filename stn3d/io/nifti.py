@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -16,6 +17,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from stn3d.errors import GeometryWarning, InputError
+from stn3d.io.colours import colours_of
 from stn3d.io.deflate import DAMAGED, deflating, open_gzip
 from stn3d.io.geometry import Matrix
 from stn3d.io.nifti_checks import check_file
@@ -149,7 +151,7 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
     """Array and geometry of a nibabel image, from a file or in memory.
 
     Raises:
-        InputError: the header is invalid, or the voxels are colours, vectors or complex numbers.
+        InputError: the header is invalid, or the voxels are vectors or complex numbers.
     """
     _check_voxels(image, name)
     shape = tuple(int(n) for n in image.shape)
@@ -165,7 +167,24 @@ def from_nibabel(image: SpatialImage, name: str) -> Stored:
         raise InputError(
             f"{name} has no usable geometry ({_brief(error)}); correct its header."
         ) from error
-    return Stored(image.dataobj, shape, affine, header, name)
+    array = image.dataobj
+    if len(shape) > 4 and math.prod(shape[4:]) > 1:
+        array, shape = _colours(image, name), shape[:4]
+    return Stored(array, shape, affine, header, name)
+
+
+def _colours(image: SpatialImage, name: str) -> NDArray[Any]:
+    """Colours stored as vectors.
+
+    Raises:
+        InputError: the vectors are no colours.
+    """
+    colours = None
+    if len(image.shape) == 5 and np.dtype(image.get_data_dtype()).kind == "u":
+        colours = colours_of(np.asarray(image.dataobj))
+    if colours is None:
+        raise InputError(f"{name} holds a vector in each voxel; save one component as an image.")
+    return colours
 
 
 def _brief(error: BaseException) -> str:
@@ -176,12 +195,8 @@ def _brief(error: BaseException) -> str:
 
 def _check_voxels(image: SpatialImage, name: str) -> None:
     dtype = np.dtype(image.get_data_dtype())
-    if dtype.fields is not None:
-        raise InputError(f"{name} holds colours; convert it to one scalar per voxel.")
     if dtype.kind == "c":
         raise InputError(f"{name} holds complex numbers; save its magnitude as an image.")
-    if len(image.shape) > 4 and any(n > 1 for n in image.shape[4:]):
-        raise InputError(f"{name} holds a vector in each voxel; save one component as an image.")
 
 
 # -- headers to write -----------------------------------------------------------------------------
@@ -211,6 +226,21 @@ def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nift
         file.writelines(deflating(pieces, "gzip") if packed else pieces)
 
 
+def save_vectors(path: Path, volumes: Sequence[NDArray[Any]], like: nib.Nifti1Header) -> None:
+    """Write vectors with the geometry, codes and units of a header.
+
+    Args:
+        path: output file.
+        volumes: ``(i, j, k, C)`` each.
+        like: the header.
+    """
+    header, components = like.copy(), volumes[0].shape[-1]
+    header.set_data_shape((*(*like.get_data_shape(), 1)[:3], len(volumes), components))
+    header.set_intent("vector")
+    parts = [volume[..., c] for c in range(components) for volume in volumes]
+    save(path, parts, volumes[0].dtype, header)
+
+
 def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1Header:
     """Header of a single file without extensions."""
     header = nib.Nifti1Header()
@@ -225,6 +255,7 @@ def _header_to_write(like: nib.Nifti1Header, dtype: np.dtype[Any]) -> nib.Nifti1
     space, time = like.get_xyzt_units()
     header.set_xyzt_units(space, time if several else None)
     header["toffset"] = like["toffset"] if several else 0
+    header["intent_code"] = like["intent_code"] if len(like.get_data_shape()) > 4 else 0
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = len(header.binaryblock) + _NO_EXTENSION
     return header

@@ -21,6 +21,7 @@ from torch import Tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import itk, nifti
+from stn3d.io.colours import is_colour, luminance
 from stn3d.io.deflate import DAMAGED
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.limits import check_memory
@@ -46,12 +47,15 @@ class Image:
         grid: grid of the voxels.
         name: name in messages, e.g. the path.
         header: shape, affine, codes and units as stored, for `write_image`.
+        colours: ``grid.shape`` colours whose luminance the values are, see `stn3d.io.colours`; None
+            for an image without colours.
     """
 
     values: Tensor
     grid: Grid
     name: str
     header: nib.Nifti1Header
+    colours: NDArray[Any] | None = None
 
     @property
     def num_volumes(self) -> int:
@@ -96,10 +100,12 @@ def convert(
     except InputError as error:
         message = str(error)
         raise error if stored.name in message else InputError(f"{stored.name}: {message}") from None
+    colours = array.reshape(grid.shape) if is_colour(array.dtype) else None
+    array = array if colours is None else luminance(array)
     array = _exact(array, stored.name) if dtype is None else array.astype(dtype, order="C")
     values = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, 1, *grid.shape)
     name = f"{stored.name} (volume {volume or 0})" if stored.num_volumes > 1 else stored.name
-    return Image(values, grid, name, _of_shape(stored.header, array.shape))
+    return Image(values, grid, name, _of_shape(stored.header, array.shape), colours)
 
 
 def open_source(source: ImageSource, what: str) -> Stored:
@@ -212,6 +218,7 @@ def _from_tensor(values: Tensor, grid: Grid, *, what: str, dtype: type | None) -
 def _from_image(image: Image) -> Stored:
     """Content of an image; channels become volumes."""
     array, affine = image.values[0].movedim(0, -1).numpy(), image.grid.world_from_index.numpy()
+    array = array if image.colours is None else image.colours[..., None]
     shape = (*image.grid.shape, 1)[:3] + array.shape[-1:]
     planar = image.grid.ndim == 2
     affine = plane_in_space(affine) if planar else affine

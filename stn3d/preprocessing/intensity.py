@@ -21,6 +21,7 @@ WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
 }
 
 _FLAT = 1e-3  # largest spread of a noise-free background, as a fraction of the intensity range
+_SHARE_OF_BORDER = 0.3  # smallest fraction of the outermost voxels in a constant background
 _BRIGHTER = 0.01  # smallest fraction of voxels that are brighter than the background
 AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
 _MIN_ERODED = 5  # voxels along an axis; fewer are all eroded from both sides
@@ -53,6 +54,32 @@ def limits(values: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
     if len(bright):
         return dark, float(np.quantile(bright.astype(np.float64), 0.995))
     return float(seen.min()), float(seen.max())
+
+
+def constant_background(values: Tensor) -> float | None:
+    """The intensity that a part of the outermost voxels share without noise, if there is one.
+
+    Images have such a background where something was cut out of them, such as a brain, or where
+    they were resampled to a larger field of view. Scanned air is noisy.
+
+    Args:
+        values: ``(1, C, *shape)``; only the first channel is used.
+    """
+    image = values[0, 0]
+    faces = [
+        image.select(axis, end).flatten()
+        for axis, n in enumerate(image.shape)
+        for end in ((0, n - 1) if n > 2 else ())
+    ]
+    if not faces:
+        return None
+    border = torch.cat(faces)
+    few = image.flatten()[:: max(1, image.numel() // 10_000)].double()
+    low, high = torch.quantile(few, few.new_tensor([0.005, 0.995])).tolist()
+    levels, counts = border.unique(return_counts=True)
+    level = levels[counts.argmax()]
+    equal = (border - level).abs() <= _FLAT * (high - low)
+    return float(level) if float(equal.float().mean()) >= _SHARE_OF_BORDER else None
 
 
 def scaled(values: Tensor, mask: Tensor | None = None, window: str | None = None) -> Tensor:

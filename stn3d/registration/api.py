@@ -27,6 +27,7 @@ from stn3d.choices import (
     MetricName,
     Preset,
 )
+from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.fill import outside_value
@@ -160,6 +161,8 @@ def _registered(
     space = working_space(inputs.fixed.grid, inputs.moving.grid)
     grids, channels = space.grids, inputs.num_channels(settings)
     budget(*grids, settings, channels)  # fails before any work
+    if inputs.moving.image.colours is not None:
+        outside_colour(inputs.moving.image.colours, settings.fill)
     with tracker.step("prepare"):
         pair = space.pair(inputs.prepared(settings, device))
     tracker.plan(initial_steps(settings, pair))
@@ -169,12 +172,13 @@ def _registered(
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin, network = start.best.transform, start.network
-    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker)
-    selections = {"metric": selected, "kind": cascade.kind}
+    begin, network, content = start.best.transform, start.network, start.content
+    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker, content)
+    region = None if content is None else content.selection(cascade.transform)
+    selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, pair, final(cascade.transform), tracker)
+    return _completed(estimation, cascade.pair, final(cascade.transform), tracker)
 
 
 def _completed(
@@ -212,7 +216,12 @@ def _completed(
     moved = _filled(moved, moving, transform, fixed.grid, outside)
     measured = Measurements(before, after, excluded, quality, outside)
     metrics = registration_metrics(estimation, transform, measured, tracker)
-    image = dataclasses.replace(fixed, values=moved, name=f"moved {moving.name}")
+    colours = None
+    if moving.colours is not None:
+        grids = moving.grid, transform, fixed.grid
+        colours = warp_colours(moving.colours, *grids, fill=settings.fill)
+    name = f"moved {moving.name}"
+    image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
     return Registration(transform, inverse, image, fixed, metrics)
 
 
@@ -248,7 +257,9 @@ def _initialised(
     Raises:
         InputError: the initial transform leaves no overlap.
     """
-    start = initialise(pair, settings, (inputs.fixed.is_ct, inputs.moving.is_ct), given)
+    ct = inputs.fixed.is_ct, inputs.moving.is_ct
+    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
 

@@ -10,6 +10,7 @@ from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
+from stn3d.registration.content import SharedContent
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -28,11 +29,13 @@ class CascadeResult:
         transform: fixed points to moving points.
         settings: the settings used, with the kind that was selected.
         kind: the selection of the kind; None if the kind was given.
+        pair: the images with the masks that the last stage used.
     """
 
     transform: Transform
     settings: Settings
     kind: Selection | None
+    pair: Pair
 
 
 def run_cascade(
@@ -41,6 +44,7 @@ def run_cascade(
     start: Transform,
     head: Callable[[], Affine | None],
     tracker: Tracker,
+    content: SharedContent | None = None,
 ) -> CascadeResult:
     """Run the stages from an initial transform; where no kind is given, select it on the way.
 
@@ -50,28 +54,42 @@ def run_cascade(
         start: initial transform, fixed points to moving points.
         head: estimates the transform between two heads, see `select_kind`; called if needed.
         tracker: times and reports the stages.
+        content: what both images show, if one of them ends where the other goes on: the linear
+            stages run within the content first, then around it; the others run where it lies.
 
     Raises:
         InputError: the deformable network is for other images.
     """
     stages = stages_of(pair, settings)
-    tracker.plan(expected_steps(stages, pair))
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
-    transform = _through(linear, pair, start, tracker)
-    if settings.kind != "auto":
-        transform = _through(stages[len(linear) :], pair, transform, tracker)
-        return CascadeResult(transform, settings, None)
-    metric = settings.metric_name
-    selected = select_kind(
-        metric, transform, head() if METRICS[metric].contrast == "different" else None
-    )
-    kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
-    settings = dataclasses.replace(settings, kind=kind)
-    rest = stages[len(linear) :]
-    if kind == "rigid":  # from the start again, down to finer levels
-        rest, transform = list(settings.stages()), start
-        tracker.plan(expected_steps(rest, pair))
-    return CascadeResult(_through(rest, pair, transform, tracker), settings, selected)
+    rest, transform = stages[len(linear) :], start
+    if content is not None:
+        linear[-1] = _finer(linear[-1], content.finest_linear_mm)
+    tracker.plan(expected_steps([*(linear if content is not None else []), *linear, *rest], pair))
+    if content is not None:
+        transform = _through(linear, content.within, transform, tracker)
+    view = pair if content is None else content.around(transform)
+    transform = _through(linear, view, transform, tracker)
+    selected = None
+    if settings.kind == "auto":
+        metric = settings.metric_name
+        contrast = METRICS[metric].contrast
+        selected = select_kind(metric, transform, head() if contrast == "different" else None)
+        kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
+        settings = dataclasses.replace(settings, kind=kind)
+        if kind == "rigid":  # from the start again, down to finer levels
+            rest, transform = list(settings.stages()), start
+            tracker.plan(expected_steps(rest, pair))
+    if content is not None and settings.is_deformable:
+        view = content.covered(transform)
+    return CascadeResult(_through(rest, view, transform, tracker), settings, selected, view)
+
+
+def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
+    """A stage that goes down to a spacing at least; None stands for a length of the images."""
+    if stage.finest_spacing_mm is None:
+        return stage
+    return dataclasses.replace(stage, finest_spacing_mm=min(stage.finest_spacing_mm, spacing_mm))
 
 
 def _through(

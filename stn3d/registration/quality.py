@@ -43,7 +43,7 @@ class Criterion:
     """The limits of one measure.
 
     Args:
-        measure: name of the field of `QualityMeasures`.
+        measure: name of the field or property of `QualityMeasures`.
         check: the status is ``check`` beyond this value.
         failed: the status is ``failed`` beyond this value.
         reason: the reason that is reported, from the measures.
@@ -108,6 +108,20 @@ CRITERIA = (
         reason=lambda m: "the similarity is barely better than at perturbed transforms",
         suggestion=_ALIGNMENT,
         lower_is_worse=True,
+    ),
+    Criterion(
+        "content_volume_factor",
+        check=1.3,
+        failed=2.0,
+        reason=lambda m: (
+            "the deformation "
+            + ("enlarges" if m.content_volume_ratio > 1 else "shrinks")
+            + f" the content as a whole by a factor of {m.content_volume_factor:.2f}"
+        ),
+        suggestion=(
+            "Does one image show more than the other, such as the scalp? Give masks of the part "
+            "that both images show, or try --kind affine."
+        ),
     ),
     Criterion(
         "folding_pct",

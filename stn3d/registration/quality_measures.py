@@ -26,7 +26,7 @@ from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
 from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
-from stn3d.warp import fov_overlap_fraction
+from stn3d.warp import fov_overlap_fraction, jacobian_determinant, warp_image
 
 # Perturbed starts: rotation about each axis; translation as a fraction of the image size.
 _START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
@@ -56,6 +56,8 @@ class QualityMeasures:
         folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.
         max_abs_log_jacobian: largest absolute logarithm of the Jacobian determinant in the
             evaluation region, clipped at ``log(1000)``.
+        content_volume_ratio: volume of the content of the moving image after the deformation
+            divided by that after the linear part alone; see `content_volume_ratio`.
     """
 
     restart_disagreement_fraction: float
@@ -65,6 +67,13 @@ class QualityMeasures:
     max_affine_scale: float
     folding_pct: float
     max_abs_log_jacobian: float
+    content_volume_ratio: float = 1.0
+
+    @property
+    def content_volume_factor(self) -> float:
+        """``content_volume_ratio``, or one over it, whichever is larger."""
+        ratio = max(self.content_volume_ratio, _MIN_JACOBIAN)
+        return max(ratio, 1 / ratio)
 
 
 def measure_quality(
@@ -100,7 +109,47 @@ def measure_quality(
         max_affine_scale=float(max(scales.max(), 1 / scales.min())),
         folding_pct=metrics.get("folding_pct") or 0.0,
         max_abs_log_jacobian=max(log_jacobians, default=0.0),
+        content_volume_ratio=content_volume_ratio(pair.at(coarse_mm(pair)), transform),
     )
+
+
+def content_volume_ratio(pair: Pair, transform: Transform) -> float:
+    """How a deformation changes the volume of everything that an image shows, beside the linear
+    part.
+
+    It is measured twice, as the volume of the moving image's content on the fixed grid, and as one
+    over the mean Jacobian determinant in the fixed image's content. Brains change their shape far
+    more than their volume; a ratio far from 1 shows that the content was matched to something else,
+    such as the cortex of a skull-stripped brain to the scalp.
+
+    Args:
+        pair: the images, at a coarse level.
+        transform: fixed points to moving points.
+
+    Returns:
+        The one of the two ratios that is farther from 1; 1 without a deformation.
+    """
+    field, _ = split_linear(transform)
+    if field is None:
+        return 1.0
+    linear, fixed, moving = _linear_part(transform, pair.fixed), pair.fixed, pair.moving
+    shown = _foreground(moving)[None, None].to(moving.image)
+    after, before = (
+        float(warp_image(shown, moving.grid, way, fixed.grid).double().sum())
+        for way in (transform, linear)
+    )
+    determinants = jacobian_determinant(transform, fixed.grid)[_foreground(fixed)].double()
+    shrinkage = float(determinants.mean() / torch.linalg.det(linear.matrix).abs())
+    ratios = [after / before if before else 1.0, 1 / max(shrinkage, _MIN_JACOBIAN)]
+    return max(ratios, key=lambda ratio: abs(math.log(max(ratio, _MIN_JACOBIAN))))
+
+
+def _foreground(image: PreparedImage) -> Tensor:
+    """``shape`` bool: voxels brighter than the background and not masked; all if there is none."""
+    bright = image.image[0].amax(dim=0) > _BACKGROUND
+    if image.mask is not None:
+        bright &= image.mask[0, 0] > 0.5
+    return bright if bool(bright.any()) else torch.ones_like(bright)
 
 
 def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:

@@ -16,7 +16,15 @@ from typing import Any, ClassVar
 from stn3d.apply_transform import apply
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
-from stn3d.io import STDOUT, Image, ImageSource, atomic_write, write_image, write_transform
+from stn3d.io import (
+    STDOUT,
+    Image,
+    ImageSource,
+    atomic_write,
+    write_colours,
+    write_image,
+    write_transform,
+)
 from stn3d.transforms import Transform
 
 
@@ -70,13 +78,19 @@ class Registration:
             jobs = [
                 threads.submit(write_transform, transform, self.transform),
                 threads.submit(write_transform, inverse, self.inverse),
-                threads.submit(write_image, moved, self.moved.values, self.fixed),
+                threads.submit(self._write_moved, moved),
             ]
             text = json.dumps(self.metrics, indent=2) + "\n"
             metrics.write_text(text, encoding="utf8")
             for job in jobs:
                 job.result()
         return written
+
+    def _write_moved(self, path: Path) -> None:
+        if self.moved.colours is None:
+            write_image(path, self.moved.values, self.fixed)
+        else:
+            write_colours(path, [self.moved.colours], self.fixed)
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

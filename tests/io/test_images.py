@@ -78,7 +78,7 @@ BAD_VOXELS = [
     (np.zeros(SHAPE, np.int16), r"is constant \(every voxel is 0\)"),
     (np.full(SHAPE, 2.5, np.float32), r"is constant \(every voxel is 2.5\)"),
     (numbers().astype(np.complex64), "holds complex numbers; save its magnitude"),
-    (RGB, "holds colours; convert it"),
+    (RGB, r"is constant \(every voxel is 0\)"),
     (numbers(*SHAPE, 1, 3), "holds a vector in each voxel"),
     (numbers(7), r"has shape \(7,\); an image needs 2 or 3 axes"),
 ]

@@ -79,10 +79,10 @@ def test_folders_without_a_single_complete_series(
 
 
 def test_colours_and_vectors_by_simpleitk(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(np.zeros((4, 5, 3), np.uint8), isVector=True)
-    sitk.WriteImage(image, str(tmp_path / "a.png"))
-    with pytest.raises(InputError, match="holds colours or vectors; convert it to one scalar"):
-        read_image(tmp_path / "a.png")
+    image = sitk.GetImageFromArray(np.zeros((4, 5, 3), np.float32), isVector=True)
+    sitk.WriteImage(image, str(tmp_path / "a.tif"))
+    with pytest.raises(InputError, match="vectors that are no colours"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_axes_that_nifti_cannot_hold(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_data_files_elsewhere_are_rejected(tmp_path: Path, name: str) -> None:
         ({"ElementDataFile": "no.raw"}, "names the data file 'no.raw', which does not exist"),
         ({"ElementDataFile": "s%99999999999d.raw 1 2"}, "the data files .* cannot be understood"),
         ({"ElementDataFile": "x" * 300}, "which does not exist"),
-        ({"ElementNumberOfChannels": "3", "DimSize": "2 2 2"}, "holds colours or vectors"),
+        ({"ElementNumberOfChannels": "3", "DimSize": "2 2 2"}, "vectors that are no colours"),
         ({"CompressedData": "True"}, "is truncated or damaged"),
         ({"BinaryData": "False"}, "is truncated or damaged"),
     ],

@@ -115,7 +115,7 @@ def test_axes_of_lists_are_volumes_and_others_components(tmp_path: Path) -> None
     assert image.grid.spacing_mm == (2, 3, 4)
     assert image.values[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
     path = nrrd(tmp_path / "b.nrrd", numbers, **space, kinds="vector space space space")
-    with pytest.raises(InputError, match="holds colours or vectors"):
+    with pytest.raises(InputError, match="vectors that are no colours"):
         read_image(path)
 
 

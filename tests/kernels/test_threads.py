@@ -48,6 +48,12 @@ def all_kernels() -> list[Tensor]:
             (30, 20, 10),
             kernels.Displacement(plain[:1], 0.3 * torch.eye(4), torch.eye(3)),
         ),
+        kernels.resample_labels(
+            (3 * image[:1]).round().int(),
+            1.1 * torch.eye(4),
+            (30, 20, 10),
+            kernels.Displacement(plain[:1], 0.3 * torch.eye(4), torch.eye(3)),
+        ),
         kernels.jacobian_determinant(plain),
         kernels.invert(plain, torch.eye(4), (9, 8, 7), torch.eye(3), 1e-3, 20)[0],
         kernels.cost_volume(image, image, 1),

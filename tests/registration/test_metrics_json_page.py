@@ -16,6 +16,7 @@ from stn3d.evaluation import EvaluationCase, evaluate
 from stn3d.grid import Grid
 from stn3d.io import read_image
 from stn3d.registration.result import Registration
+from tests.helpers.heads import head_image
 from tests.helpers.paths import ROOT
 from tests.helpers.registration import sides
 from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid
@@ -114,6 +115,12 @@ def automatic(first: Tensor, known: Known) -> Registration:
     return stn3d.register(fixed, moving, preset="fast", threads=1, estimator="optimiser")
 
 
+def stripped_and_whole() -> Registration:
+    """The region is selected too."""
+    sources = head_image(plain_grid(2, 48), True), head_image(plain_grid(2, 50), False)
+    return stn3d.register(*sources, preset="fast", threads=1, estimator="optimiser")
+
+
 def like_ct(image: Tensor) -> Tensor:
     """Air and soft tissue in HU."""
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
@@ -126,6 +133,7 @@ def values() -> list[tuple[str, Any]]:
     grid: Grid = plain_grid(2, 32)
     known = known_pair(dense_truth(grid, 0.5), grid, grid)
     runs = [guided(), automatic(known.fixed, known), automatic(like_ct(known.fixed), known)]
+    runs.append(stripped_and_whole())
     case = EvaluationCase(
         *(read_image(source) for source in known.sources), true_transform=known.truth
     )

@@ -47,6 +47,16 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ({"max_affine_scale": 1.5}, "check", "1.50"),
         ({"similarity_margin_sd": 0.5}, "failed", "barely better"),
         ({"similarity_margin_sd": 4.0}, "check", "barely better"),
+        (
+            {"content_volume_ratio": 1.5},
+            "check",
+            "enlarges the content as a whole by a factor of 1.50",
+        ),
+        (
+            {"content_volume_ratio": 0.4},
+            "failed",
+            "shrinks the content as a whole by a factor of 2.50",
+        ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),
         ({"max_abs_log_jacobian": 6.0}, "check", "factor of up to 403"),

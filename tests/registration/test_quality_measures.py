@@ -11,7 +11,7 @@ import stn3d
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.quality import assess_quality
-from stn3d.registration.quality_measures import measure_quality
+from stn3d.registration.quality_measures import content_volume_ratio, measure_quality
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
@@ -96,3 +96,19 @@ def test_registering_noise_does_not_pass_for_good(ndim: int) -> None:
     )
     assert found.metrics["quality"]["status"] != "good"
     assert found.metrics["quality"]["suggestion"]
+
+
+@pytest.mark.parametrize("ndim", DIMS)
+@pytest.mark.parametrize("factor", [0.7, 1.5])
+def test_a_deformation_that_inflates_the_content_is_measured(ndim: int, factor: float) -> None:
+    known = a_pair(ndim)
+    pair = Pair(
+        PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
+    )
+    grid, truth = known.fixed_grid, known.truth
+    assert content_volume_ratio(pair, truth) == 1
+    towards = (factor ** (-1 / ndim) - 1) * (grid.points_mm() - grid.centre_mm)
+    field = DisplacementField(towards.movedim(-1, 0)[None].float(), grid)
+    assert content_volume_ratio(pair, field.then(truth)) == pytest.approx(factor, rel=0.15)
+    nothing = DisplacementField(torch.zeros(1, ndim, *grid.shape), grid)
+    assert content_volume_ratio(pair, nothing.then(truth)) == pytest.approx(1, abs=1e-3)

@@ -3,17 +3,23 @@
 Simple candidates come first. If the best of them is not certain, the network's estimate is added,
 and if a doubt remains, all rotations are searched. A metric that is not given is selected as soon
 as the images are roughly aligned, because only then do they show whether their contrast is the
-same.
+same. Where one image ends and the other goes on, all of this is repeated within the shared content.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from stn3d.choices import AUTOMATIC, InitialMethod, MetricName
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricChoice, MetricName
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric, select_metric
+from stn3d.registration.content import (
+    SURELY_FILLED,
+    SharedContent,
+    shared_content,
+    unscaled,
+)
 from stn3d.registration.initialisation.candidates import (
     CoarsePair,
     InitialTransform,
@@ -30,7 +36,7 @@ from stn3d.registration.initialisation.strategies import (
     exhaustive_search,
 )
 from stn3d.registration.settings import Settings
-from stn3d.transforms import LinearKind, Transform
+from stn3d.transforms import Linear, LinearKind, Transform
 
 _PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
@@ -47,12 +53,14 @@ class Initialisation:
         selected_metric: The automatic selection of the metric; None if the metric was given.
         candidates: Initial transforms, best first.
         network: The network's estimate, for the selection of the kind; computed on first use.
+        content: What both images show, where one of them ends and the other goes on; else None.
     """
 
     metric: MetricName
     selected_metric: SelectedMetric | None
     candidates: list[InitialTransform]
     network: NetworkEstimate
+    content: SharedContent | None = None
 
     @property
     def best(self) -> InitialTransform:
@@ -65,6 +73,7 @@ def initialise(
     settings: Settings,
     ct: tuple[bool, ...] = (False, False),
     given: Transform | None = None,
+    constant_background: tuple[bool, bool] = (True, True),
 ) -> Initialisation:
     """Find the initial transform, and select the metric unless it is given.
 
@@ -73,6 +82,8 @@ def initialise(
         settings: Kind, metric, initial method and estimator.
         ct: Whether the fixed and the moving image are CT.
         given: The initial transform if the user gives one.
+        constant_background: Whether the fixed and the moving image, as read, have a constant
+            background.
 
     Raises:
         InputError: The network alone may be used, and it has no estimate.
@@ -82,11 +93,40 @@ def initialise(
     network = NetworkEstimate(pair, kind, settings.affine_weights, use_network)
     rounds = _rounds(pair, settings, network, given)
     finder = Finder(pair, kind, rounds, network)
-    if settings.metric != "auto":
-        found = finder.find(settings.metric)
-        return Initialisation(settings.metric, None, found, network)
+    found = _found(finder, settings.metric, ct)
+    content = shared_content(pair, found.best.transform, finder.comparison_mm, constant_background)
+    if content is None or not content.is_confirmed(_within(content, found), SURELY_FILLED):
+        return found
+    again = _found(replace(finder, pair=content.within), settings.metric, ct)
+    if _inverts(again) or not content.is_confirmed(again.best.transform):
+        return found
+    return replace(again, content=content)
+
+
+def _inverts(found: Initialisation) -> bool:
+    """Whether what is bright in one image is dark in the other: their contrasts differ, and without
+    their outlines they are not aligned reliably."""
+    selected = found.selected_metric
+    evidence = {} if selected is None else selected.evidence
+    return (evidence.get("positive_local_correlation_fraction") or 1.0) < 0
+
+
+def _within(content: SharedContent, found: Initialisation) -> Transform:
+    """The initial transform refined within the content, with any scale."""
+    rough = found.best.transform
+    if not isinstance(rough, Linear):
+        return rough
+    proposed = Proposed([("unscaled", unscaled(rough, content.pair)), ("rough", rough)])
+    finder = Finder(content.within, "similarity", (Round((proposed,), 2),), found.network)
+    return finder.find(found.metric)[0].transform
+
+
+def _found(finder: Finder, metric: MetricChoice, ct: tuple[bool, ...]) -> Initialisation:
+    """The initial transform by a metric, which is selected on the way if it is ``auto``."""
+    if metric != "auto":
+        return Initialisation(metric, None, finder.find(metric), finder.network)
     selected, found = _with_metric(finder, ct)
-    return Initialisation(selected.choice, selected, found, network)
+    return Initialisation(selected.choice, selected, found, finder.network)
 
 
 def _with_metric(
@@ -197,8 +237,12 @@ class Finder:
 
     def selected_metric(self, candidate: InitialTransform, ct: tuple[bool, ...]) -> SelectedMetric:
         """The metric for the images as a candidate aligns them."""
-        spacing = max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
-        return select_metric(self.pair, candidate.transform, spacing, ct)
+        return select_metric(self.pair, candidate.transform, self.comparison_mm, ct)
+
+    @property
+    def comparison_mm(self) -> float:
+        """Spacing of the grid on which the images are compared to select the metric."""
+        return max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
 
     def _is_certain(
         self, ranked: Sequence[InitialTransform], coarse: CoarsePair, network_tried: bool

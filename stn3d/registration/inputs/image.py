@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -10,10 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stn3d.choices import ColourChannel, check_choice
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_image, read_labels, read_mask, require_same_grid
-from stn3d.preprocessing.intensity import covered, looks_like_ct, scaled
+from stn3d.preprocessing.colour import ColourSelection, selected_channel
+from stn3d.preprocessing.intensity import constant_background, covered, looks_like_ct, scaled
 from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.inputs.labels import LabelGroup, label_channels
 from stn3d.registration.inputs.landmarks import PointSource
@@ -41,6 +44,8 @@ class RegistrationImage:
         window: intensity window: ``head``, ``lung``, ``abdomen`` or ``bone`` for CT in HU, or
             ``LOW,HIGH``. Default: chosen from the image.
         volume: number of the volume of a 4D image, from 0.
+        colour: what is registered of a colour image: ``luminance`` (the default),
+            ``haematoxylin``, ``eosin`` or ``dab``.
     """
 
     image: ImageSource
@@ -52,6 +57,7 @@ class RegistrationImage:
     landmarks: PointSource | None = None
     window: str | None = None
     volume: int | None = None
+    colour: ColourChannel | None = None
 
     @classmethod
     def of(cls, source: RegistrationImage | ImageSource) -> RegistrationImage:
@@ -72,6 +78,7 @@ class LoadedImage:
         labels: label map, on the image's grid.
         landmarks_mm: ``(N, d)`` landmarks, world RAS+ mm.
         window: intensity window, see `RegistrationImage`.
+        colour: what is registered of a colour image; None for an image without colours.
     """
 
     role: Role
@@ -82,6 +89,7 @@ class LoadedImage:
     labels: Image | None = None
     landmarks_mm: Tensor | None = None
     window: str | None = None
+    colour: ColourSelection | None = None
 
     @property
     def grid(self) -> Grid:
@@ -97,6 +105,11 @@ class LoadedImage:
     def is_ct(self) -> bool:
         """Whether the image looks like CT in HU."""
         return looks_like_ct(self.image.values)
+
+    @cached_property
+    def has_constant_background(self) -> bool:
+        """Whether the image ends at a background without noise, as after skull stripping."""
+        return constant_background(self.image.values) is not None
 
     @cached_property
     def included(self) -> Tensor | None:
@@ -154,16 +167,50 @@ class LoadedImage:
             "shape": list(self.grid.shape),
             "spacing_mm": spacing_mm,
             "window": self.window,
+            "colour": None if self.colour is None else self.colour.description,
         }
 
 
-def read_side(given: RegistrationImage, image: Image, role: Role) -> LoadedImage:
+def with_channel(
+    given: RegistrationImage, image: Image, role: Role
+) -> tuple[Image, ColourSelection | None]:
+    """An image with the channel that is registered, and what that is; as it is without colours.
+
+    Args:
+        given: the sources.
+        image: the image, as read.
+        role: ``fixed`` or ``moving``, for messages.
+
+    Raises:
+        InputError: a channel is given and the image holds no colours, or the channel is unknown or
+            constant.
+    """
+    if given.colour is not None:
+        check_choice("colour channel", given.colour, ColourChannel)
+    if image.colours is None:
+        if given.colour is None:
+            return image, None
+        raise InputError(f"the {role} image {image.name} holds no colours; omit --{role}-colour.")
+    values, selection = selected_channel(image.colours, given.colour or "luminance")
+    if float(values.max()) == float(values.min()):
+        raise InputError(
+            f"{selection.description} of the {role} image {image.name} is constant; choose another "
+            f"--{role}-colour."
+        )
+    tensor = torch.from_numpy(values).reshape(image.values.shape)
+    return dataclasses.replace(image, values=tensor), selection
+
+
+def read_side(
+    given: RegistrationImage, image: Image, role: Role, colour: ColourSelection | None = None
+) -> LoadedImage:
     """Read masks, channels and labels of an image, and check that they lie on its grid.
 
     Args:
         given: the sources.
         image: the image, as read.
         role: ``fixed`` or ``moving``, for messages.
+        colour: what is registered of a colour image.
 
     Raises:
         InputError: a mask, channel or label map cannot be used; the message says why.
@@ -183,7 +230,9 @@ def read_side(given: RegistrationImage, image: Image, role: Role) -> LoadedImage
     what = f"{role} channel"
     channels = [_on_grid(read_image, source, image, what) for source in given.channels]
     found = tuple(channel for channel in channels if channel is not None)
-    return LoadedImage(role, image, mask, exclude, found, labels, window=given.window)
+    return LoadedImage(
+        role, image, mask, exclude, found, labels, window=given.window, colour=colour
+    )
 
 
 def _on_grid(read: Any, source: ImageSource | None, image: Image, what: str) -> Image | None:

@@ -14,7 +14,13 @@ from stn3d.io import Image, ImageSource, in_dimension, read_image
 from stn3d.losses.supervised import common_labels
 from stn3d.preprocessing.landmark_term import LandmarkTerm, distance_unit_mm
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.inputs.image import LoadedImage, RegistrationImage, Role, read_side
+from stn3d.registration.inputs.image import (
+    LoadedImage,
+    RegistrationImage,
+    Role,
+    read_side,
+    with_channel,
+)
 from stn3d.registration.inputs.labels import MAX_LABEL_CHANNELS, LabelGroup
 from stn3d.registration.inputs.landmarks import read_landmark_pairs
 from stn3d.registration.settings import Settings
@@ -134,13 +140,18 @@ def read_pair(
         read_image(side.image, role, side.volume) for side, role in zip(given, _ROLES, strict=True)
     ]
     ndim = min(ndim, *(image.grid.ndim for image in images))
-    images = [in_dimension(image, ndim) for image in images]
+    chosen = [
+        with_channel(side, in_dimension(image, ndim), role)
+        for side, image, role in zip(given, images, _ROLES, strict=True)
+    ]
+    images = [image for image, _ in chosen]
     _require_one_dimension(*images)
     _require_both_labels(*given)
     _require_as_many_channels(*given)
     landmarks = given[0].landmarks, given[1].landmarks
     points_mm = read_landmark_pairs(*landmarks, images[0].grid.ndim)
-    sides = [read_side(*one) for one in zip(given, images, _ROLES, strict=True)]
+    colours = [colour for _, colour in chosen]
+    sides = [read_side(*one) for one in zip(given, images, _ROLES, colours, strict=True)]
     return LoadedPair(
         *(
             dataclasses.replace(side, landmarks_mm=points)
