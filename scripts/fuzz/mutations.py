@@ -14,6 +14,7 @@ from typing import Any
 from scripts.fuzz.samples import Sample
 
 _HEADER_BYTES = 400  # most damage is done here, because most errors are
+_MOST_CHARACTERS = 1_000_000
 _NUMBERS = (0, 1, -1, 2, 7, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**63, 10**30)
 _FLOATS = (0.0, -1.0, 1e-30, 1e30, 1e200, float("nan"), float("inf"), float("-inf"), 1e-310)
 _WORDS = (
@@ -131,7 +132,7 @@ def damage_text(data: bytes, random: Random) -> bytes:
     """Words replaced, lines removed, repeated or exchanged, other encodings."""
     text = data.decode("latin-1")
     for _ in range(random.choice((1, 1, 2, 5))):
-        text = random.choice((_word, _word, _word, _lines))(text, random)
+        text = random.choice((_word, _word, _word, _lines))(text, random)[:_MOST_CHARACTERS]
     if random.random() < 0.05:
         encoding = random.choice(("utf-16", "utf-8-sig", "utf-32"))
         return text.encode("utf-8", "replace").decode("utf-8").encode(encoding)
