@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown, shown_text
 
 LinearKind = Literal["rigid", "similarity", "affine"]
 Kind = Literal["auto", LinearKind, "deformable"]
@@ -131,7 +131,7 @@ def fill_choice(value: Any) -> str | float:
     Raises:
         InputError: it is neither.
     """
-    text = str(value).strip().lower()
+    text = shown_text(value).strip().lower() if not isinstance(value, float) else str(value)
     if text in ("auto", "background", "nan"):
         return text
     try:
@@ -139,7 +139,9 @@ def fill_choice(value: Any) -> str | float:
     except ValueError:
         number = math.inf
     if isinstance(value, bool) or not abs(number) < _LARGEST:
-        raise InputError(f"the fill {value!r} is unknown; give a number, background, nan or auto.")
+        raise InputError(
+            f"the fill {shown(value)} is unknown; give a number, background, nan or auto."
+        )
     return number
 
 
@@ -169,6 +171,8 @@ def check_known(name: str, value: Any, known: Sequence[str]) -> None:
         InputError: It is not; the message suggests the closest one and lists all.
     """
     if value not in known:
-        near = difflib.get_close_matches(str(value).lower(), known, 1, 0)[0]
+        near = difflib.get_close_matches(shown_text(value).lower(), known, 1, 0)[0]
         listed = ", ".join(known)
-        raise InputError(f"the {name} {value!r} is unknown; did you mean {near}? Known: {listed}.")
+        raise InputError(
+            f"the {name} {shown(value)} is unknown; did you mean {near}? Known: {listed}."
+        )

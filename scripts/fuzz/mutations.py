@@ -133,7 +133,8 @@ def damage_text(data: bytes, random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 2, 5))):
         text = random.choice((_word, _word, _word, _lines))(text, random)
     if random.random() < 0.05:
-        return text.encode(random.choice(("utf-16", "utf-8-sig", "utf-32")), "surrogatepass")
+        encoding = random.choice(("utf-16", "utf-8-sig", "utf-32"))
+        return text.encode("utf-8", "replace").decode("utf-8").encode(encoding)
     return text.encode("utf-8", "surrogatepass")
 
 

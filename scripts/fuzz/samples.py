@@ -210,7 +210,10 @@ def _text(format: str, name: str, content: str) -> Sample:
 
 
 def _texts(_: Path) -> Iterator[Sample]:
-    points = [(name, x, 2.5 * x - 4, 7.0 - x) for x, name in enumerate(("a", "b", "c", "d", "e"))]
+    points = [
+        (name, x, 2.5 * (x % 3) - 4, 7.0 - x * x)
+        for x, name in enumerate(("a", "b", "c", "d", "e"))
+    ]
     rows = "".join(f"{x},{y},{z},{name}\n" for name, x, y, z in points)
     yield _text("csv", "points.csv", f"x,y,z,name\n{rows}")
     yield _text("csv", "plane.csv", "x,y\n1,2\n3.5,4e1\n-5,6\n")

@@ -40,6 +40,7 @@ def main() -> None:
         folder = given.folder.resolve() if given.folder else Path(scratch)
         cases = Cases(given.seed, folder, keep=given.folder is not None)
         _prepare(cases, given.names)
+        cases.folder.mkdir(parents=True, exist_ok=True)
         os.chdir(cases.folder)  # what is written with a relative path is removed too
         _limit_memory()
         for n, name in enumerate(given.names):

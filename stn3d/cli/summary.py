@@ -102,6 +102,8 @@ def show_quality(screen: Screen, metrics: Mapping[str, Any]) -> None:
     quality = metrics["quality"]
     suggestion = f" {quality['suggestion']}" if quality["suggestion"] else ""
     screen.status(quality["status"], f"{quality['reason']}.{suggestion}")
+    for warning in quality.get("warnings", ()):
+        screen.say(f"warning: {warning}")
 
 
 def show_parameters(screen: Screen, name: str, parameters: Mapping[str, Any]) -> None:

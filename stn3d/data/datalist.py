@@ -9,7 +9,6 @@ transforms map fixed to moving points.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Mapping
 from itertools import permutations
@@ -17,7 +16,9 @@ from pathlib import Path
 
 from stn3d.errors import InputError
 from stn3d.io.image_output import ITK_SUFFIXES, NIFTI_SUFFIXES
+from stn3d.io.texts import parse_json, read_text, shown_path
 
+_MOST_MB = 100
 ROLES = ("fixed", "moving")
 KEYS = (
     *ROLES,
@@ -42,7 +43,7 @@ def read_pairs(path: str | os.PathLike[str], key: str = "training") -> list[dict
         InputError: There are no pairs, or a pair has an unknown key, a missing image or file.
     """
     path = Path(path)
-    pairs = _pairs_of_folder(path) if path.is_dir() else _pairs_of_json(path, key)
+    pairs = _pairs_of_folder(path) if os.path.isdir(path) else _pairs_of_json(path, key)
     if not pairs:
         raise InputError(f"{path} holds no pairs of images; at least two images are needed.")
     for number, pair in enumerate(pairs):
@@ -65,16 +66,19 @@ def _check(pair: Mapping[str, str], where: str) -> None:
         if role not in pair:
             raise InputError(f"{where} has no {role!r}; add the file of the {role} image.")
     for file in pair.values():
-        if not Path(file).exists():
-            raise InputError(f"{where}: {file} does not exist; check the path.")
+        if not os.path.exists(file):
+            raise InputError(f"{where}: {shown_path(file)} does not exist; check the path.")
 
 
 def _pairs_of_json(path: Path, key: str) -> list[dict[str, str]]:
+    if not os.path.exists(path):
+        raise InputError(
+            f"the datalist or folder {shown_path(path)} does not exist; check the path."
+        )
+    text = read_text(path, "datalist", "give a JSON file", _MOST_MB)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"the datalist or folder {path} does not exist; check the path.") from None
-    except (OSError, ValueError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"the datalist {path} cannot be read as JSON: {error}.") from None
     if isinstance(content, dict):
         if key not in content:

@@ -15,12 +15,12 @@ from stn3d.evaluation.json_values import json_value
 from stn3d.grid import Grid, apply_matrix
 from stn3d.io import Image
 from stn3d.metrics import (
+    Determinants,
     dice,
     eroded,
     hd95_mm,
     image_metrics,
     inverse_consistency_error_mm,
-    jacobian_metrics,
     scored_labels,
     tre_mm,
     true_error_mm,
@@ -47,7 +47,8 @@ def evaluate(
     Returns:
         A dictionary for JSON: ``region``, ``fov_overlap_pct``, ``correlation``,
         ``local_correlation``, ``folding_pct``, ``folding_whole_field_pct``, ``log_jacobian_sd``,
-        ``jacobian_min``, ``jacobian_max``; with labels ``dice``, ``hd95_mm`` and ``labels``; with
+        ``jacobian_min``, ``jacobian_max``, ``abs_log_jacobian_p999``,
+        ``log_jacobian_extreme_at_mm``; with labels ``dice``, ``hd95_mm`` and ``labels``; with
         landmarks ``tre_mm``; with a true transform ``true_error_mm``; with an inverse
         ``inverse_consistency_error_mm``. None stands for a metric that is not defined.
     """
@@ -60,7 +61,8 @@ def evaluate(
     compared = region.voxels & _shown(case, transform)
     similarity = image_metrics(case.fixed.values, moved, grid, compared, radius_mm)
     metrics |= {key: similarity[key] for key in ("correlation", "local_correlation")}
-    metrics |= jacobian_metrics(transform, grid, region.voxels)
+    determinants = Determinants.of(transform, grid, region.voxels)
+    metrics |= determinants.metrics() | determinants.deviation()
     if case.fixed_labels is not None and case.moving_labels is not None:
         metrics |= _label_metrics(case.fixed_labels, case.moving_labels, transform)
     if case.fixed_points_mm is not None and case.moving_points_mm is not None:

@@ -7,6 +7,9 @@ files from being written in parallel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -16,6 +19,24 @@ from numpy.typing import NDArray
 from stn3d.io.deflate import deflated
 
 _CHUNK_NUMBERS = 1 << 20
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[h5py.File]:
+    """A file to fill, which is written as a whole at the end.
+
+    It is built in memory, because HDF5 crashes when the disk is full, some time after the error.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with h5py.File(
+        path, "w", libver="earliest", driver="core", backing_store=False, block_size=1 << 20
+    ) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    path.write_bytes(content)
 
 
 def write_text(group: h5py.Group, name: str, text: str) -> None:

@@ -102,7 +102,7 @@ def load(path: Path) -> Stored:
         return stored
     scaled = (proxy.slope, proxy.inter) != (1, 0)
     bytes_per_voxel = proxy.dtype.itemsize + 4 + (8 if scaled else 0)  # float64, then float32
-    file_bytes = Path(str(image.file_map["image"].filename)).stat().st_size
+    file_bytes = _size_of(Path(str(image.file_map["image"].filename)), path)
     packed = path.name.lower().endswith(GZIP_SUFFIXES)
     return replace(
         stored,
@@ -110,6 +110,17 @@ def load(path: Path) -> Stored:
         file_bytes=file_bytes,
         bytes_per_voxel=bytes_per_voxel,
     )
+
+
+def _size_of(data: Path, header: Path) -> int:
+    """Size of the file that holds the voxels."""
+    try:
+        return data.stat().st_size
+    except OSError as error:
+        raise InputError(
+            f"the voxels of {header} cannot be read from {data} ({error.strerror}); put that file "
+            "beside its header."
+        ) from None
 
 
 @dataclass(frozen=True)

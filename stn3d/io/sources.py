@@ -27,6 +27,7 @@ from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
 from stn3d.io.nifti_geometry import header_for
+from stn3d.io.texts import shown_path
 
 # A Tensor without a grid must be a MONAI MetaTensor, which holds its affine.
 # A Stored is the content of a file, returned by `open_source`.
@@ -133,8 +134,8 @@ def open_source(source: ImageSource, what: str) -> Stored:
             "or a tensor with its Grid."
         )
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"there is no {what} {path}; check the path.")
+    if not os.path.exists(path):
+        raise InputError(f"there is no {what} {shown_path(path)}; check the path.")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"the {what} {path} is a pipe or a device; give a file.")
     return nifti.load(path) if path.name.lower().endswith(NIBABEL_SUFFIXES) else itk.load(path)

@@ -26,6 +26,8 @@ def read_text(path: str | os.PathLike[str], what: str, advice: str, most_mb: int
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)
+    except FileNotFoundError:
+        raise InputError(f"there is no {what} {shown_path(path)}; check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or "no file can have this name"
         raise InputError(

@@ -20,7 +20,8 @@ from stn3d.grid import Grid
 from stn3d.io import isolated
 from stn3d.io.files import atomic_write, check_output
 from stn3d.io.geometry import Matrix, itk_geometry, lps_flip, matrix_from_itk
-from stn3d.io.hdf5 import write_numbers, write_text, write_vectors
+from stn3d.io.hdf5 import write_numbers, write_text, write_vectors, written_file
+from stn3d.io.texts import shown_path
 from stn3d.transforms import (
     Affine,
     DisplacementField,
@@ -88,7 +89,7 @@ def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
             )
         _write_linear(path, parts[0])
         return
-    with atomic_write(path) as part, h5py.File(part, "w", libver="earliest") as file:
+    with atomic_write(path) as part, written_file(part) as file:
         write_text(file, "ITKVersion", _ITK_VERSION)
         write_text(file, "HDFVersion", "1.12")
         write_text(file, "OSName", "any")
@@ -176,8 +177,8 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         InputError: the file does not exist, is damaged, or holds another kind of transform.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no transform file {path}; check the path.")
+    if not os.path.isfile(path):
+        raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
     fields: list[NDArray[Any]] = []
     try:
         with isolated.reader(str(path), path.stat().st_size) as reader:

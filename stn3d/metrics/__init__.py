@@ -8,7 +8,7 @@ each other, and for labels that are not whole numbers from 0 upward.
 from stn3d.metrics.arrays import Array
 from stn3d.metrics.consistency import inverse_consistency_error_mm, true_error_mm
 from stn3d.metrics.images import image_metrics
-from stn3d.metrics.jacobian import Protocol, jacobian_metrics
+from stn3d.metrics.jacobian import Determinants, Protocol, jacobian_metrics
 from stn3d.metrics.labels import scored_labels
 from stn3d.metrics.landmarks import tre_mm
 from stn3d.metrics.overlap import dice
@@ -17,6 +17,7 @@ from stn3d.metrics.surface import hd95_mm
 
 __all__ = [
     "Array",
+    "Determinants",
     "EvaluationRegion",
     "Protocol",
     "dice",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from stn3d.grid import Grid
+from stn3d.grid import Grid, apply_matrix
 from stn3d.metrics.arrays import Array, as_mask
 from stn3d.metrics.region import eroded
 from stn3d.reductions import voxel_mean
@@ -52,20 +54,76 @@ def jacobian_metrics(
     Raises:
         InputError: the mask does not fit the grid.
     """
-    inner = as_mask(mask, grid)
-    inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
-    everywhere = jacobian_determinant(transform, grid).cpu()
-    if isinstance(transform, Linear):  # one determinant for all voxels
-        inside = everywhere.flatten()[: int(inner.any())]
-    else:
-        inside = torch.from_numpy(everywhere.numpy()[inner])
-    return {
-        "folding_pct": _folding_pct(inside),
-        "folding_whole_field_pct": _folding_pct(everywhere),
-        "log_jacobian_sd": _log_sd(inside, protocol),
-        "jacobian_min": float(inside.min()) if len(inside) else math.nan,
-        "jacobian_max": float(inside.max()) if len(inside) else math.nan,
-    }
+    return Determinants.of(transform, grid, mask, protocol).metrics(protocol)
+
+
+@dataclass(frozen=True, eq=False)
+class Determinants:
+    """Jacobian determinants of a transform on a grid.
+
+    Args:
+        grid: the fixed grid.
+        everywhere: ``grid.shape`` determinants.
+        inner: ``grid.shape`` bool, the eroded mask.
+        inside: ``(N,)`` determinants in the eroded mask; a single one of a linear transform.
+    """
+
+    grid: Grid
+    everywhere: Tensor
+    inner: NDArray[np.bool_]
+    inside: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        transform: Transform,
+        grid: Grid,
+        mask: Array | None = None,
+        protocol: Protocol = "strict",
+    ) -> Determinants:
+        """The determinants, see `jacobian_metrics` for the arguments."""
+        inner = as_mask(mask, grid)
+        inner = eroded(inner) if protocol == "strict" else inner & eroded(np.ones_like(inner))
+        everywhere = jacobian_determinant(transform, grid).cpu()
+        if isinstance(transform, Linear):  # one determinant for all voxels
+            inside = everywhere.flatten()[: int(inner.any())]
+        else:
+            inside = torch.from_numpy(everywhere.numpy()[inner])
+        return cls(grid, everywhere, inner, inside)
+
+    def metrics(self, protocol: Protocol = "strict") -> dict[str, float]:
+        """See `jacobian_metrics`."""
+        inside = self.inside
+        return {
+            "folding_pct": _folding_pct(inside),
+            "folding_whole_field_pct": _folding_pct(self.everywhere),
+            "log_jacobian_sd": _log_sd(inside, protocol),
+            "jacobian_min": float(inside.min()) if len(inside) else math.nan,
+            "jacobian_max": float(inside.max()) if len(inside) else math.nan,
+        }
+
+    def deviation(self) -> dict[str, Any]:
+        """How far ``log(clip(det, 1e-3, 1e3))`` is from its median in the eroded mask.
+
+        Returns:
+            * ``abs_log_jacobian_p999``: 99.9th percentile of the absolute difference, no unit;
+              unlike the extremes, it does not depend on single voxels. NaN in an empty mask.
+            * ``log_jacobian_extreme_at_mm``: centre of the voxel where the difference is largest,
+              world RAS+ mm; None where it is 0 everywhere.
+        """
+        count, at_mm = len(self.inside), None
+        if not count:
+            return {"abs_log_jacobian_p999": math.nan, "log_jacobian_extreme_at_mm": None}
+        logs = self.inside.to(torch.float32, copy=True).clamp_(1e-3, 1e3).log_()
+        away = logs.sub_(logs.median()).abs_().numpy()
+        if away.max() > 0:
+            flat = np.flatnonzero(self.inner)[away.argmax()]
+            index = torch.tensor(np.unravel_index(flat, self.grid.shape), dtype=torch.float64)
+            at_mm = apply_matrix(self.grid.world_from_index, index).tolist()
+        rank = math.ceil(0.999 * count) - 1
+        p999 = float(np.partition(away, rank)[rank])
+        return {"abs_log_jacobian_p999": p999, "log_jacobian_extreme_at_mm": at_mm}
 
 
 def _folding_pct(determinants: Tensor) -> float:

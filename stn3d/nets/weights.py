@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown_text
 from stn3d.io import atomic_write
+from stn3d.io.texts import parse_json, shown_path
 from stn3d.memory_limit import memory_shortage
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
@@ -32,6 +33,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "PyramidCascade": PyramidCascade,
 }
 _FORMAT = "stn3d weights 2"
+_MOST = 4096  # channels, spacings and all other numbers are smaller
 _EXTENTS = 1 / 4, 8  # of the images relative to those of the training, along the longest axis
 _USUAL_SHAPE = 64  # longest axis of the images of the training where the file does not say
 _FLOATS_PER_VOXEL = 160  # float32 values at the peak of a pass, measured with the bundled networks
@@ -145,8 +147,14 @@ def save_weights(
         part.chmod(0o644)  # safetensors makes the file readable by its owner only
 
 
-def load_weights(path: str | os.PathLike[str]) -> TrainedNetwork:
+def load_weights(
+    path: str | os.PathLike[str], role: Literal["affine", "dense"] | None = None
+) -> TrainedNetwork:
     """Read a network from a file of `save_weights`.
+
+    Args:
+        path: The file.
+        role: What the network must estimate, as in `bundled_weights`; None allows any.
 
     Raises:
         InputError: The file does not exist, holds no weights of stn3d, or the weights do not fit
@@ -158,22 +166,73 @@ def load_weights(path: str | os.PathLike[str]) -> TrainedNetwork:
             f"{path} is not a weight file of this version of stn3d; use a file that `stn3d train` "
             "wrote."
         )
-    metadata = json.loads(header["stn3d"])
-    architecture = ARCHITECTURES.get(metadata["architecture"])
-    if architecture is None:
+    metadata = _metadata(header, path)
+    name = metadata["architecture"]
+    if name not in ARCHITECTURES:
         raise InputError(
-            f"{path} holds a {metadata['architecture']}, unknown to this version of stn3d; "
+            f"{path} holds a {shown_text(name)}, unknown to this version of stn3d; "
             "install a newer version."
         )
-    network = architecture(**metadata["options"])
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"the weights in {path} do not match their architecture: {error}."
-        ) from None
+    if role is not None and (name == CoordinateRegressor.__name__) != (role == "affine"):
+        raise InputError(f"{path} holds a {name}, which is no {role} network; give other weights.")
+    network = _network(ARCHITECTURES[name], metadata["options"], tensors, path)
     preprocessing, record = metadata["preprocessing"], metadata["record"]
     return TrainedNetwork(network.eval(), metadata["options"], preprocessing, record)
+
+
+def _metadata(header: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of a header, with the types that the rest relies on."""
+    kinds = {"architecture": str, "options": dict, "preprocessing": dict, "record": dict}
+    try:
+        found = parse_json(header["stn3d"])
+        fits = all(isinstance(found[key], kind) for key, kind in kinds.items())
+        spacing, shape = (
+            found["preprocessing"]["spacing_mm"],
+            found["preprocessing"].get("shape", [1]),
+        )
+        fits = fits and _is_plausible(found["options"]) and 0 < spacing < _MOST
+        fits = fits and 0 < len(shape) <= 3 and all(0 < n < _MOST for n in shape)
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"the header of {path} is damaged; copy the file again, or use another one that "
+            "`stn3d train` wrote."
+        )
+    return found
+
+
+def _is_plausible(options: Any, depth: int = 0) -> bool:
+    """Whether constructor arguments describe a network of a size that anybody trains."""
+    if isinstance(options, dict | list):
+        inner = list(options.values() if isinstance(options, dict) else options)
+        return depth < 5 and len(inner) <= 64 and all(_is_plausible(x, depth + 1) for x in inner)
+    return not isinstance(options, int | float) or abs(options) < _MOST
+
+
+def _network(
+    architecture: type[nn.Module],
+    options: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    path: str | os.PathLike[str],
+) -> nn.Module:
+    """The network with its weights; nothing is allocated before the shapes are compared."""
+    try:
+        with torch.device("meta"):
+            expected = architecture(**options).state_dict()
+        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise ValueError("other names or shapes")
+        network = architecture(**options)
+        network.load_state_dict(tensors)
+    except Exception as error:  # constructors raise many kinds for arguments of other types
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"the weights in {path} do not match their architecture ({reason}); copy the file "
+            "again, or use another one that `stn3d train` wrote."
+        ) from None
+    if not all(bool(one.isfinite().all()) for one in network.state_dict().values()):
+        raise InputError(f"the weights in {path} hold NaN or Inf; use an earlier checkpoint.")
+    return network
 
 
 def _read_file(
@@ -186,5 +245,9 @@ def _read_file(
             return file.metadata() or {}, tensors
     except FileNotFoundError:
         raise InputError(f"the weight file {path} does not exist; check the path.") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"the weight file {path} cannot be read: {error}.") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the weight file {shown_path(path)} cannot be read: {reason}; check that it is a "
+            "complete safetensors file."
+        ) from None

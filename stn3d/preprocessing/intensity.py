@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from stn3d.choices import WindowName
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown
 
 WINDOWS_HU: dict[WindowName, tuple[float, float]] = {
     "head": (-20.0, 100.0),
@@ -27,6 +27,7 @@ AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
 _MIN_ERODED = 5  # voxels along an axis; fewer are all eroded from both sides
 _SHARE_OF_CT = 0.05  # smallest fraction of voxels in air and in soft tissue, for a CT
 # HU and their scaled values: soft tissue, with all organs, has two thirds of the range.
+_MOST_INTENSITY = 1e30  # and its inverse: ends and width of a window that 32 bits hold
 _KNOTS_HU, _KNOTS = (-1000.0, -200.0, 300.0, 1500.0), (0.0, 0.15, 0.8, 1.0)
 
 
@@ -170,9 +171,9 @@ def _window(window: str, ct: bool) -> tuple[float, float]:
         low, high = (float(end) for end in window.split(","))
     except ValueError:
         low = high = 0.0
-    if not -np.inf < low < high < np.inf:
+    if not -_MOST_INTENSITY <= low < high <= _MOST_INTENSITY or high - low < 1 / _MOST_INTENSITY:
         known = ", ".join(get_args(WindowName))
-        raise InputError(f"the window {window!r} is unknown; give LOW,HIGH or one of {known}.")
+        raise InputError(f"the window {shown(window)} is unknown; give LOW,HIGH or one of {known}.")
     return low, high
 
 

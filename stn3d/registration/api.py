@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
@@ -33,6 +32,7 @@ from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.fill import outside_value
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_transform
+from stn3d.io.texts import shown_path
 from stn3d.memory_limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
@@ -268,9 +268,9 @@ def _initial_from(init: str) -> Transform | None:
     """None for a method's name, else the transform in the file."""
     if init in INITIAL_METHODS:
         return None
-    if not Path(init).exists():
+    if not os.path.exists(init):
         methods = ", ".join(INITIAL_METHODS)
-        raise InputError(f"--init {init} is neither a file nor one of {methods}.")
+        raise InputError(f"--init {shown_path(init)} is neither a file nor one of {methods}.")
     return read_transform(init)
 
 

@@ -113,7 +113,7 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import bundled_weights, load_weights
 
-    trained = load_weights(settings.deformable_weights or bundled_weights("dense"))
+    trained = load_weights(settings.deformable_weights or bundled_weights("dense"), "dense")
     reason = trained.mismatch(pair)
     if reason is not None:
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")

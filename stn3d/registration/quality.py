@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,16 +26,22 @@ class Quality:
         reason: the measure that decided, in words.
         suggestion: what to try next; empty if the status is ``good``.
         measures: the measures that the status is derived from.
+        warnings: what the status does not say: left and right may be exchanged, or a part of the
+            alignment could not be tested.
     """
 
     status: Status
     reason: str
     suggestion: str
     measures: QualityMeasures
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as a dictionary for JSON."""
         return dataclasses.asdict(self)
+
+
+Number = Callable[[QualityMeasures], float | None]
 
 
 @dataclass(frozen=True)
@@ -43,34 +49,65 @@ class Criterion:
     """The limits of one measure.
 
     Args:
-        measure: name of the field or property of `QualityMeasures`.
+        measure: name of the measure in metrics.json.
+        value: the measure; None if it could not be measured, which is within all limits.
         check: the status is ``check`` beyond this value.
         failed: the status is ``failed`` beyond this value.
         reason: the reason that is reported, from the measures.
         suggestion: the suggestion that is reported.
         lower_is_worse: whether values below the limits are beyond them, instead of values above.
+        is_contradicted: whether other measures show that a value beyond the limit for ``failed`` is
+            real; the status is then ``check``.
     """
 
     measure: str
+    value: Number
     check: float
     failed: float
     reason: Callable[[QualityMeasures], str]
     suggestion: str
     lower_is_worse: bool = False
+    is_contradicted: Callable[[QualityMeasures], bool] = lambda _: False
 
-    def exceeded(self, measures: QualityMeasures, limit: float) -> bool:
-        """Whether a measure is beyond a limit."""
-        value = getattr(measures, self.measure)
-        return bool(value < limit if self.lower_is_worse else value > limit)
+    def exceeded(self, measures: QualityMeasures, status: Status) -> bool:
+        """Whether the measure is beyond the limit for a status."""
+        value, limit = self.value(measures), self.failed if status == "failed" else self.check
+        if value is None or (status == "failed" and self.is_contradicted(measures)):
+            return False
+        return value < limit if self.lower_is_worse else value > limit
 
 
+def _is_well_determined(measures: QualityMeasures) -> bool:
+    """Whether the linear part is found again from all starts and by far the best one."""
+    disagreement, margin = measures.restart_disagreement_fraction, measures.similarity_margin_sd
+    if disagreement is None or margin is None:
+        return False
+    return disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
+
+
+def _place(measures: QualityMeasures) -> str:
+    """Where the volume changes most, in words."""
+    at_mm = measures.log_jacobian_extreme_at_mm
+    return "" if at_mm is None else f", most at ({', '.join(f'{x:.0f}' for x in at_mm)}) mm"
+
+
+_AS_WELL_MIRRORED = -0.002
+# A scale this well determined is real: a child's head, or a voxel size in another unit.
+_SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
 _ALIGNMENT = (
     "Inspect the moved image; try another --init, or give masks of the part that both images show."
 )
 
+_MIRRORED = (
+    "Check the orientation of both images in a viewer; the images are not changed by this check."
+)
+_LANDMARKS = "Inspect the moved image at the landmarks, and the pairing of the landmarks."
+_UNTESTED = "Inspect the moved image."
+
 CRITERIA = (
     Criterion(
         "foreground_inside_fraction",
+        value=lambda m: m.foreground_inside_fraction,
         check=0.3,
         failed=0.1,
         reason=lambda m: (
@@ -82,16 +119,18 @@ CRITERIA = (
     ),
     Criterion(
         "restart_disagreement_fraction",
+        value=lambda m: m.restart_disagreement_fraction,
         check=0.02,
         failed=0.04,
         reason=lambda m: (
             "repeated registrations from perturbed starts end "
-            f"{length_text(m.restart_disagreement_mm, 0)} mm away"
+            f"{length_text(m.restart_disagreement_mm or 0.0, 0)} mm away"
         ),
         suggestion=_ALIGNMENT,
     ),
     Criterion(
         "max_affine_scale",
+        value=lambda m: m.max_affine_scale,
         check=1.35,
         failed=1.6,
         reason=lambda m: (
@@ -100,9 +139,19 @@ CRITERIA = (
         suggestion=(
             "Try --kind rigid or --kind similarity, or correct the voxel sizes in the headers."
         ),
+        is_contradicted=_is_well_determined,
+    ),
+    Criterion(
+        "mirror_advantage_fraction",
+        value=lambda m: m.mirror_advantage_fraction,
+        check=0.04,
+        failed=math.inf,
+        reason=lambda m: "the images fit better with left and right exchanged",
+        suggestion=_MIRRORED,
     ),
     Criterion(
         "similarity_margin_sd",
+        value=lambda m: m.similarity_margin_sd,
         check=6.0,
         failed=2.0,
         reason=lambda m: "the similarity is barely better than at perturbed transforms",
@@ -111,6 +160,7 @@ CRITERIA = (
     ),
     Criterion(
         "content_volume_factor",
+        value=lambda m: m.content_volume_factor,
         check=1.3,
         failed=2.0,
         reason=lambda m: (
@@ -125,6 +175,7 @@ CRITERIA = (
     ),
     Criterion(
         "folding_pct",
+        value=lambda m: m.folding_pct,
         check=0.1,
         failed=2.0,
         reason=lambda m: f"{m.folding_pct:.2f}% of the voxels are folded",
@@ -133,20 +184,41 @@ CRITERIA = (
         ),
     ),
     Criterion(
-        "max_abs_log_jacobian",
-        check=4.0,
+        "abs_log_jacobian_p999",
+        value=lambda m: m.abs_log_jacobian_p999,
+        check=2.5,
         failed=math.inf,
         reason=lambda m: (
-            "the local volume changes by a factor of up to "
-            f"{math.exp(m.max_abs_log_jacobian):.0f}"
-            + (", or the transform folds" if m.folding_pct > 0 else "")
+            "0.1% of the voxels change their volume by a factor of "
+            f"{math.exp(m.abs_log_jacobian_p999):.0f} or more{_place(m)}"
         ),
         suggestion=(
             "The deformation may be fitting noise: inspect the moved image or try --kind affine."
         ),
     ),
+    Criterion(
+        "landmark_error_fraction",
+        value=lambda m: m.landmark_error_fraction,
+        check=0.015,
+        failed=math.inf,
+        reason=lambda m: (
+            f"the mean error at the landmarks is {m.landmark_error_fraction:.1%} of the image size"
+        ),
+        suggestion=_LANDMARKS,
+    ),
+    Criterion(
+        "max_landmark_error_fraction",
+        value=lambda m: m.max_landmark_error_fraction,
+        check=0.05,
+        failed=math.inf,
+        reason=lambda m: (
+            "the largest error at a landmark is "
+            f"{m.max_landmark_error_fraction:.1%} of the image size"
+        ),
+        suggestion=_LANDMARKS,
+    ),
 )
-"""The limits, most important first; set on 116 registrations and tested on 204 others."""
+"""The limits, most important first; docs/results/quality reports how they were tested."""
 
 
 def assess_quality(measures: QualityMeasures) -> Quality:
@@ -157,15 +229,30 @@ def assess_quality(measures: QualityMeasures) -> Quality:
     Args:
         measures: the result of `measure_quality`.
     """
-    for status in ("failed", "check"):
+    warnings = tuple(_warnings(measures))
+    statuses: tuple[Status, ...] = ("failed", "check")
+    for status in statuses:
         for criterion in CRITERIA:
-            limit = criterion.failed if status == "failed" else criterion.check
-            if criterion.exceeded(measures, limit):
-                return Quality(status, criterion.reason(measures), criterion.suggestion, measures)
+            if criterion.exceeded(measures, status):
+                reason = criterion.reason(measures)
+                return Quality(status, reason, criterion.suggestion, measures, warnings)
+    if measures.restart_disagreement_mm is None:
+        reason = "the alignment cannot be tested, because the images show too little to perturb it"
+        return Quality("check", reason, _UNTESTED, measures, warnings)
     reason = (
         "repeated registrations from perturbed starts agree within "
         f"{length_text(measures.restart_disagreement_mm, 1)} mm, "
         f"{measures.foreground_inside_fraction:.0%} of the smaller image's foreground lies inside "
         "the other image, and no scaling or local volume change is implausible"
     )
-    return Quality("good", reason, "", measures)
+    return Quality("good", reason, "", measures, warnings)
+
+
+def _warnings(measures: QualityMeasures) -> Iterator[str]:
+    """What the status does not say."""
+    advantage = measures.mirror_advantage_fraction
+    if advantage is not None and advantage > _AS_WELL_MIRRORED:
+        yield f"the images fit as well or better with left and right exchanged. {_MIRRORED}"
+    if measures.untested:
+        listed = ", ".join(measures.untested)
+        yield f"the images show too little to test the result along all axes; not tested: {listed}."

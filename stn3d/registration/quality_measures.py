@@ -1,13 +1,14 @@
 """Measures of a registration that need no knowledge of the true transform.
 
 Each tests a property of a correct result: registrations from perturbed starts, with the roles of
-the images swapped, end at the same transform; the image loss is lower than at perturbed transforms;
-the images overlap; the scaling is plausible; nothing is folded.
+the images swapped, end at the same transform; the image loss is lower than at perturbed transforms
+and with left and right exchanged; the images overlap; the scaling is plausible; nothing is folded,
+and volumes change little. Perturbations stay within what the images show, and what cannot be tested
+is None.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,11 @@ from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.candidates import coarse_mm
+from stn3d.registration.quality_mirror import mirror_advantage_fraction
+from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
-from stn3d.transforms import Linear, LinearKind, Rigid, Transform, split_linear
+from stn3d.transforms import Affine, Linear, LinearKind, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
 from stn3d.warp import fov_overlap_fraction, jacobian_determinant, warp_image
 
@@ -35,6 +38,10 @@ _FAR_ROTATION_RAD, _FAR_TRANSLATION = 0.6, 0.25
 # Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
 _TOLERANCE = 1e-4
 _BACKGROUND = 0.05  # of the intensity range
+# Fraction of the foreground that a perturbation keeps inside the other image.
+_KEPT = 0.5
+_HELD = 0.8  # of the foreground that a repeated registration leaves inside few slices
+_EQUAL_LOSS = 1.02  # ratio up to which a repeated registration of few slices is as good
 _MAX_POINTS = 2_000
 _MIN_JACOBIAN = 1e-3
 
@@ -46,28 +53,47 @@ class QualityMeasures:
     Args:
         restart_disagreement_fraction: ``restart_disagreement_mm`` divided by the image size.
         restart_disagreement_mm: median distance between the result and linear registrations from
-            perturbed starts, with fixed and moving image swapped; mean over foreground points.
+            perturbed starts, with fixed and moving image swapped; mean over foreground points. None
+            if the images show too little to perturb the result.
         similarity_margin_sd: difference between the mean image loss at perturbed transforms and the
-            image loss of the result, in standard deviations of the former.
+            image loss of the result, in standard deviations of the former. None if fewer than three
+            perturbed transforms leave enough overlap.
+        untested: rotations and translations that the perturbed starts leave out, because the images
+            show too little along them, such as ``translation along z`` of a single slice.
         foreground_inside_fraction: fraction of the foreground of the smaller image that lies inside
             the field of view of the other image.
+        mirror_advantage_fraction: image loss of the result minus that with left and right of one
+            image exchanged, divided by what the result gains over the perturbed transforms; above 0
+            where the mirrored image fits better. None if that gain is unknown or not positive.
         max_affine_scale: largest singular value of the linear part, or one over the smallest,
             whichever is larger.
         folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.
+        abs_log_jacobian_p999: 99.9th percentile of the absolute logarithm of the Jacobian
+            determinant, relative to its median, in the evaluation region.
         max_abs_log_jacobian: largest absolute logarithm of the Jacobian determinant in the
-            evaluation region, clipped at ``log(1000)``.
+            evaluation region, clipped at ``log(1000)``; not limited.
+        log_jacobian_extreme_at_mm: where the logarithm is farthest from its median, world RAS+ mm.
         content_volume_ratio: volume of the content of the moving image after the deformation
             divided by that after the linear part alone; see `content_volume_ratio`.
+        landmark_error_fraction: mean distance between the landmarks that were given, as the result
+            maps them, divided by the image size.
+        max_landmark_error_fraction: the largest of these distances, divided likewise.
     """
 
-    restart_disagreement_fraction: float
-    restart_disagreement_mm: float
-    similarity_margin_sd: float
+    restart_disagreement_fraction: float | None
+    restart_disagreement_mm: float | None
+    similarity_margin_sd: float | None
+    untested: tuple[str, ...]
     foreground_inside_fraction: float
+    mirror_advantage_fraction: float | None
     max_affine_scale: float
     folding_pct: float
+    abs_log_jacobian_p999: float
     max_abs_log_jacobian: float
+    log_jacobian_extreme_at_mm: tuple[float, ...] | None
     content_volume_ratio: float = 1.0
+    landmark_error_fraction: float | None = None
+    max_landmark_error_fraction: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -92,25 +118,59 @@ def measure_quality(
         transform: fixed points to moving points.
         kind: kind of the linear part.
         metric: metric of the linear part.
-        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants.
+        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants and the
+            errors at landmarks.
     """
-    coarse, linear = _smaller_first(pair.at(coarse_mm(pair)), transform)
+    spacing_mm = coarse_mm(pair)
+    ordered, linear = _smaller_first(pair, transform)
+    coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
     points, inside_fraction = _foreground_inside(coarse, linear)
-    disagreement_mm = _restart_disagreement_mm(coarse, linear, kind, metric, points)
+    visible = Visible(coarse.fixed.grid, ordered.moving.grid, linear, points, _KEPT)
+    length_mm = size_mm / math.sqrt(coarse.fixed.grid.ndim)
+    near = visible.largest(_START_ROTATION_RAD, _START_TRANSLATION * length_mm)
+    starts = visible.perturbed(near)[::2]
+    far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
+    few_slices = bool(visible.slice_axes())
+    disagreement_mm = _restart_disagreement_mm(
+        coarse, linear, kind, metric, points, starts, few_slices
+    )
+    gain, gain_sd = _gain(coarse, linear, metric, far)
+    flipped = None
+    if gain is not None and gain > 0:
+        compared = ordered, spacing_mm, linear, metric, points, gain
+        flipped = mirror_advantage_fraction(*compared)
     scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
+    return QualityMeasures(
+        restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
+        restart_disagreement_mm=disagreement_mm,
+        similarity_margin_sd=None if gain is None else gain / gain_sd,
+        untested=untested(near),
+        foreground_inside_fraction=inside_fraction,
+        mirror_advantage_fraction=flipped,
+        max_affine_scale=float(max(scales.max(), 1 / scales.min())),
+        content_volume_ratio=content_volume_ratio(pair.at(spacing_mm), transform),
+        **_from_metrics(metrics, size_mm),
+    )
+
+
+def _from_metrics(metrics: dict[str, Any], size_mm: float) -> dict[str, Any]:
+    """The measures that `stn3d.evaluation.evaluate` computes at full resolution."""
     extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
     log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
-    return QualityMeasures(
-        restart_disagreement_fraction=disagreement_mm / size_mm,
-        restart_disagreement_mm=disagreement_mm,
-        similarity_margin_sd=_similarity_margin_sd(coarse, linear, metric, size_mm),
-        foreground_inside_fraction=inside_fraction,
-        max_affine_scale=float(max(scales.max(), 1 / scales.min())),
-        folding_pct=metrics.get("folding_pct") or 0.0,
-        max_abs_log_jacobian=max(log_jacobians, default=0.0),
-        content_volume_ratio=content_volume_ratio(pair.at(coarse_mm(pair)), transform),
-    )
+    error_mm = metrics.get("tre_mm") or {}
+    return {
+        "folding_pct": metrics.get("folding_pct") or 0.0,
+        "abs_log_jacobian_p999": metrics.get("abs_log_jacobian_p999") or 0.0,
+        "max_abs_log_jacobian": max(log_jacobians, default=0.0),
+        "log_jacobian_extreme_at_mm": metrics.get("log_jacobian_extreme_at_mm"),
+        "landmark_error_fraction": _ratio(error_mm.get("mean"), size_mm),
+        "max_landmark_error_fraction": _ratio(error_mm.get("max"), size_mm),
+    }
+
+
+def _ratio(length_mm: float | None, size_mm: float) -> float | None:
+    return None if length_mm is None else length_mm / size_mm
 
 
 def content_volume_ratio(pair: Pair, transform: Transform) -> float:
@@ -186,47 +246,55 @@ def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
 
 
 def _restart_disagreement_mm(
-    pair: Pair, linear: Linear, kind: LinearKind, metric: MetricName, points: Tensor
-) -> float:
+    pair: Pair,
+    linear: Linear,
+    kind: LinearKind,
+    metric: MetricName,
+    points: Tensor,
+    starts: list[Affine],
+    few_slices: bool,
+) -> float | None:
     """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
+
+    Few slices hardly hold a repeated registration: those that leave them, or end at a higher loss
+    than the result, are ignored.
 
     A single slice stays the fixed image: as the moving image it would say nothing beside it. It
     does not determine an affine transform either, so the repeated residuals are rigid.
     """
-    grid = pair.fixed.grid
-    kind = kind if grid.slice_axis is None else "rigid"
-    size_mm = min(max(image.grid.size_mm) for image in (pair.fixed, pair.moving))
-    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
-    start, again, given, expected = linear.inverse(), pair.swapped, linear(points), points
-    if grid.slice_axis is not None:
+    inverse = linear.inverse()
+    assert isinstance(inverse, Linear)
+    start, again, given, expected = inverse, pair.swapped, linear(points), points
+    if pair.fixed.grid.slice_axis is not None:
+        kind = "rigid"
         start, again, given, expected = linear, pair, points, linear(points)
-    distances_mm = []
-    for perturbation in _perturbations(grid.ndim, grid.centre_mm, size_mm)[::2]:
+    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
+    other, distances_mm = again.moving.grid, []
+    limit = _EQUAL_LOSS * _image_loss(again, start, metric) if few_slices else math.inf
+    for perturbation in starts:
         repeated = stage(again, start.then(perturbation), lambda *_: None)
-        errors_mm = torch.linalg.vector_norm(repeated(given) - expected, dim=-1)
+        assert isinstance(repeated, Linear)
+        found = repeated(given)
+        index = apply_matrix(other.index_from_world, found)
+        held = float(inside(index, other.shape).double().mean())
+        if few_slices and (held < _HELD or _image_loss(again, repeated, metric) > limit):
+            continue
+        errors_mm = torch.linalg.vector_norm(found - expected, dim=-1)
         distances_mm.append(float(errors_mm.mean()))
-    return float(torch.tensor(distances_mm).median())
+    return float(torch.tensor(distances_mm).median()) if distances_mm else None
 
 
-def _perturbations(ndim: int, centre_mm: Tensor, size_mm: float, far: bool = False) -> list[Rigid]:
-    """Rotations and translations in all directions, ``2 ** ndim`` of them."""
-    rotation, translation = (
-        (_FAR_ROTATION_RAD, _FAR_TRANSLATION) if far else (_START_ROTATION_RAD, _START_TRANSLATION)
-    )
-    signs = list(itertools.product((1.0, -1.0), repeat=ndim))
-    perturbations = []
-    for k, sign in enumerate(signs):
-        # Another order of the signs, so that rotations and translations are not paired alike.
-        about = signs[(3 * k + 1) % len(signs)] if ndim == 3 else sign[:1]
-        angles = [rotation * s for s in about]
-        offset = [translation * size_mm * s / math.sqrt(ndim) for s in sign]
-        parameters = torch.tensor([*angles, *offset], dtype=torch.float64)
-        perturbations.append(Rigid(parameters, centre_mm))
-    return perturbations
+def _image_loss(pair: Pair, transform: Linear, metric: MetricName) -> float:
+    fixed, moving = pair.fixed.grid, pair.moving.grid
+    matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
+    return float(ImageLoss(pair.fixed, pair.moving, METRICS[metric])(matrix))
 
 
-def _similarity_margin_sd(pair: Pair, linear: Linear, metric: MetricName, size_mm: float) -> float:
-    """See `QualityMeasures`; 0 if fewer than three perturbed transforms leave enough overlap."""
+def _gain(
+    pair: Pair, linear: Linear, metric: MetricName, perturbations: list[Affine]
+) -> tuple[float | None, float]:
+    """What the result gains over perturbed transforms, and the standard deviation of their losses;
+    None if fewer than three of them leave enough overlap."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
     image_loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
 
@@ -235,12 +303,13 @@ def _similarity_margin_sd(pair: Pair, linear: Linear, metric: MetricName, size_m
         return float(image_loss(matrix))
 
     losses = []
-    for perturbation in _perturbations(fixed.ndim, fixed.centre_mm, size_mm, far=True):
+    for perturbation in perturbations:
         perturbed = perturbation.then(linear)
         assert isinstance(perturbed, Linear)
         if fov_overlap_fraction(moving, perturbed, fixed) > 0.2:
             losses.append(loss(perturbed))
     if len(losses) < 3:
-        return 0.0
+        return None, 1.0
     perturbed_losses = torch.tensor(losses, dtype=torch.float64)
-    return float((perturbed_losses.mean() - loss(linear)) / perturbed_losses.std().clamp(min=1e-6))
+    gain = float(perturbed_losses.mean()) - loss(linear)
+    return gain, float(perturbed_losses.std().clamp(min=1e-6))

@@ -25,6 +25,7 @@ from stn3d.io import (
     write_image,
     write_transform,
 )
+from stn3d.io.texts import shown_path
 from stn3d.transforms import Transform
 
 
@@ -104,10 +105,10 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         raise InputError("stdout cannot take several files; give a folder as --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no folder can have this name"
         raise InputError(
-            f"cannot make the folder {folder}: {reason}; give another --out."
+            f"cannot make the folder {shown_path(folder)}: {reason}; give another --out."
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the folder {folder} is not writable; give another --out.")

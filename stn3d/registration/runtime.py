@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from stn3d.choices import Device
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown
 from stn3d.registration.stages import Progress, ProgressEvent
+
+_MOST_THREADS = 1024
 
 
 class Clock:
@@ -136,7 +138,15 @@ def device_of(name: Device) -> torch.device:
 
 @contextmanager
 def limited_threads(count: int | None) -> Iterator[None]:
-    """Set the number of CPU threads for a block; None changes nothing."""
+    """Set the number of CPU threads for a block; None changes nothing.
+
+    Raises:
+        InputError: there are less than 1 or more than 1024 threads.
+    """
+    if count is not None and not 1 <= count <= _MOST_THREADS:
+        raise InputError(
+            f"the number of threads is {shown(count)}; give one from 1 to {_MOST_THREADS}."
+        )
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stn3d.choices import (
     AUTOMATIC,
     Device,
@@ -25,10 +23,13 @@ from stn3d.choices import (
     check_known,
     fill_choice,
 )
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown_text
+from stn3d.io.texts import parse_yaml, read_text
 from stn3d.losses.similarity import METRICS
 from stn3d.registration.stages import DeformableStage, LinearSettings, OptimiserStage
-from stn3d.registration.validation import channel_weights, check_fields
+from stn3d.registration.validation import channel_weights, check_fields, check_seed
+
+_MOST_CONFIG_MB = 1
 
 PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "fast": {
@@ -114,7 +115,8 @@ class Settings:
         check_choice("estimator", self.estimator, Estimator)
         check_choice("device", self.device, Device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")
-        check_fields(self, zero_allowed=["seed"], skip=["channel_weights"])
+        check_seed(self.seed)
+        check_fields(self, skip=["channel_weights", "seed"])
         if self.channel_weights is not None:
             weights = channel_weights(self.channel_weights)
             object.__setattr__(self, "channel_weights", weights)
@@ -210,13 +212,11 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> di
     if isinstance(config, Mapping):
         return dict(config)
     path = Path(config)
+    text = read_text(path, "config", "write lines such as 'kind: affine'", _MOST_CONFIG_MB)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no config {path}; check the path.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the config {path} cannot be read as YAML or JSON: {reason}.") from None
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"the config {path} cannot be read as YAML or JSON: {error}.") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -231,8 +231,9 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     for key, value in {**base, **values}.items():
         if key not in fields or key in _HIDDEN.get(cls, ()):
             known = sorted(set(fields) - _HIDDEN.get(cls, set()))
-            near = difflib.get_close_matches(str(key), known, 1, 0)
-            raise InputError(f"unknown setting {where}{key}; did you mean {where}{near[0]}?")
+            name = shown_text(key)
+            near = difflib.get_close_matches(name, known, 1, 0)
+            raise InputError(f"unknown setting {where}{name}; did you mean {where}{near[0]}?")
         nested = _NESTED.get(key) if cls is Settings else None
         if nested is not None:
             if value is not None and not isinstance(value, Mapping):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Collection
 from typing import Any
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown
+
+_MOST = 1e6  # no number of a setting is larger; below, nothing overflows
+_MOST_ITEMS = 100
 
 
 def check_fields(
@@ -19,8 +23,9 @@ def check_fields(
     """Convert the numbers of a frozen dataclass to their annotated types and check their ranges.
 
     A ``float`` must not be negative, an ``int`` must be at least 1, and a tuple must hold positive
-    numbers; None is kept where the annotation allows it, and so is a default that is infinite.
-    Fields of other types are left alone.
+    numbers, all of them up to a million; None is kept where the annotation allows it, and so is a
+    default that is infinite. A ``str`` must be a text or a path. Fields of other types are left
+    alone.
 
     Args:
         instance: The dataclass, in its ``__post_init__``.
@@ -42,6 +47,8 @@ def check_fields(
             value = _number(name, value)
         elif kind == "int":
             value = _whole_number(name, value, 0 if field.name in zero_allowed else 1)
+        elif kind == "str":
+            value = _text(name, value)
         elif kind in ("tuple[float, ...]", "tuple[int, ...]"):
             value = _numbers(name, value, whole="int" in kind)
         object.__setattr__(instance, field.name, value)
@@ -50,12 +57,23 @@ def check_fields(
 def _number(name: str, value: Any) -> float:
     if _is_number(value) and value >= 0:
         return float(value)
-    raise InputError(f"the setting {name} is {value!r}; give a number, not negative.")
+    raise InputError(
+        f"the setting {name} is {shown(value)}; give a number, not negative, up to {_MOST:g}."
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    raise InputError(f"the setting {name} is {shown(value)}; give a text.")
 
 
 def _whole_number(name: str, value: Any, least: int) -> int:
     if not _is_number(value) or not float(value).is_integer() or value < 0:
-        raise InputError(f"the setting {name} is {value!r}; give a whole number, not negative.")
+        raise InputError(
+            f"the setting {name} is {shown(value)}; give a whole number, not negative, up to "
+            f"{_MOST:g}."
+        )
     if value < least:
         raise InputError(f"the setting {name} is {value}; give at least {least}.")
     return int(value)
@@ -65,14 +83,29 @@ def _numbers(name: str, value: Any, whole: bool) -> tuple[float, ...]:
     """Positive numbers; a single number is a list of one."""
     items = value if isinstance(value, list | tuple) else [value]
     fit = all(_is_number(v) and v > 0 and (not whole or float(v).is_integer()) for v in items)
-    if items and fit:
+    if 0 < len(items) <= _MOST_ITEMS and fit:
         return tuple(int(v) if whole else v for v in items)
     kind = "whole numbers" if whole else "numbers"
-    raise InputError(f"the setting {name} is {value!r}; give a list of positive {kind}.")
+    raise InputError(
+        f"the setting {name} is {shown(value)}; give a list of positive {kind} up to {_MOST:g}."
+    )
+
+
+def check_seed(seed: Any) -> None:
+    """Make sure that a seed is one of torch's.
+
+    Raises:
+        InputError: it is not a whole number from 0 to 2^63 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise InputError(
+            f"the setting seed is {shown(seed)}; give a whole number, not negative, below 2^63."
+        )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number of plausible size; NaN is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
 
 
 def channel_weights(value: Any) -> tuple[float, ...] | None:
@@ -84,7 +117,9 @@ def channel_weights(value: Any) -> tuple[float, ...] | None:
     items = value if isinstance(value, list | tuple) else [value]
     for weight in items:
         if not (_is_number(weight) and weight >= 0):
-            raise InputError(f"a channel weight is {weight!r}; give a number from 0 upward.")
+            raise InputError(
+                f"a channel weight is {shown(weight)}; give a number from 0 to {_MOST:g}."
+            )
     if items and not any(items):
         raise InputError("all channel weights are 0; give one above 0.")
     return tuple(float(weight) for weight in items) or None

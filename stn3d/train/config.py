@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import gc
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
-import yaml
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown
+from stn3d.io.texts import parse_yaml, shown_path
 
 _bundle_logger = logging.getLogger("monai.bundle.workflows")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COUNTS = ("epochs", "epoch_length", "val_interval", "save_interval", "log_interval")
 _SEPARATOR = "::"  # MONAI's own, once "#"
 
 
@@ -36,6 +40,7 @@ def run_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None 
     parser = read_config(files)
     keys = {monai_key(key): value for key, value in (overrides or {}).items()}
     check_keys(parser, keys)
+    check_counts(parser, keys)
     folder = Path(files[0]).parent
     logging_file = folder / "logging.conf"
     with warnings.catch_warnings():
@@ -48,14 +53,16 @@ def run_config(files: Sequence[str | Path], overrides: Mapping[str, Any] | None 
             **keys,
         )
     _bundle_logger.disabled = False
+    is_built = False
     try:
         workflow.initialize()
+        is_built = True
         workflow.run()
     except RuntimeError as error:  # MONAI wraps errors of component constructors
-        input_error = _input_error(error)
-        if input_error is None:
+        input_error = _input_error(error) or _full_disk(error)
+        if input_error is None and (is_built or error.__cause__ is None):
             raise
-        raise input_error from error
+        raise input_error or _unusable(error) from error
     finally:
         workflow.finalize()
         # gloo's threads hold Python tensors and must end before the interpreter does.
@@ -71,12 +78,14 @@ def read_config(files: Sequence[str | Path]) -> ConfigParser:
     """
     parser = ConfigParser()
     for file in files:
-        if not Path(file).is_file():
-            raise InputError(f"the config {file} does not exist; check the path.")
+        if not os.path.isfile(file):
+            raise InputError(f"the config {shown_path(file)} does not exist; check the path.")
     try:
         parser.read_config([str(file) for file in files])
-    except (ValueError, yaml.YAMLError, OSError) as error:
-        reason = " ".join(str(error).split())
+        if not isinstance(parser.get(), dict):
+            raise ValueError("it holds no keys")
+    except Exception as error:  # MONAI checks no types
+        reason = " ".join(str(error).split())[:300]
         raise InputError(f"invalid config in {list(map(str, files))}: {reason}.") from error
     return parser
 
@@ -89,11 +98,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise InputError(f"{text!r} is not of the form key=value, such as epochs=10.")
+        raise InputError(f"{shown(text)} is not of the form key=value, such as epochs=10.")
     try:
-        read = yaml.safe_load(value) if value else ""
-    except yaml.YAMLError as error:
-        raise InputError(f"the value of {text!r} is not valid YAML.") from error
+        read = parse_yaml(value) if value else ""
+    except ValueError as error:
+        raise InputError(f"the value of {shown(text)} is not valid YAML.") from error
     return key, _number(read) if isinstance(read, str) else read
 
 
@@ -119,9 +128,49 @@ def check_keys(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
     for key in keys:
         if key not in known and not _is_option(parser, key):
             options = [*known, *_options(parser, key.rpartition(_SEPARATOR)[0])]
-            near = difflib.get_close_matches(key, options, 1, 0)[0].replace(_SEPARATOR, ".")
-            plain = key.replace(_SEPARATOR, ".")
-            raise InputError(f"the config has no key {plain!r}; did you mean {near!r}?")
+            near = difflib.get_close_matches(key[:100], options, 1, 0)[0].replace(_SEPARATOR, ".")
+            plain = shown(key.replace(_SEPARATOR, "."))
+            raise InputError(f"the config has no key {plain}; did you mean {near!r}?")
+
+
+def check_counts(parser: ConfigParser, keys: Mapping[str, Any]) -> None:
+    """Check that the numbers of epochs and iterations are numbers from 1 upward.
+
+    Raises:
+        InputError: One is not.
+    """
+    for key in _COUNTS:
+        value = keys[key] if key in keys else parser.get(key, 1)
+        if isinstance(value, str) and value[:1] in ("$", "@"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 1e9:
+            raise InputError(f"{key} is {shown(value)} in the config; give a number from 1 upward.")
+        if value != int(value):
+            raise InputError(f"{key} is {value} in the config; give a whole number.")
+
+
+def _full_disk(error: BaseException | None) -> InputError | None:
+    """One sentence on a disk that is full, if that caused an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return InputError(
+                f"cannot write the results of the training: {error.strerror}; free some space and "
+                "run the same command again, which resumes."
+            )
+        error = error.__cause__
+    return None
+
+
+def _unusable(error: BaseException) -> InputError:
+    """What is wrong with a config whose components cannot be made."""
+    what, cause = " ".join(str(error).split()), error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(cause).split())[:300]
+    return InputError(
+        f"the config cannot be used: {what.partition(' with keywords')[0][:200]} "
+        f"({type(cause).__name__}: {reason}); correct its value."
+    )
 
 
 def _keys(config: Any, at: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from stn3d.data import InfiniteBatchSampler
 from stn3d.errors import InputError
+from stn3d.io.texts import shown_path
 from stn3d.train.ema import ExponentialMovingAverage
 from stn3d.train.history import HISTORY
 from stn3d.train.state import Stateful, load_state, read_record, save_state
@@ -45,8 +46,9 @@ def prepare_output_dir(folder: str | Path, resume: bool = True, writes: bool = T
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no folder can have this name"
+        raise InputError(f"cannot create the folder {shown_path(folder)}: {reason}.") from error
     if writes:
         stale = list(folder.glob(".part-*"))
         if not resume:
@@ -60,7 +62,18 @@ def prepare_output_dir(folder: str | Path, resume: bool = True, writes: bool = T
 def last_iteration(folder: str | Path) -> int:
     """The iteration of the last checkpoint in a folder; 0 without a checkpoint."""
     last = Path(folder) / LAST
-    return int(read_record(last)["iteration"]) if last.exists() else 0
+    if not last.exists():
+        return 0
+    record = read_record(last)
+    _require_counts(record, last)
+    return int(record["iteration"])
+
+
+def _require_counts(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse a record whose counts of iterations and epochs are missing or of another type."""
+    counts = [record.get(key) for key in ("iteration", "epoch_length", "best_epoch")]
+    if not all(isinstance(one, int) and -1 <= one < 2**63 for one in counts):
+        raise InputError(f"the record of {path} is damaged; use another checkpoint, or --fresh.")
 
 
 class Checkpoints:
@@ -107,6 +120,7 @@ class Checkpoints:
         if not (self.resume and last.exists()):
             return
         record, length = read_record(last), engine.state.epoch_length
+        _require_counts(record, last)
         if record["epoch_length"] != length:
             raise InputError(
                 f"{last} is from a run with {record['epoch_length']} iterations an epoch, and this "

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
+from stn3d.io.texts import parse_json, shown_path
 
 _VERSION = 1
 
@@ -88,7 +88,7 @@ def load_state(path: str | os.PathLike[str], objects: Mapping[str, Stateful]) ->
         for name, one in objects.items():
             try:
                 one.load_state_dict(_rebuilt(tree[name], file))
-            except (RuntimeError, ValueError, KeyError) as error:
+            except Exception as error:  # each object has its own for a state of another structure
                 reason = " ".join(str(error).split())[:300]
                 raise InputError(
                     f"the state of {name} in {path} does not match this run ({reason}); resume "
@@ -98,17 +98,23 @@ def load_state(path: str | os.PathLike[str], objects: Mapping[str, Stateful]) ->
 
 
 def _header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not Path(path).is_file():
-        raise InputError(f"the checkpoint {path} does not exist; check the path.")
+    if not os.path.isfile(path):
+        raise InputError(f"the checkpoint {shown_path(path)} does not exist; check the path.")
     try:
         header = _metadata(path)
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{path} is not a safetensors file ({error}); give a checkpoint of stn3d train."
         ) from error
     if header.get("stn3d_state") != str(_VERSION):
         raise InputError(f"{path} is not a checkpoint of this version of stn3d.")
-    return json.loads(header["record"]), json.loads(header["tree"])
+    try:
+        record, tree = parse_json(header["record"]), parse_json(header["tree"])
+    except (KeyError, ValueError):
+        record = tree = None
+    if not isinstance(record, dict) or not isinstance(tree, dict):
+        raise InputError(f"the header of {path} is damaged; use another checkpoint, or --fresh.")
+    return record, tree
 
 
 def _metadata(path: str | os.PathLike[str], trials: int = 5) -> dict[str, str]:

@@ -72,3 +72,6 @@ def test_the_quality_has_a_suggestion_where_there_is_one(
     quality = {"status": "check", "reason": "the scale is 1.4", "suggestion": "Try --kind rigid."}
     summary.show_quality(Screen(), {"quality": quality})
     assert lines(capfd) == ["quality: check; the scale is 1.4. Try --kind rigid."]
+    warned = {"quality": {**quality, "warnings": ["left and right may be exchanged."]}}
+    summary.show_quality(Screen(), warned)
+    assert lines(capfd)[1:] == ["warning: left and right may be exchanged."]

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from stn3d.evaluation import excluded_region_metrics
-from stn3d.grid import homogeneous
+from stn3d.grid import Grid, homogeneous
 from stn3d.io import Image, read_mask
 from stn3d.transforms import Affine, DisplacementField
 from tests.evaluation.cases import shifted
@@ -70,3 +70,19 @@ def test_a_part_without_surroundings_has_no_figure_of_them() -> None:
     metrics = excluded_region_metrics(read_mask((mask, grid)), shifted(2, 3.0))
     assert metrics["surrounding_volume_change_pct"] is None
     assert metrics["volume_change_pct"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_width_of_the_surroundings_follows_the_unit() -> None:
+    """Of a head 10 mm; of the same voxels in another unit as many voxels."""
+    shape, changes = (200, 24, 24), []
+    for scale in (1.0, 1e-3):
+        grid = Grid.of_spacing(shape, scale)
+        values = torch.zeros(1, 1, *shape)
+        values[..., :4, :, :] = 1
+        u = torch.zeros(1, 3, *shape)
+        u[:, 0, 13:] = 0.5 * scale * torch.arange(187)[:, None, None]  # beyond the shell
+        field = DisplacementField(u, grid)
+        metrics = excluded_region_metrics(read_mask((values, grid)), field)
+        changes.append(metrics["surrounding_volume_change_pct"])
+    assert changes[0] == pytest.approx(100 * 0.25 / 10, abs=0.1)  # of ten planes one is affected
+    assert changes[1] == pytest.approx(changes[0], abs=1e-3)

@@ -107,3 +107,10 @@ def test_affines_and_codes_are_kept(tmp_path: Path, codes: tuple[int, int]) -> N
     np.testing.assert_array_equal(b.header["pixdim"][:4], a.header["pixdim"][:4])
     assert b.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_array_equal(b.get_fdata(), a.get_fdata())
+
+
+def test_a_header_without_its_data_file_is_one_sentence(tmp_path: Path) -> None:
+    nib.Nifti1Pair(np.ones((4, 3, 2), np.int16), np.eye(4)).to_filename(tmp_path / "a.img")
+    (tmp_path / "a.img").unlink()
+    with pytest.raises(InputError, match=r"the voxels of .*a\.hdr cannot be read .*a\.img"):
+        read_image(tmp_path / "a.hdr")

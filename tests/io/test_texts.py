@@ -50,7 +50,6 @@ def test_a_text_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing", "No such file"),
         ("a" * 300, "File name too long"),
         ("a\0b", "no file can have this name"),
         ("\ud800", "no file can have this name"),
@@ -58,8 +57,13 @@ def test_a_text_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_paths(name: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"cannot read the list .*{reason}.*; check the path"):
+    with pytest.raises(InputError, match=rf"cannot read the list .*{reason}.*; check the path"):
         read(f"{tmp_path}/{name}")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no list .*missing; check the path"):
+        read(tmp_path / "missing")
 
 
 def test_paths_are_shortened_and_can_be_printed() -> None:

@@ -12,6 +12,7 @@ import torch
 from stn3d.errors import InputError
 from stn3d.grid import Grid, homogeneous
 from stn3d.metrics import (
+    Determinants,
     jacobian_metrics,
 )
 from stn3d.transforms import Affine, DisplacementField, rotation_matrix
@@ -93,3 +94,20 @@ def test_a_thin_slab_keeps_its_slices() -> None:
 def test_a_mask_that_does_not_fit_the_grid_is_refused() -> None:
     with pytest.raises(InputError, match="does not fit the grid"):
         jacobian_metrics(Affine.identity(2), Grid.of_spacing((4, 5)), np.ones((5, 4)))
+
+
+def test_the_deviation_is_a_quantile_and_a_place() -> None:
+    """A field that doubles the volume of one row in a thousand voxels and more in one of them."""
+    grid = Grid.of_spacing((60, 60), 2.0)
+    x = torch.zeros(60).double()
+    x[30:] = 2.0  # the 29th and the 30th row expand, by central differences, to 1.5
+    u = torch.zeros(1, 2, 60, 60).double()
+    u[0, 0] = x[:, None]
+    u[0, 1, 10, 20], u[0, 1, 10, 22] = -1.5, 1.5  # around one voxel, 1.75 times
+    found = Determinants.of(DisplacementField(u, grid), grid).deviation()
+    assert found["abs_log_jacobian_p999"] == pytest.approx(math.log(1.5), abs=1e-5)
+    assert found["log_jacobian_extreme_at_mm"] == pytest.approx([20.0, 42.0])
+    linear = Determinants.of(Affine.identity(2), grid).deviation()
+    assert linear == {"abs_log_jacobian_p999": 0.0, "log_jacobian_extreme_at_mm": None}
+    nothing = Determinants.of(Affine.identity(2), grid, np.zeros((60, 60))).deviation()
+    assert math.isnan(nothing["abs_log_jacobian_p999"])

@@ -64,7 +64,12 @@ def other_format(path: Path) -> None:
 
 
 def unknown_architecture(path: Path) -> None:
-    metadata = {"architecture": "Oracle", "options": {}, "preprocessing": {}, "record": {}}
+    metadata = {
+        "architecture": "Oracle",
+        "options": {},
+        "preprocessing": {"spacing_mm": 2},
+        "record": {},
+    }
     save_file(
         {"a": torch.zeros(3)}, path, {"format": "stn3d weights 2", "stn3d": json.dumps(metadata)}
     )
@@ -74,7 +79,7 @@ def other_tensors(path: Path) -> None:
     metadata = {
         "architecture": "PyramidCascade",
         "options": network().options,
-        "preprocessing": {},
+        "preprocessing": {"spacing_mm": 2},
         "record": {},
     }
     save_file(
@@ -96,6 +101,67 @@ def test_an_invalid_weight_file_is_an_error(write: Any, message: str, tmp_path: 
     path = tmp_path / "model.safetensors"
     write(path)
     with pytest.raises(InputError, match=message):
+        load_weights(path)
+
+
+def _header(**changes: Any) -> dict[str, Any]:
+    options = network().options
+    header = {
+        "architecture": "PyramidCascade",
+        "options": options,
+        "preprocessing": {"spacing_mm": 2},
+        "record": {},
+    }
+    return {**header, **changes}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        "[" * 20_000,
+        None,
+        _header(architecture=["PyramidCascade"]),
+        _header(options=[]),
+        _header(options={"spatial_dims": 7}),
+        _header(options={**network().options, "channels": "many"}),
+        _header(options={**network().options, "channels": [2**40, 2**40]}),  # 2^80 weights
+        _header(options={**network().options, "channels": [4096, 4095]}),
+        _header(options={**network().options, "channels": [1] * 10**5}),
+        _header(options={**network().options, "unknown": 1}),
+        _header(preprocessing={}),
+        _header(preprocessing={"spacing_mm": "wide"}),
+        _header(preprocessing={"spacing_mm": float("nan")}),
+        _header(record=3),
+        _header(preprocessing={"spacing_mm": 2, "shape": "wide"}),
+        _header(preprocessing={"spacing_mm": 2, "shape": []}),
+        {"architecture": "PyramidCascade"},
+    ],
+    ids=range(18),
+)
+def test_a_damaged_header_is_one_sentence(header: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    text = header if isinstance(header, str) else json.dumps(header)
+    save_file(network().state_dict(), path, {"format": "stn3d weights 2", "stn3d": text})
+    with pytest.raises(
+        InputError, match=r"(is damaged|do not match their architecture).*file"
+    ) as e:
+        load_weights(path)
+    assert len(str(e.value)) < 600
+
+
+def test_weights_of_another_role_or_of_nan_are_refused(tmp_path: Path) -> None:
+    path, made = tmp_path / "model.safetensors", network()
+    save_weights(path, made, {"spacing_mm": 1.0}, {})
+    assert load_weights(path, "dense").options == made.options
+    with pytest.raises(InputError, match="holds a PyramidCascade, which is no affine network"):
+        load_weights(path, "affine")
+    with pytest.raises(InputError, match="is no dense network"):
+        load_weights(bundled_weights("affine"), "dense")
+    with torch.no_grad():
+        next(made.parameters()).fill_(torch.nan)
+    save_weights(path, made, {"spacing_mm": 1.0}, {})
+    with pytest.raises(InputError, match="hold NaN or Inf"):
         load_weights(path)
 
 

@@ -17,10 +17,15 @@ SOUND = QualityMeasures(
     restart_disagreement_fraction=0.004,
     restart_disagreement_mm=0.8,
     similarity_margin_sd=30.0,
+    untested=(),
     foreground_inside_fraction=1.0,
+    mirror_advantage_fraction=-0.1,
     max_affine_scale=1.05,
     folding_pct=0.0,
+    abs_log_jacobian_p999=0.5,
     max_abs_log_jacobian=0.7,
+    log_jacobian_extreme_at_mm=(1.0, 2.0, -3.0),
+    content_volume_ratio=1.02,
 )
 
 
@@ -29,7 +34,8 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
     assert (quality.status, quality.suggestion) == ("good", "")
     assert "0.8 mm" in quality.reason
     as_json = json.loads(json.dumps(quality.as_dict()))
-    assert as_json["measures"] == dataclasses.asdict(SOUND)
+    assert as_json["measures"] == json.loads(json.dumps(dataclasses.asdict(SOUND)))
+    assert as_json["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,9 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
             "40 mm",
         ),
         ({"restart_disagreement_fraction": 0.03, "restart_disagreement_mm": 6.0}, "check", "6 mm"),
-        ({"max_affine_scale": 3.0}, "failed", "3.00"),
+        ({"max_affine_scale": 3.0, "similarity_margin_sd": 5.0}, "failed", "3.00"),
+        ({"max_affine_scale": 3.0, "restart_disagreement_fraction": None}, "failed", "3.00"),
+        ({"max_affine_scale": 3.0}, "check", "3.00"),
         ({"max_affine_scale": 1.5}, "check", "1.50"),
         ({"similarity_margin_sd": 0.5}, "failed", "barely better"),
         ({"similarity_margin_sd": 4.0}, "check", "barely better"),
@@ -59,7 +67,15 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),
-        ({"max_abs_log_jacobian": 6.0}, "check", "factor of up to 403"),
+        ({"abs_log_jacobian_p999": 3.0}, "check", "factor of 20 or more, most at (1, 2, -3) mm"),
+        ({"mirror_advantage_fraction": 0.3}, "check", "left and right exchanged"),
+        ({"landmark_error_fraction": 0.03}, "check", "3.0% of the image size"),
+        ({"max_landmark_error_fraction": 0.06}, "check", "6.0% of the image size"),
+        (
+            {"restart_disagreement_fraction": None, "restart_disagreement_mm": None},
+            "check",
+            "cannot be tested",
+        ),
     ],
 )
 def test_one_bad_measure_is_enough(change: dict[str, float], status: str, reason: str) -> None:
@@ -79,5 +95,27 @@ def test_the_limits_on_the_page_are_those_of_the_criteria() -> None:
 
 
 def test_a_failure_outweighs_what_should_only_be_checked() -> None:
-    measures = dataclasses.replace(SOUND, foreground_inside_fraction=0.25, max_affine_scale=5.0)
+    measures = dataclasses.replace(SOUND, foreground_inside_fraction=0.25, folding_pct=5.0)
     assert assess_quality(measures).status == "failed"
+
+
+def test_a_single_voxel_does_not_decide() -> None:
+    clipped = dataclasses.replace(SOUND, max_abs_log_jacobian=6.9)
+    assert assess_quality(clipped).status == "good"
+
+
+def test_what_cannot_be_told_is_no_failure_and_is_reported() -> None:
+    unknown = dataclasses.replace(
+        SOUND, similarity_margin_sd=None, untested=("rotation about x", "translation along z")
+    )
+    quality = assess_quality(unknown)
+    assert quality.status == "good"
+    (warning,) = quality.warnings
+    assert "rotation about x, translation along z" in warning
+
+
+@pytest.mark.parametrize(("advantage", "warns"), [(-0.05, False), (0.0, True), (0.3, True)])
+def test_a_mirrored_image_that_fits_as_well_is_a_warning(advantage: float, warns: bool) -> None:
+    quality = assess_quality(dataclasses.replace(SOUND, mirror_advantage_fraction=advantage))
+    assert bool(quality.warnings) == warns
+    assert quality.status == ("check" if advantage > 0.1 else "good")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import stn3d
+from stn3d.grid import homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.quality import assess_quality
@@ -15,6 +16,11 @@ from stn3d.registration.quality_measures import content_volume_ratio, measure_qu
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
+
+
+def value(measure: float | None) -> float:
+    assert measure is not None
+    return measure
 
 
 def a_pair(ndim: int) -> Known:
@@ -32,15 +38,17 @@ def test_measures_of_the_truth_and_of_a_wrong_answer(ndim: int) -> None:
         PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
     )
     right = measure_quality(pair, known.truth, "rigid", "lncc", {})
-    assert right.restart_disagreement_mm < 1
+    assert value(right.restart_disagreement_mm) < 1
     assert right.foreground_inside_fraction > 0.9
     assert right.max_affine_scale == pytest.approx(1, abs=1e-6)
     parameters = Rigid.identity_parameters(ndim)
     parameters[0] = 1.2
     perturbed = Rigid(parameters, known.fixed_grid.centre_mm).then(known.truth)
     wrong = measure_quality(pair, perturbed, "rigid", "lncc", {})
-    assert wrong.restart_disagreement_fraction > 3 * right.restart_disagreement_fraction
-    assert wrong.similarity_margin_sd < right.similarity_margin_sd
+    assert value(wrong.restart_disagreement_fraction) > 3 * value(
+        right.restart_disagreement_fraction
+    )
+    assert value(wrong.similarity_margin_sd) < value(right.similarity_margin_sd)
 
 
 @pytest.mark.parametrize("ndim", DIMS)
@@ -56,7 +64,7 @@ def test_a_slab_is_measured_by_what_it_shows(ndim: int) -> None:
     ):
         measures = measure_quality(pair, truth, "rigid", "lncc", {})
         assert measures.foreground_inside_fraction > 0.9
-        assert measures.restart_disagreement_mm < 1.5
+        assert value(measures.restart_disagreement_mm) < 1.5
         assert assess_quality(measures).status == "good"
 
 
@@ -66,9 +74,15 @@ def test_volume_changes_come_from_the_metrics() -> None:
         PreparedImage(known.fixed, known.fixed_grid), PreparedImage(known.moving, known.moving_grid)
     )
     metrics: dict[str, Any] = {"folding_pct": 1.5, "jacobian_min": -0.2, "jacobian_max": 3.0}
+    metrics |= {"abs_log_jacobian_p999": 1.2, "log_jacobian_extreme_at_mm": [1.0, 2.0]}
+    metrics["tre_mm"] = {"mean": 0.36, "p95": 1.0, "max": 1.8}
     measures = measure_quality(pair, known.truth, "rigid", "lncc", metrics)
     assert measures.folding_pct == 1.5
     assert measures.max_abs_log_jacobian == pytest.approx(6.9, abs=0.1)
+    assert measures.abs_log_jacobian_p999 == 1.2
+    assert measures.log_jacobian_extreme_at_mm == [1.0, 2.0]
+    assert measures.landmark_error_fraction == pytest.approx(0.36 / 36)
+    assert measures.max_landmark_error_fraction == pytest.approx(1.8 / 36)
     unmeasured = {"folding_pct": None, "jacobian_min": None, "jacobian_max": None}
     measures = measure_quality(pair, Affine.identity(2), "rigid", "lncc", unmeasured)
     assert measures.max_abs_log_jacobian == 0
@@ -82,7 +96,7 @@ def test_an_initial_transform_that_ends_in_a_field_is_measured_as_a_whole() -> N
     zero = torch.zeros(1, 3, *known.moving_grid.shape)
     whole = known.truth.then(DisplacementField(zero, known.moving_grid))
     measures = measure_quality(pair, whole, "rigid", "lncc", {})
-    assert measures.restart_disagreement_mm < 1
+    assert value(measures.restart_disagreement_mm) < 1
     assert measures.max_affine_scale == pytest.approx(1, abs=1e-4)
 
 
@@ -96,6 +110,22 @@ def test_registering_noise_does_not_pass_for_good(ndim: int) -> None:
     )
     assert found.metrics["quality"]["status"] != "good"
     assert found.metrics["quality"]["suggestion"]
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("slices", [2, 3, 5])
+def test_a_stack_of_few_thick_slices_is_not_called_failed(axis: int, slices: int) -> None:
+    """The true transform of a stack: what is found from within its plane agrees with it."""
+    shift = [3.0, -2, 1]
+    shift[axis] = 0.0
+    size, spacing = [36.0] * 3, [1.0] * 3
+    size[axis], spacing[axis] = 4.0 * slices, 4.0
+    grid = grid_about(torch.zeros(3), size, spacing)
+    truth = Affine.from_matrix(homogeneous(torch.eye(3).double(), torch.tensor(shift).double()))
+    known = known_pair(truth, grid, grid)
+    measures = measure_quality(known.pair, truth, "rigid", "lncc", {})
+    assert f"translation along {'xyz'[axis]}" in measures.untested
+    assert assess_quality(measures).status == "good"
 
 
 @pytest.mark.parametrize("ndim", DIMS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stn3d.errors import InputError
 from stn3d.registration.runtime import Step, Tracker, limited_threads
 from stn3d.registration.stages import ProgressEvent
 
@@ -82,3 +83,12 @@ def test_threads_are_put_back_after_a_fault() -> None:
     with pytest.raises(RuntimeError, match="a fault"):
         fail()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("count", [0, -1, 1025, 2**70])
+def test_absurd_numbers_of_threads_are_refused(count: int) -> None:
+    with (
+        pytest.raises(InputError, match=r"the number of threads is -?\d+; give one from 1 to 1024"),
+        limited_threads(count),
+    ):
+        pytest.fail("the body must not run")

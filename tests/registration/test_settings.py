@@ -178,8 +178,8 @@ def test_config_files_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "none.yaml", "there is no config"),
         (broken, "cannot be read"),
         (flat, "holds no keys"),
-        (binary, "cannot be read"),
-        (tmp_path, "cannot be read"),
+        (binary, "is not a text file"),
+        (tmp_path, "cannot read the config"),
     ):
         with pytest.raises(InputError, match=word) as caught:
             settings_from({}, path)
@@ -216,3 +216,34 @@ def test_the_deformable_stage_may_use_another_metric() -> None:
     assert both.linear == settings_from({"metric": "nmi"}).linear
     with pytest.raises(InputError, match="deformable_metric 'gradent' is unknown"):
         settings_from({"deformable_metric": "gradent"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: 2001-12-14", r"the kind datetime.date\(2001, 12, 14\) is unknown"),
+        ("kind: 2001-99-99", "cannot be read as YAML or JSON: month must be in"),
+        ("init: [mass]", r"the setting init is \['mass'\]; give a text"),
+        ("affine_weights: {a: 1}", "the setting affine_weights is .*; give a text"),
+        ("metric: [lncc]", r"the metric \['lncc'\] is unknown"),
+        ("1: 2", "unknown setting 1; did you mean"),
+        ("[" * 20_000, "cannot be read as YAML or JSON: it is nested too deeply"),
+        ("max_memory: .nan", "the setting max_memory is nan; give a number"),
+        ("threads: 1180591620717411303424", "the setting threads is 1180591620717411303424"),
+        ("seed: 0x" + "f" * 5000, "the setting seed is a number of 20000 bits"),
+        ("linear: 3", "the setting linear holds keys of its own"),
+        ("linear: {factors: 1e300}", "the setting linear.factors is"),
+        ("deformable: {iterations: [" + "1," * 5000 + "]}", "the setting deformable.iterations"),
+        ("a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\n", "unknown setting a"),
+        ("a" * 900 + ": 1", "unknown setting aaa"),
+        ("a" * 100_000 + ": 1", "cannot be read as YAML or JSON"),
+        ("kind: " + "a" * 100_000, "the kind 'aaa"),
+        ("#" * (2**20 + 1), "is larger than 1 MB"),
+        ("!!python/object/apply:os.system [true]", "cannot be read as YAML or JSON"),
+    ],
+)
+def test_absurd_configs_are_one_short_sentence(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=message) as raised:
+        settings_from({}, tmp_path / "a.yaml")
+    assert len(str(raised.value)) < 600

@@ -29,7 +29,7 @@ class Example:
 
 
 def test_numbers_take_the_annotated_types() -> None:
-    made: Any = Example(2, 3, 4.0, 0.0, 5.0, [8, 1.5], 7.0, 3, "as it is")  # type: ignore[arg-type]
+    made: Any = Example(2, 3, 4.0, 0.0, 5.0, [8, 1.5], 7.0, "y", "as it is")  # type: ignore[arg-type]
     assert (made.size, made.limit, made.count, made.tries, made.most) == (2.0, 3.0, 4, 0, 5)
     assert [type(v) for v in (made.size, made.count, made.tries, made.most)] == [
         float,
@@ -38,7 +38,7 @@ def test_numbers_take_the_annotated_types() -> None:
         int,
     ]
     assert (made.factors, made.iterations) == ((8, 1.5), (7,))
-    assert (made.name, made.weights) == (3, "as it is")  # left alone
+    assert (made.name, made.weights) == ("y", "as it is")  # left alone
 
 
 def test_defaults_are_valid() -> None:
@@ -57,6 +57,14 @@ def test_defaults_are_valid() -> None:
         ({"count": 1.5}, "the setting example.count is 1.5; give a whole number, not negative."),
         ({"tries": -1}, "the setting example.tries is -1; give a whole number, not negative."),
         ({"most": 0}, "the setting example.most is 0; give at least 1."),
+        (
+            {"size": 10**400},
+            "the setting example.size is 1000.*; give a number, not negative, up to",
+        ),
+        ({"size": 2e6}, r"the setting example.size is 2000000.0; give a number, .* up to 1e\+06"),
+        ({"count": 2**70}, "the setting example.count is 1180591620717411303424; give a whole"),
+        ({"factors": [1.0] * 101}, "the setting example.factors is .*; give a list of positive"),
+        ({"name": [1]}, r"the setting example.name is \[1\]; give a text."),
         ({"factors": []}, r"the setting example.factors is \[\]; give a list of positive numbers."),
         ({"factors": [0]}, r"the setting example.factors is \[0\]; give a list of positive"),
         ({"iterations": 2.5}, "example.iterations is 2.5; give a list of positive whole numbers."),

@@ -14,9 +14,10 @@ import torch
 
 from stn3d.cli import main
 from stn3d.errors import InputError
+from stn3d.grid import Grid
 from stn3d.io import open_series, read_transform
 from stn3d.series.api import register_series
-from stn3d.series.result import Motion
+from stn3d.series.result import HEAD_RADIUS_MM, Motion, rotation_radius_mm
 from stn3d.transforms import Rigid
 from stn3d.warp import warp_image
 from tests.helpers import sitk_reference
@@ -123,3 +124,12 @@ def test_a_failure_while_writing_leaves_no_files(known: Known, tmp_path: Path) -
     with pytest.raises(InputError):
         found.save(out)
     assert list(out.rglob("*")) == []
+
+
+def test_the_radius_of_rotations_is_50_mm_for_heads_and_follows_other_images() -> None:
+    scan = Grid.of_spacing((64, 64, 30), 3.5)
+    assert rotation_radius_mm(scan) == HEAD_RADIUS_MM == 50
+    for scale in (1e-3, 0.08):
+        assert rotation_radius_mm(Grid.of_spacing(scan.shape, 3.5 * scale)) == pytest.approx(
+            56 * scale
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from stn3d.errors import InputError
 from stn3d.train import (
     run_config,
 )
-from stn3d.train.config import parse_override, read_config
+from stn3d.train.config import check_counts, parse_override, read_config
 from tests.helpers.training import TRAIN
 
 
@@ -52,3 +53,21 @@ def test_invalid_configs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(InputError, match="invalid config"):
         read_config([tmp_path / "broken.yaml"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 20_000, "3", "", "- a\n- b", "a: 2001-99-99", "a: !!python/name:os.system", "\x00"],
+)
+def test_configs_of_odd_content_are_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match="invalid config in"):
+        read_config([tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize("value", [0, -1, 1e300, None, "many", [3], True, 1.5, float("nan")])
+def test_counts_of_epochs_are_whole_numbers(value: Any) -> None:
+    parser = read_config([TRAIN])
+    check_counts(parser, {"epochs": 3, "epoch_length": "$2 * 3"})
+    with pytest.raises(InputError, match=r"epochs is .* in the config; give a (whole )?number"):
+        check_counts(parser, {"epochs": value})

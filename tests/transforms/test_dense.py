@@ -135,6 +135,19 @@ def test_the_tolerance_is_respected(d: int) -> None:
 
 
 @pytest.mark.parametrize("d", DIMS)
+def test_an_inverse_is_as_exact_in_any_unit(d: int) -> None:
+    residuals_vox = []
+    for scale in (1.0, 1e-4, 1e3):
+        matrix = box(d).world_from_index
+        matrix[:-1] *= scale
+        grid = Grid(box(d).shape, matrix)
+        field = DisplacementField(scale * swirl(box(d)), grid)
+        residuals_vox.append(field.invert()[1] / min(grid.spacing_mm))
+    assert max(residuals_vox) <= 1e-2
+    assert residuals_vox == pytest.approx([residuals_vox[0]] * 3, rel=1e-2)
+
+
+@pytest.mark.parametrize("d", DIMS)
 def test_a_folding_field_has_a_large_residual(d: int) -> None:
     grid = box(d)
     field = DisplacementField(-2.5 * steep(grid), grid)

@@ -205,13 +205,9 @@ class CoarsePair:
         if len(ranked) == 1:  # a given one need not be linear
             return ranked
         equal = self._equal(ranked)
-        least = min(rotation_rad_of(candidate.linear) for candidate in equal)
 
-        def order(candidate: InitialTransform) -> tuple[bool, bool, int]:
-            if candidate not in equal:
-                return True, False, 0
-            turned = rotation_rad_of(candidate.linear) > least + _SAME_ROTATION
-            return False, turned, names.index(candidate.name)
+        def order(candidate: InitialTransform) -> int:
+            return names.index(candidate.name) if candidate in equal else len(names)
 
         return sorted(ranked, key=order)
 
@@ -228,11 +224,15 @@ class CoarsePair:
         return [*calmer[:1], *sorted(calmer, key=lambda c: rotation_rad_of(c.linear))[:1]]
 
     def _equal(self, ranked: Sequence[InitialTransform]) -> list[InitialTransform]:
-        """The first candidate and those that do as well."""
+        """The candidates of equal, lowest loss; of those in other orientations the ones that rotate
+        the image least."""
         little, loss = self._rank(ranked[0])
         worst = max(candidate.loss for candidate in ranked)
         limit = max(_EQUAL_LOSS * loss, worst - _EQUAL_GAIN * (worst - loss))
-        return [c for c in ranked if self._rank(c) <= (little, limit)]
+        fitting = [c for c in ranked if self._rank(c) <= (little, limit)]
+        least = min(rotation_rad_of(candidate.linear) for candidate in fitting)
+        calm = [c for c in fitting if rotation_rad_of(c.linear) <= least + _SAME_ROTATION]
+        return [c for c in calm if c.loss <= _EQUAL_LOSS * calm[0].loss]
 
     def ranked(self, candidates: Sequence[InitialTransform]) -> list[InitialTransform]:
         """The candidates by loss, those with little overlap last."""

@@ -204,7 +204,7 @@ class NetworkEstimate:
     def _trained(self) -> TrainedNetwork:
         from stn3d.nets.weights import bundled_weights, load_weights
 
-        return load_weights(self.weights or bundled_weights("affine"))
+        return load_weights(self.weights or bundled_weights("affine"), "affine")
 
 
 SIMPLE: dict[InitialMethod, tuple[Strategy, ...]] = {
