@@ -189,7 +189,13 @@ def test_a_side_in_memory_knows_what_is_included_and_tells_about_itself() -> Non
     side = read_side(given, image, "moving")
     assert side.included is not None
     assert torch.equal(side.included, (keep > 0) & (spoilt == 0))
-    about = {"name": image.name, "shape": [32, 32], "spacing_mm": [1.0, 1.0], "window": "0,1"}
+    about = {
+        "name": image.name,
+        "shape": [32, 32],
+        "spacing_mm": [1.0, 1.0],
+        "window": "0,1",
+        "colour": None,
+    }
     assert side.about() == about
     plain = read_side(RegistrationImage(image), image, "fixed")
     assert plain.included is None
