@@ -82,8 +82,12 @@ def read_config(files: Sequence[str | Path]) -> ConfigParser:
             raise InputError(f"the config {shown_path(file)} does not exist; check the path.")
     try:
         parser.read_config([str(file) for file in files])
-        if not isinstance(parser.get(), dict):
+        if not isinstance(parser.get(), dict) or not list(_keys(parser.get(), "")):
             raise ValueError("it holds no keys")
+    except RecursionError as error:
+        raise InputError(
+            f"invalid config in {list(map(str, files))}: it is nested too deeply."
+        ) from error
     except Exception as error:  # MONAI checks no types
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"invalid config in {list(map(str, files))}: {reason}.") from error

@@ -57,12 +57,29 @@ def test_invalid_configs_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 20_000, "3", "", "- a\n- b", "a: 2001-99-99", "a: !!python/name:os.system", "\x00"],
+    [
+        "[" * 20_000,
+        "3",
+        "",
+        "- a\n- b",
+        "a: 2001-99-99",
+        "a: !!python/name:os.system",
+        "\x00",
+        "{}",
+        "imports: [a]",
+    ],
 )
 def test_configs_of_odd_content_are_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InputError, match="invalid config in"):
         read_config([tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize("depth", [980, 5000])
+def test_deep_nesting_is_one_sentence(depth: int, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": ' + "[" * depth + "]" * depth + "}")
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_config([tmp_path / "a.json"])
 
 
 @pytest.mark.parametrize("value", [0, -1, 1e300, None, "many", [3], True, 1.5, float("nan")])
