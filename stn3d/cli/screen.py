@@ -80,6 +80,7 @@ class Screen:
                 _print(self.stderr, f"note: {message}", ("note:", "yellow"))
 
         logger, handler = logging.getLogger("stn3d"), _Handler(show)
+        propagates, logger.propagate = logger.propagate, False  # each note is shown once
         logger.addHandler(handler)
         try:
             with warnings.catch_warnings():
@@ -90,6 +91,7 @@ class Screen:
                 yield
         finally:
             logger.removeHandler(handler)
+            logger.propagate = propagates
 
     def say(self, text: str) -> None:
         """A sentence on stdout; nothing when quiet."""

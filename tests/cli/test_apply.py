@@ -142,7 +142,7 @@ def test_apply_like(refused: Callable[[str], str]) -> None:
 
 
 POINTS = {
-    "affine3.h5 gone.csv": ("cannot read the point file gone.csv", "check the path"),
+    "affine3.h5 gone.csv": ("there is no point file gone.csv", "check the path"),
     "affine3.h5 columns.csv": ("columns.csv, line 1", "must begin with x,y,z"),
     "affine3.h5 headless.csv": ("headless.csv, line 1", "must begin with x,y,z"),
     "affine3.h5 empty.csv": ("empty.csv, line 1", "must begin with x,y,z"),

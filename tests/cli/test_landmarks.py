@@ -30,7 +30,7 @@ REFUSED = {
     "a.csv b.csv --kind tps": "give the fixed image as --like",
     "a.csv b.csv --kind afine": "did you mean affine",
     "a.csv few.csv": "holds 12 points and few.csv 3",
-    "a.csv gone.csv": "cannot read the point file gone.csv",
+    "a.csv gone.csv": "there is no point file gone.csv",
     "few.csv few.csv --kind affine": "needs 4 or more",
     "named.csv other.csv": "named.csv holds the landmark 'q', other.csv does not; use the same",
     "named.csv twice.csv": "twice.csv: two points have the name 'q'; give each landmark one unique",

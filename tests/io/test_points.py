@@ -68,7 +68,7 @@ def test_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read the point file"):
+    with pytest.raises(InputError, match="there is no point file"):
         read_points(tmp_path / "missing.csv")
     with pytest.raises(InputError, match=r"cannot read the point file .*directory"):
         read_points(tmp_path)

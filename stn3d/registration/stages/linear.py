@@ -30,7 +30,7 @@ from stn3d.transforms import Transform
 
 _RESTART_TOLERANCE = 1e-5  # a restart seeks a lower minimum, not its exact position
 _EVALUATIONS = 20  # of the loss on a level, about as many as most levels take
-_NO_FINER_MM = 1e300  # coarser than any level, and unlike infinity a number in JSON
+_NO_FINER_MM = 1e6  # coarser than any level, and unlike infinity a number in JSON
 _FINEST_UNITS = 2.0  # length units; finer levels do not improve a linear transform of a head
 _ARRAYS = 5  # of a level: a zero displacement, the warped image and its coverage
 

@@ -131,7 +131,7 @@ def test_what_is_refused() -> None:
         (([channel], []), None, "1 further channels of the fixed image and 0"),
         (([other], [channel]), None, "on another grid"),
         (([], []), [1, 2], "2 channel weights and 1 channels"),
-        (([], []), [-1], "from 0 upward"),
+        (([], []), [-1], "give a number from 0 to"),
         (([], []), [0], "are 0"),
         (([], []), ["much"], "a channel weight is 'much'; give a number"),
     ):

@@ -65,7 +65,10 @@ def test_every_kernel_of_the_stages_has_a_row_and_the_tables_hold_them(tmp_path:
         name: sum(row.calls for row in rows if (row.stage, row.kernel) == ("deformable", name))
         for name in ("warp", "lncc", "force", "take_step", "warp_gradient")
     }
-    assert calls["warp"] == calls["lncc"] == calls["force"] >= calls["take_step"] > 0
+    assert (
+        calls["warp"] == calls["lncc"] == calls["force"] + 2
+    )  # the stage compares two fields at its end
+    assert calls["force"] >= calls["take_step"] > 0
     assert calls["warp_gradient"] == 0
     assert [row.kernel for row in rows if row.level == "all"] == ["rest"] * 3
     head = {
