@@ -107,10 +107,10 @@ class Determinants:
         """How far ``log(clip(det, 1e-3, 1e3))`` is from its median in the eroded mask.
 
         Returns:
-            * ``abs_log_jacobian_p999``: 99.9th percentile of the absolute difference, no unit;
-              unlike the extremes, it does not depend on single voxels. NaN in an empty mask.
-            * ``log_jacobian_extreme_at_mm``: centre of the voxel where the difference is largest,
-              world RAS+ mm; None where it is 0 everywhere.
+            ``abs_log_jacobian_p999``, the 99.9th percentile of the absolute difference, which does
+            not depend on single voxels as the extremes do, NaN in an empty mask; and
+            ``log_jacobian_extreme_at_mm``, the centre of the voxel where the difference is largest,
+            in world RAS+ mm, None where it is 0 everywhere.
         """
         count, at_mm = len(self.inside), None
         if not count:
