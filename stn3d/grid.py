@@ -231,7 +231,8 @@ class Grid:
 
     def margins_vox(self, margin_mm: float, max_vox: int | None = None) -> list[int]:
         """Whole voxels along each axis that cover a margin, at most ``max_vox``."""
-        margins = [math.ceil(round(margin_mm / s, 4)) for s in self.spacing_mm]
+        # Rounding errors of a header must not add a voxel.
+        margins = [math.ceil(margin_mm / s * (1 - 1e-6)) for s in self.spacing_mm]
         return margins if max_vox is None else [min(m, max_vox) for m in margins]
 
     def padded(self, margin_mm: float, max_vox: int | None = None) -> Grid:

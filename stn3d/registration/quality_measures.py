@@ -18,12 +18,11 @@ from torch import Tensor
 
 from stn3d.choices import MetricName
 from stn3d.grid import apply_matrix
-from stn3d.losses.image_loss import ImageLoss
-from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.reductions import voxel_mean, voxel_sum
 from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.quality_mirror import mirror_advantage_fraction
+from stn3d.registration.quality_mirror import image_loss_of, mirror_advantage_fraction
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
@@ -195,11 +194,11 @@ def content_volume_ratio(pair: Pair, transform: Transform) -> float:
     linear, fixed, moving = _linear_part(transform, pair.fixed), pair.fixed, pair.moving
     shown = _foreground(moving)[None, None].to(moving.image)
     after, before = (
-        float(warp_image(shown, moving.grid, way, fixed.grid).double().sum())
+        float(voxel_sum(warp_image(shown, moving.grid, way, fixed.grid).double()))
         for way in (transform, linear)
     )
     determinants = jacobian_determinant(transform, fixed.grid)[_foreground(fixed)].double()
-    shrinkage = float(determinants.mean() / torch.linalg.det(linear.matrix).abs())
+    shrinkage = float(voxel_mean(determinants) / torch.linalg.det(linear.matrix).abs())
     ratios = [after / before if before else 1.0, 1 / max(shrinkage, _MIN_JACOBIAN)]
     return max(ratios, key=lambda ratio: abs(math.log(max(ratio, _MIN_JACOBIAN))))
 
@@ -270,24 +269,19 @@ def _restart_disagreement_mm(
         start, again, given, expected = linear, pair, points, linear(points)
     stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
     other, distances_mm = again.moving.grid, []
-    limit = _EQUAL_LOSS * _image_loss(again, start, metric) if few_slices else math.inf
+    loss = image_loss_of(again, metric)
+    limit = _EQUAL_LOSS * loss(start) if few_slices else math.inf
     for perturbation in starts:
         repeated = stage(again, start.then(perturbation), lambda *_: None)
         assert isinstance(repeated, Linear)
         found = repeated(given)
         index = apply_matrix(other.index_from_world, found)
         held = float(inside(index, other.shape).double().mean())
-        if few_slices and (held < _HELD or _image_loss(again, repeated, metric) > limit):
+        if few_slices and (held < _HELD or loss(repeated) > limit):
             continue
         errors_mm = torch.linalg.vector_norm(found - expected, dim=-1)
         distances_mm.append(float(errors_mm.mean()))
     return float(torch.tensor(distances_mm).median()) if distances_mm else None
-
-
-def _image_loss(pair: Pair, transform: Linear, metric: MetricName) -> float:
-    fixed, moving = pair.fixed.grid, pair.moving.grid
-    matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
-    return float(ImageLoss(pair.fixed, pair.moving, METRICS[metric])(matrix))
 
 
 def _gain(
@@ -296,13 +290,7 @@ def _gain(
     """What the result gains over perturbed transforms, and the standard deviation of their losses;
     None if fewer than three of them leave enough overlap."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
-    image_loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
-
-    def loss(transform: Linear) -> float:
-        matrix = moving.index_from_world @ transform.matrix @ fixed.world_from_index
-        return float(image_loss(matrix))
-
-    losses = []
+    loss, losses = image_loss_of(pair, metric), []
     for perturbation in perturbations:
         perturbed = perturbation.then(linear)
         assert isinstance(perturbed, Linear)

@@ -8,6 +8,7 @@ check registers the mirrored image too and compares the losses. It never changes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -85,6 +86,13 @@ def _refined_loss(pair: Pair, start: Linear, metric: MetricName) -> float:
     stage = LinearStage("rigid", metric, factors=(1,), iterations=_ITERATIONS, tolerance=_TOLERANCE)
     found = stage(pair, start, lambda *_: None)
     assert isinstance(found, Linear)
+    return image_loss_of(pair, metric)(found)
+
+
+def image_loss_of(pair: Pair, metric: MetricName) -> Callable[[Linear], float]:
+    """The loss of a pair as a function of a linear transform, fixed to moving points."""
     fixed, moving = pair.fixed.grid, pair.moving.grid
-    matrix = moving.index_from_world @ found.matrix @ fixed.world_from_index
-    return float(ImageLoss(pair.fixed, pair.moving, METRICS[metric])(matrix))
+    loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
+    return lambda linear: float(
+        loss(moving.index_from_world @ linear.matrix @ fixed.world_from_index)
+    )

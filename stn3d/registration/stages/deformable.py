@@ -67,7 +67,8 @@ class DeformableStage:
             iterations is lower than that of the ``window`` before by less than this fraction.
         window: Number of iterations over which the loss is averaged for convergence.
         margin_mm: Distance that the field extends around the fixed image. None for 8 length units
-            of the pair, which are 8 mm for a head, see `stn3d.length_unit`.
+            of the pair, which are 8 mm for a head, see `stn3d.length_unit`, and at least the reach
+            of a step's smoothing.
 
     Raises:
         InputError: A value does not fit, or there are fewer iterations than levels.
@@ -116,7 +117,14 @@ class DeformableStage:
 
     def margin_of(self, pair: Pair) -> float:
         """The margin of the field for this pair, in mm."""
-        return _MARGIN_UNITS * pair.unit_mm if self.margin_mm is None else self.margin_mm
+        if self.margin_mm is not None:
+            return self.margin_mm
+        return max(_MARGIN_UNITS * pair.unit_mm, self.smoothing_reach_vox * pair.finest_mm)
+
+    @property
+    def smoothing_reach_vox(self) -> int:
+        """Distance up to which the smoothing of a step spreads a force."""
+        return math.ceil(3 * self.update_sigma_vox)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
@@ -232,8 +240,7 @@ class _LevelSolver:
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
         update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
-        reach = math.ceil(3 * stage.update_sigma_vox)
-        region = self.window.covered.grown([reach] * d).without_faces()
+        region = self.window.covered.grown([stage.smoothing_reach_vox] * d).without_faces()
         boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)

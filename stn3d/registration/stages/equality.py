@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from stn3d.preprocessing.pair import Pair
+from stn3d.reductions import voxel_sum
 from stn3d.transforms import Transform
 
 _EQUAL = 0.01  # RMS difference over the SD of the fixed image: about 0.03 voxels
@@ -36,10 +37,10 @@ def _are_equal(pair: Pair, current: Transform) -> bool:
     fixed, moved = pair.fixed, pair.moving.warped(current, pair.fixed.grid)
     weights = [mask for mask in (fixed.mask, moved.mask) if mask is not None]
     weight = math.prod(weights[1:], start=weights[0])
-    total = weight.sum()
-    if total < _MIN_COVERED * (weight.numel() if fixed.mask is None else fixed.mask.sum()):
+    total = voxel_sum(weight)
+    if total < _MIN_COVERED * (weight.numel() if fixed.mask is None else voxel_sum(fixed.mask)):
         return False
-    axes = tuple(range(2, weight.ndim))
-    mean = (weight * fixed.image).sum(axes, keepdim=True) / total
-    variance = (weight * (fixed.image - mean) ** 2).sum()
-    return bool((weight * (fixed.image - moved.image) ** 2).sum() <= _EQUAL**2 * variance)
+    mean = voxel_sum(weight * fixed.image, 2) / total
+    mean = mean.reshape(*mean.shape, *[1] * (weight.ndim - 2))
+    variance = voxel_sum(weight * (fixed.image - mean) ** 2)
+    return bool(voxel_sum(weight * (fixed.image - moved.image) ** 2) <= _EQUAL**2 * variance)

@@ -21,18 +21,16 @@ FORMATS = list(dict.fromkeys(one.format for one in all_samples()))
 IN_OWN_PROCESS = [name for name in FORMATS if name not in ("bundle", "checkpoint")]
 
 
-def require_no_failure(found: list[Outcome], count: int) -> None:
-    assert len(found) == count
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [(IN_OWN_PROCESS, 12), (QUICK, 8)],
+    ids=["damaged files", "random command lines"],
+)
+def test_cases_end_with_a_result_or_a_sentence(names: list[str], cases: int) -> None:
+    found = list(run_cases(names, 0, cases))
+    assert len(found) == cases * len(names)
     assert [one for one in found if one.outcome in BAD] == []
-    assert Counter(one.outcome for one in found)["refused"] > 0.2 * count
-
-
-def test_damaged_files_are_read_or_refused() -> None:
-    require_no_failure(list(run_cases(IN_OWN_PROCESS, 0, 12)), 12 * len(IN_OWN_PROCESS))
-
-
-def test_random_command_lines_end_with_a_result_or_a_sentence() -> None:
-    require_no_failure(list(run_cases(QUICK, 0, 8)), 8 * len(QUICK))
+    assert Counter(one.outcome for one in found)["refused"] > 0.2 * len(found)
 
 
 def test_cases_are_the_same_in_each_process() -> None:
