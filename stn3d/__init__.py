@@ -12,7 +12,6 @@ from stn3d.errors import InputError
 from stn3d.startup import set_environment, starting
 
 if TYPE_CHECKING:
-    from stn3d.apply_transform import apply
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
     from stn3d.landmarks import register_landmarks
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         Transform,
         VelocityField,
     )
+    from stn3d.warp.apply import apply
 
 __version__ = "0.2.0"
 
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "stn3d.apply_transform": ("apply",),
+    "stn3d.warp.apply": ("apply",),
     "stn3d.grid": ("Grid",),
     "stn3d.io": ("Image", "read_image", "read_transform", "write_image", "write_transform"),
     "stn3d.landmarks": ("register_landmarks",),

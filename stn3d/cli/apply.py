@@ -38,8 +38,8 @@ def apply(
     """
     with screen.opened(f"warping {image.name} onto the grid of {like.name}", quiet, verbose) as to:
         with slow_imports():
-            from stn3d.apply_transform import apply_to_file
             from stn3d.io import check_image_path, is_stdout, read_transform, refuse_inputs
+            from stn3d.warp.apply import apply_to_file
 
         check_image_path(out)
         refuse_inputs([out], [transform, image, like])

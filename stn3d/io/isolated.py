@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn3d.errors import InputError
-from stn3d.free_memory import free_gb
+from stn3d.memory.free import free_gb
 
 _GB = 2**30
 _CHILD = Path(__file__).with_name("itk_child.py")

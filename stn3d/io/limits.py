@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.free_memory import free_gb
+from stn3d.memory.free import free_gb
 
 _GB = 2**30
 MAX_DEFLATE_RATIO = 1032  # deflate cannot compress further, see zlib's technical details

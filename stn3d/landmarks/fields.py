@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.memory_limit import require_memory
+from stn3d.memory.limit import require_memory
 from stn3d.metrics import inverse_consistency_error_mm, jacobian_metrics, tre_mm
 from stn3d.sampler import inside
 from stn3d.transforms import Inverse, ThinPlateSpline, Transform, control_grid, rounded, sampled

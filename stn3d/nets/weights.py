@@ -20,7 +20,7 @@ from torch import nn
 from stn3d.errors import InputError, shown_text
 from stn3d.io import atomic_write
 from stn3d.io.texts import parse_json, shown_path
-from stn3d.memory_limit import memory_shortage
+from stn3d.memory.limit import memory_shortage
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade

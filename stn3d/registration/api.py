@@ -26,14 +26,12 @@ from stn3d.choices import (
     MetricName,
     Preset,
 )
-from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
-from stn3d.fill import outside_value
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_transform
 from stn3d.io.texts import shown_path
-from stn3d.memory_limit import memory_limit
+from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
@@ -62,6 +60,8 @@ from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform
 from stn3d.warp import warp_image
+from stn3d.warp.colour import outside_colour, warp_colours
+from stn3d.warp.fill import outside_value
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -13,7 +13,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.memory_limit import allowed_gb
+from stn3d.memory.limit import allowed_gb
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.settings import Settings

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stn3d.apply_transform import apply
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.io import (
@@ -27,6 +26,7 @@ from stn3d.io import (
 )
 from stn3d.io.texts import shown_path
 from stn3d.transforms import Transform
+from stn3d.warp.apply import apply
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Registration:
         interpolation: ImageInterpolation = "auto",
         fill: str | float = "auto",
     ) -> Image:
-        """Warp another image or label map to fixed space, see `stn3d.apply_transform`."""
+        """Warp another image or label map to fixed space, see `stn3d.warp.apply`."""
         return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:

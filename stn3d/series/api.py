@@ -13,7 +13,6 @@ from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, SeriesInterpolation, check_choice
 from stn3d.errors import InputError
 from stn3d.evaluation.json_values import json_value
-from stn3d.fill import outside_value
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, Volumes, open_series, read_image
 from stn3d.losses.similarity import ncc
@@ -30,6 +29,7 @@ from stn3d.registration.working_space import working_space
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
+from stn3d.warp.fill import outside_value
 
 SCHEMA_VERSION = 1
 """Version of metrics.json; rises when a key is renamed or removed, or changes its meaning."""

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from stn3d.apply_transform import WarpedVolumes
 from stn3d.choices import SeriesInterpolation
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
+from stn3d.warp.apply import WarpedVolumes
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 _HEAD_EXTENTS_MM = 100.0, 500.0  # longest extent of a field of view that may show a head

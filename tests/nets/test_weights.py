@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 import stn3d
-from stn3d import memory_limit
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.memory import limit as memory_limit
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.weights import bundled_weights, load_weights, save_weights

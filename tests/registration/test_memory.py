@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from stn3d import memory_limit, register
+from stn3d import register
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.grid import Grid
 from stn3d.io import read_image, write_image
+from stn3d.memory import limit as memory_limit
 from stn3d.registration.memory import budget, estimated_gb
 from stn3d.registration.settings import PRESETS, Settings, settings_from
 from tests.helpers.synthetic import dense_truth, grid_about, known_pair

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.choices import ImageInterpolation
-from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError
-from stn3d.fill import outside_label, outside_value, whole_fill
 from stn3d.io import (
     Image,
     ImageSource,
@@ -34,10 +32,12 @@ from stn3d.io import (
     write_volumes,
 )
 from stn3d.io.colours import luminance
-from stn3d.label_maps import decide
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
+from stn3d.warp.colour import outside_colour, warp_colours
+from stn3d.warp.fill import outside_label, outside_value, whole_fill
+from stn3d.warp.label_maps import decide
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def apply(
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
             linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
-            if its labels are single voxels; else ``linear``; see `stn3d.label_maps`). Label ids and
-            nearest values are exact.
+            if its labels are single voxels; else ``linear``; see `stn3d.warp.label_maps`). Label
+            ids and nearest values are exact.
         volume: volume number, to warp a single volume of a 4D image.
         fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
             ``background``, ``nan`` or a number.
@@ -185,7 +185,7 @@ class WarpedColours:
         moving: the colour images.
         fixed: reference image in fixed space.
         interpolation: interpolation of the channels.
-        fill: see `stn3d.colour_warp.warp_colours`.
+        fill: see `stn3d.warp.colour.warp_colours`.
     """
 
     transform: Transform

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stn3d.errors import InputError
-from stn3d.fill import background, outside_label, outside_value
+from stn3d.warp.fill import background, outside_label, outside_value
 
 
 def ball(inner: float, outer: float, sd: float = 3.0) -> torch.Tensor:

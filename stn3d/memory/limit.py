@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.free_memory import free_gb
+from stn3d.memory.free import free_gb
 
 _GB = 2**30
 _FRACTION_OF_FREE = 0.8

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stn3d import memory_limit as module
 from stn3d.errors import InputError
-from stn3d.memory_limit import (
+from stn3d.memory import limit as module
+from stn3d.memory.limit import (
     allowed_gb,
     available_gb,
     memory_limit,

@@ -10,14 +10,14 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from stn3d.apply_transform import apply, apply_to_file
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.grid import homogeneous
 from stn3d.io import read_image, write_image
-from stn3d.label_maps import by_values
 from stn3d.transforms import Affine
 from stn3d.warp import warp_image, warp_labels
+from stn3d.warp.apply import apply, apply_to_file
+from stn3d.warp.label_maps import by_values
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from stn3d.choices import fill_choice
 from stn3d.errors import InputError
-from stn3d.fill import background
 from stn3d.grid import Grid
 from stn3d.io.colours import channels_of, colours_of, full_scale, has_alpha
 from stn3d.preprocessing.colour import has_bright_background
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image
+from stn3d.warp.fill import background
 
 
 def warp_colours(

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from stn3d import free_memory
-from stn3d.free_memory import free_gb
+from stn3d.memory import free as free_memory
+from stn3d.memory.free import free_gb
 
 
 def test_the_machine_and_every_cgroup_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

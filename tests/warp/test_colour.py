@@ -9,11 +9,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from stn3d.colour_warp import outside_colour, warp_colours
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io.colours import channels_of, colours_of
 from stn3d.transforms import Affine, Rigid, Translation
+from stn3d.warp.colour import outside_colour, warp_colours
 from tests.helpers import sitk_reference as reference
 from tests.preprocessing.test_colour import packed, section
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from stn3d import label_maps
 from stn3d.io import open_volumes
-from stn3d.label_maps import Decision, by_values, decide
+from stn3d.warp import label_maps
+from stn3d.warp.label_maps import Decision, by_values, decide
 
 RNG = np.random.default_rng(0)
 SHAPE = (40, 40, 40)

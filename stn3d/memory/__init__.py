@@ -1,0 +1,1 @@
+"""Memory: what is free, what may be used, and the check before a large allocation."""
