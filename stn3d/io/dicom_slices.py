@@ -7,19 +7,23 @@ derived from the position of every slice, so it may shear (gantry tilt).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stn3d.errors import GeometryWarning, InputError
+from stn3d.io.dicom_times import ATTRIBUTES, KEYWORDS, time_points, values_of
 from stn3d.io.geometry import Matrix, lps_flip
 
 _UNEVEN = 0.1  # deviation of the distance between two slices, as a fraction of the median
 _CROOKED = 0.5  # deviation of a slice from the straight line through the stack, likewise
 _SAME_PLACE = 1e-2  # slices closer than this fraction of a pixel have one position
+_MOVED = 0.05  # shift between time points, likewise, that is not due to rounding
 _TOLD_SHEAR = 0.1  # shift of the last slice within its plane, in pixels, that is reported
 _STRAIGHT = 0.01  # a smaller shift is due to rounding
 _COSINES = 1e-3  # largest difference between the direction cosines of parallel slices
@@ -32,6 +36,8 @@ _TAGS = [
     "ImagerPixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "SliceThickness",
+    *KEYWORDS,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -49,6 +55,8 @@ class Slice:
         position: LPS position of the first pixel; None if it is not stored.
         cosines: ``(2, 3)`` LPS directions along a row and along a column; None if not stored.
         spacing: distances between columns and between rows; None if not stored.
+        thickness: of the slice; None if not stored.
+        times: values that may order slices at one position, see `stn3d.io.dicom_times`.
     """
 
     path: Path
@@ -58,6 +66,8 @@ class Slice:
     position: Matrix | None
     cosines: Matrix | None
     spacing: tuple[float, float] | None
+    thickness: float | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 def is_dicom(path: Path) -> bool:
@@ -106,7 +116,11 @@ def _slices(header: Any, path: Path) -> list[Slice]:
             spacing = _numbers(header, header, "", "ImagerPixelSpacing", 2)
         rows = None if cosines is None else cosines.reshape(2, 3)
         apart = None if spacing is None else (float(spacing[1]), float(spacing[0]))
-        found.append(Slice(path, series, size, number, position, rows, apart))
+        thickness = _one(frame, shared, "PixelMeasuresSequence", "SliceThickness")
+        times = values_of(header, frame) if frame is not header or several == 1 else {}
+        found.append(
+            Slice(path, series, size, number, position, rows, apart, thickness, times)
+        )
     return found
 
 
@@ -121,30 +135,81 @@ def _numbers(frame: Any, shared: Any, group: str, name: str, count: int) -> Matr
     return None
 
 
+def _one(frame: Any, shared: Any, group: str, name: str) -> float | None:
+    """A positive number of a frame or of all frames; None if it is absent or invalid."""
+    for owner in (frame, shared):
+        groups = owner.get(group)
+        with suppress(TypeError, ValueError):
+            value = float((groups[0] if groups else owner).get(name))
+            if np.isfinite(value) and value > 0:
+                return value
+    return None
+
+
 # -- the grid -------------------------------------------------------------------------------------
 
 
-def stacked(slices: Sequence[Slice], name: str) -> tuple[list[Slice], Matrix]:
-    """Slices in order along their normal, and the ``(4, 4)`` RAS affine of their grid.
+@dataclass(frozen=True)
+class Stack:
+    """Slices on a regular grid.
+
+    Args:
+        volumes: slices of each volume in order along their normal; one volume, or time points.
+        affine: ``(4, 4)`` RAS affine of the grid.
+        interval_s: time between two volumes; 0 where it is unknown.
+    """
+
+    volumes: list[list[Slice]]
+    affine: Matrix
+    interval_s: float = 0.0
+
+
+def stacked(slices: Sequence[Slice], name: str) -> Stack:
+    """The grid of slices, which is derived from their positions.
+
+    Several slices at each position are time points if an attribute orders them, see
+    `stn3d.io.dicom_times`.
 
     Args:
         slices: at least two slices.
         name: name of the series in messages.
 
     Raises:
-        InputError: the slices do not lie on one regular grid.
+        InputError: the slices do not lie on one regular grid, or slices at one position cannot be
+            told apart.
     """
     cosines, spacing = _common_plane(slices, name)
     normal = np.cross(cosines[0], cosines[1])
-    positions = np.array([one.position for one in slices])
-    order = np.argsort(positions @ normal, kind="stable")
-    ordered, positions = [slices[n] for n in order], positions[order]
-    _check_duplicates(positions @ normal, min(spacing), name)
+    heights = np.array([one.position for one in slices]) @ normal
+    rows, interval_s = _volumes(slices, heights, min(spacing), name)
+    volumes = [[slices[n] for n in row] for row in rows]
+    each = np.array([[one.position for one in volume] for volume in volumes])
+    if np.linalg.norm(each - each[0], axis=2).max() > _MOVED * min(spacing):
+        raise InputError(
+            f"the time points of {name} lie at different positions; copy the slices of one volume "
+            "into a separate folder."
+        )
+    ordered, positions = volumes[0], each[0]
+    if len(positions) == 1:
+        step = normal * (ordered[0].thickness or 1.0)
+    else:
+        step = _even_step(positions, normal, ordered, min(spacing), name)
+    lps = np.eye(4)
+    lps[:3, 0], lps[:3, 1] = cosines[0] * spacing[0], cosines[1] * spacing[1]
+    lps[:3, 2], lps[:3, 3] = step, positions[0]
+    affine: Matrix = lps_flip(3) @ lps
+    return Stack(volumes, affine, interval_s)
+
+
+def _even_step(
+    positions: Matrix, normal: Matrix, slices: Sequence[Slice], pixel: float, name: str
+) -> Matrix:
+    """The vector from a slice to the next one, with the shear of a gantry tilt."""
     steps = np.diff(positions, axis=0)
-    step = (positions[-1] - positions[0]) / len(steps)
-    _check_even(positions, steps, ordered, name)
+    step: Matrix = (positions[-1] - positions[0]) / len(steps)
+    _check_even(positions, steps, slices, name)
     shift = step - (step @ normal) * normal
-    drift = float(np.linalg.norm(shift)) * len(steps) / min(spacing)
+    drift = float(np.linalg.norm(shift)) * len(steps) / pixel
     if drift < _STRAIGHT:
         step = (step @ normal) * normal
     elif drift > _TOLD_SHEAR:
@@ -155,11 +220,7 @@ def stacked(slices: Sequence[Slice], name: str) -> tuple[list[Slice], Matrix]:
             GeometryWarning,
             stacklevel=2,
         )
-    lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1] = cosines[0] * spacing[0], cosines[1] * spacing[1]
-    lps[:3, 2], lps[:3, 3] = step, positions[0]
-    affine: Matrix = lps_flip(3) @ lps
-    return ordered, affine
+    return step
 
 
 def _common_plane(slices: Sequence[Slice], name: str) -> tuple[Matrix, tuple[float, float]]:
@@ -205,24 +266,47 @@ def _missing(one: Slice) -> str | None:
     return next((name for name, value in attributes.items() if value is None), None)
 
 
-def _check_duplicates(heights: Matrix, pixel: float, name: str) -> None:
-    """Check that slices in order have different positions."""
-    starts = np.flatnonzero(np.diff(heights, prepend=-np.inf) > _SAME_PLACE * pixel)
-    counts = np.diff([*starts, len(heights)])
+def _volumes(
+    slices: Sequence[Slice], heights: Matrix, pixel: float, name: str
+) -> tuple[NDArray[np.intp], float]:
+    """``(T, n)`` numbers of the slices by volume and position, and the time between volumes."""
+    order = np.argsort(heights, kind="stable")
+    is_new = np.diff(heights[order], prepend=-np.inf) > _SAME_PLACE * pixel
+    places = np.empty(len(slices), dtype=np.intp)
+    places[order] = np.cumsum(is_new) - 1
+    counts = np.bincount(places)
     if counts.max() == 1:
-        return
+        return order[None], 0.0
+    found = time_points(places, [one.times for one in slices])
+    if found is None:
+        raise InputError(_ambiguous(counts, name))
+    times, each = found.rows.shape
+    per_volume = "1 slice" if each == 1 else f"{each} slices"
+    warnings.warn(
+        f"{name} holds {times} volumes of {per_volume}, in the order of "
+        f"{found.attribute.keyword} {found.attribute.tag}.",
+        GeometryWarning,
+        stacklevel=2,
+    )
+    return found.rows, found.interval_s
+
+
+def _ambiguous(counts: NDArray[np.intp], name: str) -> str:
+    """What is wrong with slices at the same position."""
+    known = ", ".join(one.keyword for one in ATTRIBUTES)
     if len(counts) == 1:
-        what = f"all {len(heights)} slices of {name} have the same position"
+        what = f"all {counts[0]} slices of {name} have the same position"
     elif counts.min() == counts.max():
-        what = (
-            f"{name} has {counts[0]} slices at each of {len(counts)} positions "
-            "(time points, echoes or b values)"
-        )
+        what = f"{name} has {counts[0]} slices at each of {len(counts)} positions"
     else:
-        what = f"{name} has up to {counts.max()} slices at the same position"
-    raise InputError(
-        f"{what}; copy the slices of one volume into a separate folder, or convert the series "
-        "with dcm2niix."
+        return (
+            f"{name} has up to {counts.max()} slices at the same position, but {counts.min()} at "
+            "another one; complete the time points, copy the slices of one volume into a separate "
+            "folder, or convert the series with dcm2niix."
+        )
+    return (
+        f"{what}, and no attribute divides them into volumes ({known}); copy the slices of one "
+        "volume into a separate folder, or convert the series with dcm2niix."
     )
 
 

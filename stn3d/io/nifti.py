@@ -64,8 +64,21 @@ class Stored:
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
-def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = False) -> Stored:
+def in_memory(
+    array: NDArray[Any],
+    affine: Matrix,
+    name: str,
+    planar: bool = False,
+    interval_s: float = 0.0,
+) -> Stored:
     """Content of a file of another format, read as a whole; see `Stored`.
+
+    Args:
+        array: ``(i, j, k[, V])``.
+        affine: ``(4, 4)`` index to RAS+ millimetres.
+        name: name in messages.
+        planar: whether it is a 2D image.
+        interval_s: time between two volumes; 0 where it is unknown.
 
     Raises:
         InputError: NIfTI cannot hold its shape.
@@ -74,6 +87,9 @@ def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = Fal
         header = header_for(affine, array.shape[:3])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    if interval_s > 0:
+        header["pixdim"][4] = interval_s
+        header.set_xyzt_units("mm", "sec")
     return Stored(array, array.shape, affine, header, name, planar)
 
 
