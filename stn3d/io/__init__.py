@@ -5,6 +5,7 @@ from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
 from stn3d.io.image_output import (
     check_image_path,
+    is_picture,
     write_colours,
     write_image,
     write_volumes,
@@ -36,6 +37,7 @@ __all__ = [
     "check_output",
     "check_transform_path",
     "in_dimension",
+    "is_picture",
     "is_stdout",
     "open_series",
     "open_volumes",

@@ -61,7 +61,8 @@ def load(slices: Sequence[Slice], path: Path) -> Stored | None:
         path: the folder or file, for messages.
 
     Returns:
-        The image, of several volumes for time points; None for a single slice, and for a multi-frame file without positions.
+        The image, of several volumes for time points; None for a single slice, and for a
+        multi-frame file without positions.
 
     Raises:
         InputError: the slices form no regular grid, or cannot be read.

@@ -118,9 +118,7 @@ def _slices(header: Any, path: Path) -> list[Slice]:
         apart = None if spacing is None else (float(spacing[1]), float(spacing[0]))
         thickness = _one(frame, shared, "PixelMeasuresSequence", "SliceThickness")
         times = values_of(header, frame) if frame is not header or several == 1 else {}
-        found.append(
-            Slice(path, series, size, number, position, rows, apart, thickness, times)
-        )
+        found.append(Slice(path, series, size, number, position, rows, apart, thickness, times))
     return found
 
 

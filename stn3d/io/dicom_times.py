@@ -124,7 +124,7 @@ class TimePoints:
 
 
 def time_points(
-    places: Sequence[int], values: Sequence[Mapping[str, float]]
+    places: Sequence[int] | NDArray[np.intp], values: Sequence[Mapping[str, float]]
 ) -> TimePoints | None:
     """Divide slices into volumes.
 

@@ -69,9 +69,7 @@ def test_slices_acquired_one_after_another(tmp_path: Path) -> None:
     """Times differ within a volume, and one acquisition ends after midnight."""
     times = ["235957", "235958", "235959", "000000", "000001", "000002"]
     dates = ["20240229"] * 3 + ["20240301"] * 3
-    tags = [
-        {"AcquisitionTime": t, "AcquisitionDate": d} for t, d in zip(times, dates, strict=True)
-    ]
+    tags = [{"AcquisitionTime": t, "AcquisitionDate": d} for t, d in zip(times, dates, strict=True)]
     folder = timed(tmp_path / "epi", tags)
     with pytest.warns(GeometryWarning, match="order of AcquisitionTime"):
         volumes = open_series(folder)
@@ -136,7 +134,7 @@ def test_time_points_that_move_are_refused(tmp_path: Path) -> None:
         data.save_as(path)
     with (
         pytest.warns(GeometryWarning),
-        pytest.raises(InputError, match="time points of .*moved lie at different positions"),
+        pytest.raises(InputError, match=r"time points of .*moved lie at different positions"),
     ):
         read_image(tmp_path / "moved")
 
