@@ -22,7 +22,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_mean, voxel_sum
 from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.quality_mirror import image_loss_of, mirror_advantage_fraction
+from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
@@ -137,8 +137,9 @@ def measure_quality(
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None
     if gain is not None and gain > 0:
-        compared = ordered, spacing_mm, linear, metric, points, gain
-        flipped = mirror_advantage_fraction(*compared)
+        kinds: tuple[LinearKind, ...] = ("rigid",) if few_slices else ("rigid", "affine")
+        comparison = MirrorComparison(ordered, spacing_mm, kinds, metric)
+        flipped = comparison.advantage(linear, points) / gain
     scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
     return QualityMeasures(
         restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
