@@ -31,7 +31,7 @@ def row(
 
 def test_rows_become_tables_and_fractions(tmp_path: Path) -> None:
     rows = [
-        row(0, 0.4),
+        row(0, 0.4, mirror_advantage_fraction=0.05),
         row(2, 3.0),
         row(4, 9.0, restart_disagreement_fraction=0.3, restart_disagreement_mm=60.0),
         row(6, None, "unrelated", max_affine_scale=1.5),
@@ -41,25 +41,40 @@ def test_rows_become_tables_and_fractions(tmp_path: Path) -> None:
     write(tmp_path / "results.json", Results("quality", HEAD, rows))
     main(["quality", "report", "--out", str(tmp_path)])
     page = (tmp_path / "README.md").read_text(encoding="utf8")
-    seen, unseen = page.split("## Other cases")
+    seen, unseen = page.split("## Volumes, held-out cases")
     assert "| good | 1 | 1 | 0 | 0 |" in seen
     assert "| check | 0 | 0 | 0 | 1 |" in seen
     assert "| failed | 0 | 0 | 1 | 0 |" in seen
     assert (
-        "Of 2 wrong registrations, 0 had the status good; of 1 registrations within 2 mm, 1 did."
-        in seen
+        "Of 2 wrong registrations, 0 had the status good; of 1 registrations within 2 mm, 1 did, "
+        "0 had check and 0 failed. Of the latter 1, 1 had the warning that left and right may be "
+        "exchanged." in seen
     )
     assert "Of 1 wrong registrations, 1 had the status good" in unseen
     assert "| refused | 0 | 0 | 0 | 1 |" in unseen
     assert "- 61: contrasts, 7.5 mm" in page
 
 
+def test_stacks_that_rules_were_chosen_with_are_shown_apart(tmp_path: Path) -> None:
+    rows = [row(413, 0.1, "stacks"), row(414, 0.1, "stacks"), row(441, 0.1, "stacks")]
+    write(tmp_path / "results.json", Results("quality", HEAD, rows))
+    main(["quality", "report", "--out", str(tmp_path)])
+    page = (tmp_path / "README.md").read_text(encoding="utf8")
+    seen, unseen = page.split("## Stacks of 2 to 8 slices, held-out cases")
+    assert "| good | 1 | 0 | 0 | 0 |" in seen
+    assert "| good | 2 | 0 | 0 | 0 |" in unseen
+
+
 def test_rows_of_another_folder_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "registered", lambda number: row(number, 1.0))
     write(tmp_path / "a" / "results.json", Results("quality", HEAD, [row(7, 2.0), row(1, 3.0)]))
-    options = ["--out", str(tmp_path / "b"), "--count", "2", "--merge", str(tmp_path / "a")]
+    monkeypatch.setattr(quality, "NUMBERS", (0, 5, 1, 6))
+    options = ["--out", str(tmp_path / "b"), "--merge", str(tmp_path / "a")]
+    options += ["--part", "0", "--parts", "2"]
     main(["quality", "run", *options])
-    found = {one["number"]: one["true_error_mm"] for one in read(tmp_path / "b").rows}
+    results = read(tmp_path / "b")
+    found = {one["number"]: one["true_error_mm"] for one in results.rows}
+    assert results.head["command"] == "quality run"
     assert found == {7: 2.0, 1: 3.0, 0: 1.0}
 
 
