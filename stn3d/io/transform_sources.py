@@ -10,7 +10,8 @@ import torch
 
 from stn3d.arguments import TensorLike, points_tensor
 from stn3d.errors import InputError
-from stn3d.io.transforms import from_parts, read_transform
+from stn3d.io.transforms import Reference, read_spec
+from stn3d.io.transforms.itk import from_parts
 from stn3d.transforms import Affine, Transform
 
 if TYPE_CHECKING:
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
 TransformSource: TypeAlias = "Transform | str | os.PathLike[str] | TensorLike | sitk.Transform"
 
 
-def as_transform(source: TransformSource) -> Transform:
+def as_transform(
+    source: TransformSource, *, fixed: Reference | None = None, moving: Reference | None = None
+) -> Transform:
     """Any transform source as a `Transform`.
 
     Convention: fixed points to moving points, in world RAS+ mm for matrices; SimpleITK transforms
     are in LPS, as SimpleITK has them.
 
     Args:
-        source: `Transform`, path of a transform file, ``(d + 1, d + 1)`` matrix
-            ``moving_from_fixed`` (tensor, array or nested list), or SimpleITK transform: linear,
-            displacement field or composite.
+        source: `Transform`; path of a transform file, or a SPEC (`stn3d.io.read_spec`);
+            ``(d + 1, d + 1)`` matrix ``moving_from_fixed`` (tensor, array or nested list); or
+            SimpleITK transform: linear, displacement field or composite.
+        fixed: the fixed image, for file formats that need it.
+        moving: the moving image, for file formats that need it.
 
     Raises:
         InputError: the file cannot be read, the matrix has another shape or is singular, or it is
@@ -42,7 +47,7 @@ def as_transform(source: TransformSource) -> Transform:
     if isinstance(source, Transform):
         return source
     if isinstance(source, str | os.PathLike):
-        return read_transform(source)
+        return read_spec(os.fspath(source), fixed=fixed, moving=moving)
     module = sys.modules.get("SimpleITK")
     if module is not None and isinstance(source, module.Transform):
         return _from_sitk(source)
