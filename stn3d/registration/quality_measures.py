@@ -62,8 +62,9 @@ class QualityMeasures:
         foreground_inside_fraction: fraction of the foreground of the smaller image that lies inside
             the field of view of the other image.
         mirror_advantage_fraction: image loss of the result minus that with left and right of one
-            image exchanged, divided by what the result gains over the perturbed transforms; above 0
-            where the mirrored image fits better. None if that gain is unknown or not positive.
+            image exchanged, both registered further with the same freedom, divided by what the
+            result gains over the perturbed transforms; above 0 where the mirrored image fits
+            better. None if that gain is unknown or not positive.
         max_affine_scale: largest singular value of the linear part, or one over the smallest,
             whichever is larger.
         folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.

@@ -73,7 +73,7 @@ def test_rows_of_another_folder_are_merged(tmp_path: Path, monkeypatch: pytest.M
     main(["quality", "run", *options])
     results = read(tmp_path / "b")
     found = {one["number"]: one["true_error_mm"] for one in results.rows}
-    assert results.head["command"] == "quality run"
+    assert results.head["command"] == f"quality run --out {tmp_path / 'b'}"
     assert found == {7: 2.0, 1: 3.0, 0: 1.0}
 
 
