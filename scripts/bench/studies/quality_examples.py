@@ -173,7 +173,8 @@ def measured(example: Example) -> Row:
     if example.start is not None:
         size_mm = torch.tensor(moving[1].size_mm, dtype=torch.float64)
         offset_mm = torch.tensor(example.start, dtype=torch.float64) * size_mm
-        options["init"] = Translation(moving[1].centre_mm - fixed[1].centre_mm + offset_mm)
+        offset_mm += moving[1].centre_mm - fixed[1].centre_mm
+        options["init"] = Translation(offset_mm, fixed[1].centre_mm)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {"quality": stn3d.register(fixed, moving, **options).metrics["quality"]}

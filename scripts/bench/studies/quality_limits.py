@@ -80,25 +80,21 @@ def chosen_with() -> Iterator[Pair]:
         pattern = "aseg_pair/{}_t1.nii.gz", "aseg_pair/{}_labels.nii.gz"
         yield _labelled("two brains, aligned", CHOSEN_WITH, *pattern, a, b)
     for b in ("t2", "flair", "t1post"):
-        names = (f"contrasts/p07_{one}.nii.gz" for one in ("t1", b))
-        yield Pair("contrasts of one person", CHOSEN_WITH, *names)
+        yield _pair("contrasts of one person", CHOSEN_WITH, "contrasts/p07_{}.nii.gz", "t1", b)
     templates = ("scct", "mni152_t1_2mm", "single_subj_T1", "avg152T2")
     for a, b in zip(templates, (*templates[1:], templates[0]), strict=True):
-        names = (f"ct_mr/{one}.nii.gz" for one in (a, b))
-        yield Pair("CT and MR templates", CHOSEN_WITH, *names)
+        yield _pair("CT and MR templates", CHOSEN_WITH, "ct_mr/{}.nii.gz", a, b)
     for a, b in permutations(("ct", "mr")):
-        names = (f"abdomen/{one}.nii.gz" for one in (a, b))
-        yield Pair("abdomen of two people", CHOSEN_WITH, *names)
+        yield _pair("abdomen of two people", CHOSEN_WITH, "abdomen/{}.nii.gz", a, b)
     folder = "fetal_atlas/fetal_SB_atlas_GA{}"
     ages = ("21_notoperated", "23_notoperated", "25_operated", "27_operated", "31_operated")
     for a, b in zip(ages[1:], ages, strict=False):
         pattern = f"{folder}/srr.nii.gz", f"{folder}/lmks.nii.gz"
         yield _labelled("fetal brains", CHOSEN_WITH, *pattern, a, b)
     for a, b in ("12", "23", "34", "41"):
-        pattern = (
-            f"mouse_brains/{one}/FVB_NCrl_in_vivo_{{}}.nii.gz" for one in ("template", "label")
-        )
-        yield _labelled("mouse brains", CHOSEN_WITH, *pattern, a, b)
+        labels = "mouse_brains/{}/FVB_NCrl_in_vivo_{{}}.nii.gz"
+        image, labels = labels.format("template"), labels.format("label")
+        yield _labelled("mouse brains", CHOSEN_WITH, image, labels, a, b)
 
 
 def held_out() -> Iterator[Pair]:
@@ -112,20 +108,21 @@ def held_out() -> Iterator[Pair]:
         points = f"{folder}/landmarks_exhMaster_cyc_{state}.csv"
         yield Pair("breathing liver", HELD_OUT, *names, (points,))
     for a, b in (("T1", "T2"), ("T1", "PET"), ("T2", "EPI"), ("PD", "SPECT")):
-        names = (f"pet_mr_templates/{one}.nii.gz" for one in (a, b))
-        yield Pair("PET and MR templates", HELD_OUT, *names)
+        yield _pair("PET and MR templates", HELD_OUT, "pet_mr_templates/{}.nii.gz", a, b)
     for b in ("FLAIR_MICCAI2017", "T1w2mm", "T2w", "fmri"):
         names = "ct_mr/mni152_t1_2mm.nii.gz", f"head_natives/inputs/{b}.nii.gz"
         yield Pair("whole heads and a template", HELD_OUT, *names)
     for modality in ("T1W", "T2W", "FLAIR"):
-        names = (f"ms_longitudinal/patient01/study{one}_{modality}.nii.gz" for one in "12")
-        yield Pair("two visits of a patient", HELD_OUT, *names)
-    yield Pair(
-        "chest and abdomen", HELD_OUT, "ct_body/abdomen_ct.nii.gz", "ct_body/chest_ct.nii.gz"
-    )
+        image = f"ms_longitudinal/patient01/study{{}}_{modality}.nii.gz"
+        yield _pair("two visits of a patient", HELD_OUT, image, "1", "2")
+    yield _pair("chest and abdomen", HELD_OUT, "ct_body/{}_ct.nii.gz", "abdomen", "chest")
     for case in (0, 1, 3, 4):
         pattern = f"prostate/case{case}_{{}}.nii.gz", f"prostate/case{case}_{{}}_labels.nii.gz"
         yield _labelled("prostates, MR and ultrasound", HELD_OUT, *pattern, "mr", "us")
+
+
+def _pair(kind: str, use: str, image: str, a: str, b: str) -> Pair:
+    return Pair(kind, use, image.format(a), image.format(b))
 
 
 def _labelled(kind: str, use: str, image: str, labels: str, a: str, b: str) -> Pair:
