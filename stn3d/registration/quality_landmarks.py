@@ -1,8 +1,8 @@
 """Errors at landmarks that were part of the objective, by cross-validation.
 
 A deformation meets the landmarks it was given, also where the images say nothing about the places
-between them. So the registration is repeated on coarse levels with some of the landmarks left out
-in turn, and the errors are those at the landmarks left out.
+between them. So the registration is repeated on coarse levels without a fifth of the landmarks at a
+time, and the errors are those at the landmarks that were omitted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def cross_validated_errors_mm(
     metric: MetricName,
     deformable: bool,
 ) -> Tensor | None:
-    """The distance between transformed and moving landmarks where each is left out.
+    """The distance between transformed and moving landmarks, in registrations without them.
 
     Args:
         pair: The prepared images, with landmarks.
@@ -58,12 +58,12 @@ def cross_validated_errors_mm(
     errors_mm = torch.zeros(count, dtype=torch.float64)
     folds = min(_FOLDS, count)
     for fold in range(folds):
-        left_out = torch.arange(count) % folds == fold
+        omitted = torch.arange(count) % folds == fold
         found: Transform = linear
         for stage in stages:
-            found = stage(replace(pair, landmarks=_part(term, ~left_out)), found, lambda *_: None)
-        offsets_mm = found(term.fixed_mm[left_out]) - term.moving_mm[left_out]
-        errors_mm[left_out] = torch.linalg.vector_norm(offsets_mm, dim=-1)
+            found = stage(replace(pair, landmarks=_part(term, ~omitted)), found, lambda *_: None)
+        offsets_mm = found(term.fixed_mm[omitted]) - term.moving_mm[omitted]
+        errors_mm[omitted] = torch.linalg.vector_norm(offsets_mm, dim=-1)
     return errors_mm
 
 

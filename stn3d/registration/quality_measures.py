@@ -77,8 +77,8 @@ class QualityMeasures:
         content_volume_ratio: volume of the content of the moving image after the deformation
             divided by that after the linear part alone; see `content_volume_ratio`.
         landmark_error_fraction: mean distance between the landmarks that were given, as the result
-            maps them, divided by the image size. Landmarks that were part of the objective are left
-            out in turn, in repeated registrations; see `cross_validated_errors_mm`.
+            maps them, divided by the image size; by cross-validation if they were part of the
+            objective, see `cross_validated_errors_mm`.
         max_landmark_error_fraction: the largest of these distances, divided likewise.
     """
 
@@ -168,7 +168,7 @@ def _landmark_errors_mm(
     metric: MetricName,
     metrics: dict[str, Any],
 ) -> tuple[float | None, float | None]:
-    """Mean and largest error at the landmarks; those that were used are left out in turn."""
+    """Mean and largest error at the landmarks; by cross-validation if they were used."""
     if pair.landmarks is None:
         error_mm = metrics.get("tre_mm") or {}
         return error_mm.get("mean"), error_mm.get("max")

@@ -1,4 +1,4 @@
-"""Errors at landmarks that were used: what the images say about places that were left out."""
+"""Errors at landmarks that were used: what the images say about places without them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def points(ndim: int, count: int = 10) -> Tensor:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
-def test_images_find_what_is_left_out(ndim: int) -> None:
+def test_images_find_landmarks_that_are_omitted(ndim: int) -> None:
     pair, truth = textured(ndim)
     at = points(ndim)
     with_landmarks = dataclasses.replace(pair, landmarks=LandmarkTerm(at, truth(at), 1.0, 1.0))
@@ -65,7 +65,7 @@ def test_landmarks_that_contradict_each_other_are_not_found(ndim: int) -> None:
     assert measures.landmark_error_fraction == 0
 
 
-def test_a_single_landmark_cannot_be_left_out() -> None:
+def test_a_single_landmark_cannot_be_omitted() -> None:
     pair, truth = textured(2)
     at = points(2, 1)
     alone = dataclasses.replace(pair, landmarks=LandmarkTerm(at, truth(at), 1.0, 1.0))
