@@ -43,7 +43,7 @@ def test_images_find_landmarks_that_are_omitted(ndim: int) -> None:
 
 @pytest.mark.parametrize("ndim", DIMS)
 def test_landmarks_that_contradict_each_other_are_not_found(ndim: int) -> None:
-    """A deformation meets each of them; the others do not tell where it is."""
+    """A deformation meets each of them; the others do not determine it."""
     grid = plain_grid(ndim, 36)
     distance = torch.linalg.vector_norm(grid.points_mm(), dim=-1)
     disc = torch.sigmoid(12 - distance).float()[None, None]  # says nothing about its inside
