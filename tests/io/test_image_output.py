@@ -49,7 +49,7 @@ def test_pictures_keep_colours_and_pixel_size(
 def test_grey_values_are_rounded_to_the_data_type(tmp_path: Path, suffix: str, dtype: Any) -> None:
     values = torch.tensor([[-3.0, 0.4], [0.6, 254.6], [300.0, 7.0]])
     like = read_image((torch.rand(3, 2), Grid.of_spacing((3, 2), 0.5)))
-    with pytest.warns(GeometryWarning, match="keeps the pixel size, but not the origin"):
+    with pytest.warns(GeometryWarning, match="keeps the pixel size, but neither origin"):
         write_image(tmp_path / f"a{suffix}", values[None, None], like, np.dtype(dtype))
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{suffix}"))).T
     expected = [[0, 0], [1, 255], [255, 7]] if dtype == np.uint8 else values.numpy()
