@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from stn3d.errors import GeometryWarning, InputError
 from stn3d.io import isolated, nifti
 from stn3d.io.colours import colours_of
-from stn3d.io.dicom_slices import Slice, is_dicom, slices_of, stacked
+from stn3d.io.dicom_slices import Slice, is_dicom, slices_of
+from stn3d.io.dicom_stack import stacked
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
 

@@ -107,9 +107,8 @@ class DeformableStage(OptimiserStage):
         if agree_already(pair, current, self.spacings_mm(pair)):
             return current
         field, linear = field_and_linear(current, pair.fixed.grid)
-        levels = self.levels(pair)
-        reports = LevelProgress(self.name, levels, progress)
-        for number, level in enumerate(levels):
+        reports = LevelProgress(self.name, self.levels(pair), progress)
+        for number, level in enumerate(reports.levels):
             solver = _LevelSolver.of(self, pair, linear, level.spacing_mm)
             field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
