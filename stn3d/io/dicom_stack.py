@@ -54,7 +54,7 @@ def stacked(slices: Sequence[Slice], name: str) -> Stack:
 
     Raises:
         InputError: the slices do not lie on one regular grid, or slices at one position cannot be
-            told apart.
+            distinguished.
     """
     cosines, spacing = _common_plane(slices, name)
     normal = np.cross(cosines[0], cosines[1])

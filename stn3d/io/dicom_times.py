@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Attribute:
-    """A DICOM attribute that may tell the slices at one position apart.
+    """A DICOM attribute that may distinguish the slices at one position.
 
     Args:
         keyword: of the attribute.

@@ -198,7 +198,7 @@ def _stored(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def check_picture(path: str | os.PathLike[str], like: Geometry, dtype: Any) -> None:
-    """Check that a PNG or TIFF file can hold an image, and tell what it cannot hold.
+    """Check that a PNG or TIFF file can hold an image, and warn of what it loses.
 
     Other formats hold everything.
 

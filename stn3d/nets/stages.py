@@ -82,9 +82,9 @@ class NetworkStage(Stage):
         return self.objective.loss(pair, transform)
 
     def rejected(self, before: float, after: float) -> None:
-        """Say that the network's field is left out."""
+        """Say that the network's field is not used."""
         logger.warning(
-            f"the deformable network is left out: its displacements raise the loss from "
+            f"the deformable network is not used: its displacements raise the loss from "
             f"{before:.4g} to {after:.4g}."
         )
 
