@@ -1,0 +1,126 @@
+"""The commands `convert`, `compose` and `invert`: transform files in, a transform file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stn3d.cli import options, screen
+from stn3d.cli.process import slow_imports
+from stn3d.cli.screen import Screen
+
+_Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="Transform file to write; its extension is its format."
+    ),
+]
+_Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="FIXED",
+        help="Fixed image: the grid of a field, and what some formats need.",
+    ),
+]
+_Moving = Annotated[
+    Path | None,
+    typer.Option("--moving", metavar="IMAGE", help="Moving image, which some formats need."),
+]
+
+
+def convert(
+    transform: options.TransformSpec,
+    out: _Out,
+    like: _Like = None,
+    moving: _Moving = None,
+    then: options.Then = None,
+    format: options.OutputFormat = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Convert a transform file to the format of another tool.
+
+    The result maps the same fixed points to the same moving points. A format for a single field
+    gets the whole transform, sampled on the grid of --like.
+    """
+    opening = f"converting {transform} to {out}"
+    with screen.opened(opening, quiet, verbose) as shown:
+        _write(shown, [transform, *(then or [])], out, (like, moving), format)
+
+
+def compose(
+    transforms: Annotated[
+        list[str],
+        typer.Argument(metavar="TRANSFORM...", help="Transforms in the order of a fixed point."),
+    ],
+    out: _Out,
+    like: _Like = None,
+    moving: _Moving = None,
+    format: options.OutputFormat = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compose transforms into one file.
+
+    A point of the fixed image goes through the first TRANSFORM, then through the second, and so on:
+    for an image that is registered to T1 and T1 to a template, give template-to-T1 first.
+    """
+    opening = f"composing {len(transforms)} transforms into {out}"
+    with screen.opened(opening, quiet, verbose) as shown:
+        _write(shown, transforms, out, (like, moving), format)
+
+
+def invert(
+    transform: options.TransformSpec,
+    out: _Out,
+    like: _Like = None,
+    moving: _Moving = None,
+    format: options.OutputFormat = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Invert a transform: the result maps points of the moving image to points of the fixed image.
+
+    --like and --moving are the fixed and the moving image of the given TRANSFORM. Where a field
+    folds it has no inverse; the largest error is printed.
+    """
+    with screen.opened(f"inverting {transform} into {out}", quiet, verbose) as shown:
+        _write(shown, [transform], out, (like, moving), format, inverse=True)
+
+
+def _write(
+    shown: Screen,
+    specs: list[str],
+    out: Path,
+    images: tuple[Path | None, Path | None],
+    format: Any,
+    *,
+    inverse: bool = False,
+) -> None:
+    """Read transforms, join them, and write the result or its inverse.
+
+    Args:
+        shown: screen of the command.
+        specs: transforms in the order of a fixed point.
+        out: file to write.
+        images: fixed and moving image.
+        format: of the file.
+        inverse: write the inverse, for which the images change their roles.
+    """
+    with slow_imports():
+        from stn3d.io import read_transforms, refuse_inputs, write_transform
+        from stn3d.transforms import invert_fields
+
+    fixed, moving = images
+    refuse_inputs([out], [fixed, moving, *(Path(spec.rpartition(":")[2]) for spec in specs)])
+    found = read_transforms(specs, fixed=fixed, moving=moving)
+    if inverse:
+        found, residual_mm = invert_fields(found)
+        fixed, moving = moving, fixed
+        if residual_mm:
+            shown.say(f"largest error of the inverse: {residual_mm:.3g} mm")
+    files = write_transform(out, found, fixed=fixed, moving=moving, format=format)
+    shown.wrote(files)
