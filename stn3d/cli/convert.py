@@ -12,9 +12,12 @@ from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 
 _Out = Annotated[
-    Path,
+    str,
     typer.Option(
-        "--out", "-o", metavar="FILE", help="Transform file to write; its extension is its format."
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Transform file to write; its extension, or a prefix as in fsl:FILE, is its format.",
     ),
 ]
 _Like = Annotated[
@@ -37,7 +40,6 @@ def convert(
     like: _Like = None,
     moving: _Moving = None,
     then: options.Then = None,
-    format: options.OutputFormat = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -48,7 +50,7 @@ def convert(
     """
     opening = f"converting {transform} to {out}"
     with screen.opened(opening, quiet, verbose) as shown:
-        _write(shown, [transform, *(then or [])], out, (like, moving), format)
+        _write(shown, [transform, *(then or [])], out, (like, moving))
 
 
 def compose(
@@ -59,7 +61,6 @@ def compose(
     out: _Out,
     like: _Like = None,
     moving: _Moving = None,
-    format: options.OutputFormat = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -70,7 +71,7 @@ def compose(
     """
     opening = f"composing {len(transforms)} transforms into {out}"
     with screen.opened(opening, quiet, verbose) as shown:
-        _write(shown, transforms, out, (like, moving), format)
+        _write(shown, transforms, out, (like, moving))
 
 
 def invert(
@@ -78,7 +79,6 @@ def invert(
     out: _Out,
     like: _Like = None,
     moving: _Moving = None,
-    format: options.OutputFormat = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -88,7 +88,7 @@ def invert(
     folds it has no inverse; the largest error is printed.
     """
     with screen.opened(f"inverting {transform} into {out}", quiet, verbose) as shown:
-        _write(shown, [transform], out, (like, moving), format, inverse=True)
+        _write(shown, [transform], out, (like, moving), inverse=True)
 
 
 def _write(
@@ -96,7 +96,6 @@ def _write(
     specs: list[str],
     out: Path,
     images: tuple[Path | None, Path | None],
-    format: Any,
     *,
     inverse: bool = False,
 ) -> None:
@@ -107,20 +106,39 @@ def _write(
         specs: transforms in the order of a fixed point.
         out: file to write.
         images: fixed and moving image.
-        format: of the file.
         inverse: write the inverse, for which the images change their roles.
     """
     with slow_imports():
-        from stn3d.io import read_transforms, refuse_inputs, write_transform
+        from stn3d.io import (
+            check_transform_path,
+            read_specs,
+            refuse_inputs,
+            spec_files,
+            split_format,
+            write_transform,
+        )
         from stn3d.transforms import invert_fields
 
     fixed, moving = images
-    refuse_inputs([out], [fixed, moving, *(Path(spec.rpartition(":")[2]) for spec in specs)])
-    found = read_transforms(specs, fixed=fixed, moving=moving)
+    path, format = split_format(out)
+    outputs = check_transform_path(path, format)
+    refuse_inputs(outputs, [fixed, moving, *(one for spec in specs for one in spec_files(spec))])
+    found = read_specs(specs, fixed=fixed, moving=moving)
     if inverse:
-        found, residual_mm = invert_fields(found)
+        forward, (found, _) = found, invert_fields(found)
         fixed, moving = moving, fixed
-        if residual_mm:
-            shown.say(f"largest error of the inverse: {residual_mm:.3g} mm")
-    files = write_transform(out, found, fixed=fixed, moving=moving, format=format)
-    shown.wrote(files)
+        _show_error(shown, forward, found, images[0])
+    shown.wrote(write_transform(path, found, fixed=fixed, moving=moving, format=format))
+
+
+def _show_error(shown: Screen, forward: Any, inverse: Any, fixed: Path | None) -> None:
+    """The error of an inverse that was solved for, if there is one."""
+    from stn3d.inspection import inversion_error_mm
+
+    error = inversion_error_mm(forward, inverse, fixed)
+    if error is not None:
+        mean, p95, largest = (error[key] for key in ("mean", "p95", "max"))
+        shown.say(
+            f"error of the inverse, mm: mean {mean:.3g}, 95th percentile {p95:.3g}, maximum "
+            f"{largest:.3g}"
+        )

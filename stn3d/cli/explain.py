@@ -65,13 +65,11 @@ def _transform(
     spec: str, like: Path | None, moving: Path | None
 ) -> tuple[Sequence[str], dict[str, Any]]:
     from stn3d.inspection import summarise_transform
-    from stn3d.io import describe_transform_file, read_image, read_transforms
+    from stn3d.io import describe_transform_file, grid_of_reference, read_specs
 
-    found = read_transforms([spec], fixed=like, moving=moving)
+    found = read_specs([spec], fixed=like, moving=moving)
     grids = [
-        None
-        if path is None
-        else read_image(path, role, allow_constant=True, ndim=_ndim(found)).grid
+        None if path is None else grid_of_reference(path, role)
         for path, role in ((like, "fixed"), (moving, "moving"))
     ]
     for grid, path in zip(grids, (like, moving), strict=True):
@@ -90,11 +88,6 @@ def _transform(
         *summary.lines(),
     ]
     return lines, {"file": spec, "format": about, **summary.as_dict()}
-
-
-def _ndim(transform: Any) -> int | None:
-    """2 to read a single slice as a 2D image; else None."""
-    return 2 if transform.ndim == 2 else None
 
 
 def _image(path: Path) -> tuple[Sequence[str], dict[str, Any]]:

@@ -45,16 +45,18 @@ def jacobian(
                 in_dimension,
                 is_stdout,
                 read_image,
-                read_transforms,
+                read_specs,
                 refuse_inputs,
+                spec_files,
                 write_image,
             )
             from stn3d.warp import jacobian_determinant
 
+        specs = [transform, *(then or [])]
         check_image_path(out)
-        refuse_inputs([out], [like, moving, Path(transform)])
+        refuse_inputs([out], [like, moving, *(one for spec in specs for one in spec_files(spec))])
         shown = shown.beside(is_stdout(out))
-        found = read_transforms([transform, *(then or [])], fixed=like, moving=moving)
+        found = read_specs(specs, fixed=like, moving=moving)
         image = in_dimension(read_image(like, "fixed", allow_constant=True), found.ndim)
         if image.grid.ndim != found.ndim:
             raise InputError(

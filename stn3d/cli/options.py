@@ -72,6 +72,22 @@ TransformFile = Annotated[
     Path,
     typer.Argument(metavar="TRANSFORM", help="ITK transform file (.h5, .tfm, .txt or .mat)."),
 ]
+TransformSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRANSFORM",
+        help="Transform file of any format, FORMAT:FILE (such as fsl:warp.nii.gz), inverse:FILE, "
+        "or the folder of a registration.",
+    ),
+]
+Then = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--then",
+        metavar="TRANSFORM",
+        help="A further transform that fixed points go through after TRANSFORM; may be repeated.",
+    ),
+]
 FixedVolume = Annotated[
     int | None, _option("N", INPUTS, "Volume of a 4D fixed image, counted from 0.")
 ]

@@ -15,7 +15,7 @@ _STATUS = {
 }
 # Key, name, unit, what a better value is, what the metric means.
 _METRICS = (
-    ("fov_overlap_pct", "field-of-view overlap", "%", "share of the fixed image inside the moving one"),
+    ("fov_overlap_pct", "field-of-view overlap", "%", "fixed image inside the moving one"),
     ("correlation", "correlation", "", "-1 to 1; high only for images of the same contrast"),
     ("local_correlation", "local correlation", "", "0 to 1; higher is better, within one pair"),
     ("dice", "Dice, mean over labels", "", "0 to 1; overlap of the labels, higher is better"),

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.inspection.words import number, orientation, position, sizes
+from stn3d.io import Reference, grid_of_reference
+from stn3d.metrics import inverse_consistency_error_mm
 from stn3d.transforms import (
     DisplacementField,
     Linear,
@@ -27,6 +29,7 @@ from stn3d.warp import fov_overlap_fraction, jacobian_determinant
 
 _EXACT = 1e-6  # of scales from 1, and of shears and angles (degrees) from 0
 _NOISE_MM = 1e-6  # smaller translations are rounding errors
+_TESTED = 64  # points along the longest axis at which an inverse is tested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,30 @@ def summarise_transform(
         over_fixed=None if fixed is None else displacements(transform, fixed),
         inside_moving_fraction=inside,
     )
+
+
+def inversion_error_mm(
+    transform: Transform, inverse: Transform, fixed: Reference | None = None
+) -> dict[str, float] | None:
+    """Distance from x to ``inverse(transform(x))``, for transforms with fields.
+
+    Args:
+        transform: fixed points to moving points.
+        inverse: its inverse.
+        fixed: the fixed image, at whose voxels it is measured. Default: the grid of the first
+            field.
+
+    Returns:
+        ``mean``, ``p95`` and ``max`` in mm; None without a field, where the inverse is exact.
+    """
+    fields = [
+        part for part in transform.parts if isinstance(part, DisplacementField | VelocityField)
+    ]
+    if not fields:
+        return None
+    grid = fields[0].grid if fixed is None else grid_of_reference(fixed, "fixed")
+    points = grid.coarsened(max(grid.size_mm) / _TESTED).points_mm().reshape(-1, grid.ndim)
+    return inverse_consistency_error_mm(transform, inverse, points)
 
 
 @torch.no_grad()
