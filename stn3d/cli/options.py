@@ -15,6 +15,7 @@ INPUTS = "Inputs"
 METHOD = "Method"
 REGIONS = "Masks and intensity windows"
 LABELS = "Labels and landmarks"
+FILES = "Files"
 COMPUTING = "Computing"
 _POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
 
@@ -258,6 +259,36 @@ MovingColour = Annotated[
         REGIONS,
         choices.ColourChannel,
         "Channel of a colour MOVING, as for FIXED; all channels are warped. Default: luminance.",
+    ),
+]
+
+# -- files ----------------------------------------------------------------------------------------
+
+ImageFormat = Annotated[
+    str,
+    _choice(
+        "image-format",
+        FILES,
+        choices.ImageSuffix,
+        described("Format of the images that are written", choices.IMAGE_SUFFIXES, ".nii.gz"),
+    ),
+]
+Jacobian = Annotated[
+    bool,
+    typer.Option(
+        "--jacobian",
+        rich_help_panel=FILES,
+        help="Also write the Jacobian determinant: 2 where a fixed voxel covers twice its volume "
+        "in the moving image.",
+    ),
+]
+Bids = Annotated[
+    bool,
+    typer.Option(
+        "--bids",
+        rich_help_panel=FILES,
+        help="BIDS names with JSON sidecars (from-..._to-..._mode-image_xfm.h5, space-...), made "
+        "from the names of the images.",
     ),
 ]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.inspection.words import number, orientation, position, sizes
-from stn3d.io import Reference, grid_of_reference
+from stn3d.io.transforms import Reference, grid_of_reference
 from stn3d.metrics import inverse_consistency_error_mm
 from stn3d.transforms import (
     DisplacementField,

@@ -131,7 +131,9 @@ def register(
     with tracker.step("read"):
         inputs = read_pair(fixed, moving)
     with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        return _registered(inputs, request, start, tracker)
+        found = _registered(inputs, request, start, tracker)
+    labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
+    return dataclasses.replace(found, moving_labels=labels)
 
 
 @dataclass(frozen=True)
