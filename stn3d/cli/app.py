@@ -85,7 +85,7 @@ _EXAMPLES = {
     ),
     "demo": ("stn3d demo",),
 }
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+_PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Registration": (register, series, landmarks),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
     "Looking into files": (explain, check),
@@ -94,7 +94,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 
 
-def _add(command: Callable[..., None], panel: str) -> None:
+def _add(command: Callable[..., object], panel: str) -> None:
     """A command of the program, with its docstring as help and its examples below."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     app.command(

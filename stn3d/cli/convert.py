@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stn3d.cli import options, screen
+from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 
@@ -35,11 +35,11 @@ _Moving = Annotated[
 
 
 def convert(
-    transform: options.TransformSpec,
+    transform: file_options.TransformSpec,
     out: _Out,
     like: _Like = None,
     moving: _Moving = None,
-    then: options.Then = None,
+    then: file_options.Then = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -75,7 +75,7 @@ def compose(
 
 
 def invert(
-    transform: options.TransformSpec,
+    transform: file_options.TransformSpec,
     out: _Out,
     like: _Like = None,
     moving: _Moving = None,
@@ -94,7 +94,7 @@ def invert(
 def _write(
     shown: Screen,
     specs: list[str],
-    out: Path,
+    out: str,
     images: tuple[Path | None, Path | None],
     *,
     inverse: bool = False,

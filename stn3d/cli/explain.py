@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stn3d import choices
 from stn3d.cli import options, screen
 from stn3d.cli.process import slow_imports
 from stn3d.errors import InputError
+
+_IMAGES = (
+    ".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".mgh", ".mgz", ".mha", ".mhd", ".nrrd", ".nhdr",
+    ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff",
+)  # fmt: skip
+_MOST_MB = 64  # of a metrics.json
 
 
 def explain(
@@ -43,34 +51,48 @@ def explain(
     """
     with screen.opened(f"explaining {file}", quiet, verbose) as shown:
         with slow_imports():
-            from stn3d.io import is_image_path
+            import stn3d.inspection  # noqa: F401
 
-        if Path(file).is_dir() and (Path(file) / "metrics.json").is_file():
-            lines, content = _metrics(Path(file) / "metrics.json")
-            below, whole = _transform(str(file), like, moving)
+        folder = Path(file) / "metrics.json"
+        if folder.is_file():
+            lines, content = _metrics(folder)
+            below, whole = _transform(file, like, moving)
             lines, content = [*lines, "", *below], {"metrics": content, "transform": whole}
         elif file.lower().endswith(".json") and not file.lower().endswith(".mrk.json"):
             lines, content = _metrics(Path(file))
-        elif ":" not in file and is_image_path(file):
+        elif _is_image(file):
             lines, content = _image(Path(file))
         else:
             lines, content = _transform(file, like, moving)
         if as_json:
             typer.echo(json.dumps(content, indent=2))
-            return
-        shown.lines(lines)
+        else:
+            shown.lines(lines)
+
+
+def _is_image(file: str) -> bool:
+    """Whether a file is an image and not a transform; a field may have an image's extension."""
+    from stn3d.io import format_of_spec
+
+    if not (os.path.isdir(file) or file.lower().endswith(_IMAGES)):
+        return False
+    try:
+        format_of_spec(file)
+    except InputError:
+        return True
+    return False
 
 
 def _transform(
     spec: str, like: Path | None, moving: Path | None
 ) -> tuple[Sequence[str], dict[str, Any]]:
     from stn3d.inspection import summarise_transform
-    from stn3d.io import describe_transform_file, grid_of_reference, read_specs
+    from stn3d.io import format_of_spec, grid_of_reference, read_spec
 
-    found = read_specs([spec], fixed=like, moving=moving)
+    found = read_spec(spec, fixed=like, moving=moving)
     grids = [
-        None if path is None else grid_of_reference(path, role)
-        for path, role in ((like, "fixed"), (moving, "moving"))
+        None if like is None else grid_of_reference(like, "fixed"),
+        None if moving is None else grid_of_reference(moving, "moving"),
     ]
     for grid, path in zip(grids, (like, moving), strict=True):
         if grid is not None and grid.ndim != found.ndim:
@@ -79,15 +101,16 @@ def _transform(
                 "the transform's dimension."
             )
     summary = summarise_transform(found, *grids)
-    about = describe_transform_file(spec)
+    format = format_of_spec(spec)
+    about = choices.TRANSFORM_FORMATS[format].partition(":")[0]
     lines = [
-        f"{spec}: {about}, {found.ndim}D",
+        f"{spec}: transform, {found.ndim}D, format {format} ({about})",
         "direction: maps points of the fixed image to points of the moving image; the image moves "
         "the other way, from moving to fixed",
         "coordinates below: world RAS+ mm",
         *summary.lines(),
     ]
-    return lines, {"file": spec, "format": about, **summary.as_dict()}
+    return lines, {"file": spec, "format": format, **summary.as_dict()}
 
 
 def _image(path: Path) -> tuple[Sequence[str], dict[str, Any]]:
@@ -99,9 +122,13 @@ def _image(path: Path) -> tuple[Sequence[str], dict[str, Any]]:
 
 def _metrics(path: Path) -> tuple[Sequence[str], dict[str, Any]]:
     from stn3d.inspection import explain_metrics
-    from stn3d.io import read_json
+    from stn3d.io.texts import parse_json, read_text
 
-    content = read_json(path)
+    advice = "give the metrics.json of a registration"
+    try:
+        content = parse_json(read_text(path, "JSON file", advice, _MOST_MB))
+    except ValueError:
+        raise InputError(f"{path} is not JSON; {advice}.") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no metrics; give the metrics.json of a registration.")
+        raise InputError(f"{path} holds no metrics; {advice}.")
     return explain_metrics(content), content

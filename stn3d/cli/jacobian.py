@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from stn3d.cli import options, screen
+from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
 
 
 def jacobian(
-    transform: options.TransformSpec,
+    transform: file_options.TransformSpec,
     like: Annotated[
         Path,
         typer.Option(metavar="FIXED", help="Fixed image, whose grid the map lies on."),
@@ -26,7 +26,7 @@ def jacobian(
         Path | None,
         typer.Option(metavar="IMAGE", help="Moving image, which some transform formats need."),
     ] = None,
-    then: options.Then = None,
+    then: file_options.Then = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:

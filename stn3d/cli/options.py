@@ -9,13 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from stn3d import choices
-from stn3d.choices import check_choice
 
 INPUTS = "Inputs"
 METHOD = "Method"
 REGIONS = "Masks and intensity windows"
 LABELS = "Labels and landmarks"
-FILES = "Files"
 COMPUTING = "Computing"
 _POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
 
@@ -30,12 +28,12 @@ def _option(metavar: str, panel: str | None, help: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
 
 
-def _choice(name: str, panel: str | None, choice: Any, help: str) -> Any:
+def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
     """An option with a few values; others are refused before anything slow is imported."""
 
     def check(value: str | None) -> str | None:
         if value is not None:
-            check_choice(name, value, choice)
+            check_choice(name, value, known)
         return value
 
     return typer.Option(
@@ -72,22 +70,6 @@ Moving = Annotated[
 TransformFile = Annotated[
     Path,
     typer.Argument(metavar="TRANSFORM", help="ITK transform file (.h5, .tfm, .txt or .mat)."),
-]
-TransformSpec = Annotated[
-    str,
-    typer.Argument(
-        metavar="TRANSFORM",
-        help="Transform file of any format, FORMAT:FILE (such as fsl:warp.nii.gz), inverse:FILE, "
-        "or the folder of a registration.",
-    ),
-]
-Then = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--then",
-        metavar="TRANSFORM",
-        help="A further transform that fixed points go through after TRANSFORM; may be repeated.",
-    ),
 ]
 FixedVolume = Annotated[
     int | None, _option("N", INPUTS, "Volume of a 4D fixed image, counted from 0.")
@@ -127,11 +109,11 @@ ChannelWeights = Annotated[
 
 Kind = Annotated[
     str | None,
-    _choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
+    choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
 ]
 Metric = Annotated[
     str | None,
-    _choice(
+    choice(
         "metric",
         METHOD,
         choices.MetricChoice,
@@ -140,7 +122,7 @@ Metric = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    _choice(
+    choice(
         "preset",
         METHOD,
         choices.Preset,
@@ -161,7 +143,7 @@ Init = Annotated[
 ]
 Estimator = Annotated[
     str | None,
-    _choice(
+    choice(
         "estimator",
         METHOD,
         choices.Estimator,
@@ -178,7 +160,7 @@ Config = Annotated[
 ]
 LandmarkKind = Annotated[
     str,
-    _choice(
+    choice(
         "kind",
         None,
         choices.LandmarkKind,
@@ -187,7 +169,7 @@ LandmarkKind = Annotated[
 ]
 SeriesMetric = Annotated[
     str,
-    _choice(
+    choice(
         "metric",
         None,
         choices.MetricName,
@@ -196,7 +178,7 @@ SeriesMetric = Annotated[
 ]
 SeriesInterpolation = Annotated[
     str,
-    _choice(
+    choice(
         "interpolation",
         None,
         choices.SeriesInterpolation,
@@ -205,7 +187,7 @@ SeriesInterpolation = Annotated[
 ]
 ImageInterpolation = Annotated[
     str,
-    _choice(
+    choice(
         "interpolation",
         None,
         choices.ImageInterpolation,
@@ -245,7 +227,7 @@ MovingWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("
 
 FixedColour = Annotated[
     str | None,
-    _choice(
+    choice(
         "fixed-colour",
         REGIONS,
         choices.ColourChannel,
@@ -254,41 +236,11 @@ FixedColour = Annotated[
 ]
 MovingColour = Annotated[
     str | None,
-    _choice(
+    choice(
         "moving-colour",
         REGIONS,
         choices.ColourChannel,
         "Channel of a colour MOVING, as for FIXED; all channels are warped. Default: luminance.",
-    ),
-]
-
-# -- files ----------------------------------------------------------------------------------------
-
-ImageFormat = Annotated[
-    str,
-    _choice(
-        "image-format",
-        FILES,
-        choices.ImageSuffix,
-        described("Format of the images that are written", choices.IMAGE_SUFFIXES, ".nii.gz"),
-    ),
-]
-Jacobian = Annotated[
-    bool,
-    typer.Option(
-        "--jacobian",
-        rich_help_panel=FILES,
-        help="Also write the Jacobian determinant: 2 where a fixed voxel covers twice its volume "
-        "in the moving image.",
-    ),
-]
-Bids = Annotated[
-    bool,
-    typer.Option(
-        "--bids",
-        rich_help_panel=FILES,
-        help="BIDS names with JSON sidecars (from-..._to-..._mode-image_xfm.h5, space-...), made "
-        "from the names of the images.",
     ),
 ]
 
@@ -335,7 +287,7 @@ EvaluatedMovingPoints = Annotated[
 
 Device = Annotated[
     str | None,
-    _choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+    choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
 ]
 MaxMemory = Annotated[
     float | None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from stn3d.cli import options, progress, screen, summary
+from stn3d.cli import file_options, options, progress, screen, summary
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 
@@ -49,9 +49,9 @@ def register(
     threads: options.Threads = None,
     max_memory: options.MaxMemory = None,
     seed: options.Seed = None,
-    image_format: options.ImageFormat = ".nii.gz",
-    jacobian: options.Jacobian = False,
-    bids: options.Bids = False,
+    image_format: file_options.ImageFormat = ".nii.gz",
+    jacobian: file_options.Jacobian = False,
+    bids: file_options.Bids = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
 

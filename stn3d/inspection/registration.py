@@ -38,11 +38,6 @@ def explain_metrics(metrics: Mapping[str, Any]) -> list[str]:
     Raises:
         InputError: it is not such an object.
     """
-    if "verdict" in metrics and "quality" not in metrics:
-        raise InputError(
-            "this metrics.json was written by version 0.1 of stn3d, whose keys had other names; "
-            "register again with this version."
-        )
     if "after" in metrics and "before" in metrics:
         return [
             *_quality(metrics.get("quality")),

@@ -71,7 +71,7 @@ class PartSummary:
             field`` or another class in words.
         reflection: whether it exchanges left and right, as a mirror does.
         parameters: rotation, translation, scales and shears of a linear part.
-        rotation_deg: total angle of rotation of a linear part.
+        rotation_deg: total angle of rotation of a linear part; None with a reflection.
         shape: of the grid of a field.
         spacing_mm: of the grid of a field.
         orientation: of the grid of a field.
@@ -241,11 +241,12 @@ def _part(part: Transform) -> PartSummary:
 def _linear(part: Linear) -> PartSummary:
     parameters = describe_linear(part)
     matrix = part.matrix.detach().cpu().double()[..., :-1, :-1]
+    reflection = float(torch.linalg.det(matrix)) < 0
     return PartSummary(
         kind=_kind(parameters),
-        reflection=float(torch.linalg.det(matrix)) < 0,
+        reflection=reflection,
         parameters=parameters,
-        rotation_deg=_total_rotation_deg(matrix),
+        rotation_deg=None if reflection else _total_rotation_deg(matrix),
     )
 
 
@@ -265,12 +266,9 @@ def _kind(parameters: LinearParameters) -> str:
 
 
 def _total_rotation_deg(matrix: Tensor) -> float:
-    """Angle of the closest rotation (polar decomposition), in degrees."""
+    """Angle of the closest rotation (polar decomposition) of a matrix without reflection."""
     u, _, v = torch.linalg.svd(matrix)
-    rotation = u @ v
-    if float(torch.linalg.det(rotation)) < 0:
-        rotation = u @ torch.diag(torch.tensor([1.0] * (len(matrix) - 1) + [-1.0]).double()) @ v
-    trace = float(rotation.trace())
+    trace = float((u @ v).trace())
     cosine = trace / 2 if len(matrix) == 2 else (trace - 1) / 2
     return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
 

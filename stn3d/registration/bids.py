@@ -72,8 +72,10 @@ class BidsNames:
         """Labels of the fixed and of the moving space; never the same."""
         labels = [self.fixed.space, self.moving.space]
         if labels[0] == labels[1]:
-            subjects = [_label(one.prefix) for one in (self.fixed, self.moving)]
-            labels = [a + b for a, b in zip(subjects, labels, strict=True)]
+            prefixes = self.fixed.prefix, self.moving.prefix
+            labels = [
+                _label(prefix + label) for prefix, label in zip(prefixes, labels, strict=True)
+            ]
         if labels[0] == labels[1]:
             labels = [f"fixed{labels[0]}", f"moving{labels[1]}"]
         return labels[0], labels[1]

@@ -48,8 +48,8 @@ class Outputs:
 
     def bids_names(self, fixed: str, moving: str) -> BidsNames:
         """The BIDS names for two images."""
-        parts = [BidsName.of(Path(name).name) for name in (fixed, moving)]
-        return BidsNames(*parts, self.image_suffix)
+        first, second = (BidsName.of(Path(name).name) for name in (fixed, moving))
+        return BidsNames(first, second, self.image_suffix)
 
     def _plain(self) -> dict[str, str]:
         suffix = self.image_suffix
