@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stn3d import choices
+from stn3d.choices import check_choice
 
 INPUTS = "Inputs"
 METHOD = "Method"
