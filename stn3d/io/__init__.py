@@ -6,6 +6,7 @@ from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse
 from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
+    is_picture,
     write_colours,
     write_image,
     write_volumes,
@@ -56,6 +57,7 @@ __all__ = [
     "format_of_spec",
     "grid_of_reference",
     "in_dimension",
+    "is_picture",
     "is_stdout",
     "open_series",
     "open_volumes",

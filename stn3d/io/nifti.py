@@ -71,8 +71,21 @@ class Stored:
         return None if (slope, intercept) == (1.0, 0.0) else (float(slope), float(intercept))
 
 
-def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = False) -> Stored:
+def in_memory(
+    array: NDArray[Any],
+    affine: Matrix,
+    name: str,
+    planar: bool = False,
+    interval_s: float = 0.0,
+) -> Stored:
     """Content of a file of another format, read as a whole; see `Stored`.
+
+    Args:
+        array: ``(i, j, k[, V])``.
+        affine: ``(4, 4)`` index to RAS+ millimetres.
+        name: name in messages.
+        planar: whether it is a 2D image.
+        interval_s: time between two volumes; 0 where it is unknown.
 
     Raises:
         InputError: NIfTI cannot hold its shape.
@@ -81,6 +94,9 @@ def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = Fal
         header = header_for(affine, array.shape[:3])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    if interval_s > 0:
+        header["pixdim"][4] = interval_s
+        header.set_xyzt_units("mm", "sec")
     return Stored(array, array.shape, affine, header, name, planar)
 
 
