@@ -114,7 +114,9 @@ def test_what_cannot_be_told_is_no_failure_and_is_reported() -> None:
     assert "rotation about x, translation along z" in warning
 
 
-@pytest.mark.parametrize(("advantage", "warns"), [(-0.001, False), (0.0, True), (0.03, True), (0.05, True)])
+@pytest.mark.parametrize(
+    ("advantage", "warns"), [(-0.001, False), (0.0, True), (0.03, True), (0.05, True)]
+)
 def test_a_mirrored_image_that_fits_as_well_is_a_warning(advantage: float, warns: bool) -> None:
     quality = assess_quality(dataclasses.replace(SOUND, mirror_advantage_fraction=advantage))
     assert bool(quality.warnings) == warns
