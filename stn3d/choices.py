@@ -26,6 +26,7 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+EvaluationProtocol = Literal["strict", "l2r"]
 
 KINDS: dict[str, str] = {
     "auto": "rigid for one person's head in two modalities, else deformable",
@@ -122,6 +123,10 @@ COLOUR_CHANNELS: dict[str, str] = {
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+EVALUATION_PROTOCOLS: dict[str, str] = {
+    "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
+    "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
 }
 
 

@@ -19,11 +19,11 @@ class EvaluationRegion:
     """The voxels of the fixed image in which metrics are computed.
 
     Args:
-        name: ``mask`` (the fixed mask) or ``foreground`` (see `foreground`).
+        name: ``mask`` (the fixed mask), ``foreground`` (see `foreground`) or ``image`` (all).
         voxels: ``fixed.grid.shape`` bool.
     """
 
-    name: Literal["mask", "foreground"]
+    name: Literal["mask", "foreground", "image"]
     voxels: Tensor
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,13 +49,14 @@ def foreground(image: Tensor) -> Tensor:
     return image[0, 0] > dark + FOREGROUND_LEVEL * (bright - dark)
 
 
-def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def eroded(mask: NDArray[np.bool_], voxels: int = 2) -> NDArray[np.bool_]:
     """The mask without its outer two voxels, along axes of at least five voxels.
 
     Args:
         mask: ``grid.shape``; voxels outside the grid are outside the mask.
+        voxels: how many outer voxels to remove.
     """
-    for _ in range(2):
+    for _ in range(voxels):
         kept = mask.copy()
         for axis, n in enumerate(mask.shape):
             if n < 5:

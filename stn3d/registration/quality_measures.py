@@ -117,7 +117,7 @@ def measure_quality(
         transform: fixed points to moving points.
         kind: kind of the linear part.
         metric: metric of the linear part.
-        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants and the
+        metrics: the result of `stn3d.evaluation.evaluate_case`, for the Jacobian determinants and the
             errors at landmarks.
     """
     spacing_mm = coarse_mm(pair)
@@ -154,7 +154,7 @@ def measure_quality(
 
 
 def _from_metrics(metrics: dict[str, Any], size_mm: float) -> dict[str, Any]:
-    """The measures that `stn3d.evaluation.evaluate` computes at full resolution."""
+    """The measures that `stn3d.evaluation.evaluate_case` computes at full resolution."""
     extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
     log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
     error_mm = metrics.get("tre_mm") or {}

@@ -16,7 +16,10 @@ def folded_volume(displacement_vox: Tensor, mirrored: bool) -> Tensor:
     d = displacement_vox.shape[1]
     units = [tuple(int(a == b) for b in range(d)) for a in range(d)]
     corners = [
-        [_edge(displacement_vox, unit, sign) * sign for unit, sign in zip(units, signs, strict=True)]
+        [
+            _edge(displacement_vox, unit, sign) * sign
+            for unit, sign in zip(units, signs, strict=True)
+        ]
         for signs in product((1, -1), repeat=d)
     ]
     if d == 3:
