@@ -27,6 +27,19 @@ ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
 EvaluationProtocol = Literal["strict", "l2r"]
+TransformFormat = Literal[
+    "auto",
+    "itk",
+    "ants",
+    "greedy",
+    "fsl",
+    "freesurfer",
+    "afni",
+    "elastix",
+    "x5",
+    "dicom",
+    "monai",
+]
 
 KINDS: dict[str, str] = {
     "auto": "rigid for one person's head in two modalities, else deformable",
@@ -127,6 +140,18 @@ SERIES_INTERPOLATIONS: dict[str, str] = {
 EVALUATION_PROTOCOLS: dict[str, str] = {
     "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
     "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
+TRANSFORM_FORMATS: dict[str, str] = {
+    "auto": "by the extension and the content of the file",
+    "itk": "ITK, SimpleITK, 3D Slicer: .h5, .tfm, .txt, .mat, and fields as .nii.gz, .nrrd, .mha",
+    "ants": "the files of antsRegistration, named by their prefix",
+    "greedy": "greedy: a matrix (.mat), a field (.nii.gz)",
+    "fsl": "FSL: a matrix of FLIRT (.mat), a field of FNIRT (.nii.gz)",
+    "freesurfer": "FreeSurfer: .lta",
+    "afni": "AFNI: a matrix (.aff12.1D), a field of 3dQwarp (.nii.gz)",
+    "elastix": "elastix: TransformParameters (.txt)",
+    "x5": "X5, the BIDS draft (.x5)",
+    "dicom": "DICOM spatial registration, linear and deformable (.dcm)",
+    "monai": "voxel displacements of MONAI and VoxelMorph (.npy, .npz, .nii.gz)",
 }
 
 
