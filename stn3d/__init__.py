@@ -12,12 +12,15 @@ from stn3d.errors import InputError
 from stn3d.startup import set_environment, starting
 
 if TYPE_CHECKING:
+    from stn3d.evaluation.options import EvaluationOptions
+    from stn3d.evaluation.result import Evaluation
     from stn3d.grid import Grid
     from stn3d.io import Image, read_image, read_transform, write_image, write_transform
     from stn3d.landmarks import register_landmarks
     from stn3d.registration.api import register
     from stn3d.registration.inputs import RegistrationImage
     from stn3d.registration.result import Registration
+    from stn3d.scoring.api import evaluate
     from stn3d.series.api import register_series
     from stn3d.series.result import SeriesRegistration
     from stn3d.transforms import (
@@ -37,6 +40,8 @@ __all__ = [
     "Affine",
     "Chain",
     "DisplacementField",
+    "Evaluation",
+    "EvaluationOptions",
     "Grid",
     "Image",
     "InputError",
@@ -49,6 +54,7 @@ __all__ = [
     "VelocityField",
     "__version__",
     "apply",
+    "evaluate",
     "read_image",
     "read_transform",
     "register",
@@ -60,12 +66,15 @@ __all__ = [
 
 _MODULES = {
     "stn3d.warp.apply": ("apply",),
+    "stn3d.evaluation.options": ("EvaluationOptions",),
+    "stn3d.evaluation.result": ("Evaluation",),
     "stn3d.grid": ("Grid",),
     "stn3d.io": ("Image", "read_image", "read_transform", "write_image", "write_transform"),
     "stn3d.landmarks": ("register_landmarks",),
     "stn3d.registration.api": ("register",),
     "stn3d.registration.inputs": ("RegistrationImage",),
     "stn3d.registration.result": ("Registration",),
+    "stn3d.scoring.api": ("evaluate",),
     "stn3d.series.api": ("register_series",),
     "stn3d.series.result": ("SeriesRegistration",),
     "stn3d.transforms": (

@@ -140,6 +140,7 @@ SERIES_INTERPOLATIONS: dict[str, str] = {
 EVALUATION_PROTOCOLS: dict[str, str] = {
     "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
     "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
+}
 TRANSFORM_FORMATS: dict[str, str] = {
     "auto": "by the extension and the content of the file",
     "itk": "ITK, SimpleITK, 3D Slicer: .h5, .tfm, .txt, .mat, and fields as .nii.gz, .nrrd, .mha",

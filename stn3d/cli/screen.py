@@ -98,6 +98,11 @@ class Screen:
         if not self.quiet:
             _print(_console(stderr=self.results_aside), text)
 
+    def doing(self, text: str) -> None:
+        """A line on stderr about what is in progress; nothing when quiet."""
+        if not self.quiet:
+            _print(self.stderr, text)
+
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""
         _print(

@@ -21,6 +21,7 @@ from stn3d.metrics import (
     surface_dice,
     surface_distances,
 )
+from stn3d.metrics.arrays import as_array
 from stn3d.metrics.labels import ranked
 
 # Metrics of a label, in the order in which they are written.
@@ -44,6 +45,7 @@ class LabelMetrics:
         assd_mm: average symmetric surface distance, in mm.
         hd95_vox: HD95 of Learn2Reg, in voxels.
         nsd: normalised surface Dice, 0 to 1.
+        name: name of the label, if it is known.
     """
 
     fixed_voxels: int
@@ -56,6 +58,7 @@ class LabelMetrics:
     assd_mm: float | None = None
     hd95_vox: float | None = None
     nsd: float | None = None
+    name: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that was measured."""
@@ -131,6 +134,7 @@ def measure_labels(
             None if moving_labels is None else chosen.moving_voxels[label],
             moved.get(label, 0),
             **{name: values[label] for name, values in columns.items()},
+            name=options.names.get(label),
         )
         for label in labels
     }
@@ -144,8 +148,6 @@ def measure_labels(
 
 def _counts(labels: Array) -> dict[int, int]:
     """Number of voxels of each label."""
-    from stn3d.metrics.arrays import as_array
-
     array: NDArray[Any] = as_array(labels)
     values, ranks, _ = ranked(array, array[:0])
     sizes = np.bincount(ranks.ravel(), minlength=len(values))

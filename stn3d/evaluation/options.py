@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stn3d.choices import EvaluationProtocol, check_choice
 from stn3d.errors import InputError
@@ -23,6 +23,7 @@ class EvaluationOptions:
             and for labels that are given.
         tolerance_mm: distance up to which surfaces agree, for the normalised surface Dice (NSD).
             Default: NSD is not measured.
+        names: names of labels, which are written beside their numbers.
 
     Raises:
         InputError: an option is not valid.
@@ -32,6 +33,7 @@ class EvaluationOptions:
     labels: Sequence[int] | None = None
     min_voxels: int | None = None
     tolerance_mm: float | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, EvaluationProtocol)

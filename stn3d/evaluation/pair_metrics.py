@@ -54,9 +54,7 @@ def evaluate_case(
         errors["tre_mm"] = tre_mm(transform, points[0], points[1])
         errors["landmark_robustness"] = landmark_robustness(transform, points[0], points[1])
     if case.true_transform is not None:
-        errors["true_error_mm"] = true_error_mm(
-            transform, case.true_transform, grid, region.voxels
-        )
+        errors["true_error_mm"] = true_error_mm(transform, case.true_transform, grid, region.voxels)
     if inverse is not None:
         points_mm = _some_points_mm(grid, eroded(region.voxels.numpy()))
         errors["inverse_consistency_error_mm"] = inverse_consistency_error_mm(

@@ -77,9 +77,7 @@ class Evaluation:
         """Everything that was measured, for JSON; None in place of NaN and infinity."""
         found: dict[str, Any] = {"protocol": self.options.protocol, **self.image, **self.jacobian}
         if self.label_results is not None:
-            found |= {
-                key: mean for key in LABEL_METRICS if (mean := self._mean(key)) is not None
-            }
+            found |= {key: mean for key in LABEL_METRICS if (mean := self._mean(key)) is not None}
             if self.options.tolerance_mm is not None:
                 found["nsd_tolerance_mm"] = float(self.options.tolerance_mm)
             found["labels"] = {str(label): one.to_dict() for label, one in self.labels.items()}

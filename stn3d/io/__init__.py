@@ -19,6 +19,7 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
+from stn3d.io.label_tables import read_label_table
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import ImageSource
 from stn3d.io.transform_sources import TransformSource, as_transform
@@ -58,6 +59,7 @@ __all__ = [
     "open_volumes",
     "read_exact",
     "read_image",
+    "read_label_table",
     "read_labels",
     "read_landmarks",
     "read_mask",

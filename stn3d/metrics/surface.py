@@ -111,13 +111,13 @@ def surface_dice(
     """
     if not 0 <= tolerance_mm < math.inf:
         raise InputError(f"the tolerance is {tolerance_mm:g} mm; give a length of 0 mm or more.")
-    surfaces = [surface_elements(values, grid) for values in (fixed_labels, moved_labels)]
+    fixed, moved = (surface_elements(values, grid) for values in (fixed_labels, moved_labels))
     found = {}
     for label in map(int, labels):
-        areas = [one.get(label, _NO_SURFACE).weights for one in surfaces]
+        areas = [one.get(label, _NO_SURFACE).weights for one in (fixed, moved)]
         near = sum(
             float(weights[distances <= tolerance_mm].sum())
-            for weights, distances in zip(areas, _directed(*surfaces, label), strict=True)
+            for weights, distances in zip(areas, _directed(fixed, moved, label), strict=True)
             if len(distances)
         )
         total = float(areas[0].sum() + areas[1].sum())
@@ -147,14 +147,14 @@ def hd95_vox(
         InputError: a map does not fit the grid, or a label is not a whole number from 0 upward.
     """
     voxels = Grid.of_spacing(grid.shape)
-    surfaces = [surface_elements(values, voxels) for values in (fixed_labels, moved_labels)]
+    fixed, moved = (surface_elements(values, voxels) for values in (fixed_labels, moved_labels))
     found = {}
     for label in map(int, labels):
-        present = [label in one for one in surfaces]
+        present = [label in one for one in (fixed, moved)]
         if not all(present):
             found[label] = math.inf if any(present) else math.nan
             continue
-        directed = zip(surfaces, _directed(*surfaces, label), strict=True)
+        directed = zip((fixed, moved), _directed(fixed, moved, label), strict=True)
         found[label] = max(_percentile(d, one[label].weights, 0.95) for one, d in directed)
     return found
 
@@ -165,7 +165,7 @@ def _percentile(
     """The smallest distance up to which the distances have a share of all weights."""
     order = np.argsort(distances, kind="stable")
     cumulated = np.cumsum(weights[order]) / weights.sum()
-    return float(distances[order][min(np.searchsorted(cumulated, share), len(order) - 1)])
+    return float(distances[order][min(int(np.searchsorted(cumulated, share)), len(order) - 1)])
 
 
 def _directed(

@@ -117,8 +117,8 @@ def measure_quality(
         transform: fixed points to moving points.
         kind: kind of the linear part.
         metric: metric of the linear part.
-        metrics: the result of `stn3d.evaluation.evaluate_case`, for the Jacobian determinants and the
-            errors at landmarks.
+        metrics: the metrics of `stn3d.evaluation.evaluate_case`: Jacobian determinants and errors
+            at landmarks.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from stn3d.errors import InputError
 from stn3d.evaluation import Evaluation, EvaluationOptions, evaluate_case, measure_labels
-from stn3d.io import ImageSource, read_labels, read_transform, require_same_grid
+from stn3d.io import (
+    ImageSource,
+    TransformSource,
+    as_transform,
+    read_labels,
+    require_same_grid,
+)
 from stn3d.registration.inputs import PointSource, RegistrationImage, read_pair
-from stn3d.transforms import Affine, Transform
-
-TransformSource: TypeAlias = "Transform | str | os.PathLike[str]"
+from stn3d.transforms import Affine
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +78,18 @@ def evaluate(
         InputError: an input cannot be read, or does not fit the others.
 
     Examples:
-        >>> result = evaluate("fixed.nii.gz", "moving.nii.gz", "result/transform.h5",
-        ...                   labels=("fixed_labels.nii.gz", "moving_labels.nii.gz"))  # doctest: +SKIP
+        >>> labels = ("fixed_labels.nii.gz", "moving_labels.nii.gz")
+        >>> result = evaluate("fixed.nii.gz", "moving.nii.gz", "result", labels=labels)
+        ... # doctest: +SKIP
         >>> result.dice, result.labels[17].hd95_mm  # doctest: +SKIP
     """
     sides = [RegistrationImage.of(fixed), RegistrationImage.of(moving)]
-    for name, given in (("labels", labels), ("landmarks", landmarks)):
-        if given is not None:
-            sides = [
-                dataclasses.replace(side, **{name: one})
-                for side, one in zip(sides, given, strict=True)
-            ]
+    if labels is not None:
+        both = zip(sides, labels, strict=True)
+        sides = [dataclasses.replace(side, labels=one) for side, one in both]
+    if landmarks is not None:
+        points = zip(sides, landmarks, strict=True)
+        sides = [dataclasses.replace(side, landmarks=one) for side, one in points]
     return evaluate_data(PairData(sides[0], sides[1], transform, inverse, true_transform), options)
 
 
@@ -102,34 +106,33 @@ def evaluate_data(data: PairData, options: EvaluationOptions | None = None) -> E
         raise InputError(
             "there are no images; give a fixed and a moving image, or fixed and moved labels."
         )
-    named = {
+    sides = RegistrationImage.of(data.fixed), RegistrationImage.of(data.moving)
+    sources = {
         "transform": data.transform,
         "inverse": data.inverse,
         "true transform": data.true_transform,
     }
-    found = {name: None if one is None else _transform(one) for name, one in named.items()}
-    wanted = 3 if found["transform"] is None else found["transform"].ndim
-    case = read_pair(data.fixed, data.moving, wanted).evaluation_case
+    fixed, moving = (side.image for side in sides)
+    found = {
+        name: None if source is None else as_transform(source, fixed=ends[0], moving=ends[1])
+        for (name, source), ends in zip(
+            sources.items(), [(fixed, moving), (moving, fixed), (fixed, moving)], strict=True
+        )
+    }
+    transform = found["transform"]
+    case = read_pair(*sides, 3 if transform is None else transform.ndim).evaluation_case
     ndim = case.fixed.grid.ndim
-    for name, transform in found.items():
-        if transform is not None and transform.ndim != ndim:
-            shown = "" if isinstance(named[name], Transform) else f" {named[name]}"
+    for name, one in found.items():
+        if one is not None and one.ndim != ndim:
+            source = sources[name]
+            shown = f" {source}" if isinstance(source, str | os.PathLike) else ""
             raise InputError(
-                f"the transform{shown} is {transform.ndim}D and the images are {ndim}D; "
+                f"the transform{shown} is {one.ndim}D and the images are {ndim}D; "
                 "give one of their dimension."
             )
     case = dataclasses.replace(case, true_transform=found["true transform"])
-    transform = found["transform"]
-    return evaluate_case(
-        case,
-        Affine.identity(ndim) if transform is None else transform,
-        found["inverse"],
-        options=options,
-    )
-
-
-def _transform(source: TransformSource) -> Transform:
-    return source if isinstance(source, Transform) else read_transform(source)
+    identity = Affine.identity(ndim)
+    return evaluate_case(case, transform or identity, found["inverse"], options=options)
 
 
 def _evaluate_labels(data: PairData, options: EvaluationOptions) -> Evaluation:
