@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
@@ -18,7 +18,9 @@ from stn3d.errors import InputError
 
 if TYPE_CHECKING:  # these import torch
     from stn3d.evaluation import Evaluation, EvaluationOptions
-    from stn3d.scoring import PairRow
+    from stn3d.scoring import PairData, PairRow
+
+_Two: TypeAlias = "tuple[Path | None, Path | None]"
 
 
 def evaluate(
@@ -60,8 +62,7 @@ def evaluate(
         with slow_imports():
             from stn3d.evaluation import EvaluationOptions
             from stn3d.io import read_label_table
-            from stn3d.registration.inputs import RegistrationImage
-            from stn3d.scoring import PairData, chosen_labels, evaluate_data
+            from stn3d.scoring import chosen_labels, evaluate_data
 
         outputs = _Outputs.checked(shown, (out, csv), as_json, [*files, pairs, label_table])
         names = {} if label_table is None else read_label_table(label_table)
@@ -72,29 +73,8 @@ def evaluate(
         if pairs is not None:
             _evaluate_pairs(pairs, rules, seed or 0, outputs)
             return
-        if moved_labels is not None:
-            data = PairData(
-                transform=transform,
-                fixed_labels=fixed_labels,
-                moved_labels=moved_labels,
-                moving_labels=moving_labels,
-            )
-        else:
-            assert fixed is not None
-            assert moving is not None
-            data = PairData(
-                RegistrationImage(
-                    fixed,
-                    mask=fixed_mask,
-                    labels=fixed_labels,
-                    landmarks=fixed_points,
-                    volume=fixed_volume,
-                ),
-                RegistrationImage(
-                    moving, labels=moving_labels, landmarks=moving_points, volume=moving_volume
-                ),
-                *transforms,
-            )
+        volumes = fixed_volume, moving_volume
+        data = _pair_data(images, volumes, fixed_mask, label_maps, points, transforms)
         found = evaluate_data(data, rules)
         metrics = found.to_dict()
         outputs.write(metrics, [({}, found)])
@@ -104,10 +84,42 @@ def evaluate(
         outputs.done()
 
 
+def _pair_data(
+    images: _Two,
+    volumes: tuple[int | None, int | None],
+    mask: Path | None,
+    label_maps: tuple[Path | None, Path | None, Path | None],
+    points: _Two,
+    transforms: tuple[str | None, str | None, str | None],
+) -> PairData:
+    """The files of one pair; in each tuple, those of the fixed image come first."""
+    from stn3d.registration.inputs import RegistrationImage
+    from stn3d.scoring import PairData
+
+    fixed_labels, moving_labels, moved_labels = label_maps
+    if moved_labels is not None:
+        return PairData(
+            transform=transforms[0],
+            fixed_labels=fixed_labels,
+            moved_labels=moved_labels,
+            moving_labels=moving_labels,
+        )
+    (fixed, moving), (fixed_points, moving_points) = images, points
+    assert fixed is not None
+    assert moving is not None
+    return PairData(
+        RegistrationImage(
+            fixed, mask=mask, labels=fixed_labels, landmarks=fixed_points, volume=volumes[0]
+        ),
+        RegistrationImage(moving, labels=moving_labels, landmarks=moving_points, volume=volumes[1]),
+        *transforms,
+    )
+
+
 def _require_pair_or_pairs(
     pairs: Path | None,
     files: Sequence[object],
-    images: tuple[Path | None, Path | None],
+    images: _Two,
     moved_labels: Path | None,
 ) -> None:
     """Make sure that either one pair or a table of pairs is given."""
@@ -122,9 +134,7 @@ def _require_pair_or_pairs(
         )
 
 
-def _task(
-    pairs: Path | None, images: tuple[Path | None, Path | None], moved_labels: Path | None
-) -> str:
+def _task(pairs: Path | None, images: _Two, moved_labels: Path | None) -> str:
     """What the command does, for its first line."""
     if pairs is not None:
         return f"evaluating the pairs of {pairs.name}"
@@ -154,7 +164,7 @@ class _Outputs:
     def checked(
         cls,
         shown: Screen,
-        files: tuple[Path | None, Path | None],
+        files: _Two,
         as_json: bool,
         inputs: Sequence[object],
     ) -> _Outputs:

@@ -74,7 +74,7 @@ def ndv_metrics(
     The voxel centres of the fixed grid, moved by the transform, are the corners of tetrahedra. NDV
     is the volume of those that are inverted, of both subdivisions of a cube into five tetrahedra,
     halved: ``sum over voxels and over ten determinants of max(0, -det) / 12`` (in 2D triangles:
-    four determinants, ``/ 4``). It is 0 if and only if the transform is a digital diffeomorphism.
+    four determinants, ``/ 4``). It is 0 for a digital diffeomorphism.
     Central differences, as in ``folding_pct``, miss folding between voxels. Liu et al. 2024,
     doi:10.1007/s11263-024-02047-1.
 
