@@ -26,7 +26,11 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+<<<<<<< HEAD
 EvaluationProtocol = Literal["strict", "l2r"]
+=======
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+>>>>>>> main
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -132,6 +136,12 @@ COLOUR_CHANNELS: dict[str, str] = {
     "haematoxylin": "density of this stain, by colour deconvolution",
     "eosin": "density of this stain",
     "dab": "density of diaminobenzidine",
+}
+IMAGE_SUFFIXES: dict[str, str] = {
+    ".nii.gz": "compressed NIfTI",
+    ".nii": "NIfTI",
+    ".nrrd": "NRRD",
+    ".mha": "MetaImage",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
