@@ -26,11 +26,8 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
-<<<<<<< HEAD
 EvaluationProtocol = Literal["strict", "l2r"]
-=======
 ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
->>>>>>> main
 TransformFormat = Literal[
     "auto",
     "itk",

@@ -24,41 +24,12 @@ _Two: TypeAlias = "tuple[Path | None, Path | None]"
 
 
 def evaluate(
-<<<<<<< HEAD
     fixed: given.Fixed = None,
     moving: given.Moving = None,
     transform: given.Transform = None,
     inverse: given.Inverse = None,
     true_transform: given.TrueTransform = None,
     fixed_mask: given.FixedMask = None,
-=======
-    fixed: Annotated[Path, typer.Option(metavar="IMAGE", help="Fixed image.")],
-    moving: Annotated[Path, typer.Option(metavar="IMAGE", help="Moving image.")],
-    transform: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TRANSFORM", help="Transform, fixed points to moving points. Default: identity."
-        ),
-    ] = None,
-    inverse: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TRANSFORM", help="Inverse transform, to report the inverse-consistency error."
-        ),
-    ] = None,
-    true_transform: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Ground-truth transform, fixed points to moving points."),
-    ] = None,
-    fixed_mask: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="IMAGE",
-            help="Binary mask of the fixed image: the region that is evaluated. "
-            "Default: the labels, else the foreground.",
-        ),
-    ] = None,
->>>>>>> main
     fixed_labels: options.FixedLabels = None,
     moving_labels: options.MovingLabels = None,
     moved_labels: given.MovedLabels = None,

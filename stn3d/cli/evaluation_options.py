@@ -20,13 +20,13 @@ def _file(metavar: str, help: str, panel: str | None = None) -> Any:
 Fixed = Annotated[Path | None, _file("IMAGE", "Fixed image.")]
 Moving = Annotated[Path | None, _file("IMAGE", "Moving image.")]
 Transform = Annotated[
-    str | None, _file("SPEC", "Transform, fixed points to moving points. Default: identity.")
+    str | None, _file("TRANSFORM", "Transform, fixed points to moving points. Default: identity.")
 ]
 Inverse = Annotated[
-    str | None, _file("SPEC", "Inverse transform, to report the inverse-consistency error.")
+    str | None, _file("TRANSFORM", "Inverse transform, to report the inverse-consistency error.")
 ]
 TrueTransform = Annotated[
-    str | None, _file("SPEC", "Ground-truth transform, fixed points to moving points.")
+    str | None, _file("TRANSFORM", "Ground-truth transform, fixed points to moving points.")
 ]
 FixedMask = Annotated[
     Path | None,

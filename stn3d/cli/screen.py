@@ -98,17 +98,15 @@ class Screen:
         if not self.quiet:
             _print(_console(stderr=self.results_aside), text)
 
-<<<<<<< HEAD
     def doing(self, text: str) -> None:
         """A line on stderr about what is in progress; nothing when quiet."""
         if not self.quiet:
             _print(self.stderr, text)
-=======
+
     def lines(self, lines: Iterable[str]) -> None:
         """Lines of an explanation on stdout, with their indentation; also when quiet."""
         for line in lines:
             _console(stderr=self.results_aside).print(Text(line), soft_wrap=True)
->>>>>>> main
 
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""
