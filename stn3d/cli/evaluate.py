@@ -41,7 +41,7 @@ def evaluate(
     label_table: given.LabelTable = None,
     min_voxels: given.MinVoxels = None,
     tolerance: given.Tolerance = None,
-    protocol: options.EvaluationProtocol = None,
+    protocol: given.Protocol = None,
     pairs: given.Pairs = None,
     seed: given.Seed = None,
     out: given.Out = None,

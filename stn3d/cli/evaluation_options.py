@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stn3d import choices
 from stn3d.cli import options
 
 _PAIRS = "Many pairs"
@@ -77,6 +78,15 @@ Tolerance = Annotated[
         "MM",
         "Distance up to which surfaces agree: reports the normalised surface Dice (NSD).",
         options.LABELS,
+    ),
+]
+Protocol = Annotated[
+    str | None,
+    options.choice(
+        "protocol",
+        options.LABELS,
+        choices.EvaluationProtocol,
+        options.described("Definitions of the metrics", choices.EVALUATION_PROTOCOLS, "strict"),
     ),
 ]
 Pairs = Annotated[

@@ -299,12 +299,3 @@ MaxMemory = Annotated[
     ),
 ]
 Seed = Annotated[int | None, _option("N", COMPUTING, "Random seed. Default: 0.")]
-EvaluationProtocol = Annotated[
-    str | None,
-    _choice(
-        "protocol",
-        LABELS,
-        choices.EvaluationProtocol,
-        described("Definitions of the metrics", choices.EVALUATION_PROTOCOLS, "strict"),
-    ),
-]
