@@ -51,7 +51,8 @@ HELD_OUT = "held-out"
 POOLED_NOTE = """\
 Pooled P95 distance: the 95th percentile of the surface distances of both directions taken together,
 which stn3d reported before v0.2. HD95 as published, which it reports since, is the larger of the
-two directed 95th percentiles and is at least as large. These transforms were not evaluated again."""
+two directed 95th percentiles and is at least as large. These transforms were not evaluated
+again."""
 HD95_NOTE = (
     "HD95: the larger of the two directed 95th percentiles of surface distances, as in MONAI."
 )
