@@ -63,6 +63,13 @@ class Stored:
         dtype = np.dtype(self.array.dtype).newbyteorder("=")
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
+    @property
+    def scaling(self) -> tuple[float, float] | None:
+        """Slope and intercept of the stored values; None if the values are stored as they are."""
+        proxy = getattr(self.array, "proxy", self.array)
+        slope, intercept = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
+        return None if (slope, intercept) == (1.0, 0.0) else (float(slope), float(intercept))
+
 
 def in_memory(
     array: NDArray[Any],
