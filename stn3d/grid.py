@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn3d.arguments import plain_tensor
+from stn3d.arguments import plain_tensor, tensor_arguments
 from stn3d.errors import InputError
 
 
+@tensor_arguments(["matrix", "points"])
 def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     """Map points by homogeneous matrices.
 
@@ -40,6 +41,7 @@ def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     return mapped.reshape(mapped.shape[0], *points.shape[1:])
 
 
+@tensor_arguments(["linear", "translation"])
 def homogeneous(linear: Tensor, translation: Tensor) -> Tensor:
     """``(..., d + 1, d + 1)`` matrix of a linear part ``(..., d, d)``, translation ``(..., d)``."""
     top = torch.cat([linear, translation[..., None]], dim=-1)
@@ -248,6 +250,7 @@ class Grid:
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )
 
+    @tensor_arguments(["points_mm"])
     def covering(self, points_mm: Tensor) -> Grid:
         """Grid with the same axes, spacing and voxel positions that contains the given points.
 

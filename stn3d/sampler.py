@@ -15,13 +15,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.kernels import inside, points_of, sample_linear
 
-__all__ = ["Interpolation", "inside", "sample", "sample_displaced", "sample_spline"]
+__all__ = ["Interpolation", "inside", "rounded_like", "sample", "sample_displaced", "sample_spline"]
 
 Interpolation = Literal["linear", "nearest", "cubic"]
 
 
+@tensor_arguments(["points_index"])
 def sample(
     image: Tensor,
     points_index: Tensor,
@@ -31,7 +33,8 @@ def sample(
     """Interpolate an image at points.
 
     Args:
-        image: ``(B, C, *shape)``, floating-point; with ``nearest`` also integer.
+        image: ``(B, C, *shape)``. Whole numbers and bool are interpolated in float64 and rounded,
+            so that they keep their dtype.
         points_index: ``(B, ..., d)`` index coordinates of this image. Batches of one are broadcast,
             here and in ``image``.
         interpolation: ``linear`` (bi- or trilinear), ``nearest``, or ``cubic`` (interpolating cubic
@@ -61,6 +64,9 @@ def sample(
     if interpolation not in get_args(Interpolation):
         known = ", ".join(get_args(Interpolation))
         raise ValueError(f"unknown interpolation {interpolation!r}; choose one of {known}.")
+    if interpolation != "nearest" and not image.is_floating_point():
+        values = sample(image.double(), points_index.double(), interpolation, outside_value)
+        return rounded_like(image, values, outside_value)
     batch = max(image.shape[0], points_index.shape[0])
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
@@ -76,6 +82,7 @@ def sample(
     return values.reshape(batch, image.shape[1], *out_shape)
 
 
+@tensor_arguments(["displacement_vox"])
 def sample_displaced(
     image: Tensor, displacement_vox: Tensor, interpolation: Interpolation = "linear"
 ) -> Tensor:
@@ -91,6 +98,19 @@ def sample_displaced(
     """
     points = points_of(displacement_vox.shape[2:], displacement_vox)
     return sample(image, displacement_vox.movedim(1, -1) + points, interpolation)
+
+
+def rounded_like(image: Tensor, values: Tensor, outside_value: float = 0.0) -> Tensor:
+    """Interpolated values of an image of whole numbers, rounded to its dtype.
+
+    Args:
+        image: the image, of an integer dtype or bool.
+        values: its interpolated values, float64.
+        outside_value: value beyond the image.
+    """
+    low, high = (float(value) for value in image.double().aminmax())
+    whole = values.round().clamp(min(low, outside_value), max(high, outside_value))
+    return whole.to(image.dtype)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:
@@ -115,6 +135,7 @@ def _cubic(image: Tensor, points: Tensor) -> Tensor:
     return sample_spline(_spline_coefficients(image), points)
 
 
+@tensor_arguments(["points"])
 def sample_spline(coefficients: Tensor, points: Tensor) -> Tensor:
     """Evaluate a cubic B-spline whose coefficients are mirrored about the outer ones.
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from stn3d.arguments import points_tensor
 from stn3d.io import Image
 from stn3d.metrics import EvaluationRegion, foreground
 from stn3d.transforms import Transform
@@ -36,6 +37,14 @@ class EvaluationCase:
     moving_points_mm: Tensor | None = None
     fixed_mask: Image | None = None
     true_transform: Transform | None = None
+
+    def __post_init__(self) -> None:
+        for name, points in (
+            ("fixed_points_mm", self.fixed_points_mm),
+            ("moving_points_mm", self.moving_points_mm),
+        ):
+            if points is not None:
+                object.__setattr__(self, name, points_tensor(points))
 
     @cached_property
     def region(self) -> EvaluationRegion:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.evaluation.case import EvaluationCase
 from stn3d.evaluation.json_values import json_value
 from stn3d.grid import Grid, apply_matrix
@@ -30,6 +31,7 @@ from stn3d.warp import fov_overlap_fraction, warp_image, warp_labels
 
 
 @torch.no_grad()
+@tensor_arguments()
 def evaluate(
     case: EvaluationCase,
     transform: Transform,

@@ -11,6 +11,7 @@ import torch
 from monai.engines import Evaluator
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.io import atomic_write, write_transform
 from stn3d.train.handlers import prepare_output_dir
@@ -51,6 +52,7 @@ class SaveTransforms:
         return dict(output)
 
 
+@tensor_arguments(["displacement_vox", "world_from_index", "moving_from_fixed"])
 def world_transform(
     displacement_vox: Tensor, world_from_index: Tensor, moving_from_fixed: Tensor
 ) -> Transform:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import points_tensor, tensor_arguments
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform
@@ -144,9 +144,9 @@ def rounded(field: DisplacementField) -> DisplacementField:
     return DisplacementField(vectors, field.grid)
 
 
-def compose(first: TensorLike, second: TensorLike, grid: Grid) -> Tensor:
+@tensor_arguments(["first", "second"])
+def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
-    first, second = points_tensor(first), points_tensor(second)
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
 
 

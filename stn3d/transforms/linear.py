@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import tensor_arguments
 from stn3d.choices import LinearKind
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
 from stn3d.transforms.projective import Homography, per_point
 
 
-def rotation_matrix(rotation: TensorLike) -> Tensor:
+@tensor_arguments(["rotation"])
+def rotation_matrix(rotation: Tensor) -> Tensor:
     """Rotation matrices of an angle (d = 2) or a rotation vector (d = 3), in radians.
 
     Computed as the matrix exponential of the skew-symmetric matrix, which is differentiable at
@@ -32,7 +33,6 @@ def rotation_matrix(rotation: TensorLike) -> Tensor:
     Returns:
         ``(..., d, d)`` matrices in the dtype of ``rotation``.
     """
-    rotation = points_tensor(rotation)
     return torch.linalg.matrix_exp(_skew(rotation.double())).to(rotation)
 
 
@@ -140,12 +140,13 @@ class Rigid(Linear):
     """
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike) -> Rigid:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor) -> Rigid:
         """Rigid transform of a matrix ``moving_from_fixed`` ``(d + 1, d + 1)``; a linear part that
         is not a rotation is replaced by the nearest rotation."""
         from scipy.spatial.transform import Rotation  # slow to import
 
-        matrix, centre_mm = points_tensor(matrix).double(), points_tensor(centre_mm).double()
+        matrix, centre_mm = matrix.double(), centre_mm.double()
         d = len(centre_mm)
         linear = torch.eye(3, dtype=torch.float64)
         linear[:d, :d] = matrix[:-1, :-1]
@@ -233,11 +234,11 @@ class Affine(Linear):
         return torch.cat([eye.flatten(), torch.zeros(ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Affine:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Affine:
         """Affine transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        matrix = points_tensor(matrix)
         linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
-        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
+        centre = torch.zeros_like(translation) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         shift = translation - centre + linear @ centre
         return cls(torch.cat([linear.flatten(-2), shift], dim=-1), centre)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform
 
@@ -101,11 +101,11 @@ class Projective(Homography):
         return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Projective:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
         """Projective transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        matrix = points_tensor(matrix)
         translation = matrix[..., :-1, -1]
-        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
+        centre = torch.zeros_like(translation) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         centred = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
         centred = centred / centred[..., -1:, -1:]

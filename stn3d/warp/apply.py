@@ -75,7 +75,8 @@ def apply(
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
             linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
             if its labels are single voxels; else ``linear``; see `stn3d.warp.label_maps`). Label
-            ids and nearest values are exact.
+            ids and nearest values are exact; label maps of whole numbers keep their data type, also
+            with ``linear`` and ``cubic``, which are rounded.
         volume: volume number, to warp a single volume of a 4D image.
         fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
             ``background``, ``nan`` or a number.
@@ -109,7 +110,7 @@ def apply_to_file(
 ) -> Applied:
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
-    Labels, colours and nearest values keep the data type of the image's file; other values are
+    Label maps, colours and nearest values keep the data type of the image's file; other values are
     float32.
 
     Args:
@@ -161,7 +162,7 @@ class WarpedVolumes:
         """``(1, 1, *fixed.grid.shape)`` for each volume; labels and nearest values are exact."""
         grid, how, outside = self.fixed.grid, self.interpolation, self.outside_value
         for n, transform in enumerate(self.transforms):
-            image = _read(self.moving, n, how)
+            image = _read(self.moving, n, how, self.dtype)
             if how == "label":
                 yield warp_labels(image.values, image.grid, transform, grid, True, int(outside))
             else:
@@ -210,11 +211,14 @@ class WarpedColours:
         write_colours(path, list(self), self.moving.header_on(self.fixed))
 
 
-def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
-    """The n-th volume, as an interpolation needs it."""
+def _read(
+    volumes: Volumes, n: int, how: Interpolation | Literal["label"], dtype: np.dtype[Any]
+) -> Image:
+    """The n-th volume, as an interpolation needs it for a data type of the output."""
     if how == "label":
         return volumes.labels(n)
-    return volumes.exact(n) if how == "nearest" else volumes.image(n)
+    exact = how == "nearest" or dtype.kind != "f"
+    return volumes.exact(n) if exact else volumes.image(n)
 
 
 def _warped_volumes(
@@ -238,7 +242,7 @@ def _warped_volumes(
             )
     if len(moving) == 1:
         moving = moving.in_memory(first)  # reads one volume once
-    how, reason, scattered = interpolation, None, False
+    how, reason, scattered, whole = interpolation, None, False, False
     if first.colours is not None:
         if how == "label":
             raise InputError(
@@ -254,7 +258,9 @@ def _warped_volumes(
         labels: Literal["nearest", "label"] = "nearest" if decision.scattered else "label"
         scattered = decision.scattered
         how, reason = labels if decision.labels else "linear", decision.reason
-    outside, dtype = _storage(moving, first, how, fill, file_dtype)
+    elif how in ("linear", "cubic") and not first.values.is_floating_point():
+        whole = decide(moving).labels  # they keep their whole numbers and data type
+    outside, dtype = _storage(moving, first, how, fill, file_dtype, whole)
     transforms = [transform] * len(moving)
     warped = WarpedVolumes(transforms, moving, fixed, how, outside, dtype)
     return warped, Applied(how, reason, outside), scattered
@@ -266,13 +272,14 @@ def _storage(
     how: Interpolation | Literal["label"],
     fill: str | float,
     file_dtype: np.dtype[Any],
+    whole: bool,
 ) -> tuple[float, np.dtype[Any]]:
     """The value outside, and the data type of the moved volumes.
 
     Raises:
         InputError: the fill is unknown, or does not fit the volumes.
     """
-    if how not in ("label", "nearest"):
+    if how not in ("label", "nearest") and not whole:
         return outside_value(fill, first.values), np.dtype(np.float32)
     outside: float
     if how == "label":
@@ -281,7 +288,7 @@ def _storage(
         outside = outside_value(fill, first.values)
         if not first.values.is_floating_point():
             outside = whole_fill(outside, moving.name)
-    every = [Values.of(_read(moving, n, how).values) for n in range(len(moving))]
+    every = [Values.of(_read(moving, n, how, file_dtype).values) for n in range(len(moving))]
     if not math.isnan(outside):
         every.append(Values.of(torch.tensor([outside], dtype=torch.float64)))
     return outside, reduce(Values.joined, every).stored_as(file_dtype)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
-from stn3d.sampler import Interpolation, inside, sample
+from stn3d.sampler import Interpolation, inside, rounded_like, sample
 from stn3d.transforms import Affine, DisplacementField, Transform, VelocityField, chain
 from stn3d.transforms.dense import in_voxels
 from stn3d.transforms.linear import Linear, split_linear
@@ -59,6 +60,7 @@ def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
     return out
 
 
+@tensor_arguments()
 def warp_image(
     image: Tensor,
     moving_grid: Grid,
@@ -78,7 +80,8 @@ def warp_image(
         outside_value: value beyond the moving image.
 
     Returns:
-        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image; differentiable.
+        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image (whole numbers are
+        interpolated in float64 and rounded); differentiable.
 
     Examples:
         Translation by half a voxel:
@@ -91,6 +94,10 @@ def warp_image(
         tensor([[[[0.5000, 1.5000, 0.0000],
                   [3.5000, 4.5000, 0.0000]]]])
     """
+    if interpolation != "nearest" and not image.is_floating_point():
+        grids = moving_grid, transform, fixed_grid
+        moved = warp_image(image.double(), *grids, interpolation, outside_value)
+        return rounded_like(image, moved, outside_value)
     path = _index_path(moving_grid, fixed_grid, transform)
     plain = _as_resampling(path, image.device) if interpolation == "linear" else None
     if plain is not None:
@@ -108,6 +115,7 @@ def warp_image(
     return _stacked(slabs, fixed_grid.shape[0])
 
 
+@tensor_arguments()
 def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> Tensor:
     """Warp a batch of images onto the fixed grid, each by its own transform.
 
@@ -122,6 +130,9 @@ def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_gr
         ``(B, C, *fixed_grid.shape)`` moved images by linear interpolation, 0 beyond the moving
         images; differentiable.
     """
+    if not images.is_floating_point():
+        moved = warp_batch(images.double(), moving_grid, transform, fixed_grid)
+        return rounded_like(images, moved)
     path = _index_path(moving_grid, fixed_grid, transform)
     if isinstance(path, Linear):
         matrix = path.matrix if path.matrix.ndim > 2 else path.matrix[None]
@@ -130,6 +141,7 @@ def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_gr
     return sample(images, path(points))
 
 
+@tensor_arguments()
 def warp_labels(
     labels: Tensor,
     moving_grid: Grid,
@@ -190,6 +202,7 @@ def _labels_of_rows(
     return kernels.resample_labels(labels, start, shape, field, outside_label)
 
 
+@tensor_arguments()
 def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     """Resample an image to a grid with the same axes, e.g. from `Grid.resampled`.
 
