@@ -18,7 +18,7 @@ from torch import Tensor
 from stn3d.arguments import tensor_arguments
 from stn3d.kernels import inside, points_of, sample_linear
 
-__all__ = ["Interpolation", "inside", "rounded_like", "sample", "sample_displaced", "sample_spline"]
+__all__ = ["Interpolation", "inside", "sample", "sample_displaced", "sample_spline"]
 
 Interpolation = Literal["linear", "nearest", "cubic"]
 

@@ -229,7 +229,7 @@ def head(made: nn.Module) -> Case:
 
 
 PYRAMID = nets.PyramidCascade(
-    2, channels=(4, 6, 8), hidden=(4, 6, 8), radii=(0, 1, 1), repeats=(1, 1, 1), steps=(1, 1, 0)
+    2, channels=(4, 6), hidden=(4, 6), radii=(0, 1), repeats=(1, 1), steps=(1, 0)
 )
 STAGES = [{"head": "affine", "spatial_dims": 2, "channels": (4, 6)}]
 RECURRENT = nets.RecurrentLocalisation(nets.fcn_encoder(SHAPE, 1, (8,)), 8, nets.Recurrence(2))
