@@ -64,19 +64,19 @@ def sample(
     if interpolation not in get_args(Interpolation):
         known = ", ".join(get_args(Interpolation))
         raise ValueError(f"unknown interpolation {interpolation!r}; choose one of {known}.")
-    if interpolation != "nearest" and not image.is_floating_point():
-        values = sample(image.double(), points_index.double(), interpolation, outside_value)
-        return rounded_like(image, values, outside_value)
     batch = max(image.shape[0], points_index.shape[0])
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
+    whole = interpolation != "nearest" and not image.is_floating_point()
+    source, points = (image.double(), points.double()) if whole else (image, points)
     if interpolation == "linear":
-        values = sample_linear(image, points)
+        values = sample_linear(source, points)
     elif interpolation == "nearest":
-        values = _nearest(image, points)
+        values = _nearest(source, points)
     else:
-        values = _cubic(image, points)
-    if interpolation != "linear" or outside_value != 0:
+        values = _cubic(source, points)
+    values = _rounded_like(image, values) if whole else values
+    if interpolation != "linear" or outside_value != 0 or whole:
         mask = inside(points, tuple(image.shape[2:]))[:, None]
         values = torch.where(mask, values, values.new_full((), outside_value))
     return values.reshape(batch, image.shape[1], *out_shape)
@@ -100,17 +100,10 @@ def sample_displaced(
     return sample(image, displacement_vox.movedim(1, -1) + points, interpolation)
 
 
-def rounded_like(image: Tensor, values: Tensor, outside_value: float = 0.0) -> Tensor:
-    """Interpolated values of an image of whole numbers, rounded to its dtype.
-
-    Args:
-        image: the image, of an integer dtype or bool.
-        values: its interpolated values, float64.
-        outside_value: value beyond the image.
-    """
+def _rounded_like(image: Tensor, values: Tensor) -> Tensor:
+    """Interpolated values of an image of whole numbers in its dtype, within its range."""
     low, high = (float(value) for value in image.double().aminmax())
-    whole = values.round().clamp(min(low, outside_value), max(high, outside_value))
-    return whole.to(image.dtype)
+    return values.round().clamp(low, high).to(image.dtype)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from stn3d.choices import (
     INITIAL_METHODS,
-    Device,
     Estimator,
     InitialMethod,
     Kind,
@@ -76,7 +75,7 @@ class FurtherSettings(TypedDict, total=False):
     channel_weights: Sequence[float] | None
     label_weight: float | None
     landmark_weight: float | None
-    device: Device | None
+    device: str | None
     threads: int | None
     max_memory: float | None
     seed: int | None

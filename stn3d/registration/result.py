@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stn3d.choices import ImageInterpolation
+from stn3d.display import Described, Description, number
 from stn3d.errors import InputError
 from stn3d.io import (
     STDOUT,
@@ -31,9 +35,11 @@ from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
 
+_SHOWN = "correlation", "local_correlation", "dice"  # metrics in the description of a result
 
-@dataclass(frozen=True, eq=False)
-class Registration:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration(Described):
     """The result of registering a pair.
 
     Args:
@@ -52,6 +58,29 @@ class Registration:
     fixed: Image
     metrics: dict[str, Any]
     moving_labels: ImageSource | None = None
+
+    def description(self) -> Description:
+        found, settings = self.metrics, self.metrics["settings"]
+        after, seconds = found["after"], sum(found["timings_s"].values())
+        rows = [
+            ("quality", found["quality"]["status"]),
+            ("kind", settings["kind"]),
+            ("metric", settings["metric"]),
+            *((name.replace("_", " "), self._change(name)) for name in _SHOWN),
+            ("TRE", number(after["tre_mm"]["mean"], "mm") if after.get("tre_mm") else ""),
+            ("folding", number(after["folding_pct"] or 0.0, "%")),
+            ("time", number(seconds, "s")),
+        ]
+        return Description("Registration", rows)
+
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """The fixed and the moved image."""
+        return [*self.fixed.thumbnails(), *self.moved.thumbnails()]
+
+    def _change(self, name: str) -> str:
+        """A metric before and after."""
+        values = [self.metrics[when].get(name) for when in ("before", "after")]
+        return "" if None in values else " -> ".join(f"{value:.3g}" for value in values)
 
     def apply(
         self,

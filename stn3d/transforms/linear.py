@@ -6,6 +6,7 @@ and a translation t. The identity has zero rotation, log-scale and translation, 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -15,9 +16,12 @@ from torch import Tensor
 
 from stn3d.arguments import tensor_arguments
 from stn3d.choices import LinearKind
+from stn3d.display import by_x, number
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
 from stn3d.transforms.projective import Homography, per_point
+
+_UNCHANGED = 1e-6  # smaller differences of scales from 1 are not shown
 
 
 @tensor_arguments(["rotation"])
@@ -47,6 +51,15 @@ def _skew(rotation: Tensor) -> Tensor:
     return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
 
 
+def _angle_deg(rotation: Tensor) -> float:
+    """Angle of a ``(d, d)`` rotation."""
+    skew = rotation - rotation.T
+    d = len(rotation)
+    sine = float(torch.linalg.matrix_norm(skew)) / 8**0.5
+    cosine = (float(rotation.trace()) - (d - 2)) / 2
+    return math.degrees(math.atan2(sine, cosine))
+
+
 class Linear(Homography):
     """Abstract base class of homographies without perspective."""
 
@@ -59,6 +72,19 @@ class Linear(Homography):
         linear = self.linear_part().double()
         centre = self.centre_mm.to(linear)
         return homogeneous(linear, centre + self.translation_mm - linear @ centre)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        linear = self.linear_part().detach().cpu().double()
+        if linear.ndim > 2 or not bool(linear.isfinite().all()):
+            return super()._rows()
+        u, scales, vt = torch.linalg.svd(linear)
+        rotation = u @ vt
+        mirror = float(torch.linalg.det(rotation)) < 0
+        rotation[:, 0] *= -1 if mirror else 1
+        rows = [("rotation", number(_angle_deg(rotation), "degrees")), *super()._rows()]
+        if float((scales - 1).abs().max()) > _UNCHANGED:
+            rows.append(("scales", by_x(scales.tolist())))
+        return [*rows, ("reflection", "of x" if mirror else "")]
 
     def _map(self, points_mm: Tensor) -> Tensor:
         return apply_matrix(self.matrix, points_mm)
@@ -75,7 +101,7 @@ class Linear(Homography):
         return linear.expand(*shape, self.ndim, self.ndim)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Translation(Linear):
     """Translation, ``[t]``: d parameters in mm."""
 
@@ -95,7 +121,7 @@ class Translation(Linear):
         return Translation(-self.parameters, self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attention(Linear):
     """Isotropic scaling and translation (attention, a crop), ``[log scale, t]``: d + 1 parameters.
 
@@ -120,7 +146,7 @@ class Attention(Linear):
         return Attention(torch.cat([-log_scale, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rigid(Linear):
     """Rotation and translation: 3 parameters in 2D, 6 in 3D.
 
@@ -171,7 +197,7 @@ class Rigid(Linear):
         return Rigid(torch.cat([rotation, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Similarity(Linear):
     """Rotation, isotropic scaling and translation: 4 parameters in 2D, 7 in 3D.
 
@@ -207,7 +233,7 @@ class Similarity(Linear):
         return Similarity(torch.cat([rotation_and_scale, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Affine(Linear):
     """Affine transform: 6 parameters in 2D, 12 in 3D.
 

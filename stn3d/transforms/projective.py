@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
+from stn3d.display import components
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MIN_DENOMINATOR = 1e-6  # points with smaller denominators lie on or beyond the horizon
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Homography(Transform):
     """Abstract base class of transforms given by one homogeneous matrix.
 
@@ -78,13 +79,19 @@ class Homography(Transform):
         """``(..., d)`` translation t of the centre, the last d parameters of every kind."""
         return self.parameters[..., -self.ndim :]
 
+    def _rows(self) -> list[tuple[str, str]]:
+        if self.parameters.ndim > 1:
+            return [("batch", f"{len(self.parameters)} transforms")]
+        shift, centre = (components(one.tolist()) for one in (self.translation_mm, self.centre_mm))
+        return [("translation", f"{shift} mm"), ("centre", centre)]
+
     def fold(self, other: Transform) -> Transform | None:
         if not isinstance(other, Homography):
             return None
         return Projective.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projective(Homography):
     """Projective transform: A row by row, perspective p, t; 8 parameters in 2D, 15 in 3D.
 

@@ -21,8 +21,10 @@ from stn3d.errors import InputError
 from stn3d.io import (
     Image,
     ImageSource,
+    TransformSource,
     Values,
     Volumes,
+    as_transform,
     check_image_path,
     in_dimension,
     is_picture,
@@ -59,7 +61,7 @@ class Applied:
 
 
 def apply(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation = "auto",
@@ -69,9 +71,10 @@ def apply(
     """Warp an image or label map from moving to fixed space.
 
     Args:
-        transform: fixed points to moving points.
-        image: image or label map in moving space. All volumes of a 4D image are warped by the same
-            transform.
+        transform: fixed points to moving points; a `Transform`, path, matrix or SimpleITK
+            transform, see `stn3d.io.as_transform`.
+        image: image or label map in moving space, any source of `stn3d.io.read_image`. All volumes
+            of a 4D image are warped by the same transform.
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
             linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
@@ -102,11 +105,14 @@ def apply(
         values = torch.from_numpy(luminance(first))[None, None]
         return dataclasses.replace(warped.fixed, values=values, name=name, colours=first)
     values = torch.cat(list(warped), dim=1)
-    return dataclasses.replace(warped.like, values=values, name=name, colours=None)
+    header = warped.like.header.copy()
+    header.set_data_dtype(warped.dtype)  # as in the file of the image
+    like = dataclasses.replace(warped.like, header=header)
+    return dataclasses.replace(like, values=values, name=name, colours=None)
 
 
 def apply_to_file(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     path: str | os.PathLike[str],
@@ -229,7 +235,7 @@ def _read(
 
 
 def _warped_volumes(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation,
@@ -241,6 +247,7 @@ def _warped_volumes(
 
     Values of 8 or 16 bits keep their data type if ``rounds``.
     """
+    transform = as_transform(transform, fixed=like, moving=image)
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
     moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)

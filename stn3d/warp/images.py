@@ -16,7 +16,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
-from stn3d.sampler import Interpolation, inside, rounded_like, sample
+from stn3d.sampler import Interpolation, inside, sample
 from stn3d.transforms import Affine, DisplacementField, Transform, VelocityField, chain
 from stn3d.transforms.dense import in_voxels
 from stn3d.transforms.linear import Linear, split_linear
@@ -94,12 +94,9 @@ def warp_image(
         tensor([[[[0.5000, 1.5000, 0.0000],
                   [3.5000, 4.5000, 0.0000]]]])
     """
-    if interpolation != "nearest" and not image.is_floating_point():
-        grids = moving_grid, transform, fixed_grid
-        moved = warp_image(image.double(), *grids, interpolation, outside_value)
-        return rounded_like(image, moved, outside_value)
     path = _index_path(moving_grid, fixed_grid, transform)
-    plain = _as_resampling(path, image.device) if interpolation == "linear" else None
+    in_one_pass = interpolation == "linear" and image.is_floating_point()
+    plain = _as_resampling(path, image.device) if in_one_pass else None
     if plain is not None:
         matrix, moves = plain
         return kernels.resample(image, matrix, fixed_grid.shape, moves, outside_value)
@@ -130,14 +127,12 @@ def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_gr
         ``(B, C, *fixed_grid.shape)`` moved images by linear interpolation, 0 beyond the moving
         images; differentiable.
     """
-    if not images.is_floating_point():
-        moved = warp_batch(images.double(), moving_grid, transform, fixed_grid)
-        return rounded_like(images, moved)
     path = _index_path(moving_grid, fixed_grid, transform)
-    if isinstance(path, Linear):
+    if isinstance(path, Linear) and images.is_floating_point():
         matrix = path.matrix if path.matrix.ndim > 2 else path.matrix[None]
         return kernels.sample_affine(images, matrix, fixed_grid.shape)
-    points = fixed_grid.points_index(device=images.device, dtype=images.dtype)[None]
+    dtype = images.dtype if images.is_floating_point() else torch.float64
+    points = fixed_grid.points_index(device=images.device, dtype=dtype)[None]
     return sample(images, path(points))
 
 
