@@ -12,10 +12,11 @@ import typer
 
 from stn3d import __version__
 from stn3d.cli import process, screen
-from stn3d.cli.apply import apply, points
+from stn3d.cli.apply import apply
 from stn3d.cli.demo import demo
 from stn3d.cli.evaluate import evaluate
 from stn3d.cli.landmarks import landmarks
+from stn3d.cli.points import points
 from stn3d.cli.register import register
 from stn3d.cli.series import series
 from stn3d.cli.training import train
@@ -51,8 +52,8 @@ _EXAMPLES = {
         "stn3d apply result/inverse.h5 fixed.nii.gz --like moving.nii.gz --out back.nii.gz",
     ),
     "points": (
-        "stn3d points result/transform.h5 fixed_points.csv --out moving_points.csv",
-        "stn3d points result/inverse.h5 moving_points.csv --out fixed_points.csv",
+        "stn3d points result fixed_points.csv --out moving_points.csv",
+        "stn3d points result moving_tracts.trk --from moving --like fixed.nii.gz --out tracts.trk",
     ),
     "evaluate": (
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz \\\n"

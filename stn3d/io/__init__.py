@@ -17,7 +17,17 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
-from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
+from stn3d.io.points import (
+    Landmarks,
+    PointMap,
+    PointTable,
+    check_geometry_path,
+    read_geometry,
+    read_landmarks,
+    read_points,
+    write_geometry,
+    write_points,
+)
 from stn3d.io.sources import Image, ImageSource
 from stn3d.io.transforms import check_transform_path, read_transform, write_transform
 from stn3d.io.volumes import Volumes, open_series, open_volumes
@@ -28,10 +38,12 @@ __all__ = [
     "Image",
     "ImageSource",
     "Landmarks",
+    "PointMap",
     "PointTable",
     "Values",
     "Volumes",
     "atomic_write",
+    "check_geometry_path",
     "check_image_path",
     "check_output",
     "check_transform_path",
@@ -40,6 +52,7 @@ __all__ = [
     "open_series",
     "open_volumes",
     "read_exact",
+    "read_geometry",
     "read_image",
     "read_labels",
     "read_landmarks",
@@ -49,6 +62,7 @@ __all__ = [
     "refuse_inputs",
     "require_same_grid",
     "write_colours",
+    "write_geometry",
     "write_image",
     "write_points",
     "write_transform",

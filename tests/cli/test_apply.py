@@ -143,9 +143,9 @@ def test_apply_like(refused: Callable[[str], str]) -> None:
 
 POINTS = {
     "affine3.h5 gone.csv": ("there is no point file gone.csv", "check the path"),
-    "affine3.h5 columns.csv": ("columns.csv, line 1", "must begin with x,y,z"),
-    "affine3.h5 headless.csv": ("headless.csv, line 1", "must begin with x,y,z"),
-    "affine3.h5 empty.csv": ("empty.csv, line 1", "must begin with x,y,z"),
+    "affine3.h5 columns.csv": ("columns.csv, line 1", "must name the columns x,y,z"),
+    "affine3.h5 headless.csv": ("headless.csv, line 1", "must name the columns x,y,z"),
+    "affine3.h5 empty.csv": ("empty.csv, line 1", "must name the columns x,y,z"),
     "affine3.h5 words.csv": ("words.csv, line 2: 1,two,3", "give millimetres"),
     "affine3.h5 short.csv": ("short.csv, line 3: 2 columns", "correct the row"),
     "affine3.h5 no_rows.csv": ("no_rows.csv holds no points", "add at least one"),

@@ -41,7 +41,7 @@ def test_slicer_markups_are_converted_to_ras(tmp_path: Path) -> None:
         ('{"markups": [{"controlPoints": []}]}', "holds no points"),
         ('{"markups": [{"controlPoints": [{"label": "a", "position": [1, 2]}]}]}', "'a' is not 3"),
         ('{"markups": [{"coordinateUnits": "um", "controlPoints": []}]}', "is in um, not in mm"),
-        ('{"markups": [{"controlPoints": []}, {}]}', "holds 2 point lists"),
+        ('{"markups": [{"controlPoints": []}, {}]}', "is not a point list"),
         ('{"markups": [{"coordinateSystem": "IJK", "controlPoints": [{"position": [1, 2, 3]}]}]}',
          "is IJK"),
         ('{"markups": [{"controlPoints": [{"label": "a", "positionStatus": "undefined"}]}]}',
