@@ -47,7 +47,8 @@ class Inputs:
 
 
 _KINDS = {"h5": "transform", "tfm": "transform", "csv": "points", "fcsv": "points",
-          "mrk.json": "points", "yaml": "config"}  # fmt: skip
+          "mrk.json": "points", "tsv": "points", "gii": "geometry", "trk": "geometry",
+          "obj": "geometry", "yaml": "config"}  # fmt: skip
 
 
 def write_inputs(folder: Path, samples: list[Sample]) -> Inputs:

@@ -28,6 +28,12 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """The beginning of a file."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 def require_file(path: Path, what: str) -> Path:
     """Make sure that a file exists.
 

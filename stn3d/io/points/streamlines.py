@@ -29,6 +29,7 @@ from stn3d.io.points.base import Geometry, GeometryFormat, ReadOptions, WriteOpt
 from stn3d.io.points.checks import (
     counted,
     damaged_is_one_sentence,
+    first_bytes,
     require_coordinates,
     require_file,
     require_finite,
@@ -246,7 +247,7 @@ class Tck(NibabelFormat):
 
 def _tck_lines(geometry: Streamlines) -> list[str]:
     """Lines of the header of a TCK file that stay as they are."""
-    head = geometry.path.open("rb").read(_HEADER_BYTES).partition(b"\nEND\n")[0]
+    head = first_bytes(geometry.path, _HEADER_BYTES).partition(b"\nEND\n")[0]
     lines = head.decode("utf-8", "replace").splitlines()[1:]
     replaced = ("count", "total_count", "datatype", "file")
     return [line for line in lines if line.partition(":")[0].strip() not in replaced]

@@ -22,6 +22,7 @@ from stn3d.io.files import atomic_write
 from stn3d.io.points.base import GeometryFormat, ReadOptions, Surface, WriteOptions
 from stn3d.io.points.checks import (
     FLIPS,
+    first_bytes,
     require_coordinates,
     require_file,
     require_finite,
@@ -69,7 +70,7 @@ class VtkSurface(GeometryFormat):
 
     def read(self, path: Path, options: ReadOptions) -> Surface:
         require_file(path, "surface")
-        head = path.open("rb").read(_HEAD_BYTES)
+        head = first_bytes(path, _HEAD_BYTES)
         format, notes = _format_of(self.name, head, path), _ply_notes(self.name, head, path)
         with _process(path, path.stat().st_size) as process:
             answer = process.ask("read", {"path": str(path.resolve()), "format": format})

@@ -43,7 +43,7 @@ def by_itk(transform: Transform, points: Points, folder: Path) -> Points:
 
 def sphere(radius: float = 20.0) -> tuple[Points, NDArray[np.int64]]:
     """Vertices of an octahedron divided twice, on a sphere, and triangles wound outward."""
-    points = [np.array(p, float) for p in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1))]  # fmt: skip
+    points = list(np.concatenate([np.eye(3), -np.eye(3)]))
     faces = [(0, 1, 2), (1, 3, 2), (3, 4, 2), (4, 0, 2), (1, 0, 5), (3, 1, 5), (4, 3, 5), (0, 4, 5)]
     for _ in range(2):
         known: dict[tuple[int, int], int] = {}

@@ -35,7 +35,7 @@ def volume_info(affine: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 CONFORMED = np.array([[-1.0, 0, 0, 130], [0, 0, 1, -120], [0, -1, 0, 140], [0, 0, 0, 1]])
-OBLIQUE = np.array([[0.9, 0.1, -0.3, -60], [-0.2, 1.1, 0.2, -80], [0.3, -0.1, 2, -50], [0, 0, 0, 1]])
+OBLIQUE = np.array([[0.9, 0.1, -0.3, -60], [-0.2, 1, 0, -80], [0.3, -0.1, 2, -50], [0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize(("affine", "shape"), [(CONFORMED, (256,) * 3), (OBLIQUE, (100, 90, 60))])

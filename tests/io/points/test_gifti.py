@@ -24,7 +24,9 @@ def gifti(path: Path, meta: dict[str, str] | None = None, **system: Any) -> Path
     values = nib.gifti.GiftiDataArray(
         VERTICES[:, 0].astype("f4"), "NIFTI_INTENT_SHAPE", meta={"Name": "thickness"}
     )
-    image = nib.gifti.GiftiImage(darrays=[points, faces, values], meta={"Subject": "a"})
+    image = nib.gifti.GiftiImage(
+        darrays=[points, faces, values], meta=nib.gifti.GiftiMetaData(Subject="a")
+    )
     image.to_filename(path)
     return path
 
@@ -68,11 +70,13 @@ def test_the_volume_centre_of_freesurfer_is_added(tmp_path: Path) -> None:
         for axis, value in zip("RAS", values, strict=True)
     }
     geometry = read_geometry(gifti(tmp_path / "a.surf.gii", meta))
-    np.testing.assert_allclose(geometry.sample(10**6), VERTICES + [4, -5, 6], atol=1e-5)
+    np.testing.assert_allclose(geometry.sample(10**6), VERTICES + np.array([4, -5, 6]), atol=1e-5)
     assert "(4, -5, 6) is added" in geometry.notes[0]
     write_geometry(tmp_path / "b.surf.gii", geometry)
     np.testing.assert_allclose(
-        read_geometry(tmp_path / "b.surf.gii").sample(10**6), VERTICES + [4, -5, 6], atol=1e-5
+        read_geometry(tmp_path / "b.surf.gii").sample(10**6),
+        VERTICES + np.array([4, -5, 6]),
+        atol=1e-5,
     )
 
 
