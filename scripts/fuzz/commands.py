@@ -46,9 +46,10 @@ class Inputs:
         return str(random.choice(self.by_kind[kind]))
 
 
+_GEOMETRY = ("gii", "freesurfer", "vtk", "vtp", "stl", "ply", "obj", "tck", "trk", "trx")
 _KINDS = {"h5": "transform", "tfm": "transform", "csv": "points", "fcsv": "points",
-          "mrk.json": "points", "tsv": "points", "gii": "geometry", "trk": "geometry",
-          "obj": "geometry", "yaml": "config"}  # fmt: skip
+          "mrk.json": "points", "tsv": "points", "yaml": "config",
+          **dict.fromkeys(_GEOMETRY, "geometry")}  # fmt: skip
 
 
 def write_inputs(folder: Path, samples: list[Sample]) -> Inputs:
@@ -109,8 +110,8 @@ def _apply(inputs: Inputs, out: Path, random: Random) -> list[str]:
 
 
 def _points(inputs: Inputs, out: Path, random: Random) -> list[str]:
-    return [inputs.one("transform", random), inputs.one("points", random),
-            "--out", str(out / "points.csv")]  # fmt: skip
+    source = Path(inputs.one(random.choice(("points", "points", "geometry")), random))
+    return [inputs.one("transform", random), str(source), "--out", str(out / source.name)]
 
 
 def _evaluate(inputs: Inputs, out: Path, random: Random) -> list[str]:
