@@ -29,6 +29,20 @@ SeriesInterpolation = Literal["linear", "cubic"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+TransformFormat = Literal[
+    "auto",
+    "itk",
+    "ants",
+    "greedy",
+    "fsl",
+    "freesurfer",
+    "afni",
+    "elastix",
+    "x5",
+    "dicom",
+    "monai",
+]
 
 KINDS: dict[str, str] = {
     "auto": "rigid for one person's head in two modalities, else deformable",
@@ -131,9 +145,28 @@ COORDINATE_SYSTEMS: dict[str, str] = {
     "ras": "x increases to the right, y to anterior (NIfTI, nibabel, FreeSurfer, MRtrix)",
     "lps": "x increases to the left, y to posterior (DICOM, ITK, ANTs, 3D Slicer)",
 }
+IMAGE_SUFFIXES: dict[str, str] = {
+    ".nii.gz": "compressed NIfTI",
+    ".nii": "NIfTI",
+    ".nrrd": "NRRD",
+    ".mha": "MetaImage",
+}
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+TRANSFORM_FORMATS: dict[str, str] = {
+    "auto": "by the extension and the content of the file",
+    "itk": "ITK, SimpleITK, 3D Slicer: .h5, .tfm, .txt, .mat, and fields as .nii.gz, .nrrd, .mha",
+    "ants": "the files of antsRegistration, named by their prefix",
+    "greedy": "greedy: a matrix (.mat), a field (.nii.gz)",
+    "fsl": "FSL: a matrix of FLIRT (.mat), a field of FNIRT (.nii.gz)",
+    "freesurfer": "FreeSurfer: .lta",
+    "afni": "AFNI: a matrix (.aff12.1D), a field of 3dQwarp (.nii.gz)",
+    "elastix": "elastix: TransformParameters (.txt)",
+    "x5": "X5, the BIDS draft (.x5)",
+    "dicom": "DICOM spatial registration, linear and deformable (.dcm)",
+    "monai": "voxel displacements of MONAI and VoxelMorph (.npy, .npz, .nii.gz)",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from scripts.fuzz.mutations import damaged
 from scripts.fuzz.samples import Sample
 from stn3d import choices
@@ -46,10 +47,9 @@ class Inputs:
         return str(random.choice(self.by_kind[kind]))
 
 
-_GEOMETRY = ("gii", "freesurfer", "vtk", "vtp", "stl", "ply", "obj", "tck", "trk", "trx")
 _KINDS = {"h5": "transform", "tfm": "transform", "csv": "points", "fcsv": "points",
           "mrk.json": "points", "tsv": "points", "yaml": "config",
-          **dict.fromkeys(_GEOMETRY, "geometry")}  # fmt: skip
+          **dict.fromkeys(GEOMETRY, "geometry")}  # fmt: skip
 
 
 def write_inputs(folder: Path, samples: list[Sample]) -> Inputs:

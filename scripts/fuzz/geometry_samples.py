@@ -13,6 +13,7 @@ from nibabel.streamlines import TckFile, Tractogram, TrkFile
 from stn3d.grid import Grid
 from stn3d.io import read_geometry, write_geometry
 
+GEOMETRY = ("gii", "freesurfer", "vtk", "vtp", "stl", "ply", "obj", "tck", "trk", "trx")
 _VERTICES = 10 * np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 _TRIANGLES = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
 _HEADER = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from stn3d.io import (
     PointMap,
     open_volumes,
@@ -22,8 +23,6 @@ from stn3d.io import (
 from stn3d.nets.weights import load_weights
 from stn3d.registration.settings import settings_from
 from stn3d.transforms import Affine
-
-GEOMETRY = ("gii", "freesurfer", "vtk", "vtp", "stl", "ply", "obj", "tck", "trk", "trx")
 
 Reader = Callable[[Path], Any]
 

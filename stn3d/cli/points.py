@@ -9,7 +9,7 @@ import typer
 
 from stn3d import choices
 from stn3d.choices import check_choice
-from stn3d.cli import options, screen
+from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
 
 
@@ -22,14 +22,6 @@ def _checked(name: str, choice: Any) -> Any:
     return check
 
 
-Transform = Annotated[
-    Path,
-    typer.Argument(
-        metavar="TRANSFORM",
-        help="Folder of a registration, or ITK transform file (.h5, .tfm, .txt or .mat): fixed "
-        "to moving points.",
-    ),
-]
 PointFile = Annotated[
     Path,
     typer.Argument(
@@ -70,23 +62,27 @@ Coordinates = Annotated[
         ),
     ),
 ]
-Like = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="IMAGE",
-        help="Image that the points are mapped to: its grid goes into the headers of .trk, "
-        ".trx and FreeSurfer's surfaces, and streamlines that leave it are counted.",
-    ),
+_GRID = (
+    "transform formats that need it. Its grid goes into .trk, .trx and FreeSurfer's surfaces that "
+    "are mapped to it, and what leaves its field of view is counted."
+)
+Fixed = Annotated[
+    Path | None, typer.Option("--fixed", metavar="IMAGE", help=f"Fixed image, for {_GRID}")
+]
+Moving = Annotated[
+    Path | None, typer.Option("--moving", metavar="IMAGE", help=f"Moving image, for {_GRID}")
 ]
 
 
 def points(
-    transform: Transform,
+    transform: file_options.TransformSpec,
     table: PointFile,
     out: Out,
     points_in: PointsIn = None,
     coordinates: Coordinates = None,
-    like: Like = None,
+    then: file_options.Then = None,
+    fixed: Fixed = None,
+    moving: Moving = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -104,7 +100,13 @@ def points(
         role: Any = points_in
         system: Any = coordinates
         done = transform_points(
-            transform, table, out, points_in=role, coordinates=system, like=like
+            [transform, *(then or [])],
+            table,
+            out,
+            points_in=role,
+            coordinates=system,
+            fixed=fixed,
+            moving=moving,
         )
         shown.say(
             f"{done.size} in {done.source} space -> {done.target} space (through {done.name})"

@@ -2,7 +2,7 @@
 
 ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
 end. This process has limits of memory and CPU time, and its death harms nobody. It runs as a script
-and imports nothing slow of stn3d.
+and imports nothing slow of stn3d; `parts_of` is also called for transforms in memory.
 """
 
 from __future__ import annotations
@@ -76,13 +76,18 @@ def _described(array: Any) -> dict[str, Any]:
 
 
 def transform(path: str) -> Answer:
-    """Parts of a transform in order of application: matrices, and fields with their geometry."""
-    parts: list[dict[str, Any]] = []
-    arrays: list[Any] = []
+    """Parts of the transform of a file, see `parts_of`."""
     try:
         found = sitk.ReadTransform(path)
     except (KeyError, TypeError):  # raised by SimpleITK for an unknown class
         return {"unknown": "transform of an unknown class"}, []
+    return parts_of(found)
+
+
+def parts_of(found: Any) -> Answer:
+    """Parts of a transform in order of application: matrices, and fields with their geometry."""
+    parts: list[dict[str, Any]] = []
+    arrays: list[Any] = []
     for part in _flat(found):
         if isinstance(part, str):
             return {"unknown": part}, []

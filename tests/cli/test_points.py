@@ -85,7 +85,7 @@ POINTS = {
     "folder points.csv": ("the folder folder holds no transform.h5", "give the folder of a"),
     "text.h5 points.csv": (
         "text.h5 cannot be read as a transform",
-        "give a complete ITK transform",
+        "give a complete",
     ),
 }
 

@@ -82,8 +82,8 @@ class FreeSurfer(GeometryFormat):
             notes = (f"{path.name} holds no normals and no values at vertices; these are dropped",)
         if options.like is None and volume:
             notes += (
-                f"{path.name} keeps the volume geometry of {geometry.path.name}; --like IMAGE "
-                "gives it that of the image it now belongs to",
+                f"{path.name} keeps the volume geometry of {geometry.path.name}; --fixed or "
+                "--moving IMAGE gives it that of the image it now belongs to",
             )
         return notes
 

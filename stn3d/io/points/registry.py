@@ -15,8 +15,8 @@ from stn3d.io.points.freesurfer import FreeSurfer
 from stn3d.io.points.gifti import Gifti
 from stn3d.io.points.markups import MarkupsJson
 from stn3d.io.points.obj import Obj
-from stn3d.io.points.streamlines import Tck, Trk
 from stn3d.io.points.table import Table
+from stn3d.io.points.tck_trk import Tck, Trk
 from stn3d.io.points.trx import Trx
 from stn3d.io.points.vtk import VTK_FORMATS
 from stn3d.io.texts import shown_path

@@ -82,7 +82,7 @@ def test_trk_agrees_with_simpleitk(
 def test_the_header_has_the_grid_of_the_target(tmp_path: Path) -> None:
     path = tck(tmp_path / "a.tck", lines())
     geometry = read_geometry(path).mapped(PointMap(deformable(), GRID))
-    with pytest.raises(InputError, match=r"a\.tck does not; .* as --like"):
+    with pytest.raises(InputError, match=r"a\.tck does not; .* as --fixed or --moving"):
         write_geometry(tmp_path / "b.trk", geometry)
     assert not (tmp_path / "b.trk").exists()
     assert write_geometry(tmp_path / "b.trk", geometry, like=GRID) == ()
