@@ -129,7 +129,7 @@ def np_tensor(array: Any) -> Any:
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peaks = []
-    for count in (2_000, 8_000):
+    for count in (1_500, 4_500):
         points = np.random.default_rng(0).uniform(-30, 30, (count, 300, 3)).astype("f4")
         path = tck(tmp_path / "a.tck", list(points))
         tracemalloc.start()
