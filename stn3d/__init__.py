@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         VelocityField,
     )
     from stn3d.warp.apply import apply
+    from stn3d.warp.points import transform_points
 
 __version__ = "0.2.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "register",
     "register_landmarks",
     "register_series",
+    "transform_points",
     "write_image",
     "write_transform",
 ]
@@ -89,6 +91,7 @@ __all__ = [
 _MODULES = {
     "stn3d.warp.apply": ("apply",),
     "stn3d.evaluation": ("EvaluationCase", "evaluate"),
+    "stn3d.warp.points": ("transform_points",),
     "stn3d.grid": ("Grid",),
     "stn3d.io": (
         "Image",
