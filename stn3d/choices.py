@@ -26,7 +26,7 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -138,6 +138,8 @@ IMAGE_SUFFIXES: dict[str, str] = {
     ".nii": "NIfTI",
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
+    ".png": "PNG, of 2D images; a Jacobian map is TIFF",
+    ".tif": "TIFF, of 2D images",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
