@@ -30,7 +30,7 @@ SeriesInterpolation = Literal["linear", "cubic"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -151,6 +151,8 @@ IMAGE_SUFFIXES: dict[str, str] = {
     ".nii": "NIfTI",
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
+    ".png": "PNG, of 2D images; a Jacobian map is TIFF",
+    ".tif": "TIFF, of 2D images",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",

@@ -141,8 +141,9 @@ def register(
             inputs = read_pair(fixed, moving)
         with limited_threads(settings.threads), memory_limit(settings.max_memory):
             found = _registered(inputs, request, start, tracker, network)
-    labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
-    return dataclasses.replace(found, moving_labels=labels)
+    given_moving = RegistrationImage.of(moving)  # read again when saved, in its own data type
+    labels, source = given_moving.labels, given_moving.image
+    return dataclasses.replace(found, moving_labels=labels, moving_source=source)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ from stn3d.io import (
     Image,
     ImageSource,
     atomic_write,
+    is_picture,
     write_colours,
     write_image,
     write_transform,
 )
+from stn3d.io.sources import open_source
 from stn3d.io.texts import shown_path
 from stn3d.registration.outputs import Outputs
 from stn3d.transforms import Transform
@@ -50,6 +52,7 @@ class Registration(Described):
         metrics: the content of metrics.json: metrics before and after, quality, timings, settings,
             versions.
         moving_labels: labels of the moving image, if there are any.
+        moving_source: the moving image as given; pictures have its data type.
     """
 
     transform: Transform
@@ -58,6 +61,7 @@ class Registration(Described):
     fixed: Image
     metrics: dict[str, Any]
     moving_labels: ImageSource | None = None
+    moving_source: ImageSource | None = None
 
     def description(self) -> Description:
         found, settings = self.metrics, self.metrics["settings"]
@@ -145,10 +149,14 @@ class Registration(Described):
         }
 
     def _write_moved(self, path: Path) -> None:
-        if self.moved.colours is None:
-            write_image(path, self.moved.values, self.fixed)
-        else:
+        if self.moved.colours is not None:
             write_colours(path, [self.moved.colours], self.fixed)
+            return
+        dtype = None
+        if is_picture(path) and self.moving_source is not None:
+            stored = open_source(self.moving_source, "moving image").dtype
+            dtype = stored if stored in (np.uint8, np.uint16) else None
+        write_image(path, self.moved.values, self.fixed, dtype)
 
     def _write_labels(self, path: Path) -> None:
         assert self.moving_labels is not None
