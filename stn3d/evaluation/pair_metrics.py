@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.evaluation.case import EvaluationCase
 from stn3d.evaluation.label_metrics import LabelResults, measure_labels
 from stn3d.evaluation.options import EvaluationOptions
 from stn3d.evaluation.result import Evaluation
 from stn3d.grid import Grid, apply_matrix
+from stn3d.io import TransformSource, as_transform
 from stn3d.metrics import (
     Determinants,
     EvaluationRegion,
@@ -30,10 +32,11 @@ from stn3d.warp import fov_overlap_fraction, warp_image, warp_labels
 
 
 @torch.no_grad()
+@tensor_arguments()
 def evaluate_case(
     case: EvaluationCase,
-    transform: Transform,
-    inverse: Transform | None = None,
+    transform: TransformSource,
+    inverse: TransformSource | None = None,
     moved: Tensor | None = None,
     options: EvaluationOptions | None = None,
 ) -> Evaluation:
@@ -41,11 +44,14 @@ def evaluate_case(
 
     Args:
         case: the pair and its data.
-        transform: fixed points to moving points.
-        inverse: moving points to fixed points, to measure the inverse consistency.
+        transform: fixed points to moving points; a `Transform`, path, matrix or SimpleITK
+            transform, see `stn3d.io.as_transform`.
+        inverse: moving points to fixed points, likewise, to measure the inverse consistency.
         moved: ``(1, 1, *fixed.shape)`` moved image, if it is known already.
         options: what is measured, and by which definitions.
     """
+    transform = as_transform(transform)
+    inverse = None if inverse is None else as_transform(inverse)
     options = EvaluationOptions() if options is None else options
     grid, region = case.fixed.grid, _region(case, options)
     errors: dict[str, Any] = {}
