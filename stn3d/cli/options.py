@@ -16,7 +16,7 @@ METHOD = "Method"
 REGIONS = "Masks and intensity windows"
 LABELS = "Labels and landmarks"
 COMPUTING = "Computing"
-_POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
+_POINT_FILES = "CSV or TSV (x,y,z in RAS+ mm), .mrk.json, .fcsv, or a surface's vertices"
 
 
 def described(what: str, values: Mapping[str, str], default: str) -> str:
@@ -286,9 +286,24 @@ EvaluatedMovingPoints = Annotated[
 
 # -- computing ------------------------------------------------------------------------------------
 
+
+def _check_device(value: str | None) -> str | None:
+    """Refuse unknown devices before anything slow is imported."""
+    if value is not None:
+        choices.check_device(value)
+    return value
+
+
 Device = Annotated[
     str | None,
-    choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel=COMPUTING,
+        callback=_check_device,
+        show_default=False,
+        help=described("Device", choices.DEVICES, "auto"),
+    ),
 ]
 MaxMemory = Annotated[
     float | None,

@@ -7,6 +7,7 @@ from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
     is_picture,
+    require_2d,
     write_colours,
     write_image,
     write_volumes,
@@ -20,7 +21,18 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
-from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
+from stn3d.io.label_tables import read_label_table
+from stn3d.io.points import (
+    Landmarks,
+    PointMap,
+    PointTable,
+    check_geometry_path,
+    read_geometry,
+    read_landmarks,
+    read_points,
+    write_geometry,
+    write_points,
+)
 from stn3d.io.sources import ImageSource
 from stn3d.io.transform_sources import TransformSource, as_transform
 from stn3d.io.transforms import (
@@ -43,6 +55,7 @@ __all__ = [
     "Image",
     "ImageSource",
     "Landmarks",
+    "PointMap",
     "PointTable",
     "Reference",
     "TransformSource",
@@ -51,6 +64,7 @@ __all__ = [
     "as_image",
     "as_transform",
     "atomic_write",
+    "check_geometry_path",
     "check_image_path",
     "check_output",
     "check_transform_path",
@@ -62,7 +76,9 @@ __all__ = [
     "open_series",
     "open_volumes",
     "read_exact",
+    "read_geometry",
     "read_image",
+    "read_label_table",
     "read_labels",
     "read_landmarks",
     "read_mask",
@@ -71,10 +87,12 @@ __all__ = [
     "read_specs",
     "read_transform",
     "refuse_inputs",
+    "require_2d",
     "require_same_grid",
     "spec_files",
     "split_format",
     "write_colours",
+    "write_geometry",
     "write_image",
     "write_points",
     "write_transform",

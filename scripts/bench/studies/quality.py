@@ -43,7 +43,7 @@ shown apart by what they were used for: the limits of `stn3d.registration.qualit
 0 to 59 and 124 to 179 were measured, and the rules for few slices with 400 to 413; all others were
 measured afterwards and changed no limit. The limits of mirrored images, volume changes and
 landmarks were chosen with other images, see docs/experiments/quality-limits.md. Cases whose strong
-noise was taken for a head around a stripped brain were measured again when that was mended."""
+noise was taken for a head around a stripped brain were measured again when that was corrected."""
 KEYS = ("number",)
 FAILED_MM = 5.0
 SEEN = frozenset([*range(60), *range(124, 180), *range(400, 414)])  # limits were chosen with these
