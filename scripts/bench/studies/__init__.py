@@ -23,6 +23,7 @@ STUDIES = {
     "lesion": "effect of a lesion on a registration, with and without exclusion mask",
     "initialisation": "affine registration from random initial poses",
     "quality": "reliability of the automatic quality check",
+    "cross_tool": "transform files, written by stn3d and applied by other tools, and the reverse",
     "fuzz": "damaged files and random command lines: tracebacks, crashes, hangs, memory",
     "floor": "kernel times against the lower bound set by memory bandwidth",
     "scaling": "time and memory against image size",

@@ -52,7 +52,7 @@ def registration_object(
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = frames[0], ""
     pairs = list(zip(frames, (fixed, moving), strict=True))
     if field is None:
-        moving_to_fixed: Matrix = np.linalg.inv(_FLIP @ matrix @ _FLIP)
+        moving_to_fixed = np.linalg.inv(_FLIP @ matrix @ _FLIP).astype(np.float64)
         dataset.RegistrationSequence = [
             _linear_item(frame, series, one)
             for (frame, series), one in zip(pairs, (np.eye(4), moving_to_fixed), strict=True)
