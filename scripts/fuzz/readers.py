@@ -9,20 +9,25 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from scripts.fuzz.transform_samples import SEPARATOR, grids
 from stn3d.choices import TransformFormat
 from stn3d.errors import InputError
 from stn3d.io import (
+    PointMap,
     open_volumes,
+    read_geometry,
     read_image,
     read_labels,
     read_landmarks,
     read_mask,
     read_points,
     read_transform,
+    write_geometry,
 )
 from stn3d.nets.weights import load_weights
 from stn3d.registration.settings import settings_from
+from stn3d.transforms import Affine
 
 Reader = Callable[[Path], Any]
 
@@ -46,6 +51,13 @@ def _landmarks(path: Path) -> None:
     read_landmarks(path, path)
 
 
+def _geometry(path: Path) -> None:
+    """Read a geometry, map it and write it in its own format."""
+    mapped = read_geometry(path).mapped(PointMap(Affine.identity(3)))
+    out = path.with_name(f"out-{path.name}" if path.suffix != ".white" else "lh.out")
+    write_geometry(out, mapped)
+
+
 def _bundle(path: Path) -> None:
     from stn3d.train.config import check_keys, read_config
 
@@ -67,7 +79,8 @@ def _settings(path: Path) -> None:
 _IMAGE: tuple[Reader, ...] = (read_image, read_image, read_labels, read_mask, _volumes)
 _OTHERS: dict[str, tuple[Reader, ...]] = {
     **dict.fromkeys(("h5", "tfm", "txt", "mat"), (read_transform,)),
-    **dict.fromkeys(("csv", "fcsv", "mrk.json"), (read_points, _landmarks)),
+    **dict.fromkeys(("csv", "tsv", "fcsv", "mrk.json"), (read_points, _landmarks)),
+    **dict.fromkeys(GEOMETRY, (_geometry,)),
     "yaml": (_settings,),
     "bundle": (_bundle,),
     "safetensors": (load_weights,),

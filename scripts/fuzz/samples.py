@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scripts.fuzz.geometry_samples import geometry_files
 from scripts.fuzz.sample import Sample, single
 from scripts.fuzz.transform_samples import transform_samples
 from stn3d.nets.coordinates import CoordinateRegressor
@@ -37,15 +38,8 @@ def all_samples() -> list[Sample]:
     with tempfile.TemporaryDirectory(prefix="stn3d-fuzz-") as name:
         folder = Path(name)
         makers = (
-            _nifti,
-            _mgh,
-            _analyze,
-            _itk,
-            _planar,
-            _dicom,
-            transform_samples,
-            _texts,
-            _weights,
+            *(_nifti, _mgh, _analyze, _itk, _planar, _dicom, transform_samples, _texts, _weights),
+            _geometry,
         )
         return [sample for maker in makers for sample in maker(folder)]
 
@@ -217,6 +211,11 @@ def _texts(_: Path) -> Iterator[Sample]:
         "  _target_: PyramidCascade\n  spatial_dims: '@dims'\ndims: 2\n"
         "train:\n  dataset: {_target_: Dataset, data: [1, 2]}\n",
     )
+
+
+def _geometry(folder: Path) -> Iterator[Sample]:
+    for format, path in geometry_files(folder):
+        yield single(format, path)
 
 
 def _weights(folder: Path) -> Iterator[Sample]:

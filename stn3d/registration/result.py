@@ -5,32 +5,43 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stn3d.choices import ImageInterpolation
+from stn3d.display import Described, Description, number
 from stn3d.errors import InputError
 from stn3d.io import (
     STDOUT,
     Image,
     ImageSource,
     atomic_write,
+    is_picture,
     write_colours,
     write_image,
     write_transform,
 )
+from stn3d.io.sources import open_source
 from stn3d.io.texts import shown_path
+from stn3d.registration.outputs import Outputs
 from stn3d.transforms import Transform
-from stn3d.warp.apply import apply
+from stn3d.warp import jacobian_determinant
+from stn3d.warp.apply import apply, apply_to_file
+
+_SHOWN = "correlation", "local_correlation", "dice"  # metrics in the description of a result
 
 
-@dataclass(frozen=True, eq=False)
-class Registration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration(Described):
     """The result of registering a pair.
 
     Args:
@@ -40,6 +51,8 @@ class Registration:
         fixed: the fixed image.
         metrics: the content of metrics.json: metrics before and after, quality, timings, settings,
             versions.
+        moving_labels: labels of the moving image, if there are any.
+        moving_source: the moving image as given; pictures have its data type.
     """
 
     transform: Transform
@@ -47,8 +60,31 @@ class Registration:
     moved: Image
     fixed: Image
     metrics: dict[str, Any]
+    moving_labels: ImageSource | None = None
+    moving_source: ImageSource | None = None
 
-    FILES: ClassVar = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
+    def description(self) -> Description:
+        found, settings = self.metrics, self.metrics["settings"]
+        after, seconds = found["after"], sum(found["timings_s"].values())
+        rows = [
+            ("quality", found["quality"]["status"]),
+            ("kind", settings["kind"]),
+            ("metric", settings["metric"]),
+            *((name.replace("_", " "), self._change(name)) for name in _SHOWN),
+            ("TRE", number(after["tre_mm"]["mean"], "mm") if after.get("tre_mm") else ""),
+            ("folding", number(after["folding_pct"] or 0.0, "%")),
+            ("time", number(seconds, "s")),
+        ]
+        return Description("Registration", rows)
+
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """The fixed and the moved image."""
+        return [*self.fixed.thumbnails(), *self.moved.thumbnails()]
+
+    def _change(self, name: str) -> str:
+        """A metric before and after."""
+        values = [self.metrics[when].get(name) for when in ("before", "after")]
+        return "" if None in values else " -> ".join(f"{value:.3g}" for value in values)
 
     def apply(
         self,
@@ -59,8 +95,14 @@ class Registration:
         """Warp another image or label map to fixed space, see `stn3d.warp.apply`."""
         return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.
+    def save(self, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> list[Path]:
+        """Write the moved image, the transform, its inverse and metrics.json, all or none.
+
+        Args:
+            folder: folder for the files, created if needed.
+            outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
+                ``inverse.h5``, ``metrics.json``, and ``moved_labels.nii.gz`` if there are labels of
+                the moving image.
 
         Returns:
             The files written.
@@ -68,30 +110,65 @@ class Registration:
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = make_folder(folder)
-        written = [folder / name for name in self.FILES]
+        folder, outputs = make_folder(folder), outputs or Outputs()
+        names = self._names(outputs)
         with ExitStack() as files:
-            moved, transform, inverse, metrics = (
-                files.enter_context(atomic_write(p)) for p in written
-            )
+            parts = {
+                key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
+            }
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
-            jobs: list[Future[Any]] = [
-                threads.submit(write_transform, transform, self.transform),
-                threads.submit(write_transform, inverse, self.inverse),
-                threads.submit(self._write_moved, moved),
-            ]
-            text = json.dumps(self.metrics, indent=2) + "\n"
-            metrics.write_text(text, encoding="utf8")
+            writers = self._writers(outputs)
+            jobs = [threads.submit(writers[key], part) for key, part in parts.items()]
             for job in jobs:
                 job.result()
-        return written
+        return [folder / name for name in names.values()]
+
+    def _names(self, outputs: Outputs) -> dict[str, str]:
+        labels = self.moving_labels is not None
+        return outputs.files(self._image_name("fixed"), self._image_name("moving"), labels=labels)
+
+    def _image_name(self, role: str) -> str:
+        """Path of an image, without the number of its volume."""
+        return str(self.metrics[role]["name"]).partition(" (volume ")[0]
+
+    def _writers(self, outputs: Outputs) -> dict[str, Callable[[Path], object]]:
+        """What writes each kind of file."""
+        images = self._image_name("fixed"), self._image_name("moving")
+        texts = {"metrics": self.metrics}
+        if outputs.bids:
+            sidecars = outputs.bids_names(*images).sidecars(versions()["stn3d"], images)
+            texts |= sidecars
+        return {
+            "moved": self._write_moved,
+            "transform": lambda path: write_transform(path, self.transform),
+            "inverse": lambda path: write_transform(path, self.inverse),
+            "moved_labels": self._write_labels,
+            "jacobian": self._write_jacobian,
+            **{key: partial(_write_json, content) for key, content in texts.items()},
+        }
 
     def _write_moved(self, path: Path) -> None:
-        if self.moved.colours is None:
-            write_image(path, self.moved.values, self.fixed)
-        else:
+        if self.moved.colours is not None:
             write_colours(path, [self.moved.colours], self.fixed)
+            return
+        dtype = None
+        if is_picture(path) and self.moving_source is not None:
+            stored = open_source(self.moving_source, "moving image").dtype
+            dtype = stored if stored in (np.uint8, np.uint16) else None
+        write_image(path, self.moved.values, self.fixed, dtype)
+
+    def _write_labels(self, path: Path) -> None:
+        assert self.moving_labels is not None
+        apply_to_file(self.transform, self.moving_labels, self.fixed, path, "label")
+
+    def _write_jacobian(self, path: Path) -> None:
+        determinants = jacobian_determinant(self.transform, self.fixed.grid)
+        write_image(path, determinants[None, None], self.fixed)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

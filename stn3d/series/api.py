@@ -21,6 +21,7 @@ from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
+from stn3d.registration.progress_bar import chosen_volume_progress
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
@@ -29,6 +30,7 @@ from stn3d.registration.working_space import working_space
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
+from stn3d.warp.colour import outside_colour
 from stn3d.warp.fill import outside_value
 
 SCHEMA_VERSION = 1
@@ -53,7 +55,7 @@ def register_series(
     interpolation: SeriesInterpolation = "linear",
     fill: str | float = "auto",
     threads: int | None = None,
-    progress: Report | None = None,
+    progress: Report | bool | None = None,
 ) -> SeriesRegistration:
     """Rigid motion correction: register every volume of a 4D image to a reference.
 
@@ -71,7 +73,8 @@ def register_series(
         fill: value of the moved volumes where a volume shows nothing: ``auto`` (the background for
             CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
         threads: number of CPU threads.
-        progress: called after each volume, see `Report`.
+        progress: true for a progress bar, or a function that is called after each volume, see
+            `Report`.
 
     Returns:
         The transforms, the motion and the metrics; `SeriesRegistration.save` writes the moved
@@ -99,7 +102,8 @@ def register_series(
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
-            found = _outwards(volumes, search, first, reference is None, progress)
+            with chosen_volume_progress(progress) as report:
+                found = _outwards(volumes, search, first, reference is None, report)
         used = torch.get_num_threads()
     metrics = {
         "schema_version": SCHEMA_VERSION,
@@ -118,7 +122,7 @@ def register_series(
     }
     transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
     return SeriesRegistration(
-        transforms, volumes, fixed, interpolation, correlations, metrics, outside
+        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill
     )
 
 
@@ -147,7 +151,11 @@ def _checked(volumes: Volumes, fixed: Image, fill: str | float) -> tuple[Grid, f
                 f"{low:g}); remove it from the series."
             )
         if number == 0:
-            outside = outside_value(fill, image.values)
+            outside = (
+                outside_colour(image.colours, fill)[0]
+                if image.colours is not None
+                else outside_value(fill, image.values)
+            )
     if image.grid.ndim != fixed.grid.ndim:
         raise InputError(
             f"the volumes of {volumes.name} are {image.grid.ndim}D and the reference "

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import SeriesInterpolation
+from stn3d.display import Described, Description, number
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
+from stn3d.io.colours import is_colour
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
-from stn3d.warp.apply import WarpedVolumes
+from stn3d.warp.apply import WarpedColours, WarpedVolumes
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 _HEAD_EXTENTS_MM = 100.0, 500.0  # longest extent of a field of view that may show a head
@@ -87,8 +89,8 @@ def rotation_radius_mm(grid: Grid) -> float:
     return HEAD_RADIUS_MM if least_mm <= longest_mm <= most_mm else longest_mm / 4
 
 
-@dataclass(frozen=True, eq=False)
-class SeriesRegistration:
+@dataclass(frozen=True, eq=False, repr=False)
+class SeriesRegistration(Described):
     """The result of registering the volumes of a series.
 
     Args:
@@ -100,7 +102,9 @@ class SeriesRegistration:
         correlations: correlation of each moved volume with the reference, in the foreground of the
             reference.
         metrics: content of metrics.json: metrics, settings, timings, versions.
-        outside_value: value of the moved volumes where a volume shows nothing.
+        outside_value: value of the moved volumes where a volume shows nothing; of colour images
+            that of the first channel.
+        fill: how that value was chosen, see `register_series`.
     """
 
     transforms: tuple[Rigid, ...]
@@ -110,8 +114,26 @@ class SeriesRegistration:
     correlations: tuple[float, ...]
     metrics: dict[str, Any]
     outside_value: float = 0.0
+    fill: str | float = "auto"
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
+
+    def description(self) -> Description:
+        motion = self.motion.metrics()
+        correlation = sum(self.correlations) / len(self.correlations)
+        rows = [
+            ("of", self.series.name),
+            ("volumes", f"{len(self.transforms)}"),
+            ("largest rotation", number(motion["rotation_max_deg"], "degrees")),
+            ("largest translation", number(motion["translation_max_mm"], "mm")),
+            (
+                "mean framewise displacement",
+                number(motion["framewise_displacement_mean_mm"], "mm"),
+            ),
+            ("correlation", f"{correlation:.4g}"),
+            ("time", number(sum(self.metrics["timings_s"].values()), "s")),
+        ]
+        return Description("SeriesRegistration", rows)
 
     @cached_property
     def motion(self) -> Motion:
@@ -119,8 +141,12 @@ class SeriesRegistration:
         return Motion.of(self.transforms, rotation_radius_mm(self.reference.grid))
 
     @property
-    def moved(self) -> WarpedVolumes:
-        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration."""
+    def moved(self) -> WarpedVolumes | WarpedColours:
+        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration;
+        ``shape`` colours each of a series of colour images."""
+        if is_colour(self.series.stored.dtype):
+            given = self.series, self.reference, self.interpolation, self.fill
+            return WarpedColours(self.transforms, *given)
         return WarpedVolumes(
             self.transforms, self.series, self.reference, self.interpolation, self.outside_value
         )

@@ -6,6 +6,7 @@ from stn3d.transforms.dense import (
     VelocityField,
     compose,
     covering,
+    invert_fields,
     rounded,
     sampled,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "control_grid",
     "covering",
     "describe_linear",
+    "invert_fields",
     "rotation_matrix",
     "rounded",
     "sampled",

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import points_tensor, tensor_arguments
+from stn3d.display import number
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
-from stn3d.transforms.base import Transform
+from stn3d.transforms.base import Transform, chain
 
 _TOLERANCE_VOX = 1e-2  # of an inverse
 _ROUNDING_VOX = 1e-4  # by which rounding may move the edge of a grid
+_MAX_GROWTH = 8  # largest grid of an inverse relative to that of the field, in voxels
 
 
 def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
@@ -33,6 +36,15 @@ def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
     return vectors.reshape(*batch, *points_mm.shape[1:]).to(points_mm)
 
 
+def _largest(field: Tensor) -> float:
+    """Length of the longest vector of a field ``(B, d, ...)``."""
+    return max(float(one.norm(dim=0).max()) for one in field.detach())
+
+
+def _batch(field: Tensor) -> list[tuple[str, str]]:
+    return [("batch", f"{len(field)} fields")] if len(field) > 1 else []
+
+
 def _check(field: Tensor, grid: Grid) -> None:
     expected = (grid.ndim, *grid.shape)
     if field.ndim != grid.ndim + 2 or tuple(field.shape[1:]) != expected:
@@ -41,7 +53,7 @@ def _check(field: Tensor, grid: Grid) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DisplacementField(Transform):
     """Displacement field, ``x -> x + u(x)`` with u at the voxels of a grid.
 
@@ -70,13 +82,18 @@ class DisplacementField(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "displacement_mm", points_tensor(self.displacement_mm))
         _check(self.displacement_mm, self.grid)
 
     @property
     def ndim(self) -> int:
         return self.grid.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest displacement", number(_largest(self.displacement_mm), "mm"))
+        return [largest, *_batch(self.displacement_mm), *self.grid.description().rows]
+
+    def _map(self, points_mm: Tensor) -> Tensor:
         return points_mm + _vectors_at(self.displacement_mm, self.grid, points_mm)
 
     def inverse(self) -> DisplacementField:
@@ -175,6 +192,47 @@ def _vanishes_at_border(vectors: Tensor) -> bool:
     return not any(bool(vectors.select(axis, end).any()) for axis in axes for end in (0, -1))
 
 
+def invert_fields(transform: Transform) -> tuple[Transform, float]:
+    """Invert a transform part by part: fields as fields, all other parts by their own inverse.
+
+    The inverse of a field that is 0 at its border lies on the grid of the field; that of any other
+    field covers all points that the field maps to. Fields are rounded like saved ones.
+
+    Args:
+        transform: fixed points to moving points.
+
+    Returns:
+        The inverse, and the largest residual of its fields in mm; see `DisplacementField.invert`.
+    """
+    found: list[Transform] = []
+    residual_mm = 0.0
+    for part in reversed(transform.parts):
+        field = part.displacement if isinstance(part, VelocityField) else part
+        if isinstance(field, DisplacementField):
+            inverse, left = field.invert(_grid_of_inverse(field))
+            found.append(rounded(inverse))
+            residual_mm = max(residual_mm, left)
+        else:
+            found.append(part.inverse())
+    return chain(*found), residual_mm
+
+
+def _grid_of_inverse(field: DisplacementField) -> Grid:
+    """The grid of the field, extended to all points that its border maps to."""
+    grid, vectors = field.grid, field.displacement_mm[0].detach()
+    faces = [
+        (axis, end) for axis, n in enumerate(grid.shape) for end in ((0, n - 1) if n > 1 else ())
+    ]
+    border = [vectors.select(axis + 1, end).reshape(grid.ndim, -1).T for axis, end in faces]
+    if _vanishes_at_border(field.displacement_mm[:1]):
+        return grid
+    points = grid.points_mm()
+    ends = [points.select(axis, end).reshape(-1, grid.ndim) for axis, end in faces]
+    wider = grid.covering(torch.cat([*(a + b for a, b in zip(ends, border, strict=True)), *ends]))
+    return wider if wider.num_voxels <= _MAX_GROWTH * grid.num_voxels else grid
+
+
+@tensor_arguments(["first", "second"])
 def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
@@ -192,7 +250,7 @@ def in_mm(vectors_vox: Tensor, grid: Grid) -> Tensor:
     return torch.einsum("ab,nb...->na...", matrix.to(vectors_vox), vectors_vox)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VelocityField(Transform):
     """Exponential ``exp(v)`` of a stationary velocity field v, by scaling and squaring.
 
@@ -212,11 +270,16 @@ class VelocityField(Transform):
     squarings: int = 7
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "velocity_mm", points_tensor(self.velocity_mm))
         _check(self.velocity_mm, self.grid)
 
     @property
     def ndim(self) -> int:
         return self.grid.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest velocity", number(_largest(self.velocity_mm), "mm"))
+        return [largest, *_batch(self.velocity_mm), *self.grid.description().rows]
 
     @property
     def displacement(self) -> DisplacementField:
@@ -238,7 +301,7 @@ class VelocityField(Transform):
         u = kernels.exponential(in_voxels(self.velocity_mm, self.grid), self.squarings)
         return DisplacementField(in_mm(u, self.grid), self.grid)
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         return self.displacement.forward(points_mm)
 
     def inverse(self) -> VelocityField:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import homogeneous
 from stn3d.transforms.linear import Affine, LinearKind
 from stn3d.transforms.spline import ThinPlateSpline
@@ -15,6 +16,7 @@ _ROUNDING = 1e-12  # of the variance of all points: errors of what is left after
 _MIN_EXTENT = 1e-3  # of the longest extent: points with a smaller one do not span the axis
 
 
+@tensor_arguments(["points_mm", "targets_mm", "weight"])
 def fit_linear(
     kind: LinearKind, points_mm: Tensor, targets_mm: Tensor, weight: Tensor | None = None
 ) -> Affine:
@@ -83,6 +85,7 @@ def _fitted(kind: LinearKind, moments: _Moments) -> Affine:
     return Affine.from_matrix(homogeneous(linear, shift))
 
 
+@tensor_arguments(["points_mm", "targets_mm", "weight"])
 def fit_spline(
     points_mm: Tensor, targets_mm: Tensor, smoothing: float = 0.0, weight: Tensor | None = None
 ) -> ThinPlateSpline:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
+from stn3d.display import components
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 _MIN_DENOMINATOR = 1e-6  # points with smaller denominators lie on or beyond the horizon
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Homography(Transform):
     """Abstract base class of transforms given by one homogeneous matrix.
 
@@ -38,6 +40,8 @@ class Homography(Transform):
     centre_mm: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", points_tensor(self.parameters))
+        object.__setattr__(self, "centre_mm", points_tensor(self.centre_mm))
         expected = self.num_parameters(self.ndim)
         if self.parameters.shape[-1] != expected:
             raise ValueError(
@@ -61,9 +65,9 @@ class Homography(Transform):
         """``(..., d + 1, d + 1)`` homogeneous matrix ``moving_from_fixed``, float64."""
 
     @classmethod
-    def identity(cls, ndim: int, centre_mm: Tensor | None = None) -> Self:
+    def identity(cls, ndim: int, centre_mm: TensorLike | None = None) -> Self:
         """The identity transform with a centre (default: the world origin)."""
-        centre = torch.zeros(ndim, dtype=torch.float64) if centre_mm is None else centre_mm
+        centre = points_tensor([0.0] * ndim if centre_mm is None else centre_mm)
         return cls(cls.identity_parameters(ndim), centre)
 
     @property
@@ -75,13 +79,19 @@ class Homography(Transform):
         """``(..., d)`` translation t of the centre, the last d parameters of every kind."""
         return self.parameters[..., -self.ndim :]
 
+    def _rows(self) -> list[tuple[str, str]]:
+        if self.parameters.ndim > 1:
+            return [("batch", f"{len(self.parameters)} transforms")]
+        shift, centre = (components(one.tolist()) for one in (self.translation_mm, self.centre_mm))
+        return [("translation", f"{shift} mm"), ("centre", centre)]
+
     def fold(self, other: Transform) -> Transform | None:
         if not isinstance(other, Homography):
             return None
         return Projective.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projective(Homography):
     """Projective transform: A row by row, perspective p, t; 8 parameters in 2D, 15 in 3D.
 
@@ -98,9 +108,11 @@ class Projective(Homography):
         return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
 
     @classmethod
+    @tensor_arguments(["matrix", "centre_mm"])
     def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
         """Projective transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
+        translation = matrix[..., :-1, -1]
+        centre = torch.zeros_like(translation) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         centred = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
         centred = centred / centred[..., -1:, -1:]
@@ -119,16 +131,16 @@ class Projective(Homography):
         centre = self.centre_mm.to(parameters)
         return shift_matrix(centre) @ torch.cat([top, bottom], dim=-2) @ shift_matrix(-centre)
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         depth, _ = self._depth(points_mm)
         valid = depth > _MIN_DENOMINATOR
         mapped = apply_matrix(self.matrix, points_mm)
         return torch.where(valid, mapped / torch.where(valid, depth, 1), torch.inf)
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         depth, perspective = self._depth(points_mm)
         linear = per_point(self.matrix[..., :-1, :-1].to(points_mm), points_mm)
-        numerator = linear - self.forward(points_mm)[..., None] * perspective[..., None, :]
+        numerator = linear - self._map(points_mm)[..., None] * perspective[..., None, :]
         return numerator / depth[..., None]
 
     def _depth(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from stn3d.arguments import points_tensor
+from stn3d.display import by_x, number
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.sampler import sample_spline
 from stn3d.transforms.base import Transform
@@ -41,7 +43,7 @@ def control_grid(grid: Grid, control_points: int) -> Grid:
     return Grid((control_points,) * d, grid.world_from_unit @ unit_from_index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ThinPlateSpline(Transform):
     """Thin-plate spline: the smoothest transform that maps control points to their targets.
 
@@ -64,6 +66,8 @@ class ThinPlateSpline(Transform):
     smoothing: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "points_mm", points_tensor(self.points_mm))
+        object.__setattr__(self, "targets_mm", points_tensor(self.targets_mm))
         if self.points_mm.shape != self.targets_mm.shape[-2:]:
             raise ValueError(
                 f"each control point needs one target: points are {tuple(self.points_mm.shape)}, "
@@ -74,6 +78,14 @@ class ThinPlateSpline(Transform):
     @property
     def ndim(self) -> int:
         return int(self.points_mm.shape[-1])
+
+    def _rows(self) -> list[tuple[str, str]]:
+        moved = (self.targets_mm.detach() - self.points_mm.to(self.targets_mm)).norm(dim=-1)
+        return [
+            ("control points", f"{len(self.points_mm)}"),
+            ("largest displacement", number(float(moved.max()), "mm")),
+            ("smoothing", f"{self.smoothing:g}" if isinstance(self.smoothing, float) else ""),
+        ]
 
     @property
     def coefficients_from_targets(self) -> Tensor:
@@ -88,7 +100,7 @@ class ThinPlateSpline(Transform):
         displacements = self.targets_mm.double() - points
         return self.coefficients_from_targets.to(displacements) @ displacements
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         controls = self.points_mm.to(points_mm)
         coefficients = self.coefficients.to(points_mm)
         flat = points_mm.reshape(-1, self.ndim)
@@ -98,7 +110,7 @@ class ThinPlateSpline(Transform):
         moved = basis.reshape(len(points_mm), -1, basis.shape[-1]) @ coefficients
         return points_mm + moved.reshape(len(moved), *points_mm.shape[1:])
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         d, batch = self.ndim, points_mm.shape[:1] if self.targets_mm.ndim > 2 else (1,)
         coefficients = self.coefficients.to(points_mm).reshape(-1, len(self.points_mm) + d + 1, d)
         slopes = _kernel_gradient(points_mm.reshape(-1, d), self.points_mm.to(points_mm))
@@ -147,7 +159,7 @@ def _solver(points: tuple[tuple[float, ...], ...], smoothing: float | tuple[floa
         return torch.linalg.inv(system)[:, :n].contiguous()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ControlPoints(Transform):
     """Abstract base class: displacements of control points on a regular grid."""
 
@@ -155,6 +167,7 @@ class ControlPoints(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "displacement_mm", points_tensor(self.displacement_mm))
         expected = (self.grid.ndim, *self.grid.shape)
         if tuple(self.displacement_mm.shape[1:]) != expected:
             raise ValueError(
@@ -166,7 +179,14 @@ class ControlPoints(Transform):
     def ndim(self) -> int:
         return self.grid.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = self.displacement_mm.detach().norm(dim=1).max()
+        return [
+            ("control points", by_x(self.grid.shape)),
+            ("largest displacement", number(float(largest), "mm")),
+        ]
+
+    def _map(self, points_mm: Tensor) -> Tensor:
         points = points_mm if len(self.displacement_mm) > 1 else points_mm[None]
         index = apply_matrix(self.grid.index_from_world, points)
         vectors = self._read(index.reshape(len(index), -1, self.ndim)).transpose(1, 2)
@@ -182,7 +202,7 @@ class ControlPoints(Transform):
         return Inverse(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BSpline(ControlPoints):
     """Free-form deformation ``x -> x + u(x)`` with a cubic B-spline u on a grid of control points.
 
@@ -201,7 +221,7 @@ class BSpline(ControlPoints):
         return sample_spline(self.displacement_mm.to(index), index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PiecewiseAffine(ControlPoints):
     """Transform ``x -> x + u(x)``, affine in each triangle (tetrahedron) between control points.
 

@@ -21,10 +21,13 @@ from stn3d.errors import InputError
 from stn3d.io import (
     Image,
     ImageSource,
+    TransformSource,
     Values,
     Volumes,
+    as_transform,
     check_image_path,
     in_dimension,
+    is_picture,
     open_volumes,
     read_image,
     refuse_inputs,
@@ -58,7 +61,7 @@ class Applied:
 
 
 def apply(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation = "auto",
@@ -68,14 +71,16 @@ def apply(
     """Warp an image or label map from moving to fixed space.
 
     Args:
-        transform: fixed points to moving points.
-        image: image or label map in moving space. All volumes of a 4D image are warped by the same
-            transform.
+        transform: fixed points to moving points; a `Transform`, path, matrix or SimpleITK
+            transform, see `stn3d.io.as_transform`.
+        image: image or label map in moving space, any source of `stn3d.io.read_image`. All volumes
+            of a 4D image are warped by the same transform.
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
             linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
             if its labels are single voxels; else ``linear``; see `stn3d.warp.label_maps`). Label
-            ids and nearest values are exact.
+            ids and nearest values are exact; label maps of whole numbers keep their data type, also
+            with ``linear`` and ``cubic``, which are rounded.
         volume: volume number, to warp a single volume of a 4D image.
         fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
             ``background``, ``nan`` or a number.
@@ -85,21 +90,29 @@ def apply(
         them one at a time instead.
 
     Raises:
-        InputError: an image cannot be read, its dimension differs from the transform's, or the fill
-            does not fit it.
+        InputError: an image cannot be read, its dimension differs from the transform's, the fill
+            does not fit it, or it holds several volumes of colours.
     """
     warped, *_ = _warped_volumes(transform, image, like, interpolation, volume, fill)
     name = f"moved {warped.moving.name}"
     if isinstance(warped, WarpedColours):
+        if len(warped.moving) > 1:
+            raise InputError(
+                f"{warped.moving.name} holds {len(warped.moving)} volumes of colours; choose one "
+                "by its number, or write all of them to a file."
+            )
         first = next(iter(warped))
         values = torch.from_numpy(luminance(first))[None, None]
         return dataclasses.replace(warped.fixed, values=values, name=name, colours=first)
     values = torch.cat(list(warped), dim=1)
-    return dataclasses.replace(warped.like, values=values, name=name, colours=None)
+    header = warped.like.header.copy()
+    header.set_data_dtype(warped.dtype)  # as in the file of the image
+    like = dataclasses.replace(warped.like, header=header)
+    return dataclasses.replace(like, values=values, name=name, colours=None)
 
 
 def apply_to_file(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     path: str | os.PathLike[str],
@@ -109,19 +122,20 @@ def apply_to_file(
 ) -> Applied:
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
-    Labels, colours and nearest values keep the data type of the image's file; other values are
-    float32.
+    Label maps, colours and nearest values keep the data type of the image's file; other values are
+    float32, but in PNG and TIFF files those of 8 or 16 bits are rounded to these.
 
     Args:
-        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``.
+        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``, and in 2D
+            ``.png`` or ``.tif``.
 
     Raises:
-        InputError: see `apply`; or the file cannot be written.
+        InputError: see `apply`; or the file cannot be written, or cannot hold the image.
     """
     check_image_path(path)
     refuse_inputs([Path(path)], [image, like])
     warped, applied, scattered = _warped_volumes(
-        transform, image, like, interpolation, volume, fill
+        transform, image, like, interpolation, volume, fill, is_picture(path)
     )
     if isinstance(warped, WarpedColours) or not scattered or len(warped.moving) > 1:
         warped.write(path)
@@ -161,7 +175,7 @@ class WarpedVolumes:
         """``(1, 1, *fixed.grid.shape)`` for each volume; labels and nearest values are exact."""
         grid, how, outside = self.fixed.grid, self.interpolation, self.outside_value
         for n, transform in enumerate(self.transforms):
-            image = _read(self.moving, n, how)
+            image = _read(self.moving, n, how, self.dtype)
             if how == "label":
                 yield warp_labels(image.values, image.grid, transform, grid, True, int(outside))
             else:
@@ -178,17 +192,17 @@ class WarpedVolumes:
 
 @dataclass(frozen=True, eq=False)
 class WarpedColours:
-    """Colour images warped by a transform, every channel; iteration warps one at a time.
+    """Colour images warped by one transform each, every channel; iteration warps one at a time.
 
     Args:
-        transform: fixed points to moving points.
+        transforms: fixed points to moving points, one for each image.
         moving: the colour images.
         fixed: reference image in fixed space.
         interpolation: interpolation of the channels.
         fill: see `stn3d.warp.colour.warp_colours`.
     """
 
-    transform: Transform
+    transforms: Sequence[Transform]
     moving: Volumes
     fixed: Image
     interpolation: Interpolation
@@ -196,9 +210,9 @@ class WarpedColours:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """``fixed.grid.shape`` colours for each image."""
-        for image in self.moving:
+        for image, transform in zip(self.moving, self.transforms, strict=True):
             assert image.colours is not None
-            grids = image.grid, self.transform, self.fixed.grid
+            grids = image.grid, transform, self.fixed.grid
             yield warp_colours(image.colours, *grids, self.interpolation, self.fill)
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -207,25 +221,33 @@ class WarpedColours:
         Raises:
             InputError: an image cannot be read, or the file cannot be written.
         """
-        write_colours(path, list(self), self.moving.header_on(self.fixed))
+        write_colours(path, self, self.moving.header_on(self.fixed))
 
 
-def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
-    """The n-th volume, as an interpolation needs it."""
+def _read(
+    volumes: Volumes, n: int, how: Interpolation | Literal["label"], dtype: np.dtype[Any]
+) -> Image:
+    """The n-th volume, as an interpolation needs it for a data type of the output."""
     if how == "label":
         return volumes.labels(n)
-    return volumes.exact(n) if how == "nearest" else volumes.image(n)
+    exact = how == "nearest" or dtype.kind != "f"
+    return volumes.exact(n) if exact else volumes.image(n)
 
 
 def _warped_volumes(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation,
     volume: int | None,
     fill: str | float,
+    rounds: bool = False,
 ) -> tuple[WarpedVolumes | WarpedColours, Applied, bool]:
-    """The checked arguments of `apply`, and whether the labels are found to be single voxels."""
+    """The checked arguments of `apply`, and whether the labels are found to be single voxels.
+
+    Values of 8 or 16 bits keep their data type if ``rounds``.
+    """
+    transform = as_transform(transform, fixed=like, moving=image)
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
     moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
@@ -238,7 +260,7 @@ def _warped_volumes(
             )
     if len(moving) == 1:
         moving = moving.in_memory(first)  # reads one volume once
-    how, reason, scattered = interpolation, None, False
+    how, reason, scattered, whole = interpolation, None, False, False
     if first.colours is not None:
         if how == "label":
             raise InputError(
@@ -247,14 +269,18 @@ def _warped_volumes(
         reason = f"{first.name} holds colours" if how == "auto" else None
         how = "linear" if how == "auto" else how
         first_value = outside_colour(first.colours, fill)[0]
-        colours = WarpedColours(transform, moving, fixed, how, fill)
+        colours = WarpedColours([transform] * len(moving), moving, fixed, how, fill)
         return colours, Applied(how, reason, first_value), False
     if how == "auto":
         decision = decide(moving)
         labels: Literal["nearest", "label"] = "nearest" if decision.scattered else "label"
         scattered = decision.scattered
         how, reason = labels if decision.labels else "linear", decision.reason
-    outside, dtype = _storage(moving, first, how, fill, file_dtype)
+    elif how in ("linear", "cubic") and not first.values.is_floating_point():
+        whole = decide(moving).labels  # they keep their whole numbers and data type
+    outside, dtype = _storage(moving, first, how, fill, file_dtype, whole)
+    if rounds and how not in ("label", "nearest") and file_dtype in (np.uint8, np.uint16):
+        outside, dtype = whole_fill(outside, moving.name), file_dtype
     transforms = [transform] * len(moving)
     warped = WarpedVolumes(transforms, moving, fixed, how, outside, dtype)
     return warped, Applied(how, reason, outside), scattered
@@ -266,13 +292,14 @@ def _storage(
     how: Interpolation | Literal["label"],
     fill: str | float,
     file_dtype: np.dtype[Any],
+    whole: bool,
 ) -> tuple[float, np.dtype[Any]]:
     """The value outside, and the data type of the moved volumes.
 
     Raises:
         InputError: the fill is unknown, or does not fit the volumes.
     """
-    if how not in ("label", "nearest"):
+    if how not in ("label", "nearest") and not whole:
         return outside_value(fill, first.values), np.dtype(np.float32)
     outside: float
     if how == "label":
@@ -281,7 +308,7 @@ def _storage(
         outside = outside_value(fill, first.values)
         if not first.values.is_floating_point():
             outside = whole_fill(outside, moving.name)
-    every = [Values.of(_read(moving, n, how).values) for n in range(len(moving))]
+    every = [Values.of(_read(moving, n, how, file_dtype).values) for n in range(len(moving))]
     if not math.isnan(outside):
         every.append(Values.of(torch.tensor([outside], dtype=torch.float64)))
     return outside, reduce(Values.joined, every).stored_as(file_dtype)

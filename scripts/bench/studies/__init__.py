@@ -24,6 +24,8 @@ STUDIES = {
     "initialisation": "affine registration from random initial poses",
     "quality": "reliability of the automatic quality check",
     "cross_tool": "transform files, written by stn3d and applied by other tools, and the reverse",
+    "quality_examples": "the examples of the page about the quality check",
+    "quality_limits": "measures of the quality check on many kinds of images",
     "fuzz": "damaged files and random command lines: tracebacks, crashes, hangs, memory",
     "floor": "kernel times against the lower bound set by memory bandwidth",
     "scaling": "time and memory against image size",

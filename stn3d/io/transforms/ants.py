@@ -8,6 +8,7 @@ inverse of the matrix and then through it.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from stn3d.errors import InputError
 from stn3d.io.files import atomic_write
 from stn3d.io.texts import shown_path
 from stn3d.io.transforms.base import ReferenceImages, TransformFileFormat
-from stn3d.io.transforms.fields import field_and_matrix
+from stn3d.io.transforms.fields import as_field, field_and_matrix
 from stn3d.io.transforms.itk import (
     is_vector_file,
     read_itk,
@@ -27,7 +28,7 @@ from stn3d.io.transforms.itk import (
     write_itk,
     write_itk_field,
 )
-from stn3d.transforms import Affine, Linear, Transform, chain
+from stn3d.transforms import Affine, Linear, Transform, chain, invert_fields
 
 _FILE = re.compile(
     r"(?P<prefix>.*?)(?P<number>\d+)"
@@ -42,7 +43,7 @@ class Ants(TransformFileFormat):
     name = "ants"
 
     def recognises(self, path: Path) -> bool:
-        return not path.exists() and bool(_files(path.parent, path.name))
+        return not os.path.exists(path) and bool(_files(path.parent, path.name))
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
         named = _FILE.fullmatch(path.name)
@@ -70,7 +71,8 @@ class Ants(TransformFileFormat):
             parts = {affine: stack.enter_context(atomic_write(affine))}
             write_itk(parts[affine], Affine.from_matrix(torch.from_numpy(matrix)))
             if field is not None:
-                for file, one in ((warp, field), (inverse_warp, field.invert()[0])):
+                inverse = as_field(invert_fields(field)[0], images, "ANTs' inverse field")
+                for file, one in ((warp, field), (inverse_warp, inverse)):
                     parts[file] = stack.enter_context(atomic_write(file))
                     write_itk_field(parts[file], one)
         return list(parts)
@@ -93,7 +95,7 @@ def _inverse(files: list[Path], inverse_warp: Path) -> Transform:
 def _files(folder: Path, prefix: str) -> list[Path]:
     """Files in order of application to a fixed point: the highest number first."""
     found = {}
-    for file in folder.glob("*") if folder.is_dir() else ():
+    for file in folder.glob("*") if os.path.isdir(folder) else ():
         match = _FILE.fullmatch(file.name)
         if match and match["prefix"] == prefix and not match["inverse"]:
             found[int(match["number"])] = file

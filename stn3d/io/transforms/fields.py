@@ -30,29 +30,29 @@ _MAX_CONDITION = 1e12
 # -- reading --------------------------------------------------------------------------------------
 
 
-def affine_from(matrix: Matrix, path: Path) -> Affine:
+def affine_from(matrix: Matrix, name: str | Path) -> Affine:
     """Affine transform of a ``(d + 1, d + 1)`` matrix in RAS+ millimetres, read from a file.
 
     Raises:
         InputError: the matrix is singular or not finite.
     """
     if not np.isfinite(matrix).all() or not np.linalg.cond(matrix[:-1, :-1]) < _MAX_CONDITION:
-        raise InputError(f"{path} holds a singular matrix; recompute the transform.")
+        raise InputError(f"{name} holds a singular matrix; recompute the transform.")
     if not np.allclose(matrix[-1], np.eye(len(matrix))[-1], atol=1e-6):
-        raise InputError(f"{path} holds a matrix whose last row is not 0 ... 0 1.")
+        raise InputError(f"{name} holds a matrix whose last row is not 0 ... 0 1.")
     return Affine.from_matrix(torch.from_numpy(np.array(matrix, dtype=np.float64)))
 
 
-def inverted_matrix(matrix: Matrix, path: Path) -> Matrix:
+def inverted_matrix(matrix: Matrix, name: str | Path) -> Matrix:
     """The inverse of a matrix that was read from a file.
 
     Raises:
         InputError: the matrix is singular or not finite.
     """
-    return np.linalg.inv(affine_from(matrix, path).matrix.numpy())
+    return np.linalg.inv(affine_from(matrix, name).matrix.numpy())
 
 
-def field_from(vectors_mm: NDArray[Any], grid: Grid, path: Path) -> DisplacementField:
+def field_from(vectors_mm: NDArray[Any], grid: Grid, name: str | Path) -> DisplacementField:
     """Displacement field of vectors ``(*shape, d)`` in RAS+ millimetres, read from a file.
 
     Raises:
@@ -60,7 +60,7 @@ def field_from(vectors_mm: NDArray[Any], grid: Grid, path: Path) -> Displacement
     """
     field = torch.from_numpy(np.ascontiguousarray(np.moveaxis(vectors_mm, -1, 0), np.float32))
     if not bool(torch.isfinite(field).all()):
-        raise InputError(f"{path} holds displacements of NaN or Inf; recompute the transform.")
+        raise InputError(f"{name} holds displacements of NaN or Inf; recompute the transform.")
     return DisplacementField(field[None], grid)
 
 

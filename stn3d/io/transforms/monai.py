@@ -48,9 +48,11 @@ class Monai(TransformFileFormat):
         else:
             array = _read_numpy(path)
         field = _components_first(array, fixed.shape, path)
-        if not np.isfinite(field).all():
+        ddf = torch.from_numpy(np.array(field, dtype=np.float32))
+        found = from_ddf(ddf, fixed, moving)
+        if not bool(torch.isfinite(found.displacement_mm).all()):
             raise InputError(f"{path} holds displacements of NaN or Inf; recompute the transform.")
-        return from_ddf(torch.from_numpy(np.array(field, dtype=np.float32)), fixed, moving)
+        return found
 
     def write(self, path: Path, transform: Transform, images: ReferenceImages) -> list[Path]:
         fixed, moving = images.require_both(_WHAT)
