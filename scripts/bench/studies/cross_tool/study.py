@@ -28,7 +28,7 @@ from stn3d.io.geometry import itk_geometry
 from stn3d.transforms import Transform
 
 KEYS = ("format", "file", "tool", "written_by", "orientation")
-PEER = Path(__file__).with_name("peer.py")
+JOBS_SCRIPT = Path(__file__).with_name("tool_jobs.py")
 STN3D = "stn3d"
 
 
@@ -131,10 +131,10 @@ def _cells(python: str) -> Iterator[Cell]:
         "ANTs", "ants", "a_", "both", partial(_ants_apply, python), partial(_ants_write, python)
     )
     matrix, both = partial(_greedy_write, python, False), partial(_greedy_write, python, True)
-    apply = partial(_peer_apply, python, "greedy")
+    apply = partial(_job_apply, python, "greedy")
     yield Cell("greedy", "greedy", "g.mat", "linear", apply, matrix)
     yield Cell("greedy", "greedy", "g.nii.gz", "both", apply, both)
-    apply = partial(_peer_apply, python, "elastix")
+    apply = partial(_job_apply, python, "elastix")
     yield Cell("elastix", "elastix", "affine.txt", "linear", apply, None)
     yield Cell("elastix", "elastix", "field.txt", "both", apply, None)
     for kind in ("Euler", "Similarity", "Affine", "BSpline"):
@@ -198,12 +198,12 @@ def _started(python: str, tool: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
-        [python, str(PEER)], stdin=pipe, stdout=pipe, stderr=quiet, text=True, bufsize=1
+        [python, str(JOBS_SCRIPT)], stdin=pipe, stdout=pipe, stderr=quiet, text=True, bufsize=1
     )
 
 
-def _peer(python: str, job: dict[str, Any]) -> None:
-    """Run a job of `peer`.
+def _run_job(python: str, job: dict[str, Any]) -> None:
+    """Run a job of `tool_jobs`.
 
     Raises:
         RuntimeError: it failed.
@@ -226,11 +226,11 @@ def _images(case: Case, folder: Path) -> dict[str, str]:
     return found | {"fixed": str(fixed), "moving": str(moving)}
 
 
-def _peer_apply(python: str, tool: str, case: Case, files: list[Path]) -> Applied:
+def _job_apply(python: str, tool: str, case: Case, files: list[Path]) -> Applied:
     folder = files[0].parent
     job = _images(case, folder)
     shown = [str(file) for file in files if tool != "elastix" or file.suffix == ".txt"]
-    _peer(python, {"job": f"{tool} apply", **job, "files": shown})
+    _run_job(python, {"job": f"{tool} apply", **job, "files": shown})
     moved: Any = nib.load(job["image_out"])
     image = np.asarray(moved.dataobj, np.float32).reshape(case.fixed.shape)
     return Applied(image, np.load(job["points_out"]))
@@ -238,12 +238,12 @@ def _peer_apply(python: str, tool: str, case: Case, files: list[Path]) -> Applie
 
 def _ants_apply(python: str, case: Case, files: list[Path]) -> Applied:
     affine, warp = files[:2]
-    return _peer_apply(python, "ants", case, [warp, affine])
+    return _job_apply(python, "ants", case, [warp, affine])
 
 
 def _ants_write(python: str, case: Case, path: Path) -> Applied:
     job = {"job": "ants write", **_images(case, path.parent), "prefix": str(path)}
-    _peer(python, job)
+    _run_job(python, job)
     names = ("0GenericAffine.mat", "1Warp.nii.gz")
     return _ants_apply(python, case, [path.with_name(path.name + name) for name in names])
 
@@ -252,14 +252,14 @@ def _greedy_write(python: str, dense: bool, case: Case, path: Path) -> Applied:
     other = path.with_name("affine.mat" if dense else "warp.nii.gz")
     affine, warp = (other, path) if dense else (path, other)
     job = {"job": "greedy write", **_images(case, path.parent), "files": [str(affine), str(warp)]}
-    _peer(python, job)
-    return _peer_apply(python, "greedy", case, [path])
+    _run_job(python, job)
+    return _job_apply(python, "greedy", case, [path])
 
 
 def _elastix_write(python: str, kind: str, case: Case, path: Path) -> Applied:
     job = {"job": "elastix write", "map": elastix_map(kind, case), "files": [str(path)]}
-    _peer(python, job)
-    return _peer_apply(python, "elastix", case, [path])
+    _run_job(python, job)
+    return _job_apply(python, "elastix", case, [path])
 
 
 def elastix_map(kind: str, case: Case) -> dict[str, list[Any]]:

@@ -1,6 +1,6 @@
 """Applies and writes transforms with ANTs, greedy and elastix; imports nothing of stn3d.
 
-    PYTHON peer.py
+    PYTHON tool_jobs.py
 
 Each line of the standard input is a job in JSON, and each has a line of output. The interpreter
 needs the tools only. Points are ``.npy`` files of RAS positions.
