@@ -41,7 +41,8 @@ def read_pairs(path: str | os.PathLike[str], key: str = "training") -> list[dict
         key: List of the datalist: ``training``, ``validation``, ``testing``.
 
     Raises:
-        InputError: The path is empty, there are no pairs, or a pair has an unknown key, a missing image or file.
+        InputError: The path is empty, there are no pairs, or a pair has an unknown key, a missing
+            image or file.
     """
     if not os.fspath(path):
         raise InputError("no image pairs are given; set a JSON datalist or a folder of images.")
