@@ -10,7 +10,7 @@ from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
-from stn3d.registration.content import SharedContent
+from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -30,12 +30,14 @@ class CascadeResult:
         settings: the settings used, with the kind that was selected.
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
+        compared: the images with the masks for the quality check.
     """
 
     transform: Transform
     settings: Settings
     kind: Selection | None
     pair: Pair
+    compared: Pair
 
 
 def run_cascade(
@@ -63,12 +65,17 @@ def run_cascade(
     stages = stages_of(pair, settings)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
     rest, transform = stages[len(linear) :], start
-    if content is not None:
+    same = METRICS[settings.metric_name].contrast == "same"
+    if content is not None and same:
         linear[-1] = _finer(linear[-1], content.finest_linear_mm)
-    tracker.plan(expected_steps([*(linear if content is not None else []), *linear, *rest], pair))
-    if content is not None:
-        transform = _through(linear, content.within, transform, tracker)
-    view = pair if content is None else content.around(transform)
+    elif content is not None:  # the outline misleads, and coarse voxels show little else
+        linear = [_from_spacing(linear[-1], pair, content.spacing_mm)]
+    twice = linear if content is not None and same else []
+    tracker.plan(expected_steps([*twice, *linear, *rest], pair))
+    view = pair if content is None else content.within
+    transform = _through(twice, view, transform, tracker)
+    if content is not None and same:
+        view = content.around(transform)
     transform = _through(linear, view, transform, tracker)
     selected = None
     if settings.kind == "auto":
@@ -79,10 +86,15 @@ def run_cascade(
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":  # from the start again, down to finer levels
             rest, transform = list(settings.stages()), start
+            if content is not None:
+                rest = [_from_spacing(rest[-1], pair, content.spacing_mm)]
+                transform = unscaled(transform, pair)
             tracker.plan(expected_steps(rest, pair))
     if content is not None and settings.is_deformable:
-        view = content.covered(transform)
-    return CascadeResult(_through(rest, view, transform, tracker), settings, selected, view)
+        view = content.deformable(transform, same)
+    result = _through(rest, view, transform, tracker)
+    compared = view if content is None or same else content.within
+    return CascadeResult(result, settings, selected, view, compared)
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
@@ -90,6 +102,13 @@ def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
     if stage.finest_spacing_mm is None:
         return stage
     return dataclasses.replace(stage, finest_spacing_mm=min(stage.finest_spacing_mm, spacing_mm))
+
+
+def _from_spacing(stage: LinearStage, pair: Pair, spacing_mm: float) -> LinearStage:
+    """A stage with one level of a spacing, and one or more that are finer."""
+    first = spacing_mm / pair.finest_mm
+    factors = {first, max(1.0, first / 2), *(one for one in stage.factors if one < first)}
+    return dataclasses.replace(stage, factors=tuple(sorted(factors, reverse=True)))
 
 
 def _through(

@@ -36,6 +36,7 @@ _ROLES: tuple[Role, Role] = ("fixed", "moving")
 # Lengths are fractions of the size of the content: of the edge of a cube of its volume.
 _SHELL = (0.05, 0.12)  # inner and outer distance of the shell around the content
 _MARGIN = 0.027  # around the content, for the linear stages; they need its edge
+_WIDE_MARGIN = 0.06  # the same, for a deformation of images of different contrast
 _VOXELS = 10  # along the size of the content, on the finest level of the linear stages
 _FILLED = 0.6  # of the shell; an image ends if the other one shows tissue in more of it
 SURELY_FILLED = 0.7  # of the shell, under a transform of any scale; not so for a smaller brain
@@ -54,11 +55,13 @@ class SharedContent:
         pair: The prepared images.
         role: The image that ends.
         spacing_mm: Spacing of the grid on which its content was found.
+        is_ct: Whether both images are CT in HU.
     """
 
     pair: Pair
     role: Role
     spacing_mm: float
+    is_ct: bool = False
 
     @property
     def within(self) -> Pair:
@@ -81,6 +84,22 @@ class SharedContent:
             transform: Fixed points to moving points.
         """
         return self._masked_through(transform, 0.0)
+
+    def deformable(self, transform: Transform, same_contrast: bool) -> Pair:
+        """The pair for the deformable stage.
+
+        Images of the same contrast are compared where a transform maps the content; the edge of a
+        CT's content, air beside bone, is left out too. Images of different contrast need the edge.
+
+        Args:
+            transform: Fixed points to moving points.
+            same_contrast: Whether the metric compares equal contrasts.
+        """
+        if not same_contrast:
+            return self._masked_through(transform, _WIDE_MARGIN)
+        covered = self.covered(transform)
+        own: PreparedImage = getattr(self.within, self.role)
+        return dataclasses.replace(covered, **{self.role: own}) if self.is_ct else covered
 
     @property
     def finest_linear_mm(self) -> float:
