@@ -14,7 +14,7 @@ from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Linear, Transform
 
 # Expected work beside the stages, in voxel visits: of every registration, and per voxel.
 _INITIALISE, _QUALITY_CHECK = 8e6, 4e6
@@ -86,9 +86,10 @@ def run_cascade(
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":  # from the start again, down to finer levels
             rest, transform = list(settings.stages()), start
-            if content is not None:
-                rest = [_from_spacing(rest[-1], pair, content.spacing_mm)]
-                transform = unscaled(transform, pair)
+            if content is not None and isinstance(start, Linear):
+                last = [stage for stage in rest if isinstance(stage, LinearStage)][-1]
+                rest = [_from_spacing(last, pair, content.spacing_mm)]
+                transform = unscaled(start, pair)
             tracker.plan(expected_steps(rest, pair))
     if content is not None and settings.is_deformable:
         view = content.deformable(transform, same)

@@ -36,7 +36,7 @@ _ROLES: tuple[Role, Role] = ("fixed", "moving")
 # Lengths are fractions of the size of the content: of the edge of a cube of its volume.
 _SHELL = (0.05, 0.12)  # inner and outer distance of the shell around the content
 _MARGIN = 0.027  # around the content, for the linear stages; they need its edge
-_WIDE_MARGIN = 0.06  # the same, for a deformation of images of different contrast
+_WIDE_MARGIN = 0.06  # for the deformable stage of different contrasts
 _VOXELS = 10  # along the size of the content, on the finest level of the linear stages
 _FILLED = 0.6  # of the shell; an image ends if the other one shows tissue in more of it
 SURELY_FILLED = 0.7  # of the shell, under a transform of any scale; not so for a smaller brain
@@ -86,27 +86,25 @@ class SharedContent:
         return self._masked_through(transform, 0.0)
 
     def deformable(self, transform: Transform, same_contrast: bool) -> Pair:
-        """The pair for the deformable stage.
-
-        Images of the same contrast are compared where a transform maps the content; the edge of a
-        CT's content, air beside bone, is left out too. Images of different contrast need the edge.
+        """The pair for the deformable stage: where a transform maps the content. Images of
+        different contrast need its edge; two CT are compared without it, where air meets bone.
 
         Args:
             transform: Fixed points to moving points.
-            same_contrast: Whether the metric compares equal contrasts.
+            same_contrast: Whether the metric is for the same contrast.
         """
         if not same_contrast:
             return self._masked_through(transform, _WIDE_MARGIN)
         covered = self.covered(transform)
-        own: PreparedImage = getattr(self.within, self.role)
-        return dataclasses.replace(covered, **{self.role: own}) if self.is_ct else covered
+        if not self.is_ct:
+            return covered
+        return dataclasses.replace(covered, **{self.role: getattr(self.within, self.role)})
 
     @property
     def finest_linear_mm(self) -> float:
         """Spacing down to which the linear stages go: coarser voxels hardly show the content."""
         outline = _outline(getattr(self.pair, self.role), self.spacing_mm)
-        assert outline is not None
-        return outline.size_mm / _VOXELS
+        return outline.size_mm / _VOXELS if outline is not None else self.spacing_mm
 
     def fraction(self, transform: Transform) -> float:
         """Fraction of the shell around the content in which the other image shows tissue.

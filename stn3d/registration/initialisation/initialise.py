@@ -41,7 +41,7 @@ from stn3d.registration.initialisation.strategies import (
     Strategy,
     exhaustive_search,
 )
-from stn3d.registration.initialisation.within import aligned_within
+from stn3d.registration.initialisation.within import MOST_LOSS, aligned_within
 from stn3d.registration.settings import Settings
 from stn3d.transforms import Linear, LinearKind, Transform
 
@@ -126,17 +126,18 @@ def _within_content(
         is_same = shows_same_contrast(selected)
     else:
         is_same = metric != "auto" and METRICS[metric].contrast == "same"
-    if is_same:
-        if not content.is_confirmed(_refined_within(content, found), SURELY_FILLED):
-            return None
+    if is_same and content.is_confirmed(_refined_within(content, found), SURELY_FILLED):
         again = _found(inner, metric, ct)
-        confirmed = content.is_confirmed(again.best.transform)
-        return replace(again, content=replace(content, is_ct=all(ct))) if confirmed else None
+        is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
+        if is_same and content.is_confirmed(again.best.transform):
+            return replace(again, content=replace(content, is_ct=all(ct)))
+    if is_same and metric != "auto":
+        return None
     if not rough:
         return None
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
     aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
-    if not content.is_confirmed(aligned.transform, SURELY_FILLED):
+    if aligned.loss > MOST_LOSS or not content.is_confirmed(aligned.transform, SURELY_FILLED):
         return None
     if metric != "auto":
         return Initialisation(metric, None, [aligned], finder.network, content)
