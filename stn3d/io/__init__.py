@@ -3,6 +3,7 @@
 from stn3d.errors import GeometryWarning
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
     write_colours,
@@ -10,6 +11,7 @@ from stn3d.io.image_output import (
     write_volumes,
 )
 from stn3d.io.images import (
+    as_image,
     in_dimension,
     read_exact,
     read_image,
@@ -18,8 +20,18 @@ from stn3d.io.images import (
     require_same_grid,
 )
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
-from stn3d.io.sources import Image, ImageSource
-from stn3d.io.transforms import check_transform_path, read_transform, write_transform
+from stn3d.io.sources import ImageSource
+from stn3d.io.transform_sources import TransformSource, as_transform
+from stn3d.io.transforms import (
+    Reference,
+    check_transform_path,
+    grid_of_reference,
+    read_spec,
+    read_transform,
+    spec_files,
+    split_format,
+    write_transform,
+)
 from stn3d.io.volumes import Volumes, open_series, open_volumes
 
 __all__ = [
@@ -29,12 +41,17 @@ __all__ = [
     "ImageSource",
     "Landmarks",
     "PointTable",
+    "Reference",
+    "TransformSource",
     "Values",
     "Volumes",
+    "as_image",
+    "as_transform",
     "atomic_write",
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "grid_of_reference",
     "in_dimension",
     "is_stdout",
     "open_series",
@@ -45,9 +62,12 @@ __all__ = [
     "read_landmarks",
     "read_mask",
     "read_points",
+    "read_spec",
     "read_transform",
     "refuse_inputs",
     "require_same_grid",
+    "spec_files",
+    "split_format",
     "write_colours",
     "write_image",
     "write_points",

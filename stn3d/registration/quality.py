@@ -91,7 +91,7 @@ def _place(measures: QualityMeasures) -> str:
     return "" if at_mm is None else f", most at ({', '.join(f'{x:.0f}' for x in at_mm)}) mm"
 
 
-_AS_WELL_MIRRORED = -0.002
+AS_WELL_MIRRORED = -0.002
 # A scale this well determined is real: a child's head, or a voxel size in another unit.
 _SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
 _ALIGNMENT = (
@@ -251,7 +251,7 @@ def assess_quality(measures: QualityMeasures) -> Quality:
 def _warnings(measures: QualityMeasures) -> Iterator[str]:
     """What the status does not say."""
     advantage = measures.mirror_advantage_fraction
-    if advantage is not None and advantage > _AS_WELL_MIRRORED:
+    if advantage is not None and advantage > AS_WELL_MIRRORED:
         yield f"the images fit as well or better with left and right exchanged. {_MIRRORED}"
     if measures.untested:
         listed = ", ".join(measures.untested)
