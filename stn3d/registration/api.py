@@ -207,8 +207,9 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        kind, metric, compared = settings.linear_kind, settings.metric_name, cascade.compared
-        quality = assess_quality(measure_quality(compared, found, kind, metric, after))
+        names = settings.linear_kind, settings.metric_name
+        measures = measure_quality(cascade.compared, found, *names, after, cascade.compared_mm)
+        quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -256,7 +257,7 @@ def _initialised(
         InputError: the initial transform leaves no overlap.
     """
     ct = inputs.fixed.is_ct, inputs.moving.is_ct
-    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    constant = inputs.fixed.may_be_stripped, inputs.moving.may_be_stripped
     start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start

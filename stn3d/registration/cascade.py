@@ -31,6 +31,7 @@ class CascadeResult:
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
         compared: the images with the masks for the quality check.
+        compared_mm: spacing on which they are compared; None for that of the initial transforms.
     """
 
     transform: Transform
@@ -38,6 +39,7 @@ class CascadeResult:
     kind: Selection | None
     pair: Pair
     compared: Pair
+    compared_mm: float | None = None
 
 
 def run_cascade(
@@ -94,8 +96,10 @@ def run_cascade(
     if content is not None and settings.is_deformable:
         view = content.deformable(transform, same)
     result = _through(rest, view, transform, tracker)
-    compared = view if content is None or same else content.within
-    return CascadeResult(result, settings, selected, view, compared)
+    if content is None or same:
+        return CascadeResult(result, settings, selected, view, view)
+    mm = content.spacing_mm
+    return CascadeResult(result, settings, selected, view, content.within, mm)
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:

@@ -110,10 +110,11 @@ def measure_quality(
     kind: LinearKind,
     metric: MetricName,
     metrics: dict[str, Any],
+    spacing_mm: float | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
-    The linear part is measured on a coarse level, from the smaller image into the larger one.
+    The linear part is measured on one level, from the smaller image into the larger one.
 
     Args:
         pair: the prepared images.
@@ -122,8 +123,9 @@ def measure_quality(
         metric: metric of the linear part.
         metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants and the
             errors at landmarks.
+        spacing_mm: spacing of the level; that of the initial transforms by default.
     """
-    spacing_mm = coarse_mm(pair)
+    spacing_mm = spacing_mm or coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
     coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))

@@ -31,7 +31,7 @@ from stn3d.registration.initialisation.candidates import (
     InitialTransform,
     coarse_mm,
 )
-from stn3d.registration.initialisation.geometry import mean_distance_mm
+from stn3d.registration.initialisation.geometry import mean_distance_mm, rotation_rad_of
 from stn3d.registration.initialisation.strategies import (
     NUM_REFINED,
     SIMPLE,
@@ -157,6 +157,8 @@ def _suspected(
     """
     best = found.best.transform
     rough = [best] if isinstance(best, Linear) else []
+    if rough and len(found.candidates) > 1:  # outlines say little about the orientation
+        rough.append(min((each.linear for each in found.candidates), key=rotation_rad_of))
     content = shared_content(finder.pair, best, finder.comparison_mm, constant)
     if found.selected_metric is not None and shows_same_contrast(found.selected_metric):
         return None if content is None else (content, rough)
