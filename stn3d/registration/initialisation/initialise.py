@@ -41,7 +41,7 @@ from stn3d.registration.initialisation.strategies import (
     Strategy,
     exhaustive_search,
 )
-from stn3d.registration.initialisation.within import MOST_LOSS, aligned_within
+from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import Settings
 from stn3d.transforms import Linear, LinearKind, Transform
 
@@ -137,7 +137,8 @@ def _within_content(
         return None
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
     aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
-    if aligned.loss > MOST_LOSS or not content.is_confirmed(aligned.transform, SURELY_FILLED):
+    goes_on = content.is_confirmed(aligned.transform, SURELY_FILLED)
+    if not goes_on or not is_aligned(content, aligned, finder.comparison_mm):
         return None
     if metric != "auto":
         return Initialisation(metric, None, [aligned], finder.network, content)

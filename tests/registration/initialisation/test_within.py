@@ -11,7 +11,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import shows_same_contrast
 from stn3d.registration.content import Role, SharedContent
 from stn3d.registration.initialisation.initialise import initialise
-from stn3d.registration.initialisation.within import MOST_LOSS, aligned_within
+from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import settings_from
 from stn3d.transforms import Affine
 from tests.helpers.heads import BRAIN, head_image, prepared_pair
@@ -44,8 +44,10 @@ def test_a_rough_start_is_aligned_by_the_content_alone(role: Role) -> None:
     pair, truth = inverted_pair(role)
     zoom = Affine.from_matrix(torch.diag(torch.tensor([1.15, 1.1, 1.1, 1.0]).double()))
     starts = [zoom, Affine.from_matrix(zoom.matrix @ truth.matrix)]
-    found = aligned_within(SharedContent(pair, role, MM), starts, "affine", MM)
-    assert found.loss < MOST_LOSS
+    content = SharedContent(pair, role, MM)
+    found = aligned_within(content, starts, "affine", MM)
+    assert is_aligned(content, found, MM)
+    assert not is_aligned(content, replace(found, transform=starts[0], loss=1.0), MM)
     assert found.proposed in starts
     assert brain_error_mm(starts[1], truth, pair) > 1
     assert brain_error_mm(Affine.from_matrix(found.linear.matrix), truth, pair) < 0.5
