@@ -26,6 +26,7 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -134,6 +135,12 @@ COLOUR_CHANNELS: dict[str, str] = {
     "haematoxylin": "density of this stain, by colour deconvolution",
     "eosin": "density of this stain",
     "dab": "density of diaminobenzidine",
+}
+IMAGE_SUFFIXES: dict[str, str] = {
+    ".nii.gz": "compressed NIfTI",
+    ".nii": "NIfTI",
+    ".nrrd": "NRRD",
+    ".mha": "MetaImage",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",

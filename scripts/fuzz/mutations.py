@@ -154,7 +154,8 @@ def _lines(text: str, random: Random) -> str:
     if how == 0:
         del lines[at]
     elif how == 1:
-        lines[at:at] = [lines[other]] * random.choice((1, 2, 2000))
+        most = _MOST_CHARACTERS // max(1, len(lines[other])) + 1
+        lines[at:at] = [lines[other]] * min(random.choice((1, 2, 2000)), most)
     elif how == 2:
         lines[at], lines[other] = lines[other], lines[at]
     else:

@@ -6,6 +6,7 @@ from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse
 from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
+    is_picture,
     write_colours,
     write_image,
     write_volumes,
@@ -25,8 +26,10 @@ from stn3d.io.transform_sources import TransformSource, as_transform
 from stn3d.io.transforms import (
     Reference,
     check_transform_path,
+    format_of_spec,
     grid_of_reference,
     read_spec,
+    read_specs,
     read_transform,
     spec_files,
     split_format,
@@ -51,8 +54,10 @@ __all__ = [
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "format_of_spec",
     "grid_of_reference",
     "in_dimension",
+    "is_picture",
     "is_stdout",
     "open_series",
     "open_volumes",
@@ -63,6 +68,7 @@ __all__ = [
     "read_mask",
     "read_points",
     "read_spec",
+    "read_specs",
     "read_transform",
     "refuse_inputs",
     "require_same_grid",

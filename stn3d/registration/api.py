@@ -46,7 +46,7 @@ from stn3d.registration.inputs import (
 )
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
-from stn3d.registration.postprocessing import final, inverted
+from stn3d.registration.postprocessing import final
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
@@ -58,7 +58,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
 from stn3d.warp.colour import outside_colour, warp_colours
 from stn3d.warp.fill import outside_value
@@ -131,7 +131,9 @@ def register(
     with tracker.step("read"):
         inputs = read_pair(fixed, moving)
     with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        return _registered(inputs, request, start, tracker)
+        found = _registered(inputs, request, start, tracker)
+    labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
+    return dataclasses.replace(found, moving_labels=labels)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
-        inverse, residual_mm = inverted(found)
+        inverse, residual_mm = invert_fields(found)
         transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
         before = evaluate(case, Affine.identity(fixed.grid.ndim))

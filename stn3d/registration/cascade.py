@@ -142,7 +142,7 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     if reason is not None:
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
-    network = NetworkStage(trained.to(pair.fixed.image.device))
+    network = NetworkStage(trained.to(pair.fixed.image.device), settings.deformable)
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.io import atomic_write, write_transform
-from stn3d.train.handlers import prepare_output_dir
+from stn3d.train.output_folder import prepare_output_dir
 from stn3d.transforms import Affine, DisplacementField, Transform, chain
 
 

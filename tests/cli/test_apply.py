@@ -113,7 +113,7 @@ APPLY = {
     "foreign.h5 good.nii.gz": ("foreign.h5 cannot be read as a transform", "give a complete"),
     "truncated.h5 good.nii.gz": ("truncated.h5 cannot be read as a", "give a complete"),
     "good.nii.gz good.nii.gz": ("good.nii.gz cannot be read as a transform", "give a complete"),
-    "folder good.nii.gz": ("there is no transform file folder", "check the path"),
+    "folder good.nii.gz": ("holds no transform.h5", "give the transform's file"),
     "affine3.h5 gone.nii.gz": ("there is no image gone.nii.gz", "check the path"),
     "affine3.h5 plane.nii.gz": ("plane.nii.gz is 2D and the transform", "dimension"),
     "affine2.h5 good.nii.gz": ("good.nii.gz is 3D and the transform", "dimension"),
