@@ -6,14 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from stn3d import kernels
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pose import Pose, estimate_pose, transform_between
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
-from stn3d.nets.working_grid import resample_through, working_image
+from stn3d.nets.working_grid import MARGIN_VOX, fade_at_border, resample_through, working_image
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import Level, Progress, ProgressEvent, Stage
@@ -23,7 +21,6 @@ from stn3d.transforms.dense import in_mm
 logger = logging.getLogger("stn3d.nets")
 
 _ITERATIONS = 25  # of an optimiser that take as long as one pass of a network
-_BOUNDARY_VOX = 3  # voxels over which the displacement falls to 0 at the border of its grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +63,7 @@ class NetworkStage(Stage):
 
     trained: TrainedNetwork
     objective: Stage
-    margin_vox: int = 4
+    margin_vox: int = MARGIN_VOX
 
     @property
     def name(self) -> str:
@@ -99,12 +96,5 @@ class NetworkStage(Stage):
         native = has_native_bfloat16(images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=native):
             output = self.trained.network(images)
-        u = output.float().contiguous()
-        kernels.apply_boundary_window(u, [_boundary_window(n) for n in fixed.grid.shape])
+        u = fade_at_border(output.float().contiguous())
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
-
-
-def _boundary_window(n: int) -> Tensor:
-    """``(n,)`` weights that rise from 0 at the ends to 1."""
-    i = torch.arange(n)
-    return (torch.minimum(i, n - 1 - i) / _BOUNDARY_VOX).clamp(max=1)

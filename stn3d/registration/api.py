@@ -66,6 +66,8 @@ from stn3d.warp.fill import outside_value
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from stn3d.nets.weights import TrainedNetwork
+
 
 class FurtherSettings(TypedDict, total=False):
     """Keyword arguments of `register` that few calls need; `Settings` documents each."""
@@ -92,6 +94,7 @@ def register(
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    network: TrainedNetwork | None = None,
     **further: Unpack[FurtherSettings],
 ) -> Registration:
     """Find the transform that aligns the moving image with the fixed image.
@@ -111,6 +114,8 @@ def register(
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
         progress: called with a `ProgressEvent` at every step and iteration.
+        network: deformable network that ``estimator`` uses. Default: that of the file
+            `Settings.deformable_weights`.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
             ``max_memory``, ``seed``, ``fill``.
@@ -131,7 +136,7 @@ def register(
     with tracker.step("read"):
         inputs = read_pair(fixed, moving)
     with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        found = _registered(inputs, request, start, tracker)
+        found = _registered(inputs, request, start, tracker, network)
     labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
     return dataclasses.replace(found, moving_labels=labels)
 
@@ -155,7 +160,11 @@ class _Request:
 
 
 def _registered(
-    inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
+    inputs: LoadedPair,
+    request: _Request,
+    given: Transform | None,
+    tracker: Tracker,
+    trained: TrainedNetwork | None,
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
     if given is None and settings.init == "auto":
@@ -174,8 +183,10 @@ def _registered(
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin, network, content = start.best.transform, start.network, start.content
-    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker, content)
+    begin, head, content = start.best.transform, start.network, start.content
+    cascade = run_cascade(
+        pair, memory.settings, begin, lambda: head.transform, tracker, content, trained
+    )
     region = None if content is None else content.selection(cascade.transform)
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates

@@ -60,7 +60,7 @@ def row(mirrored: bool, advantage: float | None, p999: float = 1.0) -> dict[str,
 
 
 def test_rows_become_tables(tmp_path: Path) -> None:
-    rows = [row(False, -0.02), row(False, None, 3.0), row(True, 0.3)]
+    rows = [row(False, -0.02), row(False, None, 3.5), row(True, 0.3)]
     write(
         tmp_path / "results.json",
         Results(
@@ -75,7 +75,7 @@ def test_rows_become_tables(tmp_path: Path) -> None:
     )
     quality_limits.report(tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf8")
-    assert "| chosen with | brains | 2 | 2.00 | 3.00 | 0.7 | 1 |" in page
+    assert "| chosen with | brains | 2 | 2.25 | 3.50 | 0.7 | 1 |" in page
     assert "| chosen with | brains | as it is | 2 | -0.020 | -0.020 | -0.020 | 0 |" in page
     assert "| chosen with | brains | mirrored | 1 | 0.300 | 0.300 | 0.300 | 1 |" in page
     assert "| good | 136 | 1.0 | 1.0 | 1.0 | 10.0 | 10.0 | 10.0 |" in page
