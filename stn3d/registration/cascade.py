@@ -15,7 +15,7 @@ from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
-from stn3d.transforms import Affine, Linear, Transform
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
 
 if TYPE_CHECKING:
     from stn3d.nets.weights import TrainedNetwork
@@ -34,16 +34,15 @@ class CascadeResult:
         settings: the settings used, with the kind that was selected.
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
-        compared: the images with the masks for the quality check.
-        compared_mm: spacing on which they are compared; None for that of the initial transforms.
+        repeated_kind: kind of the repeated registrations of the quality check; None for that of the
+            linear stages.
     """
 
     transform: Transform
     settings: Settings
     kind: Selection | None
     pair: Pair
-    compared: Pair
-    compared_mm: float | None = None
+    repeated_kind: LinearKind | None = None
 
 
 def run_cascade(
@@ -101,11 +100,10 @@ def run_cascade(
             tracker.plan(expected_steps(rest, pair))
     if content is not None and settings.is_deformable:
         view = content.deformable(transform, same)
+    # In the coarse voxels of the quality check, different contrasts do not determine the scale.
+    repeated_kind: LinearKind | None = None if content is None or same else "rigid"
     result = _through(rest, view, transform, tracker)
-    if content is None or same:
-        return CascadeResult(result, settings, selected, view, view)
-    mm = content.spacing_mm
-    return CascadeResult(result, settings, selected, view, content.within, mm)
+    return CascadeResult(result, settings, selected, view, repeated_kind)
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:

@@ -110,11 +110,11 @@ def measure_quality(
     kind: LinearKind,
     metric: MetricName,
     metrics: dict[str, Any],
-    spacing_mm: float | None = None,
+    repeated_kind: LinearKind | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
-    The linear part is measured on one level, from the smaller image into the larger one.
+    The linear part is measured on a coarse level, from the smaller image into the larger one.
 
     Args:
         pair: the prepared images.
@@ -123,9 +123,9 @@ def measure_quality(
         metric: metric of the linear part.
         metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants and the
             errors at landmarks.
-        spacing_mm: spacing of the level; that of the initial transforms by default.
+        repeated_kind: kind of the repeated registrations; ``kind`` by default.
     """
-    spacing_mm = spacing_mm or coarse_mm(pair)
+    spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
     coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
@@ -137,7 +137,7 @@ def measure_quality(
     far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
     few_slices = bool(visible.slice_axes())
     disagreement_mm = _restart_disagreement_mm(
-        coarse, linear, kind, metric, points, starts, few_slices
+        coarse, linear, repeated_kind or kind, metric, points, starts, few_slices
     )
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None

@@ -116,7 +116,7 @@ def _within_content(
     Within the content, the simple candidates show whether the contrast is the same. Otherwise
     outlines are no guide, and `aligned_within` finds the transform by the different contrast alone.
     """
-    suspected = _suspected(finder, found, constant)
+    suspected = _suspected(finder, found, metric, constant)
     if suspected is None:
         return None
     content, rough = suspected
@@ -125,15 +125,13 @@ def _within_content(
         selected = inner.selected_metric(inner.find(AUTOMATIC.same, num_rounds=1)[0], ct)
         is_same = shows_same_contrast(selected)
     else:
-        is_same = metric != "auto" and METRICS[metric].contrast == "same"
+        is_same = _compares_same(metric)
     if is_same and content.is_confirmed(_refined_within(content, found), SURELY_FILLED):
         again = _found(inner, metric, ct)
         is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
         if is_same and content.is_confirmed(again.best.transform):
             return replace(again, content=replace(content, is_ct=all(ct)))
-    if is_same and metric != "auto":
-        return None
-    if not rough:
+    if not rough or _compares_same(metric):
         return None
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
     aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
@@ -149,7 +147,7 @@ def _within_content(
 
 
 def _suspected(
-    finder: Finder, found: Initialisation, constant: tuple[bool, bool]
+    finder: Finder, found: Initialisation, metric: MetricChoice, constant: tuple[bool, bool]
 ) -> tuple[SharedContent, list[Linear]] | None:
     """The content that may be shared, and rough alignments of it.
 
@@ -161,13 +159,20 @@ def _suspected(
     if rough and len(found.candidates) > 1:  # outlines say little about the orientation
         rough.append(min((each.linear for each in found.candidates), key=rotation_rad_of))
     content = shared_content(finder.pair, best, finder.comparison_mm, constant)
-    if found.selected_metric is not None and shows_same_contrast(found.selected_metric):
-        return None if content is None else (content, rough)
-    estimate = finder.network.transform if any(constant) and len(finder.rounds) > 1 else None
-    if estimate is not None:
-        rough = [estimate, *rough]
-        content = content or shared_content(finder.pair, estimate, finder.comparison_mm, constant)
+    selected = found.selected_metric
+    is_same = _compares_same(metric) if selected is None else shows_same_contrast(selected)
+    if not is_same and any(constant) and len(finder.rounds) > 1:
+        estimate = finder.network.transform
+        if estimate is not None:
+            rough = [estimate, *rough]
+            if content is None:
+                content = shared_content(finder.pair, estimate, finder.comparison_mm, constant)
     return None if content is None else (content, rough)
+
+
+def _compares_same(metric: MetricChoice) -> bool:
+    """Whether a metric was given that is for images of the same contrast."""
+    return metric != "auto" and METRICS[metric].contrast == "same"
 
 
 def _refined_within(content: SharedContent, found: Initialisation) -> Transform:
