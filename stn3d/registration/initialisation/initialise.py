@@ -20,17 +20,8 @@ from stn3d.registration.automatic import (
     select_metric,
     shows_same_contrast,
 )
-from stn3d.registration.content import (
-    SURELY_FILLED,
-    SharedContent,
-    shared_content,
-    unscaled,
-)
-from stn3d.registration.initialisation.candidates import (
-    CoarsePair,
-    InitialTransform,
-    coarse_mm,
-)
+from stn3d.registration.content import SURELY_FILLED, SharedContent, shared_content, unscaled
+from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
 from stn3d.registration.initialisation.geometry import mean_distance_mm, rotation_rad_of
 from stn3d.registration.initialisation.strategies import (
     NUM_REFINED,
@@ -131,12 +122,13 @@ def _within_content(
         is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
         if is_same and content.is_confirmed(again.best.transform):
             return replace(again, content=replace(content, is_ct=all(ct)))
-    if not rough or _compares_same(metric):
-        return None
+    if not rough or len(finder.rounds) == 1 or _compares_same(metric):
+        return None  # the initial transform is as the user asked
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
     aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
-    goes_on = content.is_confirmed(aligned.transform, SURELY_FILLED)
-    if not goes_on or not is_aligned(content, aligned, finder.comparison_mm):
+    if not content.is_confirmed(aligned.transform, SURELY_FILLED):
+        return None
+    if not is_aligned(content, aligned, finder.comparison_mm):
         return None
     if metric != "auto":
         return Initialisation(metric, None, [aligned], finder.network, content)
@@ -165,8 +157,9 @@ def _suspected(
         estimate = finder.network.transform
         if estimate is not None:
             rough = [estimate, *rough]
-            if content is None:
-                content = shared_content(finder.pair, estimate, finder.comparison_mm, constant)
+            content = content or shared_content(
+                finder.pair, estimate, finder.comparison_mm, constant
+            )
     return None if content is None else (content, rough)
 
 
