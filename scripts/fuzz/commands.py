@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from scripts.fuzz.mutations import damaged
 from scripts.fuzz.samples import Sample
 from stn3d import choices
@@ -47,7 +48,8 @@ class Inputs:
 
 
 _KINDS = {"h5": "transform", "tfm": "transform", "csv": "points", "fcsv": "points",
-          "mrk.json": "points", "yaml": "config"}  # fmt: skip
+          "mrk.json": "points", "tsv": "points", "yaml": "config",
+          **dict.fromkeys(GEOMETRY, "geometry")}  # fmt: skip
 
 
 def write_inputs(folder: Path, samples: list[Sample]) -> Inputs:
@@ -108,8 +110,8 @@ def _apply(inputs: Inputs, out: Path, random: Random) -> list[str]:
 
 
 def _points(inputs: Inputs, out: Path, random: Random) -> list[str]:
-    return [inputs.one("transform", random), inputs.one("points", random),
-            "--out", str(out / "points.csv")]  # fmt: skip
+    source = Path(inputs.one(random.choice(("points", "points", "geometry")), random))
+    return [inputs.one("transform", random), str(source), "--out", str(out / source.name)]
 
 
 def _evaluate(inputs: Inputs, out: Path, random: Random) -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands `apply` and `points`: a transform from a file takes images and points along."""
+"""The command `apply`: a transform from a file takes images along."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
-from stn3d.errors import InputError
 
 
 def apply(
@@ -70,45 +69,3 @@ def apply(
         if done.outside_value != 0:
             to.say(f"outside the field of view of {image.name}: {done.outside_value:g}")
         to.wrote([out])
-
-
-def points(
-    transform: options.TransformFile,
-    table: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D) in RAS+ mm; others are kept."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write; - for stdout."),
-    ],
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Transform points from fixed to moving space (use inverse.h5 for the other direction)."""
-    with screen.opened(f"transforming the points of {table.name}", quiet, verbose) as shown:
-        with slow_imports():
-            from stn3d.io import (
-                check_output,
-                is_stdout,
-                read_points,
-                read_transform,
-                refuse_inputs,
-                write_points,
-            )
-
-        check_output(out)
-        refuse_inputs([out], [transform, table])
-        shown = shown.beside(is_stdout(out))
-        found = read_transform(transform)
-        points_mm, others = read_points(table)
-        if points_mm.shape[1] != found.ndim:
-            raise InputError(
-                f"{table} holds {points_mm.shape[1]}D points and {transform} is {found.ndim}D; "
-                "give points of the transform's dimension."
-            )
-        write_points(out, found(points_mm), others)
-        shown.say(f"{len(points_mm)} points")
-        shown.wrote([out])

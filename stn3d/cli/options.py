@@ -16,7 +16,7 @@ METHOD = "Method"
 REGIONS = "Masks and intensity windows"
 LABELS = "Labels and landmarks"
 COMPUTING = "Computing"
-_POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
+_POINT_FILES = "CSV or TSV (x,y,z in RAS+ mm), .mrk.json, .fcsv, or a surface's vertices"
 
 
 def described(what: str, values: Mapping[str, str], default: str) -> str:

@@ -20,7 +20,17 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
-from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
+from stn3d.io.points import (
+    Landmarks,
+    PointMap,
+    PointTable,
+    check_geometry_path,
+    read_geometry,
+    read_landmarks,
+    read_points,
+    write_geometry,
+    write_points,
+)
 from stn3d.io.sources import ImageSource
 from stn3d.io.transform_sources import TransformSource, as_transform
 from stn3d.io.transforms import (
@@ -43,6 +53,7 @@ __all__ = [
     "Image",
     "ImageSource",
     "Landmarks",
+    "PointMap",
     "PointTable",
     "Reference",
     "TransformSource",
@@ -51,6 +62,7 @@ __all__ = [
     "as_image",
     "as_transform",
     "atomic_write",
+    "check_geometry_path",
     "check_image_path",
     "check_output",
     "check_transform_path",
@@ -62,6 +74,7 @@ __all__ = [
     "open_series",
     "open_volumes",
     "read_exact",
+    "read_geometry",
     "read_image",
     "read_labels",
     "read_landmarks",
@@ -75,6 +88,7 @@ __all__ = [
     "spec_files",
     "split_format",
     "write_colours",
+    "write_geometry",
     "write_image",
     "write_points",
     "write_transform",
