@@ -63,7 +63,7 @@ def register(
         "kind": kind,
         "metric": metric,
         "preset": preset,
-        "init": init,
+        "init": tuple(init) if init and len(init) > 1 else init and init[0],
         "estimator": estimator,
         "config": config,
         "channel_weights": channel_weight,

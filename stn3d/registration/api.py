@@ -28,7 +28,7 @@ from stn3d.choices import (
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.grid import Grid
-from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_transform
+from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_specs
 from stn3d.io.texts import shown_path
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
@@ -58,7 +58,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
-from stn3d.transforms import Affine, Transform, invert_fields
+from stn3d.transforms import Affine, Transform, chain, invert_fields
 from stn3d.warp import warp_image
 from stn3d.warp.colour import outside_colour, warp_colours
 from stn3d.warp.fill import outside_value
@@ -91,7 +91,7 @@ def register(
     kind: Kind | None = None,
     metric: MetricChoice | None = None,
     preset: Preset | None = None,
-    init: InitialMethod | TransformSource | None = None,
+    init: InitialMethod | TransformSource | tuple[TransformSource, ...] | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     network: TrainedNetwork | None = None,
@@ -111,7 +111,8 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: initial transform: ``auto`` (the default), ``header``, ``centres``, ``mass``,
             ``moments``, or a transform: a `Transform`, the path of one, a matrix or a SimpleITK
-            transform, see `stn3d.io.as_transform`.
+            transform, see `stn3d.io.as_transform`; or a tuple of transforms in the order in which a
+            fixed point passes through them.
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
         progress: true for a progress bar, or a function that is called with a `ProgressEvent` at
@@ -134,7 +135,7 @@ def register(
     options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = _Request(options, read_config(config))
     settings = request.settings
-    start = _initial_from(settings.init) if init is None or named else as_transform(init)
+    start = _initial_from(settings.init if named else init, fixed, moving)
     with chosen_progress(progress) as report:
         tracker = Tracker(report)
         with tracker.step("read"):
@@ -282,14 +283,33 @@ def _initialised(
     return start
 
 
-def _initial_from(init: str) -> Transform | None:
-    """None for a method's name, else the transform in the file."""
+def _initial_from(
+    init: Any, fixed: RegistrationImage | ImageSource, moving: RegistrationImage | ImageSource
+) -> Transform | None:
+    """None for a method's name; else the transform, or the transforms one after another.
+
+    Args:
+        init: see `register`.
+        fixed: the fixed image, for formats that need it.
+        moving: the moving image, likewise.
+    """
     if init in INITIAL_METHODS:
         return None
-    if not os.path.exists(init):
-        methods = ", ".join(INITIAL_METHODS)
-        raise InputError(f"--init {shown_path(init)} is neither a file nor one of {methods}.")
-    return read_transform(init)
+    images = [RegistrationImage.of(one).image for one in (fixed, moving)]
+    given: Any = init if isinstance(init, tuple) else (init,)
+    if not all(isinstance(one, str | os.PathLike) for one in given):
+        return chain(*(as_transform(one, fixed=images[0], moving=images[1]) for one in given))
+    specs = [os.fspath(one) for one in given]
+    try:
+        return read_specs(specs, fixed=images[0], moving=images[1])
+    except InputError:
+        for spec in specs:
+            if ":" not in spec and not os.path.exists(spec):
+                methods = ", ".join(INITIAL_METHODS)
+                raise InputError(
+                    f"--init {shown_path(spec)} is neither a file nor one of {methods}."
+                ) from None
+        raise
 
 
 def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:
