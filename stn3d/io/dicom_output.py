@@ -6,6 +6,7 @@ with a rescale slope. Positions are LPS. Patient and study are those of the sour
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from dataclasses import dataclass
@@ -71,15 +72,15 @@ def write_dicom_series(
     tags = tags or DicomTags()
     geometry = _Geometry.of(grid)
     pixels, slope, intercept = _stored(values[0, 0].detach().cpu().double().numpy())
+    content = hashlib.sha256(pixels.tobytes()).hexdigest()
+    series = _uid(tags.description, grid.world_from_index.tolist(), content)
+    names = [f"{number + 1:04d}.dcm" for number in range(grid.shape[2])]
     with atomic_folder(folder, ".dcm") as part:
-        names = []
-        series = _uid(tags.description, str(folder), values.shape, float(values.double().sum()))
-        for number in range(grid.shape[2]):
+        for number, name in enumerate(names):
             header = _header(tags, series, number)
             _place(header, geometry, number)
             _fill(header, pixels[:, :, number].T, slope, intercept)
-            names.append(f"{number + 1:04d}.dcm")
-            header.save_as(part / names[-1], enforce_file_format=True)
+            header.save_as(part / name, enforce_file_format=True)
     return [Path(folder) / name for name in names]
 
 
