@@ -54,7 +54,8 @@ def apply(
                 refuse_inputs,
                 spec_files,
             )
-            from stn3d.warp.apply import apply_to_dicom, apply_to_file
+            from stn3d.warp.apply import apply_to_file
+            from stn3d.warp.dicom import apply_to_dicom
 
         if not dicom:
             check_image_path(out)

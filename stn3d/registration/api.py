@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import (
-    INITIAL_METHODS,
     Estimator,
     InitialMethod,
     Kind,
@@ -26,15 +25,15 @@ from stn3d.choices import (
     Preset,
 )
 from stn3d.errors import InputError, MemoryWarning
-from stn3d.evaluation import evaluate, excluded_region_metrics
+from stn3d.evaluation import evaluate_case, excluded_region_metrics
 from stn3d.grid import Grid
-from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_specs
-from stn3d.io.texts import shown_path
+from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
+from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise
 from stn3d.registration.inputs import (
@@ -58,7 +57,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
-from stn3d.transforms import Affine, Transform, chain, invert_fields
+from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
 from stn3d.warp.colour import outside_colour, warp_colours
 from stn3d.warp.fill import outside_value
@@ -135,7 +134,7 @@ def register(
     options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = _Request(options, read_config(config))
     settings = request.settings
-    start = _initial_from(settings.init if named else init, fixed, moving)
+    start = initial_transform(settings.init if named else init, fixed, moving)
     with chosen_progress(progress) as report:
         tracker = Tracker(report)
         with tracker.step("read"):
@@ -217,13 +216,13 @@ def _completed(
         inverse, residual_mm = invert_fields(found)
         transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
-        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        before = evaluate_case(case, Affine.identity(fixed.grid.ndim)).to_dict()
         identity = Affine.identity(pair.fixed.grid.ndim)
         before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
-        after = evaluate(case, transform, inverse, moved)
+        after = evaluate_case(case, transform, inverse, moved).to_dict()
         after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
@@ -281,35 +280,6 @@ def _initialised(
     start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
-
-
-def _initial_from(
-    init: Any, fixed: RegistrationImage | ImageSource, moving: RegistrationImage | ImageSource
-) -> Transform | None:
-    """None for a method's name; else the transform, or the transforms one after another.
-
-    Args:
-        init: see `register`.
-        fixed: the fixed image, for formats that need it.
-        moving: the moving image, likewise.
-    """
-    if init in INITIAL_METHODS:
-        return None
-    images = [RegistrationImage.of(one).image for one in (fixed, moving)]
-    given: Any = init if isinstance(init, tuple) else (init,)
-    if not all(isinstance(one, str | os.PathLike) for one in given):
-        return chain(*(as_transform(one, fixed=images[0], moving=images[1]) for one in given))
-    specs = [os.fspath(one) for one in given]
-    try:
-        return read_specs(specs, fixed=images[0], moving=images[1])
-    except InputError:
-        for spec in specs:
-            if ":" not in spec and not os.path.exists(spec):
-                methods = ", ".join(INITIAL_METHODS)
-                raise InputError(
-                    f"--init {shown_path(spec)} is neither a file nor one of {methods}."
-                ) from None
-        raise
 
 
 def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:

@@ -35,9 +35,6 @@ from stn3d.io import (
     write_volumes,
 )
 from stn3d.io.colours import luminance
-from stn3d.io.dicom_output import DicomTags, write_dicom_series
-from stn3d.io.dicom_series import series_of
-from stn3d.io.files import check_folder
 from stn3d.sampler import Interpolation
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
@@ -147,38 +144,6 @@ def apply_to_file(
     write_volumes(path, [moved], warped.like, warped.dtype)
     lost = set(warped.moving.exact(0).values.unique().tolist()) - set(moved.unique().tolist())
     return dataclasses.replace(applied, lost=tuple(sorted(int(label) for label in lost)))
-
-
-def apply_to_dicom(
-    transform: Transform,
-    image: ImageSource,
-    like: ImageSource,
-    folder: str | os.PathLike[str],
-    interpolation: ImageInterpolation = "auto",
-    volume: int | None = None,
-    fill: str | float = "auto",
-) -> list[Path]:
-    """Like `apply`, but write a DICOM series, with patient and study of the image if it is DICOM.
-
-    Args:
-        folder: new folder; if ``like`` is a DICOM series, the new one has its frame of reference.
-
-    Returns:
-        The files.
-
-    Raises:
-        InputError: see `apply` and `stn3d.io.dicom_output.write_dicom_series`; or the image has
-            several volumes.
-    """
-    check_folder(folder, ".dcm")
-    moved = apply(transform, image, like, interpolation, volume, fill)
-    if moved.values.shape[1] > 1:
-        raise InputError(
-            f"{moved.name} has {moved.values.shape[1]} volumes; write one DICOM series for each, "
-            "with --volume N."
-        )
-    tags = DicomTags(series_of(image), series_of(like), "stn3d: resampled")
-    return write_dicom_series(folder, moved.values, moved.grid, tags)
 
 
 @dataclass(frozen=True, eq=False)
