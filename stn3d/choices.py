@@ -26,6 +26,19 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+TransformFormat = Literal[
+    "auto",
+    "itk",
+    "ants",
+    "greedy",
+    "fsl",
+    "freesurfer",
+    "afni",
+    "elastix",
+    "x5",
+    "dicom",
+    "monai",
+]
 
 KINDS: dict[str, str] = {
     "auto": "rigid for one person's head in two modalities, else deformable",
@@ -122,6 +135,19 @@ COLOUR_CHANNELS: dict[str, str] = {
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+TRANSFORM_FORMATS: dict[str, str] = {
+    "auto": "by the extension and the content of the file",
+    "itk": "ITK, SimpleITK, 3D Slicer: .h5, .tfm, .txt, .mat, and fields as .nii.gz, .nrrd, .mha",
+    "ants": "the files of antsRegistration, named by their prefix",
+    "greedy": "greedy: a matrix (.mat), a field (.nii.gz)",
+    "fsl": "FSL: a matrix of FLIRT (.mat), a field of FNIRT (.nii.gz)",
+    "freesurfer": "FreeSurfer: .lta",
+    "afni": "AFNI: a matrix (.aff12.1D), a field of 3dQwarp (.nii.gz)",
+    "elastix": "elastix: TransformParameters (.txt)",
+    "x5": "X5, the BIDS draft (.x5)",
+    "dicom": "DICOM spatial registration, linear and deformable (.dcm)",
+    "monai": "voxel displacements of MONAI and VoxelMorph (.npy, .npz, .nii.gz)",
 }
 
 

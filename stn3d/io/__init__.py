@@ -19,7 +19,16 @@ from stn3d.io.images import (
 )
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
 from stn3d.io.sources import Image, ImageSource
-from stn3d.io.transforms import check_transform_path, read_transform, write_transform
+from stn3d.io.transforms import (
+    Reference,
+    check_transform_path,
+    grid_of_reference,
+    read_spec,
+    read_transform,
+    spec_files,
+    split_format,
+    write_transform,
+)
 from stn3d.io.volumes import Volumes, open_series, open_volumes
 
 __all__ = [
@@ -29,12 +38,14 @@ __all__ = [
     "ImageSource",
     "Landmarks",
     "PointTable",
+    "Reference",
     "Values",
     "Volumes",
     "atomic_write",
     "check_image_path",
     "check_output",
     "check_transform_path",
+    "grid_of_reference",
     "in_dimension",
     "is_stdout",
     "open_series",
@@ -45,9 +56,12 @@ __all__ = [
     "read_landmarks",
     "read_mask",
     "read_points",
+    "read_spec",
     "read_transform",
     "refuse_inputs",
     "require_same_grid",
+    "spec_files",
+    "split_format",
     "write_colours",
     "write_image",
     "write_points",

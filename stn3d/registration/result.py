@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -76,7 +76,7 @@ class Registration:
             )
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
-            jobs = [
+            jobs: list[Future[Any]] = [
                 threads.submit(write_transform, transform, self.transform),
                 threads.submit(write_transform, inverse, self.inverse),
                 threads.submit(self._write_moved, moved),

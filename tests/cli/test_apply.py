@@ -98,21 +98,21 @@ APPLY = {
     "gone.h5 good.nii.gz": ("there is no transform file gone.h5", "check the path"),
     "text.h5 good.nii.gz": (
         "text.h5 cannot be read as a transform",
-        "give a complete ITK transform",
+        "give a complete",
     ),
     "text.tfm good.nii.gz": (
         "text.tfm cannot be read as a transform",
-        "give a complete ITK transform",
+        "give a complete",
     ),
     "text.mat good.nii.gz": (
         "text.mat cannot be read as a transform",
-        "give a complete ITK transform",
+        "give a complete",
     ),
-    "corrupt.h5 good.nii.gz": ("corrupt.h5 cannot be read as a transform", "give a complete ITK"),
-    "corrupt_end.h5 good.nii.gz": ("corrupt_end.h5 cannot be read as a", "give a complete ITK"),
-    "foreign.h5 good.nii.gz": ("foreign.h5 cannot be read as a transform", "give a complete ITK"),
-    "truncated.h5 good.nii.gz": ("truncated.h5 cannot be read as a", "give a complete ITK"),
-    "good.nii.gz good.nii.gz": ("good.nii.gz cannot be read as a transform", "give a complete ITK"),
+    "corrupt.h5 good.nii.gz": ("corrupt.h5 cannot be read as a transform", "give a complete"),
+    "corrupt_end.h5 good.nii.gz": ("corrupt_end.h5 cannot be read as a", "give a complete"),
+    "foreign.h5 good.nii.gz": ("foreign.h5 cannot be read as a transform", "give a complete"),
+    "truncated.h5 good.nii.gz": ("truncated.h5 cannot be read as a", "give a complete"),
+    "good.nii.gz good.nii.gz": ("good.nii.gz cannot be read as a transform", "give a complete"),
     "folder good.nii.gz": ("there is no transform file folder", "check the path"),
     "affine3.h5 gone.nii.gz": ("there is no image gone.nii.gz", "check the path"),
     "affine3.h5 plane.nii.gz": ("plane.nii.gz is 2D and the transform", "dimension"),
@@ -154,7 +154,7 @@ POINTS = {
     "affine2.h5 points.csv": ("points.csv holds 3D points", "the transform's dimension"),
     "text.h5 points.csv": (
         "text.h5 cannot be read as a transform",
-        "give a complete ITK transform",
+        "give a complete",
     ),
 }
 

@@ -101,7 +101,7 @@ REGISTER = {
     "good other --seed -1": ("seed is -1", "not negative"),
     "good other --init centers": ("--init centers is neither a file nor one of", "centres"),
     "good other --init affine2.h5": ("(--init) is 2D and the images are 3D", "give one"),
-    "good other --init text.tfm": ("text.tfm cannot be read as a transform", "give a complete ITK"),
+    "good other --init text.tfm": ("text.tfm cannot be read as a transform", "give a complete"),
     "good other --config gone.yaml": ("there is no config gone.yaml", "check the path"),
     "good other --config misspelt.yaml": ("unknown setting knd", "did you mean kind?"),
     "good other --config misspelt_inside.yaml": (

@@ -7,8 +7,9 @@ stn3d, but in LPS. ITK applies the last transform of a composite first.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import h5py
 import numpy as np
@@ -18,10 +19,16 @@ from numpy.typing import NDArray
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import isolated
-from stn3d.io.files import atomic_write, check_output
+from stn3d.io.files import atomic_write
 from stn3d.io.geometry import Matrix, itk_geometry, lps_flip, matrix_from_itk
 from stn3d.io.hdf5 import write_numbers, write_text, write_vectors, written_file
 from stn3d.io.texts import shown_path
+from stn3d.io.transforms.base import (
+    ReferenceImages,
+    TransformFileFormat,
+    beginning,
+    has_suffix,
+)
 from stn3d.transforms import (
     Affine,
     DisplacementField,
@@ -34,55 +41,56 @@ from stn3d.transforms import (
 LINEAR_SUFFIXES = (".tfm", ".txt", ".mat")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 _ITK_VERSION = "5.4.0"  # version of the file layout
+_HDF5_MAGIC = b"\x89HDF"
+_TEXT_MAGIC = b"#Insight Transform"
+_MATLAB_NAME = re.compile(rb"[A-Za-z0-9]+_(double|float)_\d_\d\0")
 
 
-def check_transform_path(path: str | os.PathLike[str]) -> Path:
-    """Check that `write_transform` can write a file, before any computation.
+@final
+class Itk(TransformFileFormat):
+    """Transform files of ITK."""
 
-    Raises:
-        InputError: the extension is not supported, or the folder cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (*HDF5_SUFFIXES, *LINEAR_SUFFIXES):
+    name = "itk"
+    suffixes = (*HDF5_SUFFIXES, *LINEAR_SUFFIXES)
+
+    def recognises(self, path: Path) -> bool:
+        first = beginning(path)
+        if has_suffix(path, *HDF5_SUFFIXES):
+            return os.path.isfile(path)
+        return first.startswith((_HDF5_MAGIC, _TEXT_MAGIC)) or bool(_MATLAB_NAME.search(first))
+
+    def read(self, path: Path, images: ReferenceImages) -> Transform:
+        return read_itk(path)
+
+    def write(self, path: Path, transform: Transform, images: ReferenceImages) -> list[Path]:
+        write_itk(path, transform)
+        return [path]
+
+    def outputs(self, path: Path) -> list[Path]:
+        if has_suffix(path, *self.suffixes):
+            return [path]
         raise InputError(
-            f"cannot write a transform as {path}: use the extension .h5 "
+            f"cannot write an ITK transform as {path}: use the extension .h5 "
             f"(or, for a linear transform, {', '.join(LINEAR_SUFFIXES)})."
         )
-    return check_output(path)
 
 
 # -- writing --------------------------------------------------------------------------------------
 
 
-def write_transform(path: str | os.PathLike[str], transform: Transform) -> None:
-    """Write a transform atomically; equal transforms give equal bytes.
-
-    Displacement fields are stored as float32 on their own grid; a velocity field is stored as its
-    displacement field.
+def write_itk(path: Path, transform: Transform) -> None:
+    """Write an ITK transform file.
 
     Args:
-        path: output file: ``.h5`` for any transform (an ITK composite transform), ``.tfm``,
-            ``.txt`` or ``.mat`` for a linear one.
+        path: output file with one of the extensions above.
         transform: fixed points to moving points, not a batch of several.
 
     Raises:
-        InputError: the file cannot be written, or the format does not support the transform.
+        InputError: the file cannot be written, or the extension does not support the transform.
         ValueError: the transform is a batch of several, or of a kind without an ITK counterpart.
-
-    Examples:
-        >>> import tempfile
-        >>> from stn3d import Rigid
-        >>> parameters = torch.tensor([0, 0, np.pi / 2, 10, -5, 0], dtype=torch.float64)
-        >>> rigid = Rigid(parameters, torch.zeros(3, dtype=torch.float64))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_transform(f"{folder}/rigid.tfm", rigid)
-        ...     again = read_transform(f"{folder}/rigid.tfm")
-        >>> again(torch.tensor([[20.0, 0.0, 0.0]])).round(decimals=3)
-        tensor([[10., 15.,  0.]])
     """
-    path = check_transform_path(path)
     parts = [_storable(part) for part in transform.parts]
-    if path.suffix.lower() in LINEAR_SUFFIXES:
+    if has_suffix(path, *LINEAR_SUFFIXES):
         if len(parts) != 1 or not isinstance(parts[0], Linear):
             raise InputError(
                 f"cannot write {path}: {path.suffix} stores linear transforms only; use .h5."
@@ -163,12 +171,12 @@ def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> Non
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read_transform(path: str | os.PathLike[str]) -> Transform:
+def read_itk(path: Path) -> Transform:
     """Read an ITK transform file.
 
     Args:
         path: file (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ...) with linear transforms of any class,
-            displacement fields, or composites of these. For an example see `write_transform`.
+            displacement fields, or composites of these.
 
     Returns:
         The transform in RAS+ millimetres; fields are float32 on their own grid.
@@ -176,7 +184,6 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     Raises:
         InputError: the file does not exist, is damaged, or holds another kind of transform.
     """
-    path = Path(path)
     if not os.path.isfile(path):
         raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
     fields: list[NDArray[Any]] = []

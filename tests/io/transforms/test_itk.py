@@ -172,7 +172,7 @@ def test_missing_and_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture[
         file["numbers"] = [1, 2, 3]
     for name in ("cut.h5", "text.tfm", "other.h5"):
         with pytest.raises(
-            InputError, match=f"{name} cannot be read as a transform; give a complete ITK"
+            InputError, match=f"{name} cannot be read as a transform; give a complete"
         ):
             read_transform(tmp_path / name)
     with pytest.raises(InputError, match=r"there is no transform file .*missing\.h5"):
