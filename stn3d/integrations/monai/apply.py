@@ -2,71 +2,72 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
+import numpy as np
 from monai.transforms import MapTransform
 from torch import Tensor
 
 from stn3d.choices import check_choice
-from stn3d.errors import InputError, shown
-from stn3d.integrations.monai.items import Target, image_of, target_of
+from stn3d.errors import shown
+from stn3d.grid import Grid
+from stn3d.integrations.monai.items import (
+    Target,
+    image_of,
+    meta_of_grid,
+    target_of,
+)
 from stn3d.integrations.monai.modes import Sampling, samplings
 from stn3d.integrations.monai.movement import Movement, MovingTransform
-from stn3d.io import ImageSource, read_image, read_transform
-from stn3d.transforms import Transform
+from stn3d.io import Reference, TransformSource, as_transform, grid_of_reference
 
 Direction = Literal["to_fixed", "to_moving"]
 """``to_fixed`` moves data of the moving image's space to the fixed image's."""
 
-TransformSource: TypeAlias = "Transform | str | os.PathLike[str]"
 
-
-def movement_of(source: Any, direction: Direction) -> Movement:
-    """The movement by a transform in a direction.
+def _plan(
+    source: Any, like: Any, direction: Direction, own: Grid | None
+) -> tuple[Movement, Target | None]:
+    """How a transform moves items, and where to.
 
     Args:
-        source: a transform, fixed points to moving points, or the path of one.
+        source: the transform, or what it is read from.
+        like: reference image; None for the grid of each image itself.
         direction: which way data are moved.
+        own: grid of the first image that is moved, if there is one; for formats that need it.
 
     Raises:
-        InputError: there is no such transform, or its file cannot be read.
+        InputError: the transform or the reference image cannot be used.
     """
-    if isinstance(source, str | os.PathLike):
-        source = read_transform(source)
-    if not isinstance(source, Transform):
-        raise InputError(
-            f"the transform is a {type(source).__name__}; give a stn3d Transform or the path of "
-            "one."
-        )
-    movement = Movement(source, source.inverse())
-    return movement if direction == "to_fixed" else movement.back()
+    target = None if like is None else _target_from(like)
+    onto = own if target is None else target.grid
+    fixed, moving = (onto, own) if direction == "to_fixed" else (own, onto)
+    transform = as_transform(source, fixed=fixed, moving=moving)
+    movement = Movement(transform, transform.inverse())
+    return (movement if direction == "to_fixed" else movement.back()), target
 
 
-def target_from(source: Any, name: str) -> Target:
-    """The grid and metadata of a reference image.
+def _target_from(like: Any) -> Target:
+    """Grid and metadata of a reference image: a channel-first item, or any other source."""
+    if isinstance(like, Tensor | np.ndarray):
+        return target_of(image_of(like, "the reference image"), "the reference image")
+    grid = grid_of_reference(like, "fixed")
+    return Target(grid, meta_of_grid(grid))
 
-    Args:
-        source: a channel-first MetaTensor or array, or any other image source.
-        name: name of the image in messages.
 
-    Raises:
-        InputError: it is no image.
-    """
-    if not hasattr(source, "ndim"):
-        image = read_image(source, "like", 0, allow_constant=True)
-        source = image.to_metatensor()
-    return target_of(image_of(source, name), name)
+def _own_grid(item: Any, how: Sampling, name: str) -> Grid | None:
+    return None if how.mode == "points" else target_of(image_of(item, name), name).grid
 
 
 class ApplyTransform(MovingTransform):
     """Move an image or points through a transform; MONAI's array transform.
 
     Args:
-        transform: fixed points to moving points in world RAS+ mm, or the path of its file.
-        like: reference image, which defines the output's grid: a path, MetaTensor or `Image`.
-            Default: the grid of each image itself.
+        transform: fixed points to moving points in world RAS+ mm: a `stn3d.Transform`, a matrix, a
+            SimpleITK transform, or the path of a file (`stn3d.io.as_transform`).
+        like: reference image, which defines the output's grid: a path, `Grid`, `Image` or
+            channel-first MetaTensor. Default: the grid of each image itself.
         mode: interpolation, see `Mode`; ``points`` for coordinates.
         padding_mode: what lies beyond the image, see `Padding`, or a number.
         direction: ``to_fixed`` (the default) for data of the moving image, ``to_moving`` for data
@@ -79,7 +80,7 @@ class ApplyTransform(MovingTransform):
     def __init__(
         self,
         transform: TransformSource,
-        like: ImageSource | None = None,
+        like: Reference | None = None,
         mode: str = "bilinear",
         padding_mode: str | float = "auto",
         direction: Direction = "to_fixed",
@@ -101,9 +102,10 @@ class ApplyTransform(MovingTransform):
         Raises:
             InputError: the item, the transform or the reference image cannot be used.
         """
-        target = None if self.like is None else target_from(self.like, "the reference image")
-        movement = movement_of(self.transform, self.direction)
-        return self._moved(data, movement, target, self.sampling, "the item")
+        name, how = "the item", self.sampling
+        own = _own_grid(data, how, name)
+        movement, target = _plan(self.transform, self.like, self.direction, own)
+        return self._moved(data, movement, target, how, name)
 
     def inverse(self, data: Any) -> Tensor:
         """Move an item back to its original grid."""
@@ -115,10 +117,12 @@ class ApplyTransformd(MapTransform, MovingTransform):
 
     Args:
         keys: items to move.
-        transform: fixed points to moving points in world RAS+ mm: a transform, the path of its
-            file, or the key of an item that holds either. A key wins over a path.
-        like: reference image, which defines the output's grid: the key of an item, a path, a
-            MetaTensor or an `Image`. Default: the grid of each image itself.
+        transform: fixed points to moving points in world RAS+ mm: a `stn3d.Transform`, a matrix, a
+            SimpleITK transform, the path of a file (`stn3d.io.as_transform`), or the key of an item
+            that holds one of these. A key takes precedence over a path.
+        like: reference image, which defines the output's grid: a path, `Grid`, `Image`,
+            channel-first MetaTensor, or the key of an item that holds one of these. Default: the
+            grid of each image itself.
         mode: interpolation for all keys or for each, see `Mode`; ``points`` for coordinates.
         padding_mode: what lies beyond the image, for all keys or for each: see `Padding`, or a
             number.
@@ -134,7 +138,7 @@ class ApplyTransformd(MapTransform, MovingTransform):
         self,
         keys: Hashable | Sequence[Hashable],
         transform: TransformSource | Hashable,
-        like: ImageSource | Hashable | None = None,
+        like: Reference | Hashable | None = None,
         mode: str | Sequence[str] = "bilinear",
         padding_mode: str | float | Sequence[str | float] = "auto",
         direction: Direction = "to_fixed",
@@ -159,15 +163,14 @@ class ApplyTransformd(MapTransform, MovingTransform):
             KeyError: an item is missing.
         """
         d = dict(data)
-        source = self._looked_up(d, self.transform)
-        if isinstance(source, str) and source == self.transform and not os.path.exists(source):
-            raise InputError(
-                f"the transform {shown(source)} is neither a key of the dictionary nor a file."
-            )
-        like = self._looked_up(d, self.like)
-        target = None if like is None else target_from(like, shown(self.like))
-        movement = movement_of(source, self.direction)
-        for key, how in self.key_iterator(d, self.samplings):
+        items = list(self.key_iterator(d, self.samplings))
+        if not items:
+            return d
+        grids = (_own_grid(d[key], how, shown(key)) for key, how in items)
+        own = next((grid for grid in grids if grid is not None), None)
+        source, like = _looked_up(d, self.transform), _looked_up(d, self.like)
+        movement, target = _plan(source, like, self.direction, own)
+        for key, how in items:
             d[key] = self._moved(d[key], movement, target, how, shown(key))
         return d
 
@@ -178,8 +181,10 @@ class ApplyTransformd(MapTransform, MovingTransform):
             d[key] = self._moved_back(d[key], shown(key))
         return d
 
-    @staticmethod
-    def _looked_up(d: Mapping[Hashable, Any], source: Any) -> Any:
-        """The item under a key, or what was given instead of a key."""
-        is_key = isinstance(source, Hashable) and not isinstance(source, Transform | Tensor)
-        return d[source] if is_key and source in d else source
+
+def _looked_up(d: Mapping[Hashable, Any], source: Any) -> Any:
+    """The item under a key, or what was given instead of a key."""
+    try:
+        return d.get(source, source)
+    except TypeError:  # a list or another object that cannot be a key
+        return source

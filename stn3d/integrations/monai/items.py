@@ -15,14 +15,14 @@ import torch
 from monai.data import MetaTensor, get_track_meta
 from monai.data.utils import to_affine_nd
 from monai.transforms.lazy.functional import apply_pending_transforms
-from monai.utils import ImageMetaKey, convert_to_tensor
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys, convert_to_tensor
 from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.integrations.monai.modes import Sampling
 from stn3d.integrations.monai.padding import IntoImage
-from stn3d.io.geometry import grid_of, lps_flip
+from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.sources import open_source
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
@@ -97,6 +97,13 @@ def grid_of_meta(shape: tuple[int, ...], meta: dict[str, Any], name: str) -> Gri
     """
     empty = MetaTensor(torch.zeros(()).expand(1, *shape), meta=dict(meta))
     return grid_of(open_source(empty, name).affine, shape, len(shape))
+
+
+def meta_of_grid(grid: Grid) -> dict[str, Any]:
+    """Metadata of a MetaTensor on a grid."""
+    matrix = grid.world_from_index
+    affine = torch.from_numpy(plane_in_space(matrix)) if grid.ndim == 2 else matrix.clone()
+    return {MetaKeys.AFFINE.value: affine, MetaKeys.SPACE.value: SpaceKeys.RAS.value}
 
 
 def with_meta(values: Tensor, meta: dict[str, Any], like: Tensor, traced: bool = True) -> Tensor:
