@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stn3d.arguments import plain_tensor
 from stn3d.errors import InputError
 
 
@@ -74,7 +75,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
-        matrix = torch.as_tensor(self.world_from_index, dtype=torch.float64, device="cpu").clone()
+        matrix = plain_tensor(self.world_from_index).detach().cpu().double().clone()
         d = len(shape)
         if d not in (2, 3) or min(shape) < 1:
             raise InputError(

@@ -3,6 +3,7 @@
 from stn3d.errors import GeometryWarning
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
     write_colours,
@@ -10,6 +11,7 @@ from stn3d.io.image_output import (
     write_volumes,
 )
 from stn3d.io.images import (
+    as_image,
     in_dimension,
     read_exact,
     read_image,
@@ -18,7 +20,8 @@ from stn3d.io.images import (
     require_same_grid,
 )
 from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
-from stn3d.io.sources import Image, ImageSource
+from stn3d.io.sources import ImageSource
+from stn3d.io.transform_sources import TransformSource, as_transform
 from stn3d.io.transforms import (
     Reference,
     check_transform_path,
@@ -39,8 +42,11 @@ __all__ = [
     "Landmarks",
     "PointTable",
     "Reference",
+    "TransformSource",
     "Values",
     "Volumes",
+    "as_image",
+    "as_transform",
     "atomic_write",
     "check_image_path",
     "check_output",

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from stn3d.errors import InputError
 
 _INTEGERS = tuple(np.dtype(t) for t in (np.uint8, np.int16, np.int32, np.int64))
 _FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64))
@@ -65,3 +68,19 @@ class Values:
         given = [dtype] if dtype is not None and dtype in (*_INTEGERS, *_FLOATS, *_OTHERS) else []
         known = [*given, *(_INTEGERS if self.whole else ()), *_FLOATS]
         return next(one for one in known if self.fit(one))
+
+
+def exact(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """All values, in the smallest of int32, int64, float32, float64 that holds the dtype.
+
+    Raises:
+        InputError: an integer has more than 63 bits.
+    """
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "u" and size == 8 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{name} holds integers of 64 bits (beyond 2^63); store smaller ones.")
+    if kind in "ui":
+        return array.astype(np.int64 if size + (kind == "u") > 4 else np.int32, order="C")
+    if kind == "f":
+        return array.astype(np.float64 if size > 4 else np.float32, order="C")
+    return array

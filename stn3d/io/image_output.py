@@ -6,22 +6,40 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, plain_tensor
 from stn3d.errors import InputError
+from stn3d.grid import Grid
 from stn3d.io import itk, nifti
 from stn3d.io.colours import channels_of
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stream
-from stn3d.io.sources import Image
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".nrrd")
+
+
+class Geometry(Protocol):
+    """Geometry of an image file; `Image` has it."""
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the voxels."""
+
+    @property
+    def header(self) -> nib.Nifti1Header:
+        """Shape, affine, codes and units as stored."""
+
+    @property
+    def num_volumes(self) -> int:
+        """Number of volumes of a file with this header."""
 
 
 def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -57,8 +75,8 @@ def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
 
 def write_image(
     path: str | os.PathLike[str],
-    values: Tensor,
-    like: Image,
+    values: TensorLike,
+    like: Geometry,
     dtype: np.dtype[Any] | None = None,
 ) -> None:
     """Write values with the affine, codes and units of another image.
@@ -70,8 +88,7 @@ def write_image(
             NIfTI.
         values: ``(1, V, *like.grid.shape)``.
         like: image that defines the geometry; its header holds the number of volumes V.
-        dtype: data type in the file. Default: float32 for floats, the smallest of uint8, int16,
-            int32 and int64 that holds them for integers, uint8 for bool.
+        dtype: data type in the file. Default: see `dtype_in_file`.
 
     Raises:
         InputError: the file cannot be written.
@@ -79,18 +96,26 @@ def write_image(
     """
     count = like.num_volumes
     check_image_path(path, count)
+    values = plain_tensor(values).detach().cpu()
     if tuple(values.shape) != (1, count, *like.grid.shape):
         raise ValueError(f"values {tuple(values.shape)} are not (1, {count}, {like.grid.shape}).")
-    values = values.detach().as_subclass(Tensor).cpu()
-    if dtype is None:
-        values = values.to(torch.uint8) if values.dtype == torch.bool else values
-        single = values.is_floating_point()
-        dtype = np.dtype(np.float32) if single else Values.of(values).stored_as()
+    dtype = dtype_in_file(values) if dtype is None else dtype
     write_volumes(path, values.split(1, dim=1), like, dtype)
 
 
+def dtype_in_file(values: Tensor) -> np.dtype[Any]:
+    """Data type that stores values exactly: float32, or float64 if needed, for floats; the smallest
+    of uint8, int16, int32 and int64 for integers; uint8 for bool."""
+    if values.dtype == torch.bool:
+        return np.dtype(np.uint8)
+    if values.is_floating_point():
+        exact = values.dtype != torch.float64 or bool((values.float().double() == values).all())
+        return np.dtype(np.float32 if exact else np.float64)
+    return Values.of(values).stored_as()
+
+
 def write_colours(
-    path: str | os.PathLike[str], volumes: Sequence[NDArray[Any]], like: Image
+    path: str | os.PathLike[str], volumes: Sequence[NDArray[Any]], like: Geometry
 ) -> None:
     """Write colours with the affine, codes and units of another image.
 
@@ -119,7 +144,7 @@ def write_colours(
 
 
 def write_volumes(
-    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Image, dtype: np.dtype[Any]
+    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Geometry, dtype: np.dtype[Any]
 ) -> None:
     """Write an image volume by volume; only one volume is in memory.
 

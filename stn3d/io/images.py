@@ -18,7 +18,8 @@ from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io.dtypes import EXACT_IN_FLOAT64
 from stn3d.io.geometry import grid_of
-from stn3d.io.sources import Image, ImageSource, convert
+from stn3d.io.image import Image
+from stn3d.io.sources import ImageSource, convert
 
 
 def read_image(
@@ -33,8 +34,9 @@ def read_image(
 
     Args:
         source: path of an image file (NIfTI or MGH; MHA, NRRD and others by SimpleITK), folder
-            with one DICOM series, nibabel image, MONAI MetaTensor ``([1,] *shape)``, tuple of
-            tensor and grid, or `Image`.
+            with one DICOM series, nibabel or SimpleITK image, MONAI MetaTensor ``([1,] *shape)``,
+            `Image`, or a pair of values and their grid: a tensor with its `Grid`, an array with its
+            affine (RAS+ mm).
         role: name of the image in messages: ``fixed``, ``moving``, ...
         volume: volume of a 4D image, counted from 0.
         ndim: 2 or 3; default: the number of axes. A single slice can be read as 2D.
@@ -91,6 +93,24 @@ def read_exact(
         return replace(image, values=image.values.int())
     _finite_range(image.values, what, image.name)
     return image
+
+
+def as_image(source: ImageSource, role: str = "image") -> Image:
+    """Any image source as an `Image`, with all values exact.
+
+    Args:
+        source: as for `read_image`; an `Image`, also one of several volumes, is returned as it is.
+        role: name of the image in messages.
+
+    Raises:
+        InputError: as for `read_exact`.
+
+    Examples:
+        >>> as_image((np.arange(6).reshape(2, 3), np.eye(3))).values
+        tensor([[[[0, 1, 2],
+                  [3, 4, 5]]]])
+    """
+    return source if isinstance(source, Image) else read_exact(source, role)
 
 
 def read_labels(

@@ -6,7 +6,7 @@ MetaImage and NRRD files are read in Python, all others by SimpleITK in a proces
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from stn3d.io.colours import colours_of
 from stn3d.io.geometry import Matrix, itk_geometry, matrix_from_itk, plane_in_space
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored, in_memory
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 def load(path: Path) -> Stored:
@@ -115,11 +118,10 @@ def _affine(answer: dict[str, Any]) -> Matrix:
     return plane_in_space(matrix) if d == 2 else matrix
 
 
-def save(path: Path, array: NDArray[Any], matrix: Matrix) -> None:
-    """Write an array with its ``(d + 1, d + 1)`` RAS matrix, compressed.
+def to_sitk(array: NDArray[Any], matrix: Matrix) -> sitk.Image:
+    """SimpleITK image of an array with its ``(d + 1, d + 1)`` RAS matrix.
 
     Args:
-        path: output file.
         array: ``(i, j[, k])``, or ``(i, j[, k], C)`` for C channels.
         matrix: index to world.
     """
@@ -133,6 +135,14 @@ def save(path: Path, array: NDArray[Any], matrix: Matrix) -> None:
     image.SetOrigin(origin)
     image.SetSpacing(spacing)
     image.SetDirection(direction)
+    return image
+
+
+def save(path: Path, array: NDArray[Any], matrix: Matrix) -> None:
+    """Write an array with its matrix, compressed; see `to_sitk`."""
+    import SimpleITK as sitk
+
+    image = to_sitk(array, matrix)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

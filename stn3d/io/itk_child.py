@@ -3,7 +3,8 @@
 ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
 end. This process has limits of memory and CPU time, and its death harms nobody.
 
-It runs as a script and imports nothing of stn3d. Requests are lines of JSON on standard input. An
+It runs as a script and imports nothing of stn3d; `parts_of` is also called for transforms in
+memory. Requests are lines of JSON on standard input. An
 answer is a line of JSON, followed by the bytes of its arrays.
 """
 
@@ -85,13 +86,18 @@ def _described(array: Any) -> dict[str, Any]:
 
 
 def transform(path: str) -> Answer:
-    """Parts of a transform in order of application: matrices, and fields with their geometry."""
-    parts: list[dict[str, Any]] = []
-    arrays: list[Any] = []
+    """Parts of the transform of a file, see `parts_of`."""
     try:
         found = sitk.ReadTransform(path)
     except (KeyError, TypeError):  # raised by SimpleITK for an unknown class
         return {"unknown": "transform of an unknown class"}, []
+    return parts_of(found)
+
+
+def parts_of(found: Any) -> Answer:
+    """Parts of a transform in order of application: matrices, and fields with their geometry."""
+    parts: list[dict[str, Any]] = []
+    arrays: list[Any] = []
     for part in _flat(found):
         if isinstance(part, str):
             return {"unknown": part}, []

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from stn3d.errors import InputError
 from stn3d.io import nifti
+from stn3d.io.image import Image
 from stn3d.io.images import read_exact, read_image, read_labels
 from stn3d.io.nifti import Stored
-from stn3d.io.sources import Image, ImageSource, open_source
+from stn3d.io.sources import ImageSource, open_source
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
+
+from stn3d.arguments import TensorLike, points_tensor
+from stn3d.errors import InputError
 
 
 class Transform(ABC):
     """Abstract base class: a map from fixed points to moving points in world RAS+ millimetres.
 
     Transforms are immutable. Their tensors may have a leading batch axis B; points are then
-    ``(B, ..., d)``, or ``(1, ..., d)`` for the same points in each transform.
+    ``(B, ..., d)``, or ``(1, ..., d)`` for the same points in each transform. Parameters and points
+    may also be MetaTensors, numpy arrays or lists; integers become float64.
+
+    Subclasses implement `_map`, and `_jacobian` where it has a closed form, for plain tensors.
     """
 
     @property
@@ -30,22 +37,31 @@ class Transform(ABC):
         """The transforms of a chain in order of application; otherwise the transform itself."""
         return (self,)
 
-    @abstractmethod
-    def forward(self, points_mm: Tensor) -> Tensor:
+    @final
+    def forward(self, points_mm: TensorLike) -> Tensor:
         """Map points from the fixed to the moving image.
 
         Args:
             points_mm: ``(..., d)`` fixed points in world RAS+ millimetres.
 
         Returns:
-            ``(..., d)`` moving points in world RAS+ millimetres, in the dtype of the input.
+            ``(..., d)`` moving points in world RAS+ millimetres, in the dtype of the input, float64
+            for integers.
+
+        Raises:
+            InputError: these are no points of d coordinates.
         """
+        return self._map(self._points(points_mm))
+
+    @abstractmethod
+    def _map(self, points_mm: Tensor) -> Tensor:
+        """Map points ``(..., d)``."""
 
     @abstractmethod
     def inverse(self) -> Transform:
         """The transform from moving points to fixed points."""
 
-    def __call__(self, points_mm: Tensor) -> Tensor:
+    def __call__(self, points_mm: TensorLike) -> Tensor:
         """Map points, see `forward`."""
         return self.forward(points_mm)
 
@@ -65,17 +81,34 @@ class Transform(ABC):
         """A single transform equal to this one followed by the other; None if there is none."""
         return None
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    @final
+    def jacobian(self, points_mm: TensorLike) -> Tensor:
         """``(..., d, d)`` derivatives of moving by fixed coordinates at points ``(..., d)``.
 
         For displacement fields this is the derivative of the linear interpolation, which is not
         continuous at voxel centres; `stn3d.warp.jacobian_determinant` uses central differences.
+
+        Raises:
+            InputError: these are no points of d coordinates.
         """
+        return self._jacobian(self._points(points_mm))
+
+    def _points(self, points_mm: TensorLike) -> Tensor:
+        points = points_tensor(points_mm)
+        if points.shape[-1:] != (self.ndim,):
+            raise InputError(
+                f"points in {self.ndim}D have {self.ndim} coordinates along the last axis; these "
+                f"have the shape {tuple(points.shape)}."
+            )
+        return points
+
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
+        """``(..., d, d)`` derivatives at points ``(..., d)``, by automatic differentiation."""
         with torch.enable_grad():
             points = points_mm.detach().clone().requires_grad_()
-            mapped = self.forward(points)
+            mapped = self._map(points)
             if mapped.shape != points.shape:  # a batch of transforms at the same points
-                return self.jacobian(points_mm.expand(mapped.shape))
+                return self._jacobian(points_mm.expand(mapped.shape))
             rows = [
                 torch.autograd.grad(mapped[..., i].sum(), points, retain_graph=True)[0]
                 for i in range(self.ndim)
@@ -111,7 +144,7 @@ class Chain(Transform):
     def parts(self) -> tuple[Transform, ...]:
         return self.transforms
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         for transform in self.transforms:
             points_mm = transform.forward(points_mm)
         return points_mm
@@ -119,7 +152,7 @@ class Chain(Transform):
     def inverse(self) -> Transform:
         return chain(*[transform.inverse() for transform in reversed(self.transforms)])
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         total = torch.eye(self.ndim).to(points_mm)
         for transform in self.transforms:
             total = transform.jacobian(points_mm) @ total

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import TensorLike, points_tensor
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform
@@ -69,13 +70,14 @@ class DisplacementField(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "displacement_mm", points_tensor(self.displacement_mm))
         _check(self.displacement_mm, self.grid)
 
     @property
     def ndim(self) -> int:
         return self.grid.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         return points_mm + _vectors_at(self.displacement_mm, self.grid, points_mm)
 
     def inverse(self) -> DisplacementField:
@@ -142,8 +144,9 @@ def rounded(field: DisplacementField) -> DisplacementField:
     return DisplacementField(vectors, field.grid)
 
 
-def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
+def compose(first: TensorLike, second: TensorLike, grid: Grid) -> Tensor:
     """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
+    first, second = points_tensor(first), points_tensor(second)
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
 
 
@@ -179,6 +182,7 @@ class VelocityField(Transform):
     squarings: int = 7
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "velocity_mm", points_tensor(self.velocity_mm))
         _check(self.velocity_mm, self.grid)
 
     @property
@@ -205,7 +209,7 @@ class VelocityField(Transform):
         u = kernels.exponential(in_voxels(self.velocity_mm, self.grid), self.squarings)
         return DisplacementField(in_mm(u, self.grid), self.grid)
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         return self.displacement.forward(points_mm)
 
     def inverse(self) -> VelocityField:

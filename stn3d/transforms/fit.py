@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, points_tensor
 from stn3d.grid import homogeneous
 from stn3d.transforms.linear import Affine, LinearKind
 from stn3d.transforms.spline import ThinPlateSpline
@@ -16,7 +17,10 @@ _MIN_EXTENT = 1e-3  # of the longest extent: points with a smaller one do not sp
 
 
 def fit_linear(
-    kind: LinearKind, points_mm: Tensor, targets_mm: Tensor, weight: Tensor | None = None
+    kind: LinearKind,
+    points_mm: TensorLike,
+    targets_mm: TensorLike,
+    weight: TensorLike | None = None,
 ) -> Affine:
     """Least-squares rigid, similarity or affine transform of weighted points.
 
@@ -39,7 +43,8 @@ def fit_linear(
         >>> fit_linear("similarity", points, targets)(torch.tensor([[1.0, 1.0]])).round(decimals=3)
         tensor([[3., 7.]])
     """
-    return _fitted(kind, _moments(points_mm, targets_mm, weight))
+    weight = None if weight is None else points_tensor(weight)
+    return _fitted(kind, _moments(points_tensor(points_mm), points_tensor(targets_mm), weight))
 
 
 @dataclass(frozen=True, eq=False)

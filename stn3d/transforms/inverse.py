@@ -35,7 +35,7 @@ class Inverse(Transform):
     def ndim(self) -> int:
         return self.transform.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         with torch.no_grad():
             found = self._solve(points_mm)
         jacobian = self.transform.jacobian(found)

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, points_tensor
 from stn3d.choices import LinearKind
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
 from stn3d.transforms.projective import Homography, per_point
 
 
-def rotation_matrix(rotation: Tensor) -> Tensor:
+def rotation_matrix(rotation: TensorLike) -> Tensor:
     """Rotation matrices of an angle (d = 2) or a rotation vector (d = 3), in radians.
 
     Computed as the matrix exponential of the skew-symmetric matrix, which is differentiable at
@@ -31,6 +32,7 @@ def rotation_matrix(rotation: Tensor) -> Tensor:
     Returns:
         ``(..., d, d)`` matrices in the dtype of ``rotation``.
     """
+    rotation = points_tensor(rotation)
     return torch.linalg.matrix_exp(_skew(rotation.double())).to(rotation)
 
 
@@ -58,7 +60,7 @@ class Linear(Homography):
         centre = self.centre_mm.to(linear)
         return homogeneous(linear, centre + self.translation_mm - linear @ centre)
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         return apply_matrix(self.matrix, points_mm)
 
     def fold(self, other: Transform) -> Transform | None:
@@ -66,7 +68,7 @@ class Linear(Homography):
             return super().fold(other)
         return Affine.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         linear = per_point(self.linear_part().to(points_mm), points_mm)
         # torch.broadcast_shapes imports sympy on its first call, which takes half a second
         shape = np.broadcast_shapes(linear.shape[:-2], points_mm.shape[:-1])
@@ -138,16 +140,17 @@ class Rigid(Linear):
     """
 
     @classmethod
-    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor) -> Rigid:
+    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike) -> Rigid:
         """Rigid transform of a matrix ``moving_from_fixed`` ``(d + 1, d + 1)``; a linear part that
         is not a rotation is replaced by the nearest rotation."""
         from scipy.spatial.transform import Rotation  # slow to import
 
+        matrix, centre_mm = points_tensor(matrix).double(), points_tensor(centre_mm).double()
         d = len(centre_mm)
         linear = torch.eye(3, dtype=torch.float64)
         linear[:d, :d] = matrix[:-1, :-1]
         vector = torch.from_numpy(Rotation.from_matrix(linear.numpy()).as_rotvec())
-        shift = apply_matrix(matrix.double(), centre_mm.double()[None])[0] - centre_mm
+        shift = apply_matrix(matrix, centre_mm[None])[0] - centre_mm
         return cls(torch.cat([vector if d == 3 else vector[2:], shift]), centre_mm)
 
     @staticmethod
@@ -230,10 +233,11 @@ class Affine(Linear):
         return torch.cat([eye.flatten(), torch.zeros(ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Affine:
+    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Affine:
         """Affine transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
+        matrix = points_tensor(matrix)
         linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
-        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
+        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         shift = translation - centre + linear @ centre
         return cls(torch.cat([linear.flatten(-2), shift], dim=-1), centre)

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, points_tensor
 from stn3d.grid import Grid, homogeneous
 from stn3d.transforms.linear import Affine, Linear, rotation_matrix
 from stn3d.transforms.projective import Homography, Projective
@@ -45,7 +46,7 @@ def translation(*shift: float) -> Tensor:
     return _theta(torch.eye(len(shift)).double(), torch.tensor(shift, dtype=torch.float64))
 
 
-def composed(*thetas: Tensor) -> Tensor:
+def composed(*thetas: TensorLike) -> Tensor:
     """Theta of several thetas applied in the given order."""
     total = _square(thetas[0])
     for theta in thetas[1:]:
@@ -54,7 +55,7 @@ def composed(*thetas: Tensor) -> Tensor:
 
 
 def from_theta(
-    theta: Tensor, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
+    theta: TensorLike, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
 ) -> Homography:
     """Convert a theta between two images to a transform.
 
@@ -69,6 +70,7 @@ def from_theta(
         The transform from fixed to moving points in mm: an `Affine`, or a `Projective` for a square
         theta.
     """
+    theta = points_tensor(theta)
     to_fixed = _normalised_from_world(fixed, ends)
     from_moving = torch.linalg.inv(_normalised_from_world(moving or fixed, ends))
     matrix = from_moving.to(theta.device) @ _square(theta).double() @ to_fixed.to(theta.device)
@@ -114,8 +116,9 @@ def _theta(linear: Tensor, shift: Tensor | None = None) -> Tensor:
     return torch.cat([linear, shift[:, None]], dim=1)
 
 
-def _square(theta: Tensor) -> Tensor:
+def _square(theta: TensorLike) -> Tensor:
     """``(..., d + 1, d + 1)`` matrix of a theta."""
+    theta = points_tensor(theta)
     if theta.shape[-2] == theta.shape[-1]:
         return theta
     return homogeneous(theta[..., :-1], theta[..., -1])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, points_tensor
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform
 
@@ -38,6 +39,8 @@ class Homography(Transform):
     centre_mm: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", points_tensor(self.parameters))
+        object.__setattr__(self, "centre_mm", points_tensor(self.centre_mm))
         expected = self.num_parameters(self.ndim)
         if self.parameters.shape[-1] != expected:
             raise ValueError(
@@ -61,9 +64,9 @@ class Homography(Transform):
         """``(..., d + 1, d + 1)`` homogeneous matrix ``moving_from_fixed``, float64."""
 
     @classmethod
-    def identity(cls, ndim: int, centre_mm: Tensor | None = None) -> Self:
+    def identity(cls, ndim: int, centre_mm: TensorLike | None = None) -> Self:
         """The identity transform with a centre (default: the world origin)."""
-        centre = torch.zeros(ndim, dtype=torch.float64) if centre_mm is None else centre_mm
+        centre = points_tensor([0.0] * ndim if centre_mm is None else centre_mm)
         return cls(cls.identity_parameters(ndim), centre)
 
     @property
@@ -98,9 +101,11 @@ class Projective(Homography):
         return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
+    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Projective:
         """Projective transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        centre = torch.zeros_like(matrix[..., 0, :-1]) if centre_mm is None else centre_mm
+        matrix = points_tensor(matrix)
+        translation = matrix[..., :-1, -1]
+        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         centred = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
         centred = centred / centred[..., -1:, -1:]
@@ -119,16 +124,16 @@ class Projective(Homography):
         centre = self.centre_mm.to(parameters)
         return shift_matrix(centre) @ torch.cat([top, bottom], dim=-2) @ shift_matrix(-centre)
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         depth, _ = self._depth(points_mm)
         valid = depth > _MIN_DENOMINATOR
         mapped = apply_matrix(self.matrix, points_mm)
         return torch.where(valid, mapped / torch.where(valid, depth, 1), torch.inf)
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         depth, perspective = self._depth(points_mm)
         linear = per_point(self.matrix[..., :-1, :-1].to(points_mm), points_mm)
-        numerator = linear - self.forward(points_mm)[..., None] * perspective[..., None, :]
+        numerator = linear - self._map(points_mm)[..., None] * perspective[..., None, :]
         return numerator / depth[..., None]
 
     def _depth(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from stn3d.arguments import points_tensor
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.sampler import sample_spline
 from stn3d.transforms.base import Transform
@@ -64,6 +65,8 @@ class ThinPlateSpline(Transform):
     smoothing: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "points_mm", points_tensor(self.points_mm))
+        object.__setattr__(self, "targets_mm", points_tensor(self.targets_mm))
         if self.points_mm.shape != self.targets_mm.shape[-2:]:
             raise ValueError(
                 f"each control point needs one target: points are {tuple(self.points_mm.shape)}, "
@@ -88,7 +91,7 @@ class ThinPlateSpline(Transform):
         displacements = self.targets_mm.double() - points
         return self.coefficients_from_targets.to(displacements) @ displacements
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         controls = self.points_mm.to(points_mm)
         coefficients = self.coefficients.to(points_mm)
         flat = points_mm.reshape(-1, self.ndim)
@@ -98,7 +101,7 @@ class ThinPlateSpline(Transform):
         moved = basis.reshape(len(points_mm), -1, basis.shape[-1]) @ coefficients
         return points_mm + moved.reshape(len(moved), *points_mm.shape[1:])
 
-    def jacobian(self, points_mm: Tensor) -> Tensor:
+    def _jacobian(self, points_mm: Tensor) -> Tensor:
         d, batch = self.ndim, points_mm.shape[:1] if self.targets_mm.ndim > 2 else (1,)
         coefficients = self.coefficients.to(points_mm).reshape(-1, len(self.points_mm) + d + 1, d)
         slopes = _kernel_gradient(points_mm.reshape(-1, d), self.points_mm.to(points_mm))
@@ -155,6 +158,7 @@ class ControlPoints(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "displacement_mm", points_tensor(self.displacement_mm))
         expected = (self.grid.ndim, *self.grid.shape)
         if tuple(self.displacement_mm.shape[1:]) != expected:
             raise ValueError(
@@ -166,7 +170,7 @@ class ControlPoints(Transform):
     def ndim(self) -> int:
         return self.grid.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         points = points_mm if len(self.displacement_mm) > 1 else points_mm[None]
         index = apply_matrix(self.grid.index_from_world, points)
         vectors = self._read(index.reshape(len(index), -1, self.ndim)).transpose(1, 2)

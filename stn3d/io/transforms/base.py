@@ -13,7 +13,8 @@ from stn3d.choices import TransformFormat
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io.geometry import grid_of
-from stn3d.io.sources import Image, ImageSource, open_source
+from stn3d.io.image import Image
+from stn3d.io.sources import ImageSource, open_source
 from stn3d.transforms import Transform
 
 Reference: TypeAlias = "Grid | ImageSource"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -197,43 +198,59 @@ def read_itk(path: Path) -> Transform:
             f"{path} cannot be read as a transform; give a complete ITK transform file "
             "(.h5, .tfm, .txt, .mat)."
         ) from error
+    return from_parts(answer, fields, path)
+
+
+def from_parts(
+    answer: dict[str, Any], fields: Sequence[NDArray[Any]], name: str | Path
+) -> Transform:
+    """Transform of the parts of one of ITK's.
+
+    Args:
+        answer: matrices and geometry of fields in LPS, see `stn3d.io.itk_child.parts_of`.
+        fields: vectors of the fields, float32, which are overwritten.
+        name: name of the transform in messages.
+
+    Raises:
+        InputError: it holds another kind of transform, a singular matrix, NaN or Inf.
+    """
     if "unknown" in answer:
-        raise _unread(path, answer["unknown"])
+        raise _unread(name, answer["unknown"])
     vectors = iter(fields)
     return chain(
         *(
-            _field_from_itk(part["field"], next(vectors), path)
+            _field_from_itk(part["field"], next(vectors), name)
             if "field" in part
-            else _affine_from_itk(np.array(part["matrix"]), path)
-            for part in parts
+            else _affine_from_itk(np.array(part["matrix"]), name)
+            for part in answer["parts"]
         )
     )
 
 
-def _unread(path: Path, kind: str) -> InputError:
+def _unread(name: str | Path, kind: str) -> InputError:
     return InputError(
-        f"{path} holds a {kind}, which stn3d does not support; "
+        f"{name} holds a {kind}, which stn3d does not support; "
         "convert it to a displacement field (SimpleITK.TransformToDisplacementField)."
     )
 
 
-def _affine_from_itk(lps: Matrix, path: Path) -> Affine:
+def _affine_from_itk(lps: Matrix, name: str | Path) -> Affine:
     """Affine of a ``(d + 1, d + 1)`` LPS matrix."""
     flip = lps_flip(len(lps) - 1)
     matrix = torch.from_numpy(flip @ lps @ flip)
     if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix)) == 0:
-        raise InputError(f"{path} holds a singular matrix; recompute the transform.")
+        raise InputError(f"{name} holds a singular matrix; recompute the transform.")
     return Affine.from_matrix(matrix)
 
 
 def _field_from_itk(
-    geometry: dict[str, Any], vectors: NDArray[Any], path: Path
+    geometry: dict[str, Any], vectors: NDArray[Any], name: str | Path
 ) -> DisplacementField:
     """Displacement field of vectors ``(k, j, i, component)`` in LPS, which are overwritten."""
     d = vectors.shape[-1]
     vectors *= np.diag(lps_flip(d))[:d].astype(np.float32)
     field = torch.from_numpy(np.ascontiguousarray(np.transpose(vectors)))
     if not bool(torch.isfinite(field).all()):
-        raise InputError(f"{path} holds displacements of NaN or Inf; recompute the transform.")
+        raise InputError(f"{name} holds displacements of NaN or Inf; recompute the transform.")
     matrix = matrix_from_itk(geometry["origin"], geometry["spacing"], geometry["direction"])
     return DisplacementField(field[None], Grid(tuple(field.shape[1:]), torch.from_numpy(matrix)))

@@ -151,7 +151,7 @@ class Unsupported(Transform):
     def ndim(self) -> int:
         return 3
 
-    def forward(self, points_mm: torch.Tensor) -> torch.Tensor:
+    def _map(self, points_mm: torch.Tensor) -> torch.Tensor:
         return points_mm.sin()
 
     def inverse(self) -> Transform:
