@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stn3d.errors import InputError
+from stn3d.errors import InputError, shown
 from stn3d.grid import Grid, homogeneous
 from stn3d.synth.generator import SeededGenerator
 from stn3d.transforms import VelocityField
@@ -18,6 +19,21 @@ _NODES_PER_SIGMA = 4
 _MOST_NODES = 1 << 26
 _PERCENTILE = {2: 3.03, 3: 3.37}  # 99th, of the length of d standard normal numbers
 _MOST_SIGMAS = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A box along the world axes around the items of a dictionary.
+
+    Args:
+        low_mm: ``(d,)`` corner in world RAS+ mm, float64.
+        high_mm: ``(d,)`` opposite corner.
+        centre_mm: ``(d,)`` centre of the images in it.
+    """
+
+    low_mm: Tensor
+    high_mm: Tensor
+    centre_mm: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,20 +60,20 @@ class SmoothDeformation:
 
     def __post_init__(self) -> None:
         for name, least in (("amplitude_mm", 0.0), ("sigma_mm", 1e-3)):
-            low, high = getattr(self, name)
-            if not (math.isfinite(high) and least <= low <= high):
+            value = getattr(self, name)
+            pair = isinstance(value, Sequence) and len(value) == 2
+            if not (pair and math.isfinite(value[1]) and least <= value[0] <= value[1]):
                 raise InputError(
-                    f"{name} is {(low, high)}; give a minimum and a maximum in mm, at least "
+                    f"{name} is {shown(value)}; give a minimum and a maximum in mm, at least "
                     f"{least:g}."
                 )
 
-    def sample(self, rng: SeededGenerator, low_mm: Tensor, high_mm: Tensor) -> VelocityField:
+    def sample(self, rng: SeededGenerator, box: Box) -> VelocityField:
         """A deformation of a box.
 
         Args:
             rng: random numbers; how many are drawn does not depend on the box.
-            low_mm: ``(d,)`` corner of the box in world RAS+ mm.
-            high_mm: ``(d,)`` opposite corner.
+            box: where the deformation is needed.
 
         Returns:
             The deformation; it falls to the identity outside of the box and a margin.
@@ -65,20 +81,20 @@ class SmoothDeformation:
         Raises:
             InputError: sigma is so small that the lattice would not fit into memory.
         """
-        d = len(low_mm)
+        d = len(box.low_mm)
         sigma = rng.log_uniform(*self.sigma_mm)
         amplitude = min(rng.uniform(*self.amplitude_mm), _MOST_SIGMAS * sigma)
         waves = rng.normal_tensor(_WAVES, d).double() / (math.sqrt(2) * sigma)
         phases = 2 * math.pi * rng.uniform_tensor(_WAVES).double()
         weights = rng.normal_tensor(_WAVES, d) * (amplitude / _PERCENTILE[d])
-        grid = _lattice(low_mm, high_mm, sigma / _NODES_PER_SIGMA, 2 * amplitude)
+        grid = _lattice(box, sigma / _NODES_PER_SIGMA, 2 * amplitude)
         return VelocityField(_sum_of_waves(grid, waves, phases, weights)[None], grid)
 
 
-def _lattice(low_mm: Tensor, high_mm: Tensor, spacing_mm: float, margin_mm: float) -> Grid:
+def _lattice(box: Box, spacing_mm: float, margin_mm: float) -> Grid:
     """Nodes at multiples of the spacing that cover a box and a margin."""
-    first = ((low_mm.double() - margin_mm) / spacing_mm).floor() - 1
-    last = ((high_mm.double() + margin_mm) / spacing_mm).ceil() + 1
+    first = ((box.low_mm - margin_mm) / spacing_mm).floor() - 1
+    last = ((box.high_mm + margin_mm) / spacing_mm).ceil() + 1
     shape = [int(n) for n in (last - first + 1).tolist()]
     if math.prod(shape) > _MOST_NODES:
         raise InputError(

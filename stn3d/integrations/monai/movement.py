@@ -109,9 +109,7 @@ class MovingTransform(InvertibleTransform):
             item: image or points, with this operation in its trace.
             name: name of the item in messages.
         """
-        item = tensor_of(item, name)
-        if isinstance(item, MetaTensor):
-            item = with_meta(item.as_tensor(), item.meta, item)  # the trace of the input is kept
+        item = _another(tensor_of(item, name))
         operation = self.pop_transform(item)
         info = operation[TraceKeys.EXTRA_INFO]
         if not operation[TraceKeys.DO_TRANSFORM]:
@@ -128,7 +126,12 @@ class MovingTransform(InvertibleTransform):
     def _untouched(self, item: Any, how: Sampling, name: str) -> Tensor:
         """An item that a random transform leaves as it is, with the operation in its trace."""
         info = {"mode": how.mode, "padding_mode": how.padding}
-        return cast(Tensor, self.push_transform(tensor_of(item, name), extra_info=info))
+        return cast(Tensor, self.push_transform(_another(tensor_of(item, name)), extra_info=info))
+
+
+def _another(item: Tensor) -> Tensor:
+    """The same values with a trace of their own, so that the input's trace stays as it is."""
+    return with_meta(item.as_tensor(), item.meta, item) if isinstance(item, MetaTensor) else item
 
 
 def _listed(batch: list[Any], *, collate_fn_map: Any = None) -> list[Any]:
@@ -165,6 +168,7 @@ SAFE_CLASSES = (
     VelocityField,
     Grid,
     Movement,
+    TraceKeys,  # in traces of MONAI's own transforms, and not allowed by MONAI 1.6
 )
-"""Classes of this package that items of a dictionary, and their traces, may hold."""
+"""Classes of which items of a dictionary, and their traces, may hold objects."""
 torch.serialization.add_safe_globals(list(SAFE_CLASSES))

@@ -29,7 +29,7 @@ class IntoImage(Transform):
     def ndim(self) -> int:
         return self.grid.ndim
 
-    def forward(self, points_mm: Tensor) -> Tensor:
+    def _map(self, points_mm: Tensor) -> Tensor:
         index = apply_matrix(self.grid.index_from_world, points_mm)
         size = torch.tensor(self.grid.shape).to(index)
         if self.rule == "reflection":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stn3d.errors import shown
 from stn3d.grid import apply_matrix, homogeneous
-from stn3d.integrations.monai.deformation import SmoothDeformation
+from stn3d.integrations.monai.deformation import Box, SmoothDeformation
 from stn3d.integrations.monai.items import image_of, target_of, tensor_of, world_points
 from stn3d.integrations.monai.modes import Sampling, samplings
 from stn3d.integrations.monai.movement import Movement, MovingTransform
@@ -26,13 +26,13 @@ _SEEDS = 1 << 31
 class RandomMap(Protocol):
     """A distribution of transforms of world space."""
 
-    def sample(self, rng: SeededGenerator, low_mm: Tensor, high_mm: Tensor) -> Transform:
-        """A random transform of a box between two corners ``(d,)`` in world RAS+ mm."""
+    def sample(self, rng: SeededGenerator, box: Box) -> Transform:
+        """A random transform of a box."""
 
 
 @dataclass(frozen=True)
 class CentredAffine:
-    """Random affine transforms about the centre of a box.
+    """Random affine transforms about the centre of the images.
 
     Args:
         ranges: the parameters' ranges.
@@ -40,9 +40,9 @@ class CentredAffine:
 
     ranges: RandomAffine
 
-    def sample(self, rng: SeededGenerator, low_mm: Tensor, high_mm: Tensor) -> Affine:
+    def sample(self, rng: SeededGenerator, box: Box) -> Affine:
         """See `RandomMap`."""
-        d, centre = len(low_mm), (low_mm + high_mm).double() / 2
+        d, centre = len(box.centre_mm), box.centre_mm
         eye = torch.eye(d, dtype=torch.float64)
         matrix = self.ranges.sample(rng, d)
         return Affine.from_matrix(homogeneous(eye, centre) @ matrix @ homogeneous(eye, -centre))
@@ -66,12 +66,19 @@ class RandomMovement(RandomizableTransform, MovingTransform):
         super().randomize(None)
         self._seed = int(self.R.randint(_SEEDS))
 
-    def _drawn(self, corners: Sequence[Tensor]) -> Movement:
-        """The movement of the present seed for items within boxes of these corners."""
-        every = torch.cat(list(corners))
-        box = every.amin(dim=0), every.amax(dim=0)
-        transform = self.distribution.sample(SeededGenerator(self._seed), *box)
+    def _drawn(self, box: Box) -> Movement:
+        """The movement of the present seed for items within a box."""
+        transform = self.distribution.sample(SeededGenerator(self._seed), box)
         return Movement(transform, transform.inverse())
+
+
+def _box(items: Sequence[tuple[Any, Sampling, str]]) -> Box:
+    """The box around items; its centre is that of the images, or of the points without any."""
+    corners = [_corners(*item) for item in items]
+    images = [c for c, (_, how, _) in zip(corners, items, strict=True) if how.mode != "points"]
+    every, central = torch.cat(corners), torch.cat(images or corners)
+    centre = (central.amin(dim=0) + central.amax(dim=0)) / 2
+    return Box(every.amin(dim=0), every.amax(dim=0), centre)
 
 
 def _corners(item: Any, how: Sampling, name: str) -> Tensor:
@@ -111,7 +118,7 @@ class _RandomArray(RandomMovement):
         name, how = "the item", self.sampling
         if not self._do_transform:
             return self._untouched(data, how, name)
-        return self._moved(data, self._drawn([_corners(data, how, name)]), None, how, name)
+        return self._moved(data, self._drawn(_box([(data, how, name)])), None, how, name)
 
     def inverse(self, data: Any) -> Tensor:
         """Move an item back."""
@@ -153,7 +160,7 @@ class _RandomDictionary(RandomMovement, MapTransform):
         if not self._do_transform:
             return d | {key: self._untouched(d[key], how, shown(key)) for key, how in items}
         if items:
-            movement = self._drawn([_corners(d[key], how, shown(key)) for key, how in items])
+            movement = self._drawn(_box([(d[key], how, shown(key)) for key, how in items]))
         for key, how in items:
             d[key] = self._moved(d[key], movement, None, how, shown(key))
         return d
@@ -265,7 +272,7 @@ class RandAffineWorld(_RandomArray):
 class RandAffineWorldd(_RandomDictionary):
     """Move items of a dictionary by one random affine transform in millimetres.
 
-    Its centre is that of the box around all items. Images, label maps and points move together,
+    Its centre is that of the box around all images. Images, label maps and points move together,
     whatever their voxel grids are.
 
     Args:
