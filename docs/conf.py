@@ -14,7 +14,7 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["build"]
+exclude_patterns = ["build", "README.md"]  # README.md is that of the MONAI bundle
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 # links to files outside docs, such as ../configs; type names that several modules import

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VelocityField,
     )
     from stn3d.warp.apply import apply
+    from stn3d.warp.points import transform_points
 
 __version__ = "0.2.0"
 
@@ -54,12 +55,14 @@ __all__ = [
     "register",
     "register_landmarks",
     "register_series",
+    "transform_points",
     "write_image",
     "write_transform",
 ]
 
 _MODULES = {
     "stn3d.warp.apply": ("apply",),
+    "stn3d.warp.points": ("transform_points",),
     "stn3d.grid": ("Grid",),
     "stn3d.io": ("Image", "read_image", "read_transform", "write_image", "write_transform"),
     "stn3d.landmarks": ("register_landmarks",),

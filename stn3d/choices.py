@@ -26,6 +26,10 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+ImageRole = Literal["fixed", "moving"]
+CoordinateSystem = Literal["ras", "lps"]
+GeometryKind = Literal["points", "surface", "streamlines"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -131,6 +135,21 @@ COLOUR_CHANNELS: dict[str, str] = {
     "haematoxylin": "density of this stain, by colour deconvolution",
     "eosin": "density of this stain",
     "dab": "density of diaminobenzidine",
+}
+POINT_SPACES: dict[str, str] = {
+    "fixed": "the points belong to the fixed image; they are mapped to the moving image",
+    "moving": "the points belong to the moving image; they are mapped to the fixed image, by the "
+    "inverse transform",
+}
+COORDINATE_SYSTEMS: dict[str, str] = {
+    "ras": "x increases to the right, y to anterior (NIfTI, nibabel, FreeSurfer, MRtrix)",
+    "lps": "x increases to the left, y to posterior (DICOM, ITK, ANTs, 3D Slicer)",
+}
+IMAGE_SUFFIXES: dict[str, str] = {
+    ".nii.gz": "compressed NIfTI",
+    ".nii": "NIfTI",
+    ".nrrd": "NRRD",
+    ".mha": "MetaImage",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",

@@ -30,6 +30,7 @@ PUBLIC = [
     "register",
     "register_landmarks",
     "register_series",
+    "transform_points",
     "write_image",
     "write_transform",
 ]

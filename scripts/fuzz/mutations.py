@@ -154,7 +154,8 @@ def _lines(text: str, random: Random) -> str:
     if how == 0:
         del lines[at]
     elif how == 1:
-        lines[at:at] = [lines[other]] * random.choice((1, 2, 2000))
+        most = _MOST_CHARACTERS // max(1, len(lines[other])) + 1
+        lines[at:at] = [lines[other]] * min(random.choice((1, 2, 2000)), most)
     elif how == 2:
         lines[at], lines[other] = lines[other], lines[at]
     else:
@@ -235,6 +236,10 @@ _BY_FORMAT: dict[str, tuple[Damage, ...]] = {
     "txt": (damage_bytes, damage_text),
     "csv": (damage_bytes, damage_text, damage_text),
     "fcsv": (damage_bytes, damage_text, damage_text),
+    "tsv": (damage_bytes, damage_text, damage_text),
+    "obj": (damage_bytes, damage_text, damage_text),
+    "gii": (damage_bytes, damage_text, damage_text),
+    "vtp": (damage_bytes, damage_text),
     "mrk.json": (damage_bytes, damage_text, damage_json, damage_json),
     "yaml": (damage_bytes, damage_text, damage_text),
     "bundle": (damage_bytes, damage_text, damage_text),

@@ -7,17 +7,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from stn3d.io import (
+    PointMap,
     open_volumes,
+    read_geometry,
     read_image,
     read_labels,
     read_landmarks,
     read_mask,
     read_points,
     read_transform,
+    write_geometry,
 )
 from stn3d.nets.weights import load_weights
 from stn3d.registration.settings import settings_from
+from stn3d.transforms import Affine
 
 Reader = Callable[[Path], Any]
 
@@ -29,6 +34,13 @@ def _volumes(path: Path) -> None:
 
 def _landmarks(path: Path) -> None:
     read_landmarks(path, path)
+
+
+def _geometry(path: Path) -> None:
+    """Read a geometry, map it and write it in its own format."""
+    mapped = read_geometry(path).mapped(PointMap(Affine.identity(3)))
+    out = path.with_name(f"out-{path.name}" if path.suffix != ".white" else "lh.out")
+    write_geometry(out, mapped)
 
 
 def _bundle(path: Path) -> None:
@@ -52,7 +64,8 @@ def _settings(path: Path) -> None:
 _IMAGE: tuple[Reader, ...] = (read_image, read_image, read_labels, read_mask, _volumes)
 _OTHERS: dict[str, tuple[Reader, ...]] = {
     **dict.fromkeys(("h5", "tfm", "txt", "mat"), (read_transform,)),
-    **dict.fromkeys(("csv", "fcsv", "mrk.json"), (read_points, _landmarks)),
+    **dict.fromkeys(("csv", "tsv", "fcsv", "mrk.json"), (read_points, _landmarks)),
+    **dict.fromkeys(GEOMETRY, (_geometry,)),
     "yaml": (_settings,),
     "bundle": (_bundle,),
     "safetensors": (load_weights,),

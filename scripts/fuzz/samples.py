@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scripts.fuzz.geometry_samples import geometry_files
 from stn3d.grid import Grid, homogeneous
 from stn3d.io import write_transform
 from stn3d.nets.coordinates import CoordinateRegressor
@@ -62,7 +63,10 @@ def all_samples() -> list[Sample]:
     """Samples of all formats, the same in each process."""
     with tempfile.TemporaryDirectory(prefix="stn3d-fuzz-") as name:
         folder = Path(name)
-        makers = (_nifti, _mgh, _analyze, _itk, _planar, _dicom, _transforms, _texts, _weights)
+        makers = (
+            *(_nifti, _mgh, _analyze, _itk, _planar, _dicom, _transforms, _texts, _weights),
+            _geometry,
+        )
         return [sample for maker in makers for sample in maker(folder)]
 
 
@@ -252,6 +256,11 @@ def _texts(_: Path) -> Iterator[Sample]:
         "  _target_: PyramidCascade\n  spatial_dims: '@dims'\ndims: 2\n"
         "train:\n  dataset: {_target_: Dataset, data: [1, 2]}\n",
     )
+
+
+def _geometry(folder: Path) -> Iterator[Sample]:
+    for format, path in geometry_files(folder):
+        yield _single(format, path)
 
 
 def _weights(folder: Path) -> Iterator[Sample]:

@@ -12,10 +12,15 @@ import typer
 
 from stn3d import __version__
 from stn3d.cli import process, screen
-from stn3d.cli.apply import apply, points
+from stn3d.cli.apply import apply
+from stn3d.cli.check import check
+from stn3d.cli.convert import compose, convert, invert
 from stn3d.cli.demo import demo
 from stn3d.cli.evaluate import evaluate
+from stn3d.cli.explain import explain
+from stn3d.cli.jacobian import jacobian
 from stn3d.cli.landmarks import landmarks
+from stn3d.cli.points import points
 from stn3d.cli.register import register
 from stn3d.cli.series import series
 from stn3d.cli.training import train
@@ -51,8 +56,8 @@ _EXAMPLES = {
         "stn3d apply result/inverse.h5 fixed.nii.gz --like moving.nii.gz --out back.nii.gz",
     ),
     "points": (
-        "stn3d points result/transform.h5 fixed_points.csv --out moving_points.csv",
-        "stn3d points result/inverse.h5 moving_points.csv --out fixed_points.csv",
+        "stn3d points result fixed_points.csv --out moving_points.csv",
+        "stn3d points result moving_tracts.trk --from moving --out tracts.trk",
     ),
     "evaluate": (
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz \\\n"
@@ -60,21 +65,37 @@ _EXAMPLES = {
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz --json",
     ),
+    "convert": (
+        "stn3d convert result/transform.h5 --out result/warp.nii.gz --like fixed.nii.gz",
+        "stn3d convert result/transform.h5 --out fsl:result/warp.nii.gz \\\n"
+        "    --like fixed.nii.gz --moving moving.nii.gz",
+        "stn3d convert fsl:flirt.mat --out affine.tfm --like fixed.nii.gz --moving moving.nii.gz",
+    ),
+    "compose": ("stn3d compose template_to_t1.h5 t1_to_bold.tfm --out template_to_bold.h5",),
+    "invert": ("stn3d invert result/transform.h5 --out moving_to_fixed.h5",),
+    "jacobian": ("stn3d jacobian result/transform.h5 --like fixed.nii.gz --out jacobian.nii.gz",),
+    "explain": (
+        "stn3d explain result",
+        "stn3d explain result/transform.h5 --like fixed.nii.gz --moving moving.nii.gz",
+        "stn3d explain image.nii.gz",
+    ),
+    "check": ("stn3d check fixed.nii.gz moving.nii.gz",),
     "train": (
         "stn3d train configs/train.yaml output_dir=run epochs=10",
         "stn3d train configs/train.yaml output_dir=run epochs=20  (resumes)",
     ),
     "demo": ("stn3d demo",),
 }
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+_PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Registration": (register, series, landmarks),
-    "Using transforms": (apply, points, evaluate),
+    "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
+    "Looking into files": (explain, check),
     "Networks": (train,),
     "Demo": (demo,),
 }
 
 
-def _add(command: Callable[..., None], panel: str) -> None:
+def _add(command: Callable[..., object], panel: str) -> None:
     """A command of the program, with its docstring as help and its examples below."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     app.command(

@@ -1,4 +1,4 @@
-"""The commands `apply` and `points`: a transform from a file takes images and points along."""
+"""The command `apply`: a transform from a file takes images along."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from stn3d.cli import options, screen
+from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
-from stn3d.errors import InputError
 
 
 def apply(
-    transform: options.TransformFile,
+    transform: file_options.TransformSpec,
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="Image or label map in moving space; 3D or 4D.")
     ],
@@ -29,23 +28,35 @@ def apply(
         typer.Option(metavar="N", help="Volume of a 4D IMAGE, counted from 0. Default: all."),
     ] = None,
     fill: options.Fill = "auto",
+    then: file_options.Then = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Warp another image or label map from moving to fixed space.
 
-    Of a 4D IMAGE, all volumes are warped one after another.
+    Of a 4D IMAGE, all volumes are warped one after another. Several transforms are composed, so
+    that the image is interpolated once: for an image registered to T1 and T1 to a template, give
+    the transform of the template first, then that of T1 with --then.
     """
     with screen.opened(f"warping {image.name} onto the grid of {like.name}", quiet, verbose) as to:
         with slow_imports():
-            from stn3d.io import check_image_path, is_stdout, read_transform, refuse_inputs
+            from stn3d.io import (
+                check_image_path,
+                is_stdout,
+                read_specs,
+                refuse_inputs,
+                spec_files,
+            )
             from stn3d.warp.apply import apply_to_file
 
         check_image_path(out)
-        refuse_inputs([out], [transform, image, like])
+        specs = [transform, *(then or [])]
+        files = [file for spec in specs for file in spec_files(spec)]
+        refuse_inputs([out], [*files, image, like])
         to = to.beside(is_stdout(out))
         how: Any = interpolation
-        done = apply_to_file(read_transform(transform), image, like, out, how, volume, fill)
+        found = read_specs(specs, fixed=like, moving=image)
+        done = apply_to_file(found, image, like, out, how, volume, fill)
         if done.reason is not None:
             to.say(f"interpolation: {done.interpolation} (automatic), since {done.reason}")
         if done.lost:
@@ -58,45 +69,3 @@ def apply(
         if done.outside_value != 0:
             to.say(f"outside the field of view of {image.name}: {done.outside_value:g}")
         to.wrote([out])
-
-
-def points(
-    transform: options.TransformFile,
-    table: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D) in RAS+ mm; others are kept."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write; - for stdout."),
-    ],
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Transform points from fixed to moving space (use inverse.h5 for the other direction)."""
-    with screen.opened(f"transforming the points of {table.name}", quiet, verbose) as shown:
-        with slow_imports():
-            from stn3d.io import (
-                check_output,
-                is_stdout,
-                read_points,
-                read_transform,
-                refuse_inputs,
-                write_points,
-            )
-
-        check_output(out)
-        refuse_inputs([out], [transform, table])
-        shown = shown.beside(is_stdout(out))
-        found = read_transform(transform)
-        points_mm, others = read_points(table)
-        if points_mm.shape[1] != found.ndim:
-            raise InputError(
-                f"{table} holds {points_mm.shape[1]}D points and {transform} is {found.ndim}D; "
-                "give points of the transform's dimension."
-            )
-        write_points(out, found(points_mm), others)
-        shown.say(f"{len(points_mm)} points")
-        shown.wrote([out])

@@ -18,19 +18,19 @@ def evaluate(
     fixed: Annotated[Path, typer.Option(metavar="IMAGE", help="Fixed image.")],
     moving: Annotated[Path, typer.Option(metavar="IMAGE", help="Moving image.")],
     transform: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="Transform, fixed points to moving points. Default: identity."
+            metavar="TRANSFORM", help="Transform, fixed points to moving points. Default: identity."
         ),
     ] = None,
     inverse: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="Inverse transform, to report the inverse-consistency error."
+            metavar="TRANSFORM", help="Inverse transform, to report the inverse-consistency error."
         ),
     ] = None,
     true_transform: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Ground-truth transform, fixed points to moving points."),
     ] = None,
     fixed_mask: Annotated[

@@ -16,7 +16,7 @@ METHOD = "Method"
 REGIONS = "Masks and intensity windows"
 LABELS = "Labels and landmarks"
 COMPUTING = "Computing"
-_POINT_FILES = "CSV (x,y,z in RAS+ mm), .mrk.json or .fcsv"
+_POINT_FILES = "CSV or TSV (x,y,z in RAS+ mm), .mrk.json, .fcsv, or a surface's vertices"
 
 
 def described(what: str, values: Mapping[str, str], default: str) -> str:
@@ -29,12 +29,12 @@ def _option(metavar: str, panel: str | None, help: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
 
 
-def _choice(name: str, panel: str | None, choice: Any, help: str) -> Any:
+def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
     """An option with a few values; others are refused before anything slow is imported."""
 
     def check(value: str | None) -> str | None:
         if value is not None:
-            check_choice(name, value, choice)
+            check_choice(name, value, known)
         return value
 
     return typer.Option(
@@ -110,11 +110,11 @@ ChannelWeights = Annotated[
 
 Kind = Annotated[
     str | None,
-    _choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
+    choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
 ]
 Metric = Annotated[
     str | None,
-    _choice(
+    choice(
         "metric",
         METHOD,
         choices.MetricChoice,
@@ -123,7 +123,7 @@ Metric = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    _choice(
+    choice(
         "preset",
         METHOD,
         choices.Preset,
@@ -144,7 +144,7 @@ Init = Annotated[
 ]
 Estimator = Annotated[
     str | None,
-    _choice(
+    choice(
         "estimator",
         METHOD,
         choices.Estimator,
@@ -161,7 +161,7 @@ Config = Annotated[
 ]
 LandmarkKind = Annotated[
     str,
-    _choice(
+    choice(
         "kind",
         None,
         choices.LandmarkKind,
@@ -170,7 +170,7 @@ LandmarkKind = Annotated[
 ]
 SeriesMetric = Annotated[
     str,
-    _choice(
+    choice(
         "metric",
         None,
         choices.MetricName,
@@ -179,7 +179,7 @@ SeriesMetric = Annotated[
 ]
 SeriesInterpolation = Annotated[
     str,
-    _choice(
+    choice(
         "interpolation",
         None,
         choices.SeriesInterpolation,
@@ -188,7 +188,7 @@ SeriesInterpolation = Annotated[
 ]
 ImageInterpolation = Annotated[
     str,
-    _choice(
+    choice(
         "interpolation",
         None,
         choices.ImageInterpolation,
@@ -228,7 +228,7 @@ MovingWindow = Annotated[str | None, _option("WINDOW", REGIONS, _WINDOW.format("
 
 FixedColour = Annotated[
     str | None,
-    _choice(
+    choice(
         "fixed-colour",
         REGIONS,
         choices.ColourChannel,
@@ -237,7 +237,7 @@ FixedColour = Annotated[
 ]
 MovingColour = Annotated[
     str | None,
-    _choice(
+    choice(
         "moving-colour",
         REGIONS,
         choices.ColourChannel,
@@ -288,7 +288,7 @@ EvaluatedMovingPoints = Annotated[
 
 Device = Annotated[
     str | None,
-    _choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+    choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
 ]
 MaxMemory = Annotated[
     float | None,

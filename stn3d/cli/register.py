@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from stn3d.cli import options, progress, screen, summary
+from stn3d.cli import file_options, options, progress, screen, summary
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 
@@ -49,11 +49,15 @@ def register(
     threads: options.Threads = None,
     max_memory: options.MaxMemory = None,
     seed: options.Seed = None,
+    image_format: file_options.ImageFormat = ".nii.gz",
+    jacobian: file_options.Jacobian = False,
+    bids: file_options.Bids = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
 
-    Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, and prints
-    a quality status: good, check or failed (then the exit code is 3).
+    Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, with
+    --moving-labels also moved_labels.nii.gz, and prints a quality status: good, check or failed
+    (then the exit code is 3).
     """
     settings = {
         "kind": kind,
@@ -82,14 +86,15 @@ def register(
         "colour": (fixed_colour, moving_colour),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
-        _register((fixed, moving), sides, settings, out, shown)
+        files = {"image_suffix": image_format, "jacobian": jacobian, "bids": bids}
+        _register((fixed, moving), sides, settings, (out, files), shown)
 
 
 def _register(
     images: tuple[Path, Path],
     sides: Mapping[str, tuple[Any, Any]],
     settings: Mapping[str, Any],
-    out: Path,
+    output: tuple[Path, Mapping[str, Any]],
     shown: Screen,
 ) -> None:
     """Run a registration and show it.
@@ -98,18 +103,21 @@ def _register(
         images: fixed and moving image.
         sides: arguments of `RegistrationImage`, of the fixed and of the moving image.
         settings: further arguments of `stn3d.register`.
-        out: folder for the results.
+        output: folder for the results, and arguments of `Outputs`.
         shown: shows progress and results.
     """
     with slow_imports():
         from stn3d.io import refuse_inputs
         from stn3d.registration.api import register as run
         from stn3d.registration.inputs import RegistrationImage
-        from stn3d.registration.result import Registration, results_folder
+        from stn3d.registration.outputs import Outputs
+        from stn3d.registration.result import results_folder
         from stn3d.registration.stages import ProgressEvent
 
+    out, outputs = output[0], Outputs(**output[1])
+    names = outputs.files(*map(str, images), labels=sides["labels"][1] is not None)
     inputs = [*images, *sides.values(), *settings.values()]
-    refuse_inputs([out / name for name in Registration.FILES], inputs)
+    refuse_inputs([out / name for name in names.values()], inputs)
     fixed, moving = (
         RegistrationImage(image, **{key: both[role] for key, both in sides.items()})
         for role, image in enumerate(images)
@@ -117,7 +125,7 @@ def _register(
     with results_folder(out) as folder, progress.registration(shown) as show:
         registration = run(fixed, moving, **settings, progress=show)
         show(ProgressEvent("save", 1.0))
-        files = registration.save(folder)
+        files = registration.save(folder, outputs)
     summary.show_registration(shown, registration.metrics)
     shown.wrote(files, final=False)
     summary.show_quality(shown, registration.metrics)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from stn3d.errors import InputError
 from stn3d.evaluation import evaluate
-from stn3d.io import read_transform
+from stn3d.io import read_spec
 from stn3d.registration.inputs import RegistrationImage, read_pair
 from stn3d.transforms import Affine
 
@@ -26,9 +26,9 @@ class EvaluationFiles:
         labels: label maps of both images or of neither.
         points: landmark files of both images or of neither.
         mask: mask of the fixed image in which metrics are computed.
-        transform: fixed points to moving points. Default: identity.
-        inverse: moving points to fixed points.
-        truth: the known true transform, fixed points to moving points.
+        transform: fixed points to moving points, as in `stn3d.io.read_spec`. Default: identity.
+        inverse: moving points to fixed points, likewise.
+        truth: the known true transform, fixed points to moving points, likewise.
     """
 
     images: tuple[Path, Path]
@@ -36,9 +36,9 @@ class EvaluationFiles:
     labels: Two = (None, None)
     points: Two = (None, None)
     mask: Path | None = None
-    transform: Path | None = None
-    inverse: Path | None = None
-    truth: Path | None = None
+    transform: str | None = None
+    inverse: str | None = None
+    truth: str | None = None
 
 
 def evaluate_files(files: EvaluationFiles) -> dict[str, Any]:
@@ -53,7 +53,11 @@ def evaluate_files(files: EvaluationFiles) -> dict[str, Any]:
         for image, volume, labels, points in roles
     )
     paths = files.transform, files.inverse, files.truth
-    transform, inverse, truth = (None if path is None else read_transform(path) for path in paths)
+    images = files.images
+    transform, inverse, truth = (
+        None if spec is None else read_spec(spec, fixed=one, moving=other)
+        for spec, (one, other) in zip(paths, (images, images[::-1], images), strict=True)
+    )
     wanted = 3 if transform is None else transform.ndim
     fixed = dataclasses.replace(fixed, mask=files.mask)
     case = read_pair(fixed, moving, wanted).evaluation_case

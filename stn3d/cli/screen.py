@@ -9,7 +9,7 @@ import logging
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -97,6 +97,11 @@ class Screen:
         """A sentence on stdout; nothing when quiet."""
         if not self.quiet:
             _print(_console(stderr=self.results_aside), text)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Lines of an explanation on stdout, with their indentation; also when quiet."""
+        for line in lines:
+            _console(stderr=self.results_aside).print(Text(line), soft_wrap=True)
 
     def status(self, status: str, rest: str) -> None:
         """The final status line: good, check or failed in its colour, with the reason."""

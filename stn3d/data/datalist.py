@@ -9,8 +9,9 @@ transforms map fixed to moving points.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -108,6 +109,52 @@ def _pairs_of_folder(folder: Path) -> list[dict[str, str]]:
                 pair[f"{role}_{what}"] = str(file)
         pairs.append(pair)
     return pairs
+
+
+def pair_names(pairs: Sequence[Mapping[str, str]]) -> list[str]:
+    """A name for each pair, ``MOVING_to_FIXED`` after its files; no two pairs share one.
+
+    Where files in several folders are named alike, the folders that differ precede the names of the
+    files: ``sub-02_t1_to_sub-01_t1``. Pairs of the same two files are numbered.
+
+    Args:
+        pairs: Pairs from `read_pairs`.
+    """
+    files = [tuple(Path(os.path.abspath(pair[role])) for role in ROLES[::-1]) for pair in pairs]
+    alike: dict[str, list[tuple[Path, ...]]] = {}
+    for one in dict.fromkeys(files):
+        alike.setdefault(_name(one, 0).casefold(), []).append(one)
+    names = {one: name for group in alike.values() for one, name in _distinct(group).items()}
+    return _numbered([names[one] for one in files])
+
+
+def _distinct(group: Sequence[tuple[Path, ...]]) -> dict[tuple[Path, ...], str]:
+    """Names with as few folders as distinguish pairs of files, or none where folders do not."""
+    deepest = max(len(path.parts) for one in group for path in one)
+    for depth in range(deepest):
+        names = {one: _name(one, depth) for one in group}
+        if len({name.casefold() for name in names.values()}) == len(group):
+            return names
+    return {one: _name(one, 0) for one in group}
+
+
+def _name(files: Sequence[Path], depth: int) -> str:
+    """The names of files, each preceded by those of ``depth`` folders."""
+    folders = [path.parts[1:-1][-depth:] if depth else () for path in files]
+    stems = [file_stem(path) or path.name for path in files]
+    return "_to_".join("_".join([*up, stem]) for up, stem in zip(folders, stems, strict=True))
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names with ``_2`` and so on where one has occurred before, in upper or lower case."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        tried = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+        one = next(one for one in tried if one.casefold() not in taken)
+        taken.add(one.casefold())
+        found.append(one)
+    return found
 
 
 def file_stem(file: Path) -> str | None:

@@ -51,7 +51,8 @@ class LoadPair(DictionaryTransform):
     moving image is resampled through the initial transform, so that a network learns the residual.
 
     Args:
-        shape: Shape of the working grid.
+        shape: Shape of the working grid; None to cover the foreground of the fixed image with the
+            margin that a registration has.
         spacing_mm: Spacing of the working grid.
         init: Initialisation method, or ``affine`` for the affine transform of the optimiser. The
             ``initial`` of a pair takes precedence.
@@ -60,7 +61,7 @@ class LoadPair(DictionaryTransform):
         InputError: ``init`` is unknown; on a call: a file of the pair is invalid.
     """
 
-    shape: Sequence[int]
+    shape: Sequence[int] | None
     spacing_mm: float
     init: Initialisation = "affine"
 
@@ -73,7 +74,10 @@ class LoadPair(DictionaryTransform):
         images = {role: read_image(pair[role], role) for role in ROLES}
         prepared = {role: _prepare(images[role], pair.get(f"{role}_mask"), role) for role in ROLES}
         initial = self._initial_transform(pair, prepared["fixed"], prepared["moving"])
-        grid = working_grid(prepared["fixed"], self.shape, self.spacing_mm)
+        if self.shape is None:
+            grid = working_image(prepared["fixed"], self.spacing_mm).grid
+        else:
+            grid = working_grid(prepared["fixed"], self.shape, self.spacing_mm)
         transforms = {"fixed": Affine.identity(grid.ndim), "moving": initial}
         sample: Sample = {}
         for role, transform in transforms.items():

@@ -64,13 +64,16 @@ def evaluation_dataset(
     Args:
         datalist: As for `stn3d.data.read_pairs`, key ``validation``; None or empty for synthetic
             pairs.
-        transform: Resamples pairs to the working grid; its shape and spacing apply to both.
+        transform: Resamples pairs to the working grid; its shape and spacing apply to both, so
+            synthetic pairs need a shape.
         label_maps: Folder as for `load_subjects`.
         num_samples: Number of synthetic pairs.
         seed: Seed of the synthetic pairs.
     """
     if datalist:
         return pair_dataset(read_pairs(datalist, "validation"), transform, "none")
+    if transform.shape is None:
+        raise InputError("synthetic pairs need a working grid; set shape, such as [64, 64, 64].")
     shape = tuple(transform.shape)
     settings = PairSettings(
         shape=shape,

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from stn3d.errors import GeometryWarning, InputError
 from stn3d.io import isolated, nifti
 from stn3d.io.colours import colours_of
-from stn3d.io.dicom_slices import Slice, is_dicom, slices_of, stacked
+from stn3d.io.dicom_slices import Slice, is_dicom, slices_of
+from stn3d.io.dicom_stack import stacked
 from stn3d.io.limits import check_memory
 from stn3d.io.nifti import Stored
 
@@ -61,7 +62,8 @@ def load(slices: Sequence[Slice], path: Path) -> Stored | None:
         path: the folder or file, for messages.
 
     Returns:
-        The image; None for a single slice, and for a multi-frame file without positions.
+        The image, of several volumes for time points; None for a single slice, and for a
+        multi-frame file without positions.
 
     Raises:
         InputError: the slices form no regular grid, or cannot be read.
@@ -76,16 +78,19 @@ def load(slices: Sequence[Slice], path: Path) -> Stored | None:
             stacklevel=2,
         )
         return None
-    ordered, affine = stacked(slices, str(path))
+    stack = stacked(slices, str(path))
     try:
-        array = _voxels(ordered, str(path))
+        array = _voxels([one for volume in stack.volumes for one in volume], str(path))
     except InputError as error:
         return _by_dcm2niix(path, error)
-    return nifti.in_memory(array, affine, str(path))
+    if len(stack.volumes) == 1:
+        return nifti.in_memory(array, stack.affine, str(path))
+    array = np.moveaxis(array.reshape(*array.shape[:2], len(stack.volumes), -1), 2, 3)
+    return nifti.in_memory(array, stack.affine, str(path), interval_s=stack.interval_s)
 
 
 def _voxels(slices: Sequence[Slice], name: str) -> NDArray[Any]:
-    """Array (column, row, slice) of slices in this order."""
+    """Array (column, row, slice) of slices in this order, one volume after another."""
     columns, rows = slices[0].size
     shape = (columns, rows, len(slices))
     paths = list(dict.fromkeys(str(one.path) for one in slices))

@@ -1,28 +1,23 @@
-"""Slices of DICOM files, and the grid on which they lie.
+"""Slices of DICOM files: what their headers say about their place in space and time.
 
-Convention: positions are LPS, as in DICOM. The affine maps (column, row, slice) to RAS. It is
-derived from the position of every slice, so it may shear (gantry tilt).
+Convention: positions are LPS, as in DICOM.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stn3d.errors import GeometryWarning, InputError
-from stn3d.io.geometry import Matrix, lps_flip
+from stn3d.errors import InputError
+from stn3d.io.dicom_times import KEYWORDS, values_of
+from stn3d.io.geometry import Matrix
 
-_UNEVEN = 0.1  # deviation of the distance between two slices, as a fraction of the median
-_CROOKED = 0.5  # deviation of a slice from the straight line through the stack, likewise
-_SAME_PLACE = 1e-2  # slices closer than this fraction of a pixel have one position
-_TOLD_SHEAR = 0.1  # shift of the last slice within its plane, in pixels, that is reported
-_STRAIGHT = 0.01  # a smaller shift is due to rounding
-_COSINES = 1e-3  # largest difference between the direction cosines of parallel slices
 _TAGS = [
     "SeriesInstanceUID",
     "Rows",
@@ -32,6 +27,8 @@ _TAGS = [
     "ImagerPixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "SliceThickness",
+    *KEYWORDS,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -49,6 +46,8 @@ class Slice:
         position: LPS position of the first pixel; None if it is not stored.
         cosines: ``(2, 3)`` LPS directions along a row and along a column; None if not stored.
         spacing: distances between columns and between rows; None if not stored.
+        thickness: of the slice; None if not stored.
+        times: values that may order slices at one position, see `stn3d.io.dicom_times`.
     """
 
     path: Path
@@ -58,6 +57,8 @@ class Slice:
     position: Matrix | None
     cosines: Matrix | None
     spacing: tuple[float, float] | None
+    thickness: float | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 def is_dicom(path: Path) -> bool:
@@ -106,7 +107,9 @@ def _slices(header: Any, path: Path) -> list[Slice]:
             spacing = _numbers(header, header, "", "ImagerPixelSpacing", 2)
         rows = None if cosines is None else cosines.reshape(2, 3)
         apart = None if spacing is None else (float(spacing[1]), float(spacing[0]))
-        found.append(Slice(path, series, size, number, position, rows, apart))
+        thickness = _one(frame, shared, "PixelMeasuresSequence", "SliceThickness")
+        times = values_of(header, frame) if frame is not header or several == 1 else {}
+        found.append(Slice(path, series, size, number, position, rows, apart, thickness, times))
     return found
 
 
@@ -121,129 +124,12 @@ def _numbers(frame: Any, shared: Any, group: str, name: str, count: int) -> Matr
     return None
 
 
-# -- the grid -------------------------------------------------------------------------------------
-
-
-def stacked(slices: Sequence[Slice], name: str) -> tuple[list[Slice], Matrix]:
-    """Slices in order along their normal, and the ``(4, 4)`` RAS affine of their grid.
-
-    Args:
-        slices: at least two slices.
-        name: name of the series in messages.
-
-    Raises:
-        InputError: the slices do not lie on one regular grid.
-    """
-    cosines, spacing = _common_plane(slices, name)
-    normal = np.cross(cosines[0], cosines[1])
-    positions = np.array([one.position for one in slices])
-    order = np.argsort(positions @ normal, kind="stable")
-    ordered, positions = [slices[n] for n in order], positions[order]
-    _check_duplicates(positions @ normal, min(spacing), name)
-    steps = np.diff(positions, axis=0)
-    step = (positions[-1] - positions[0]) / len(steps)
-    _check_even(positions, steps, ordered, name)
-    shift = step - (step @ normal) * normal
-    drift = float(np.linalg.norm(shift)) * len(steps) / min(spacing)
-    if drift < _STRAIGHT:
-        step = (step @ normal) * normal
-    elif drift > _TOLD_SHEAR:
-        angle = np.degrees(np.arctan2(np.linalg.norm(shift), step @ normal))
-        warnings.warn(
-            f"the slices of {name} shear by {angle:.3g} degrees (gantry tilt); stn3d reads the "
-            "shear from their positions, many other tools ignore it.",
-            GeometryWarning,
-            stacklevel=2,
-        )
-    lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1] = cosines[0] * spacing[0], cosines[1] * spacing[1]
-    lps[:3, 2], lps[:3, 3] = step, positions[0]
-    affine: Matrix = lps_flip(3) @ lps
-    return ordered, affine
-
-
-def _common_plane(slices: Sequence[Slice], name: str) -> tuple[Matrix, tuple[float, float]]:
-    """Direction cosines and pixel spacing, which all slices share."""
-    first = slices[0]
-    for one in slices:
-        missing = _missing(one)
-        if missing:
-            raise InputError(
-                f"the slice {one.path} has no {missing}, so its place is unknown; "
-                "convert the series to .nii.gz with its geometry."
-            )
-    cosines, spacing = first.cosines, first.spacing
-    assert cosines is not None
-    assert spacing is not None
-    if np.abs(cosines @ cosines.T - np.eye(2)).max() > 1e-2 or min(spacing) <= 0:
-        raise InputError(f"{first.path} has an invalid orientation or spacing; correct its header.")
-    different = [
-        one
-        for one in slices
-        if one.cosines is None or np.abs(one.cosines - cosines).max() > _COSINES
-    ]
-    if different:
-        raise InputError(
-            f"the slices of {name} have different orientations ({different[0].path.name} against "
-            f"{first.path.name}); copy the slices of one stack into a separate folder."
-        )
-    if any(one.size != first.size or one.spacing != spacing for one in slices):
-        raise InputError(
-            f"the slices of {name} differ in size or pixel spacing; copy the slices of one stack "
-            "into a separate folder."
-        )
-    return cosines, spacing
-
-
-def _missing(one: Slice) -> str | None:
-    """What a slice lacks for its place in space."""
-    attributes = {
-        "position (0020,0032)": one.position,
-        "orientation (0020,0037)": one.cosines,
-        "pixel spacing (0028,0030)": one.spacing,
-    }
-    return next((name for name, value in attributes.items() if value is None), None)
-
-
-def _check_duplicates(heights: Matrix, pixel: float, name: str) -> None:
-    """Check that slices in order have different positions."""
-    starts = np.flatnonzero(np.diff(heights, prepend=-np.inf) > _SAME_PLACE * pixel)
-    counts = np.diff([*starts, len(heights)])
-    if counts.max() == 1:
-        return
-    if len(counts) == 1:
-        what = f"all {len(heights)} slices of {name} have the same position"
-    elif counts.min() == counts.max():
-        what = (
-            f"{name} has {counts[0]} slices at each of {len(counts)} positions "
-            "(time points, echoes or b values)"
-        )
-    else:
-        what = f"{name} has up to {counts.max()} slices at the same position"
-    raise InputError(
-        f"{what}; copy the slices of one volume into a separate folder, or convert the series "
-        "with dcm2niix."
-    )
-
-
-def _check_even(positions: Matrix, steps: Matrix, slices: Sequence[Slice], name: str) -> None:
-    """Check that slices in order are evenly spaced and lie on a straight line."""
-    median = np.median(steps, axis=0)
-    distance = float(np.linalg.norm(median))
-    gaps = np.linalg.norm(steps - median, axis=1)
-    line = np.linspace(positions[0], positions[-1], len(positions))
-    off = np.linalg.norm(positions - line, axis=1)
-    if gaps.max() <= _UNEVEN * distance and off.max() <= _CROOKED * distance:
-        return
-    worst = int(gaps.argmax())
-    uneven = max(float(gaps.max()), float(off.max()))
-    a, b = slices[worst], slices[worst + 1]
-    where = (
-        f"{a.path.name} and {b.path.name}"
-        if a.path != b.path
-        else f"frames {a.frame} and {b.frame}"
-    )
-    raise InputError(
-        f"slices in {name} are missing or unevenly spaced by up to {uneven:.3g} mm (between "
-        f"{where}); complete the series, or resample it to evenly spaced slices."
-    )
+def _one(frame: Any, shared: Any, group: str, name: str) -> float | None:
+    """A positive number of a frame or of all frames; None if it is absent or invalid."""
+    for owner in (frame, shared):
+        groups = owner.get(group)
+        with suppress(TypeError, ValueError):
+            value = float((groups[0] if groups else owner).get(name))
+            if np.isfinite(value) and value > 0:
+                return value
+    return None

@@ -65,6 +65,12 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def without_suffixes(name: str) -> str:
+    """A file's name without its extension; without both of ``.nii.gz`` and the like."""
+    stem = name[:-3] if name.lower().endswith(".gz") else name
+    return stem.rpartition(".")[0] or stem
+
+
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether an output is written into, a pipe or the standard output, and not replaced.
 

@@ -1,10 +1,15 @@
-"""Writing of images, label maps and colours."""
+"""Writing of images, label maps and colours.
+
+PNG and TIFF files hold 2D images with their pixel size, but neither origin nor directions.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,15 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.arguments import TensorLike, plain_tensor
-from stn3d.errors import InputError
+from stn3d.errors import GeometryWarning, InputError
 from stn3d.grid import Grid
 from stn3d.io import itk, nifti
-from stn3d.io.colours import channels_of
+from stn3d.io.colours import channels_of, is_colour
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stream
+from stn3d.io.geometry import lps_flip
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".nrrd")
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff")
+_PICTURE_DTYPES = {
+    ".png": (np.uint8, np.uint16),
+    ".tif": (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32),
+}
+_SAME_SPACING = 0.01  # relative, and of a pixel: what a file rounds
 
 
 class Geometry(Protocol):
@@ -48,7 +60,13 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 def _is_nifti(path: Path) -> bool:
     """Whether an output is NIfTI: by its extension, or a pipe or ``-`` without any other one."""
-    return _ends(path, NIFTI_SUFFIXES) or (not _ends(path, ITK_SUFFIXES) and is_stream(path))
+    others = (*ITK_SUFFIXES, *PICTURE_SUFFIXES)
+    return _ends(path, NIFTI_SUFFIXES) or (not _ends(path, others) and is_stream(path))
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether an output is a PNG or TIFF file."""
+    return _ends(Path(path), PICTURE_SUFFIXES)
 
 
 def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
@@ -62,7 +80,7 @@ def check_image_path(path: str | os.PathLike[str], volumes: int = 1) -> Path:
         InputError: the extension is not supported, or the folder cannot be written.
     """
     path = Path(path)
-    known = (*NIFTI_SUFFIXES, *(ITK_SUFFIXES if volumes == 1 else ()))
+    known = (*NIFTI_SUFFIXES, *((*ITK_SUFFIXES, *PICTURE_SUFFIXES) if volumes == 1 else ()))
     if path == STDOUT and sys.stdout.isatty():
         raise InputError("the standard output is a terminal; redirect it to a file or a program.")
     if not (_ends(path, known) or _is_nifti(path)):
@@ -84,14 +102,14 @@ def write_image(
     The file is written atomically; equal input gives equal bytes.
 
     Args:
-        path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; several volumes only as
-            NIfTI.
+        path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``, for a 2D image also
+            ``.png`` or ``.tif``; several volumes only as NIfTI.
         values: ``(1, V, *like.grid.shape)``.
         like: image that defines the geometry; its header holds the number of volumes V.
         dtype: data type in the file. Default: see `dtype_in_file`.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or cannot hold the image.
         ValueError: the shape of the values does not fit the grid.
     """
     count = like.num_volumes
@@ -115,7 +133,7 @@ def dtype_in_file(values: Tensor) -> np.dtype[Any]:
 
 
 def write_colours(
-    path: str | os.PathLike[str], volumes: Sequence[NDArray[Any]], like: Geometry
+    path: str | os.PathLike[str], volumes: Iterable[NDArray[Any]], like: Geometry
 ) -> None:
     """Write colours with the affine, codes and units of another image.
 
@@ -132,15 +150,18 @@ def write_colours(
     """
     path = check_image_path(path, like.num_volumes)
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
+    rest = iter(volumes)
+    first = next(rest)
+    check_picture(path, like, first.dtype)
     with atomic_write(path) as part:
-        if _is_nifti(path):
-            stored = [volume.reshape(shape) for volume in volumes]
-            if stored[0].dtype[0] == np.uint8:
-                nifti.save(part, stored, stored[0].dtype, like.header)
-            else:
-                nifti.save_vectors(part, [channels_of(one) for one in stored], like.header)
+        if not _is_nifti(path):
+            itk.save(part, channels_of(first), like.grid.world_from_index.numpy())
+        elif first.dtype[0] == np.uint8:
+            stored = (volume.reshape(shape) for volume in chain([first], rest))
+            nifti.save(part, stored, first.dtype, like.header)
         else:
-            itk.save(part, channels_of(volumes[0]), like.grid.world_from_index.numpy())
+            vectors = [channels_of(volume.reshape(shape)) for volume in chain([first], rest)]
+            nifti.save_vectors(part, vectors, like.header)
 
 
 def write_volumes(
@@ -152,16 +173,62 @@ def write_volumes(
         path: output file, as for `write_image`.
         volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
         like: image that defines the geometry.
-        dtype: data type in the file.
+        dtype: data type in the file; fractions are rounded to one of integers.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or cannot hold the image.
     """
     path = check_image_path(path, like.num_volumes)
+    check_picture(path, like, dtype)
     shape = (*like.header.get_data_shape(), 1, 1)[:3]
-    arrays = (volume.numpy()[0, 0].astype(dtype, copy=False) for volume in volumes)
+    arrays = (_stored(volume.numpy()[0, 0], dtype) for volume in volumes)
     with atomic_write(path) as part:
         if _is_nifti(path):
             nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
         else:
             itk.save(part, next(arrays), like.grid.world_from_index.numpy())
+
+
+def _stored(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in the data type of a file; fractions are rounded to integers of its range."""
+    if dtype.kind in "iu" and array.dtype.kind == "f":
+        limits = np.iinfo(dtype)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    return array.astype(dtype, copy=False)
+
+
+def check_picture(path: str | os.PathLike[str], like: Geometry, dtype: Any) -> None:
+    """Check that a PNG or TIFF file can hold an image, and warn of what it loses.
+
+    Other formats hold everything.
+
+    Args:
+        path: output file.
+        like: image that defines the geometry.
+        dtype: data type of the values; a structured one of colours.
+
+    Raises:
+        InputError: the image is 3D, or the file cannot hold its values.
+    """
+    path, dtype = Path(path), np.dtype(dtype)
+    if not is_picture(path):
+        return
+    d = like.grid.ndim
+    if d != 2:
+        raise InputError(f"{path} can hold 2D images only; write a 3D image as .nii.gz.")
+    suffix = ".png" if _ends(path, (".png",)) else ".tif"
+    if (dtype[0] if is_colour(dtype) else dtype) not in _PICTURE_DTYPES[suffix]:
+        other = ".tif or " if suffix == ".png" and dtype in _PICTURE_DTYPES[".tif"] else ""
+        raise InputError(
+            f"{path} cannot hold {dtype} values; write {other}.nii.gz, or choose "
+            "--interpolation nearest for an image of whole numbers."
+        )
+    matrix = like.grid.world_from_index.numpy()
+    pixel = np.diag([*like.grid.spacing_mm, 1.0])
+    if np.abs(lps_flip(d) @ pixel - matrix).max() > _SAME_SPACING * min(like.grid.spacing_mm):
+        warnings.warn(
+            f"{path} keeps the pixel size, but neither origin nor directions of the grid; write "
+            ".nii.gz, .mha or .nrrd to keep them.",
+            GeometryWarning,
+            stacklevel=2,
+        )

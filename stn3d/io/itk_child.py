@@ -1,32 +1,22 @@
 """Reads files with SimpleITK in a process of its own; `stn3d.io.isolated` starts it.
 
 ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
-end. This process has limits of memory and CPU time, and its death harms nobody.
-
-It runs as a script and imports nothing of stn3d; `parts_of` is also called for transforms in
-memory. Requests are lines of JSON on standard input. An
-answer is a line of JSON, followed by the bytes of its arrays.
+end. This process has limits of memory and CPU time, and its death harms nobody. It runs as a script
+and imports nothing slow of stn3d; `parts_of` is also called for transforms in memory.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-Answer = tuple[dict[str, Any], list[Any]]  # with arrays, or images, which own their arrays
+from stn3d.child_process import Answer, RefusedError, serve
 
 _WITH_OTHER_FILES = ("MetaImageIO", "NrrdImageIO", "NiftiImageIO")  # read elsewhere, with checks
 _MAX_NESTING = 8
-
-
-class RefusedError(Exception):
-    """The file cannot be read for a reason that the user should know."""
 
 
 # -- images ---------------------------------------------------------------------------------------
@@ -55,7 +45,7 @@ def image(path: str) -> Answer:
         "spacing": found.GetSpacing(),
         "direction": found.GetDirection(),
         **_described(sitk.GetArrayViewFromImage(found)),
-    }, [found]
+    }, [lambda: sitk.GetArrayViewFromImage(found)]
 
 
 def stack(paths: list[str]) -> Answer:
@@ -145,8 +135,6 @@ def _matrix(linear: Any) -> list[list[float]]:
     return rows
 
 
-# -- process --------------------------------------------------------------------------------------
-
 _REQUESTS: dict[str, Callable[[Any], Answer]] = {
     "header": header,
     "image": image,
@@ -155,48 +143,6 @@ _REQUESTS: dict[str, Callable[[Any], Answer]] = {
 }
 
 
-def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Limit memory and CPU time, where the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for kind, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _answer(request: str, argument: Any) -> Answer:
-    try:
-        return _REQUESTS[request](argument)
-    except MemoryError:
-        return {"error": "memory"}, []
-    except RefusedError as error:
-        return {"error": str(error)}, []
-    except Exception as error:  # whatever a parser may raise
-        small = any(word in str(error).lower() for word in ("bad_alloc", "allocat", "memory"))
-        return {"error": "memory" if small else ""}, []
-
-
-def _main() -> None:
-    memory_bytes, cpu_s = (int(word) for word in sys.argv[1:3])
-    _limit(memory_bytes, cpu_s)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    out: BinaryIO = os.fdopen(os.dup(1), "wb")
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)  # libraries may print
-    os.dup2(silent, 2)
-    for line in sys.stdin.buffer:
-        request, argument = json.loads(line)
-        description, arrays = _answer(request, argument)
-        out.write(json.dumps(description).encode() + b"\n")
-        for item in arrays:
-            array = sitk.GetArrayViewFromImage(item) if isinstance(item, sitk.Image) else item
-            out.write(np.ascontiguousarray(array).data.cast("B"))
-        out.flush()
-
-
 if __name__ == "__main__":
-    _main()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    serve(_REQUESTS)

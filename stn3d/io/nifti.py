@@ -63,9 +63,29 @@ class Stored:
         dtype = np.dtype(self.array.dtype).newbyteorder("=")
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
+    @property
+    def scaling(self) -> tuple[float, float] | None:
+        """Slope and intercept of the stored values; None if the values are stored as they are."""
+        proxy = getattr(self.array, "proxy", self.array)
+        slope, intercept = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
+        return None if (slope, intercept) == (1.0, 0.0) else (float(slope), float(intercept))
 
-def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = False) -> Stored:
+
+def in_memory(
+    array: NDArray[Any],
+    affine: Matrix,
+    name: str,
+    planar: bool = False,
+    interval_s: float = 0.0,
+) -> Stored:
     """Content of a file of another format, read as a whole; see `Stored`.
+
+    Args:
+        array: ``(i, j, k[, V])``.
+        affine: ``(4, 4)`` index to RAS+ millimetres.
+        name: name in messages.
+        planar: whether it is a 2D image.
+        interval_s: time between two volumes; 0 where it is unknown.
 
     Raises:
         InputError: NIfTI cannot hold its shape.
@@ -74,6 +94,9 @@ def in_memory(array: NDArray[Any], affine: Matrix, name: str, planar: bool = Fal
         header = header_for(affine, array.shape[:3])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    if interval_s > 0:
+        header["pixdim"][4] = interval_s
+        header.set_xyzt_units("mm", "sec")
     return Stored(array, array.shape, affine, header, name, planar)
 
 

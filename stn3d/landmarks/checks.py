@@ -32,9 +32,11 @@ def checked(
     if len(pairs.names) < needed:
         raise InputError(f"{_there_are(len(pairs.names))}; --kind {kind} needs {needed} or more.")
     if kind == "tps" and len(pairs.names) > _MOST_CONTROL_POINTS:
+        step = math.ceil(len(pairs.names) / _MOST_CONTROL_POINTS)
         raise InputError(
             f"{_there_are(len(pairs.names))}; a spline takes {_MOST_CONTROL_POINTS} at most, since "
-            "its time grows with their cube; give fewer, or use --kind affine."
+            f"its time grows with their cube; keep fewer, such as one row in {step} of both files, "
+            "or use --kind affine."
         )
     for points, side in ((pairs.fixed_mm, "fixed"), (pairs.moving_mm, "moving")):
         _require_distinct(points, side, pairs.names)

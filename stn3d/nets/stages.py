@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from stn3d import kernels
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pose import Pose, estimate_pose, transform_between
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
-from stn3d.nets.working_grid import resample_through, working_image
+from stn3d.nets.working_grid import MARGIN_VOX, fade_at_border, resample_through, working_image
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.stages.base import Level, Progress, ProgressEvent
+from stn3d.registration.stages.base import Level, Progress, ProgressEvent, Stage
 from stn3d.transforms import Affine, DisplacementField, LinearKind, Transform
 from stn3d.transforms.dense import in_mm
 
+logger = logging.getLogger("stn3d.nets")
+
 _ITERATIONS = 25  # of an optimiser that take as long as one pass of a network
-_BOUNDARY_VOX = 3  # voxels over which the displacement falls to 0 at the border of its grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +51,19 @@ class NetworkInitialiser:
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkStage:
+class NetworkStage(Stage):
     """Residual dense displacement field from one forward pass of a network.
 
     Args:
         trained: A network from pairs to displacements and its spacing.
+        objective: The stage that the network replaces or precedes; by its loss the field is kept.
         margin_vox: Extent of the field beyond the foreground of the fixed image, in voxels of the
             network.
     """
 
     trained: TrainedNetwork
-    margin_vox: int = 4
+    objective: Stage
+    margin_vox: int = MARGIN_VOX
 
     @property
     def name(self) -> str:
@@ -72,8 +74,19 @@ class NetworkStage:
         spacing_mm = self.trained.preprocessing["spacing_mm"]
         return [Level(spacing_mm, pair.fixed.grid.coarsened(spacing_mm).num_voxels, _ITERATIONS)]
 
+    def loss(self, pair: Pair, transform: Transform) -> float:
+        """The loss of the stage that the network replaces or precedes."""
+        return self.objective.loss(pair, transform)
+
+    def rejected(self, before: float, after: float) -> None:
+        """Say that the network's field is not used."""
+        logger.warning(
+            f"the deformable network is not used: its displacements raise the loss from "
+            f"{before:.4g} to {after:.4g}."
+        )
+
     @torch.no_grad()
-    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+    def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         """The residual field composed with the current transform, fixed to moving points."""
         progress(ProgressEvent(self.name, 0.0))
         spacing_mm = self.trained.preprocessing["spacing_mm"]
@@ -83,12 +96,5 @@ class NetworkStage:
         native = has_native_bfloat16(images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=native):
             output = self.trained.network(images)
-        u = output.float().contiguous()
-        kernels.apply_boundary_window(u, [_boundary_window(n) for n in fixed.grid.shape])
+        u = fade_at_border(output.float().contiguous())
         return DisplacementField(in_mm(u, fixed.grid), fixed.grid).then(current)
-
-
-def _boundary_window(n: int) -> Tensor:
-    """``(n,)`` weights that rise from 0 at the ends to 1."""
-    i = torch.arange(n)
-    return (torch.minimum(i, n - 1 - i) / _BOUNDARY_VOX).clamp(max=1)

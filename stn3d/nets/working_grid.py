@@ -1,4 +1,4 @@
-"""Resampling of images onto the axis-aligned isotropic grid that a network works on."""
+"""The axis-aligned isotropic grid that a network works on: images on it, fields at its border."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.preprocessing.prepared import PreparedImage, bounding_box
 from stn3d.transforms import Affine, Transform
 
+MARGIN_VOX = 4  # extent of the grid of a registration beyond the foreground of the fixed image
+_BOUNDARY_VOX = 3  # voxels over which a displacement falls to 0 at the border of the grid
 _BACKGROUND = 0.05  # scaled intensities up to this value are background
 
 
@@ -40,7 +43,9 @@ def _bounds_mm(grid: Grid) -> tuple[Tensor, Tensor]:
     return corners.amin(0), corners.amax(0)
 
 
-def working_image(image: PreparedImage, spacing_mm: float, margin_vox: int) -> PreparedImage:
+def working_image(
+    image: PreparedImage, spacing_mm: float, margin_vox: int = MARGIN_VOX
+) -> PreparedImage:
     """An image on an axis-aligned isotropic grid around its foreground, with a field-of-view mask.
 
     Args:
@@ -61,3 +66,19 @@ def resample_through(
     resampled = image.at(min(grid.spacing_mm)).warped(transform, grid)
     assert resampled.mask is not None
     return resampled.image, resampled.mask
+
+
+def fade_at_border(u: Tensor) -> Tensor:
+    """Displacements that fall to 0 at the border of their grid, so that the field is continuous.
+
+    Args:
+        u: ``(B, d, *shape)``, float32; changed in place.
+    """
+    kernels.apply_boundary_window(u, [_boundary_window(n) for n in u.shape[2:]])
+    return u
+
+
+def _boundary_window(n: int) -> Tensor:
+    """``(n,)`` weights that rise from 0 at the ends to 1."""
+    i = torch.arange(n)
+    return (torch.minimum(i, n - 1 - i) / _BOUNDARY_VOX).clamp(max=1)

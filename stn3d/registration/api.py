@@ -46,7 +46,7 @@ from stn3d.registration.inputs import (
 )
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
-from stn3d.registration.postprocessing import final, inverted
+from stn3d.registration.postprocessing import final
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
@@ -58,13 +58,15 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
 from stn3d.warp.colour import outside_colour, warp_colours
 from stn3d.warp.fill import outside_value
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from stn3d.nets.weights import TrainedNetwork
 
 
 class FurtherSettings(TypedDict, total=False):
@@ -92,6 +94,7 @@ def register(
     init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    network: TrainedNetwork | None = None,
     **further: Unpack[FurtherSettings],
 ) -> Registration:
     """Find the transform that aligns the moving image with the fixed image.
@@ -111,6 +114,8 @@ def register(
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
         progress: called with a `ProgressEvent` at every step and iteration.
+        network: deformable network that ``estimator`` uses. Default: that of the file
+            `Settings.deformable_weights`.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
             ``max_memory``, ``seed``, ``fill``.
@@ -131,7 +136,9 @@ def register(
     with tracker.step("read"):
         inputs = read_pair(fixed, moving)
     with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        return _registered(inputs, request, start, tracker)
+        found = _registered(inputs, request, start, tracker, network)
+    labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
+    return dataclasses.replace(found, moving_labels=labels)
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,11 @@ class _Request:
 
 
 def _registered(
-    inputs: LoadedPair, request: _Request, given: Transform | None, tracker: Tracker
+    inputs: LoadedPair,
+    request: _Request,
+    given: Transform | None,
+    tracker: Tracker,
+    trained: TrainedNetwork | None,
 ) -> Registration:
     settings, device = request.settings, device_of(request.settings.device)
     if given is None and settings.init == "auto":
@@ -172,8 +183,10 @@ def _registered(
     memory = budget(*grids, request.with_metric(start.metric, selected), channels)
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
-    begin, network, content = start.best.transform, start.network, start.content
-    cascade = run_cascade(pair, memory.settings, begin, lambda: network.transform, tracker, content)
+    begin, head, content = start.best.transform, start.network, start.content
+    cascade = run_cascade(
+        pair, memory.settings, begin, lambda: head.transform, tracker, content, trained
+    )
     region = None if content is None else content.selection(cascade.transform)
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
@@ -195,7 +208,7 @@ def _completed(
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
-        inverse, residual_mm = inverted(found)
+        inverse, residual_mm = invert_fields(found)
         transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
         before = evaluate(case, Affine.identity(fixed.grid.ndim))

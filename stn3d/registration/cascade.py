@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
@@ -15,6 +16,9 @@ from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
 from stn3d.transforms import Affine, Transform
+
+if TYPE_CHECKING:
+    from stn3d.nets.weights import TrainedNetwork
 
 # Expected work beside the stages, in voxel visits: of every registration, and per voxel.
 _INITIALISE, _QUALITY_CHECK = 8e6, 4e6
@@ -45,6 +49,7 @@ def run_cascade(
     head: Callable[[], Affine | None],
     tracker: Tracker,
     content: SharedContent | None = None,
+    trained: TrainedNetwork | None = None,
 ) -> CascadeResult:
     """Run the stages from an initial transform; where no kind is given, select it on the way.
 
@@ -56,11 +61,12 @@ def run_cascade(
         tracker: times and reports the stages.
         content: what both images show, if one of them ends where the other goes on: the linear
             stages run within the content first, then around it; the others run where it lies.
+        trained: the deformable network, see `stages_of`.
 
     Raises:
         InputError: the deformable network is for other images.
     """
-    stages = stages_of(pair, settings)
+    stages = stages_of(pair, settings, trained)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
     rest, transform = stages[len(linear) :], start
     if content is not None:
@@ -101,8 +107,14 @@ def _through(
     return transform
 
 
-def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
+def stages_of(pair: Pair, settings: Settings, trained: TrainedNetwork | None = None) -> list[Stage]:
     """The stages: linear ones, then the optimiser's deformable one, a network's, or both.
+
+    Args:
+        pair: the prepared images.
+        settings: settings with a metric.
+        trained: the deformable network. Default: that of the file in the settings, or the bundled
+            one.
 
     Raises:
         InputError: the network is for other images.
@@ -113,12 +125,13 @@ def stages_of(pair: Pair, settings: Settings) -> list[Stage]:
     from stn3d.nets.stages import NetworkStage
     from stn3d.nets.weights import bundled_weights, load_weights
 
-    trained = load_weights(settings.deformable_weights or bundled_weights("dense"), "dense")
+    path = settings.deformable_weights or bundled_weights("dense")
+    trained = load_weights(path, "dense") if trained is None else trained
     reason = trained.mismatch(pair)
     if reason is not None:
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
-    network = NetworkStage(trained.to(pair.fixed.image.device))
+    network = NetworkStage(trained.to(pair.fixed.image.device), settings.deformable)
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
 
 

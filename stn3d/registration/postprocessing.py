@@ -1,4 +1,4 @@
-"""The transform as it is saved, and its inverse."""
+"""The transform as it is saved."""
 
 from __future__ import annotations
 
@@ -15,17 +15,3 @@ def final(transform: Transform) -> Transform:
             for part in transform.parts
         ]
     )
-
-
-def inverted(transform: Transform) -> tuple[Transform, float]:
-    """The inverse, and the largest residual of its fields in mm."""
-    found: list[Transform] = []
-    residual_mm = 0.0
-    for part in reversed(transform.parts):
-        if isinstance(part, DisplacementField):
-            field, left = part.invert()
-            found.append(rounded(field))
-            residual_mm = max(residual_mm, left)
-        else:
-            found.append(part.inverse())
-    return chain(*found), residual_mm

@@ -22,7 +22,8 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_mean, voxel_sum
 from stn3d.registration.initialisation.candidates import coarse_mm
-from stn3d.registration.quality_mirror import image_loss_of, mirror_advantage_fraction
+from stn3d.registration.quality_landmarks import cross_validated_errors_mm
+from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
@@ -62,8 +63,9 @@ class QualityMeasures:
         foreground_inside_fraction: fraction of the foreground of the smaller image that lies inside
             the field of view of the other image.
         mirror_advantage_fraction: image loss of the result minus that with left and right of one
-            image exchanged, divided by what the result gains over the perturbed transforms; above 0
-            where the mirrored image fits better. None if that gain is unknown or not positive.
+            image exchanged, both registered further with the same freedom, divided by what the
+            result gains over the perturbed transforms; above 0 where the mirrored image fits
+            better. None if that gain is unknown or not positive.
         max_affine_scale: largest singular value of the linear part, or one over the smallest,
             whichever is larger.
         folding_pct: voxels of the evaluation region with a Jacobian determinant of 0 or less, in %.
@@ -75,7 +77,8 @@ class QualityMeasures:
         content_volume_ratio: volume of the content of the moving image after the deformation
             divided by that after the linear part alone; see `content_volume_ratio`.
         landmark_error_fraction: mean distance between the landmarks that were given, as the result
-            maps them, divided by the image size.
+            maps them, divided by the image size; by cross-validation if they were part of the
+            objective, see `cross_validated_errors_mm`.
         max_landmark_error_fraction: the largest of these distances, divided likewise.
     """
 
@@ -137,9 +140,11 @@ def measure_quality(
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None
     if gain is not None and gain > 0:
-        compared = ordered, spacing_mm, linear, metric, points, gain
-        flipped = mirror_advantage_fraction(*compared)
+        kinds: tuple[LinearKind, ...] = ("rigid",) if few_slices else ("rigid", "affine")
+        comparison = MirrorComparison(ordered, spacing_mm, kinds, metric)
+        flipped = comparison.advantage(linear, points) / gain
     scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
+    mean_mm, max_mm = _landmark_errors_mm(pair, spacing_mm, transform, kind, metric, metrics)
     return QualityMeasures(
         restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
         restart_disagreement_mm=disagreement_mm,
@@ -149,22 +154,40 @@ def measure_quality(
         mirror_advantage_fraction=flipped,
         max_affine_scale=float(max(scales.max(), 1 / scales.min())),
         content_volume_ratio=content_volume_ratio(pair.at(spacing_mm), transform),
-        **_from_metrics(metrics, size_mm),
+        landmark_error_fraction=_ratio(mean_mm, size_mm),
+        max_landmark_error_fraction=_ratio(max_mm, size_mm),
+        **_from_metrics(metrics),
     )
 
 
-def _from_metrics(metrics: dict[str, Any], size_mm: float) -> dict[str, Any]:
+def _landmark_errors_mm(
+    pair: Pair,
+    spacing_mm: float,
+    transform: Transform,
+    kind: LinearKind,
+    metric: MetricName,
+    metrics: dict[str, Any],
+) -> tuple[float | None, float | None]:
+    """Mean and largest error at the landmarks; by cross-validation if they were used."""
+    if pair.landmarks is None:
+        error_mm = metrics.get("tre_mm") or {}
+        return error_mm.get("mean"), error_mm.get("max")
+    field, _ = split_linear(transform)
+    finer_mm = max(spacing_mm / 2, pair.finest_mm)
+    linear, deformable = _linear_part(transform, pair.fixed), field is not None
+    errors_mm = cross_validated_errors_mm(pair, finer_mm, linear, kind, metric, deformable)
+    return (None, None) if errors_mm is None else (float(errors_mm.mean()), float(errors_mm.max()))
+
+
+def _from_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """The measures that `stn3d.evaluation.evaluate` computes at full resolution."""
     extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
     log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
-    error_mm = metrics.get("tre_mm") or {}
     return {
         "folding_pct": metrics.get("folding_pct") or 0.0,
         "abs_log_jacobian_p999": metrics.get("abs_log_jacobian_p999") or 0.0,
         "max_abs_log_jacobian": max(log_jacobians, default=0.0),
         "log_jacobian_extreme_at_mm": metrics.get("log_jacobian_extreme_at_mm"),
-        "landmark_error_fraction": _ratio(error_mm.get("mean"), size_mm),
-        "max_landmark_error_fraction": _ratio(error_mm.get("max"), size_mm),
     }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
@@ -25,8 +26,10 @@ from stn3d.io import (
     write_transform,
 )
 from stn3d.io.texts import shown_path
+from stn3d.registration.outputs import Outputs
 from stn3d.transforms import Transform
-from stn3d.warp.apply import apply
+from stn3d.warp import jacobian_determinant
+from stn3d.warp.apply import apply, apply_to_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,7 @@ class Registration:
         fixed: the fixed image.
         metrics: the content of metrics.json: metrics before and after, quality, timings, settings,
             versions.
+        moving_labels: labels of the moving image, if there are any.
     """
 
     transform: Transform
@@ -47,8 +51,7 @@ class Registration:
     moved: Image
     fixed: Image
     metrics: dict[str, Any]
-
-    FILES: ClassVar = ("moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json")
+    moving_labels: ImageSource | None = None
 
     def apply(
         self,
@@ -59,8 +62,14 @@ class Registration:
         """Warp another image or label map to fixed space, see `stn3d.warp.apply`."""
         return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write moved.nii.gz, transform.h5, inverse.h5 and metrics.json, all or none.
+    def save(self, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> list[Path]:
+        """Write the moved image, the transform, its inverse and metrics.json, all or none.
+
+        Args:
+            folder: folder for the files, created if needed.
+            outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
+                ``inverse.h5``, ``metrics.json``, and ``moved_labels.nii.gz`` if there are labels of
+                the moving image.
 
         Returns:
             The files written.
@@ -68,30 +77,61 @@ class Registration:
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = make_folder(folder)
-        written = [folder / name for name in self.FILES]
+        folder, outputs = make_folder(folder), outputs or Outputs()
+        names = self._names(outputs)
         with ExitStack() as files:
-            moved, transform, inverse, metrics = (
-                files.enter_context(atomic_write(p)) for p in written
-            )
+            parts = {
+                key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
+            }
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
-            jobs: list[Future[Any]] = [
-                threads.submit(write_transform, transform, self.transform),
-                threads.submit(write_transform, inverse, self.inverse),
-                threads.submit(self._write_moved, moved),
-            ]
-            text = json.dumps(self.metrics, indent=2) + "\n"
-            metrics.write_text(text, encoding="utf8")
+            writers = self._writers(outputs)
+            jobs = [threads.submit(writers[key], part) for key, part in parts.items()]
             for job in jobs:
                 job.result()
-        return written
+        return [folder / name for name in names.values()]
+
+    def _names(self, outputs: Outputs) -> dict[str, str]:
+        labels = self.moving_labels is not None
+        return outputs.files(self._image_name("fixed"), self._image_name("moving"), labels=labels)
+
+    def _image_name(self, role: str) -> str:
+        """Path of an image, without the number of its volume."""
+        return str(self.metrics[role]["name"]).partition(" (volume ")[0]
+
+    def _writers(self, outputs: Outputs) -> dict[str, Callable[[Path], object]]:
+        """What writes each kind of file."""
+        images = self._image_name("fixed"), self._image_name("moving")
+        texts = {"metrics": self.metrics}
+        if outputs.bids:
+            sidecars = outputs.bids_names(*images).sidecars(versions()["stn3d"], images)
+            texts |= sidecars
+        return {
+            "moved": self._write_moved,
+            "transform": lambda path: write_transform(path, self.transform),
+            "inverse": lambda path: write_transform(path, self.inverse),
+            "moved_labels": self._write_labels,
+            "jacobian": self._write_jacobian,
+            **{key: partial(_write_json, content) for key, content in texts.items()},
+        }
 
     def _write_moved(self, path: Path) -> None:
         if self.moved.colours is None:
             write_image(path, self.moved.values, self.fixed)
         else:
             write_colours(path, [self.moved.colours], self.fixed)
+
+    def _write_labels(self, path: Path) -> None:
+        assert self.moving_labels is not None
+        apply_to_file(self.transform, self.moving_labels, self.fixed, path, "label")
+
+    def _write_jacobian(self, path: Path) -> None:
+        determinants = jacobian_determinant(self.transform, self.fixed.grid)
+        write_image(path, determinants[None, None], self.fixed)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -29,6 +29,7 @@ from stn3d.registration.working_space import working_space
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
+from stn3d.warp.colour import outside_colour
 from stn3d.warp.fill import outside_value
 
 SCHEMA_VERSION = 1
@@ -118,7 +119,7 @@ def register_series(
     }
     transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
     return SeriesRegistration(
-        transforms, volumes, fixed, interpolation, correlations, metrics, outside
+        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill
     )
 
 
@@ -147,7 +148,11 @@ def _checked(volumes: Volumes, fixed: Image, fill: str | float) -> tuple[Grid, f
                 f"{low:g}); remove it from the series."
             )
         if number == 0:
-            outside = outside_value(fill, image.values)
+            outside = (
+                outside_colour(image.colours, fill)[0]
+                if image.colours is not None
+                else outside_value(fill, image.values)
+            )
     if image.grid.ndim != fixed.grid.ndim:
         raise InputError(
             f"the volumes of {volumes.name} are {image.grid.ndim}D and the reference "

@@ -17,9 +17,10 @@ from torch import Tensor
 from stn3d.choices import SeriesInterpolation
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
+from stn3d.io.colours import is_colour
 from stn3d.registration.result import make_folder, results_folder
 from stn3d.transforms import Rigid
-from stn3d.warp.apply import WarpedVolumes
+from stn3d.warp.apply import WarpedColours, WarpedVolumes
 
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 _HEAD_EXTENTS_MM = 100.0, 500.0  # longest extent of a field of view that may show a head
@@ -100,7 +101,9 @@ class SeriesRegistration:
         correlations: correlation of each moved volume with the reference, in the foreground of the
             reference.
         metrics: content of metrics.json: metrics, settings, timings, versions.
-        outside_value: value of the moved volumes where a volume shows nothing.
+        outside_value: value of the moved volumes where a volume shows nothing; of colour images
+            that of the first channel.
+        fill: how that value was chosen, see `register_series`.
     """
 
     transforms: tuple[Rigid, ...]
@@ -110,6 +113,7 @@ class SeriesRegistration:
     correlations: tuple[float, ...]
     metrics: dict[str, Any]
     outside_value: float = 0.0
+    fill: str | float = "auto"
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
 
@@ -119,8 +123,12 @@ class SeriesRegistration:
         return Motion.of(self.transforms, rotation_radius_mm(self.reference.grid))
 
     @property
-    def moved(self) -> WarpedVolumes:
-        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration."""
+    def moved(self) -> WarpedVolumes | WarpedColours:
+        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration;
+        ``shape`` colours each of a series of colour images."""
+        if is_colour(self.series.stored.dtype):
+            given = self.series, self.reference, self.interpolation, self.fill
+            return WarpedColours(self.transforms, *given)
         return WarpedVolumes(
             self.transforms, self.series, self.reference, self.interpolation, self.outside_value
         )

@@ -12,16 +12,17 @@ from stn3d.train.handlers import (
     SeedEachIteration,
     UpdateEMA,
     last_iteration,
-    prepare_output_dir,
 )
 from stn3d.train.history import HistoryLogger, read_history
+from stn3d.train.inference import RegistrationInferer, SaveRegistrations, prepare_file_batch
 from stn3d.train.loss import LossWithTerms, prepare_coordinate_batch, prepare_pair_batch
 from stn3d.train.metrics import CoordinateMetrics, MeanMetric, PairMetrics, lower_is_better
 from stn3d.train.network import DeepSupervision
 from stn3d.train.optimisation import parameter_groups, warmup_cosine
-from stn3d.train.outputs import SaveTransforms, world_transform, write_metrics
+from stn3d.train.output_folder import prepare_output_dir
+from stn3d.train.outputs import world_transform, write_metrics
 from stn3d.train.state import load_state, read_record, save_state
-from stn3d.train.weights import SaveBestModel, load_pretrained
+from stn3d.train.weights import SaveBestModel, bundle_weights, load_pretrained
 
 __all__ = [
     "Checkpoints",
@@ -34,11 +35,13 @@ __all__ = [
     "LossWithTerms",
     "MeanMetric",
     "PairMetrics",
+    "RegistrationInferer",
     "ReraiseInputErrors",
     "SaveBestModel",
-    "SaveTransforms",
+    "SaveRegistrations",
     "SeedEachIteration",
     "UpdateEMA",
+    "bundle_weights",
     "destroy_process_group",
     "has_native_bfloat16",
     "init_process_group",
@@ -48,6 +51,7 @@ __all__ = [
     "lower_is_better",
     "parameter_groups",
     "prepare_coordinate_batch",
+    "prepare_file_batch",
     "prepare_output_dir",
     "prepare_pair_batch",
     "rank",

@@ -19,44 +19,11 @@ from torch import nn
 
 from stn3d.data import InfiniteBatchSampler
 from stn3d.errors import InputError
-from stn3d.io.texts import shown_path
 from stn3d.train.ema import ExponentialMovingAverage
-from stn3d.train.history import HISTORY
+from stn3d.train.output_folder import BEST, LAST
 from stn3d.train.state import Stateful, load_state, read_record, save_state
 
-LAST, BEST = "last.ckpt.safetensors", "best.ckpt.safetensors"
-
 logger = logging.getLogger("stn3d.train")
-
-
-def prepare_output_dir(folder: str | Path, resume: bool = True, writes: bool = True) -> Path:
-    """Create the output folder of a run and remove stale files.
-
-    Partial files of a killed run are removed; without ``resume`` also its checkpoints, history and
-    TensorBoard events.
-
-    Args:
-        folder: The output folder.
-        resume: Keep the files of an earlier run.
-        writes: Whether this process may remove files.
-
-    Raises:
-        InputError: The folder cannot be created.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no folder can have this name"
-        raise InputError(f"cannot create the folder {shown_path(folder)}: {reason}.") from error
-    if writes:
-        stale = list(folder.glob(".part-*"))
-        if not resume:
-            stale += [folder / name for name in (LAST, BEST, HISTORY)]
-            stale += folder.glob("events.out.tfevents.*")
-        for file in stale:
-            file.unlink(missing_ok=True)
-    return folder
 
 
 def last_iteration(folder: str | Path) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from stn3d import kernels, metrics
 from stn3d.losses.coordinates import COORDINATE_UNIT_MM, CoordinateLoss
 from stn3d.nets.blocks import resize_displacement
+from stn3d.nets.working_grid import fade_at_border
 from stn3d.sampler import sample, sample_displaced
 from stn3d.train.distributed import broadcast_from_first
 from stn3d.train.loss import Batch, Loss
@@ -27,15 +28,17 @@ class PairMetrics:
     Args:
         loss: As for `LossWithTerms`.
         spacing_mm: Spacing of the working grid.
+        fades: Let the displacements fall to 0 at the border of the grid, as in a registration.
     """
 
-    def __init__(self, loss: Loss, spacing_mm: float) -> None:
-        self.loss, self.spacing_mm = loss, spacing_mm
+    def __init__(self, loss: Loss, spacing_mm: float, fades: bool = False) -> None:
+        self.loss, self.spacing_mm, self.fades = loss, spacing_mm, fades
 
     @torch.no_grad()
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
         stages, batch = output["pred"], output["label"]
         field = resize_displacement(stages[-1].float(), batch["fixed"].shape[2:])
+        field = fade_at_border(field.contiguous()) if self.fades else field
         return {
             **output,
             "loss": [float(self.loss(stages, batch)[0])],

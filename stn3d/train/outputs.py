@@ -1,54 +1,32 @@
-"""Output files of evaluation and inference: metrics and transforms."""
+"""Metrics of an evaluation in a file, and a network's output as a transform."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.engines import Evaluator
 from torch import Tensor
 
+from stn3d.evaluation.json_values import json_value
 from stn3d.grid import Grid
-from stn3d.io import atomic_write, write_transform
-from stn3d.train.handlers import prepare_output_dir
+from stn3d.io import atomic_write
+from stn3d.train.output_folder import prepare_output_dir
 from stn3d.transforms import Affine, DisplacementField, Transform, chain
 
 
 def write_metrics(path: str | Path, evaluator: Evaluator) -> None:
-    """Write an evaluator's metrics as JSON, atomically.
+    """Write an evaluator's metrics as JSON, atomically; null where a metric is undefined.
 
     Raises:
         InputError: The file cannot be written.
     """
     path = Path(path)
     prepare_output_dir(path.parent, writes=False)
-    values = {name: float(value) for name, value in evaluator.state.metrics.items()}
+    values = {name: json_value(float(v)) for name, v in evaluator.state.metrics.items()}
     with atomic_write(path) as part:
-        part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-class SaveTransforms:
-    """Writes the transform of every pair of an evaluator's output as ``MOVING_to_FIXED.h5``.
-
-    Args:
-        folder: Output folder; it is created if it does not exist.
-        suffix: File format, see `stn3d.io.write_transform`.
-    """
-
-    def __init__(self, folder: str | Path, suffix: str = ".h5") -> None:
-        self.folder, self.suffix = Path(folder), suffix
-
-    def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        prepare_output_dir(self.folder, writes=False)
-        batch = output["label"]
-        for i, name in enumerate(batch["name"]):
-            matrices = batch["world_from_index"][i], batch["moving_from_fixed"][i]
-            transform = world_transform(output["pred"][i].float(), *matrices)
-            write_transform(self.folder / f"{name}{self.suffix}", transform)
-        return dict(output)
+        part.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def world_transform(

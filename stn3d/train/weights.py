@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from stn3d.errors import InputError
-from stn3d.nets.weights import load_weights, save_weights
+from stn3d.nets.weights import bundled_weights, load_weights, save_weights
 from stn3d.registration.result import versions
 from stn3d.train.handlers import is_best_epoch
 
@@ -55,6 +56,12 @@ class SaveBestModel:
             "versions": versions(),
         }
         save_weights(self.path, self.network, self.preprocessing, record)
+
+
+def bundle_weights(bundle_root: str | os.PathLike[str]) -> str:
+    """The weights of a bundle, ``models/model.safetensors``; where it has none, the package's."""
+    own = Path(bundle_root) / "models" / "model.safetensors"
+    return str(own if own.exists() else bundled_weights("dense"))
 
 
 def load_pretrained(network: nn.Module, path: str | Path | None) -> None:

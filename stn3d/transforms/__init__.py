@@ -1,7 +1,14 @@
 """Transforms: maps from fixed points to moving points, in world RAS+ millimetres."""
 
 from stn3d.transforms.base import Chain, Transform, chain
-from stn3d.transforms.dense import DisplacementField, VelocityField, compose, rounded, sampled
+from stn3d.transforms.dense import (
+    DisplacementField,
+    VelocityField,
+    compose,
+    invert_fields,
+    rounded,
+    sampled,
+)
 from stn3d.transforms.description import LinearParameters, describe_linear
 from stn3d.transforms.inverse import Inverse
 from stn3d.transforms.linear import (
@@ -43,6 +50,7 @@ __all__ = [
     "compose",
     "control_grid",
     "describe_linear",
+    "invert_fields",
     "rotation_matrix",
     "rounded",
     "sampled",

@@ -18,9 +18,10 @@ from stn3d import kernels
 from stn3d.arguments import TensorLike, points_tensor
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
-from stn3d.transforms.base import Transform
+from stn3d.transforms.base import Transform, chain
 
 _TOLERANCE_VOX = 1e-2  # of an inverse
+_MAX_GROWTH = 8  # largest grid of an inverse relative to that of the field, in voxels
 
 
 def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
@@ -142,6 +143,46 @@ def rounded(field: DisplacementField) -> DisplacementField:
     quantum = 2.0 ** math.floor(math.log2(min(field.grid.spacing_mm) / 256))
     vectors = (field.displacement_mm / quantum).round_().mul_(quantum)
     return DisplacementField(vectors, field.grid)
+
+
+def invert_fields(transform: Transform) -> tuple[Transform, float]:
+    """Invert a transform part by part: fields as fields, all other parts by their own inverse.
+
+    The inverse of a field that is 0 at its border lies on the grid of the field; that of any other
+    field covers all points that the field maps to. Fields are rounded like saved ones.
+
+    Args:
+        transform: fixed points to moving points.
+
+    Returns:
+        The inverse, and the largest residual of its fields in mm; see `DisplacementField.invert`.
+    """
+    found: list[Transform] = []
+    residual_mm = 0.0
+    for part in reversed(transform.parts):
+        field = part.displacement if isinstance(part, VelocityField) else part
+        if isinstance(field, DisplacementField):
+            inverse, left = field.invert(_grid_of_inverse(field))
+            found.append(rounded(inverse))
+            residual_mm = max(residual_mm, left)
+        else:
+            found.append(part.inverse())
+    return chain(*found), residual_mm
+
+
+def _grid_of_inverse(field: DisplacementField) -> Grid:
+    """The grid of the field, extended to all points that its border maps to."""
+    grid, vectors = field.grid, field.displacement_mm[0].detach()
+    faces = [
+        (axis, end) for axis, n in enumerate(grid.shape) for end in ((0, n - 1) if n > 1 else ())
+    ]
+    border = [vectors.select(axis + 1, end).reshape(grid.ndim, -1).T for axis, end in faces]
+    if not any(bool(one.any()) for one in border):
+        return grid
+    points = grid.points_mm()
+    ends = [points.select(axis, end).reshape(-1, grid.ndim) for axis, end in faces]
+    wider = grid.covering(torch.cat([*(a + b for a, b in zip(ends, border, strict=True)), *ends]))
+    return wider if wider.num_voxels <= _MAX_GROWTH * grid.num_voxels else grid
 
 
 def compose(first: TensorLike, second: TensorLike, grid: Grid) -> Tensor:

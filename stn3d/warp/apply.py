@@ -25,6 +25,7 @@ from stn3d.io import (
     Volumes,
     check_image_path,
     in_dimension,
+    is_picture,
     open_volumes,
     read_image,
     refuse_inputs,
@@ -85,12 +86,17 @@ def apply(
         them one at a time instead.
 
     Raises:
-        InputError: an image cannot be read, its dimension differs from the transform's, or the fill
-            does not fit it.
+        InputError: an image cannot be read, its dimension differs from the transform's, the fill
+            does not fit it, or it holds several volumes of colours.
     """
     warped, *_ = _warped_volumes(transform, image, like, interpolation, volume, fill)
     name = f"moved {warped.moving.name}"
     if isinstance(warped, WarpedColours):
+        if len(warped.moving) > 1:
+            raise InputError(
+                f"{warped.moving.name} holds {len(warped.moving)} volumes of colours; choose one "
+                "by its number, or write all of them to a file."
+            )
         first = next(iter(warped))
         values = torch.from_numpy(luminance(first))[None, None]
         return dataclasses.replace(warped.fixed, values=values, name=name, colours=first)
@@ -110,18 +116,19 @@ def apply_to_file(
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
     Labels, colours and nearest values keep the data type of the image's file; other values are
-    float32.
+    float32, but in PNG and TIFF files those of 8 or 16 bits are rounded to these.
 
     Args:
-        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``.
+        path: ``.nii.gz`` or ``.nii``; for a single volume also ``.mha`` or ``.nrrd``, and in 2D
+            ``.png`` or ``.tif``.
 
     Raises:
-        InputError: see `apply`; or the file cannot be written.
+        InputError: see `apply`; or the file cannot be written, or cannot hold the image.
     """
     check_image_path(path)
     refuse_inputs([Path(path)], [image, like])
     warped, applied, scattered = _warped_volumes(
-        transform, image, like, interpolation, volume, fill
+        transform, image, like, interpolation, volume, fill, is_picture(path)
     )
     if isinstance(warped, WarpedColours) or not scattered or len(warped.moving) > 1:
         warped.write(path)
@@ -178,17 +185,17 @@ class WarpedVolumes:
 
 @dataclass(frozen=True, eq=False)
 class WarpedColours:
-    """Colour images warped by a transform, every channel; iteration warps one at a time.
+    """Colour images warped by one transform each, every channel; iteration warps one at a time.
 
     Args:
-        transform: fixed points to moving points.
+        transforms: fixed points to moving points, one for each image.
         moving: the colour images.
         fixed: reference image in fixed space.
         interpolation: interpolation of the channels.
         fill: see `stn3d.warp.colour.warp_colours`.
     """
 
-    transform: Transform
+    transforms: Sequence[Transform]
     moving: Volumes
     fixed: Image
     interpolation: Interpolation
@@ -196,9 +203,9 @@ class WarpedColours:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """``fixed.grid.shape`` colours for each image."""
-        for image in self.moving:
+        for image, transform in zip(self.moving, self.transforms, strict=True):
             assert image.colours is not None
-            grids = image.grid, self.transform, self.fixed.grid
+            grids = image.grid, transform, self.fixed.grid
             yield warp_colours(image.colours, *grids, self.interpolation, self.fill)
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -207,7 +214,7 @@ class WarpedColours:
         Raises:
             InputError: an image cannot be read, or the file cannot be written.
         """
-        write_colours(path, list(self), self.moving.header_on(self.fixed))
+        write_colours(path, self, self.moving.header_on(self.fixed))
 
 
 def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
@@ -224,8 +231,12 @@ def _warped_volumes(
     interpolation: ImageInterpolation,
     volume: int | None,
     fill: str | float,
+    rounds: bool = False,
 ) -> tuple[WarpedVolumes | WarpedColours, Applied, bool]:
-    """The checked arguments of `apply`, and whether the labels are found to be single voxels."""
+    """The checked arguments of `apply`, and whether the labels are found to be single voxels.
+
+    Values of 8 or 16 bits keep their data type if ``rounds``.
+    """
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
     moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
@@ -247,7 +258,7 @@ def _warped_volumes(
         reason = f"{first.name} holds colours" if how == "auto" else None
         how = "linear" if how == "auto" else how
         first_value = outside_colour(first.colours, fill)[0]
-        colours = WarpedColours(transform, moving, fixed, how, fill)
+        colours = WarpedColours([transform] * len(moving), moving, fixed, how, fill)
         return colours, Applied(how, reason, first_value), False
     if how == "auto":
         decision = decide(moving)
@@ -255,6 +266,8 @@ def _warped_volumes(
         scattered = decision.scattered
         how, reason = labels if decision.labels else "linear", decision.reason
     outside, dtype = _storage(moving, first, how, fill, file_dtype)
+    if rounds and how not in ("label", "nearest") and file_dtype in (np.uint8, np.uint16):
+        outside, dtype = whole_fill(outside, moving.name), file_dtype
     transforms = [transform] * len(moving)
     warped = WarpedVolumes(transforms, moving, fixed, how, outside, dtype)
     return warped, Applied(how, reason, outside), scattered

@@ -121,7 +121,7 @@ def test_a_fault_of_ours_is_not_hidden(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("stn3d.io.read_transform", broken)
+    monkeypatch.setattr("stn3d.io.read_specs", broken)
     like = ["--like", both_files[2].fixed, "--out", str(tmp_path / "out.nii.gz")]
     with pytest.raises(RuntimeError, match="a fault"):
         main(["apply", "any.h5", both_files[2].moving, *like])

@@ -13,7 +13,10 @@ import SimpleITK as sitk
 import torch
 
 from stn3d.cli import main
+from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.transforms import Affine
+from stn3d.warp.apply import apply
 from tests.cli.cases import QUICK, metrics_of, printed
 from tests.helpers.synthetic import Known, known_pair, linear_truth, plain_grid
 
@@ -99,6 +102,60 @@ def test_register_and_apply_keep_all_channels(
     assert main(command) == 0
     assert any("holds colours" in line for line in printed(capfd)[0])
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(again))), found)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("colours", [True, False])
+def test_apply_writes_pictures(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, colours: bool
+) -> None:
+    """By SimpleITK: the values, in the data type of the picture, and the pixel size."""
+    known = pair()
+    channels = slide(known.moving, np.uint8) if colours else slide(known.moving, np.uint8)[..., 0]
+    image = sitk.GetImageFromArray(np.ascontiguousarray(channels.swapaxes(0, 1)), isVector=colours)
+    image.SetSpacing((0.25, 0.25))
+    source, moved = tmp_path / f"a{suffix}", tmp_path / f"moved{suffix}"
+    sitk.WriteImage(image, str(source))
+    transform = sitk.Euler2DTransform((4.0, 5.0), 0.2, (0.3, -0.4))
+    sitk.WriteTransform(transform, str(tmp_path / "t.tfm"))
+    command = ["apply", str(tmp_path / "t.tfm"), str(source), "--like", str(source)]
+    assert main([*command, "-o", str(moved)]) == 0
+    assert not any("origin" in line for line in printed(capfd)[1])
+    found = sitk.ReadImage(str(moved))
+    again = sitk.ReadImage(str(source))
+    by_itk = sitk.Resample(again, again, transform, sitk.sitkLinear, 0.0)
+    assert found.GetPixelIDTypeAsString() == again.GetPixelIDTypeAsString()
+    np.testing.assert_allclose(found.GetSpacing(), again.GetSpacing(), rtol=1e-6)
+    arrays = [sitk.GetArrayFromImage(one).astype(float) for one in (found, by_itk)]
+    inner = (slice(12, -12), slice(12, -12))
+    assert np.abs(arrays[0][inner] - arrays[1][inner]).max() <= 1
+    assert np.ptp(arrays[0][inner]) > 50
+    assert main([*command, "-o", str(tmp_path / "moved.jpg")]) == 2
+    assert "use one of the extensions" in " ".join(printed(capfd)[1])
+
+
+def test_volumes_of_colours_keep_their_channels(tmp_path: Path) -> None:
+    """A series of RGB images, one of them shifted by two voxels."""
+    grid = plain_grid(3, 28.0)
+    zero = torch.zeros(3, dtype=torch.float64)
+    known = known_pair(linear_truth("rigid", zero, zero, 0), grid, grid)
+    grey = (200 * known.fixed[0, 0]).round().clamp(0, 255).numpy().astype(np.uint8)
+    volumes = [np.stack([v, v // 2, v // 3], -1) for v in (grey, grey, np.roll(grey, 2, axis=0))]
+    rgb = np.stack(volumes, 3).view([(name, np.uint8) for name in "RGB"])[..., 0]
+    nib.save(nib.Nifti1Image(rgb, grid.world_from_index.numpy()), tmp_path / "s.nii.gz")
+    command = ["series", str(tmp_path / "s.nii.gz"), "-o", str(tmp_path / "out")]
+    assert main([*command, "--reference-volume", "0"]) == 0
+    moved = nib.load(tmp_path / "out" / "moved.nii.gz")
+    assert moved.get_data_dtype() == rgb.dtype
+    found = np.asarray(moved.dataobj)
+    inner = (slice(6, -6),) * 3
+    for name in "RGB":
+        gaps = np.abs(found[name].astype(float) - rgb[name][..., :1])[inner]
+        assert gaps.max() < 0.2 * np.ptp(rgb[name][..., 0])
+        assert gaps[..., 2].mean() < 1
+    fixed = str(tmp_path / "s.nii.gz")
+    with pytest.raises(InputError, match="3 volumes of colours; choose one by its number"):
+        apply(Affine.identity(3), fixed, fixed)
 
 
 def test_rgb24_volumes_and_grey_images_together(tmp_path: Path) -> None:

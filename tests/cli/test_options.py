@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from stn3d import choices
-from stn3d.cli import options
+from stn3d.cli import file_options, options
 from stn3d.cli.app import app
 from stn3d.registration.settings import Settings
 
@@ -74,5 +74,6 @@ def test_the_options_of_register_are_in_groups() -> None:
         options.METHOD,
         options.REGIONS,
         options.LABELS,
+        file_options.FILES,
         options.COMPUTING,
     }

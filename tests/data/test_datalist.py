@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from stn3d.data import (
-    read_pairs,
-)
+from stn3d.data import pair_names, read_pairs
 from stn3d.errors import InputError
 from tests.helpers.image_pairs import absolute
 
@@ -73,3 +71,28 @@ def test_invalid_datalists_are_an_error(tmp_path: Path, content: Any, message: s
     (tmp_path / "pairs.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         read_pairs(tmp_path / "pairs.json")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "names"),
+    [
+        ([("a/f.nii.gz", "a/m.mha"), ("a/f.nii.gz", "a/n.mha")], ["m_to_f", "n_to_f"]),
+        (
+            [("s1/t1.nii", "s2/t1.nii"), ("s2/t1.nii", "s1/t1.nii"), ("s1/t1.nii", "s1/t2.nii")],
+            ["s2_t1_to_s1_t1", "s1_t1_to_s2_t1", "t2_to_t1"],
+        ),
+        (
+            [("s1/anat/t1.nii", "x/t1.nii"), ("s2/anat/t1.nii", "x/t1.nii")],
+            ["data_x_t1_to_s1_anat_t1", "data_x_t1_to_s2_anat_t1"],
+        ),
+        ([("a/f.nii", "a/m.nii")] * 3, ["m_to_f", "m_to_f_2", "m_to_f_3"]),
+        ([("a/f.nii", "a/m.nii"), ("a/f.nii", "a/M.nii")], ["m_to_f", "M_to_f_2"]),
+        (
+            [("a/f.nii", "a/m.nii"), ("a/f.nii.gz", "a/m.nii.gz"), ("a/f_2.nii", "a/m.nii")],
+            ["m_to_f", "m_to_f_2", "m_to_f_2_2"],
+        ),
+    ],
+)
+def test_no_two_pairs_have_one_name(pairs: list[tuple[str, str]], names: list[str]) -> None:
+    listed = [{"fixed": f"/data/{f}", "moving": f"/data/{m}"} for f, m in pairs]
+    assert pair_names(listed) == names

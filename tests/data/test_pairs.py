@@ -20,6 +20,9 @@ from stn3d.data import (
 from stn3d.data.pairs import _prepare
 from stn3d.errors import InputError
 from stn3d.io import read_image, write_points
+from stn3d.nets.working_grid import working_image
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.sampler import sample
 from tests.helpers.image_pairs import TRUTH, absolute, write_image_file, written_pair
 
@@ -124,6 +127,19 @@ def test_invalid_options_are_an_error(tmp_path: Path) -> None:
         read_pairs(tmp_path / "none.json")
     with pytest.raises(InputError, match="there are no NIfTI label maps"):
         load_subjects(tmp_path)
+
+
+def test_without_a_shape_the_grid_covers_the_fixed_image(tmp_path: Path) -> None:
+    """As in a registration: its foreground and a margin, whatever the shape of the training."""
+    pair = absolute(tmp_path, written_pair(tmp_path))
+    made = LoadPair(None, 3.0, "header")(pair)
+    image = read_image(pair["fixed"], "fixed")
+    expected = working_image(PreparedImage(scaled(image.values), image.grid), 3.0).grid
+    assert tuple(made["fixed"].shape[1:]) == expected.shape
+    torch.testing.assert_close(made["world_from_index"], expected.world_from_index)
+    seen = (made["fixed"][0] > 0.05).nonzero()
+    assert seen.amin(0).tolist() == [4, 4, 4]
+    assert (torch.tensor(expected.shape) - 1 - seen.amax(0)).tolist() == [4, 4, 4]
 
 
 def test_the_working_grid_is_upright_andcentred_grid(tmp_path: Path) -> None:

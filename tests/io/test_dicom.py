@@ -116,12 +116,12 @@ def test_slices_without_one_regular_grid_are_rejected(tmp_path: Path) -> None:
         "times": (
             [(0, 0, z) for z in (0.0, 3, 6)] * 2,
             [AXIAL] * 6,
-            r"times has 2 slices at each of 3 positions \(time points, echoes or b values\)",
+            r"times has 2 slices at each of 3 positions, and no attribute divides them into",
         ),
         "twice": (
             [(0, 0, z) for z in (0.0, 3, 3, 6)],
             [AXIAL] * 4,
-            "twice has up to 2 slices at the same position; copy the slices of one volume",
+            "twice has up to 2 slices at the same position, but 1 at another one; complete the",
         ),
         "mixed": (
             [(0, 0, 0), (0, 0, 3), (0, 0, 6)],

@@ -18,6 +18,7 @@ from stn3d.nets.stages import NetworkInitialiser, NetworkStage
 from stn3d.nets.weights import TrainedNetwork, save_weights
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.stages import DeformableStage
 from stn3d.transforms import Chain, DisplacementField, Rigid
 from tests.helpers.geometry_cases import make_grid, random
 from tests.helpers.networks import (
@@ -58,22 +59,50 @@ class ConstantDisplacement(nn.Module):
         return self.displacement_vox.reshape(1, d, *[1] * d).repeat(1, 1, *pair.shape[2:])
 
 
-def test_a_network_stage_composes_its_residual_with_the_current_transform() -> None:
+STEP_MM = torch.tensor([2.0, -1.0, 0.5]).double()
+
+
+def shifted_pair(shift_mm: Tensor) -> tuple[Pair, Rigid]:
+    """A pair that a current transform and, before it, a shift align."""
     grid = make_grid((40, 44, 36), (1.0, 1.2, 1.5), (10, 25, -15), (-40, 20, 8), True)
-    image = torch.zeros(1, 1, *grid.shape)
-    image[..., 8:32, 8:36, 8:28] = 1
-    prepared = PreparedImage(image, grid)
-    trained = TrainedNetwork(ConstantDisplacement((1.0, -0.5, 0.25)), {}, {"spacing_mm": 2.0}, {})
     current = Rigid(torch.tensor([0.1, 0, -0.1, 3, 4, 5]).double(), grid.centre_mm)
-    found = NetworkStage(trained)(Pair(prepared, prepared), current, no_progress)
+
+    def blob(points_mm: Tensor) -> Tensor:
+        u = (points_mm - grid.centre_mm) / torch.tensor([9.0, 11, 10])
+        waves = (1 + 0.3 * torch.sin(points_mm).prod(dim=-1)).clamp(min=0)
+        return torch.sigmoid(8 * (1 - u.square().sum(dim=-1))) * waves
+
+    values = blob(grid.points_mm()), blob(current.inverse()(grid.points_mm()) - shift_mm)
+    images = [PreparedImage(one.float()[None, None], grid) for one in values]
+    return Pair(*images), current
+
+
+def network_of(displacement_vox: tuple[float, ...]) -> NetworkStage:
+    network = ConstantDisplacement(displacement_vox)
+    trained = TrainedNetwork(network, {}, {"spacing_mm": 2.0}, {})
+    return NetworkStage(trained, DeformableStage("lncc", (2,), (1,)))
+
+
+def test_a_network_stage_composes_its_residual_with_the_current_transform() -> None:
+    pair, current = shifted_pair(STEP_MM)
+    found = network_of((1.0, -0.5, 0.25))(pair, current, no_progress)
     assert isinstance(found, Chain)
     assert isinstance(found.transforms[0], DisplacementField)
-    middle = grid.centre_mm[None]
-    step_mm = torch.tensor([2.0, -1.0, 0.5]).double()
-    assert torch.allclose(found(middle), current(middle + step_mm), atol=1e-4)
+    middle = pair.fixed.grid.centre_mm[None]
+    assert torch.allclose(found(middle), current(middle + STEP_MM), atol=1e-4)
     field = found.transforms[0].displacement_mm
     assert not field[:, :, 0].any()  # zero at the border of its grid
     assert not field[..., -1].any()
+
+
+def test_a_network_that_raises_the_loss_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    pair, current = shifted_pair(STEP_MM)
+    stage = network_of((-1.0, 0.5, -0.25))
+    assert stage(pair, current, no_progress) is current
+    assert "network is not used: its displacements raise the loss from 0." in caplog.text
+    assert stage.estimate(pair, current, no_progress) is not current
+    broken = network_of((float("nan"), 0, 0))
+    assert broken(pair, current, no_progress) is current
 
 
 def test_registration_with_custom_weights(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.nets.working_grid import axis_aligned_grid, working_image
+from stn3d.nets.working_grid import axis_aligned_grid, fade_at_border, working_image
 from stn3d.preprocessing.prepared import PreparedImage
 from tests.helpers.geometry_cases import DIMS, make_grid, oblique
 from tests.helpers.synthetic import Anatomy
@@ -41,3 +41,10 @@ def test_a_working_image_keeps_the_foreground_in_place(d: int) -> None:
     inner = (anatomy.body(working.grid.points_mm()) < 0.7) & (working.mask[0, 0] > 0.99)
     assert int(inner.sum()) > 50
     assert (working.image[0, 0] - truth)[inner].abs().mean() < 0.08
+
+
+def test_displacements_fade_at_the_border() -> None:
+    u = fade_at_border(torch.ones(1, 2, 9, 8))
+    rows = torch.tensor([0, 1, 2, 3, 3, 3, 2, 1, 0]) / 3
+    columns = torch.tensor([0, 1, 2, 3, 3, 2, 1, 0]) / 3
+    torch.testing.assert_close(u[0, 0], rows[:, None] * columns)

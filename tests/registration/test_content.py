@@ -79,6 +79,19 @@ def test_a_noisy_background_is_no_end() -> None:
 
 
 @pytest.mark.parametrize("ndim", DIMS)
+def test_strong_noise_is_no_tissue(ndim: int) -> None:
+    """Noise of both signs lifts the air of a scaled image above 0."""
+    truth = shift(ndim)
+    fixed = head_image(plain_grid(ndim, 48), True, truth)
+    for stripped in (True, False):
+        image, grid = head_image(plain_grid(ndim, 50), stripped)
+        noise = 0.3 * torch.randn(image.shape, generator=torch.manual_seed(0))
+        pair = prepared_pair(fixed, (image + noise, grid))
+        found = shared_content(pair, truth, 2 * MM, (True, False))
+        assert (found is None) == stripped
+
+
+@pytest.mark.parametrize("ndim", DIMS)
 @pytest.mark.parametrize("padded", [True, False])
 def test_a_partial_field_of_view_is_no_end(ndim: int, padded: bool) -> None:
     grid, truth = plain_grid(ndim, 48), shift(ndim)

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import pytest
+import torch
 
 from tests.helpers.paths import ROOT
 
@@ -18,11 +20,15 @@ pytest.importorskip("ignite")
 
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
+import stn3d
+from scripts.model_zoo import assemble
+from stn3d.cli import main
+from stn3d.errors import InputError
 from stn3d.io import read_image, read_transform
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.weights import load_weights, save_weights
-from stn3d.train import read_history, run_config
-from tests.helpers.image_pairs import written_pair
+from stn3d.nets.weights import bundled_weights, load_weights, save_weights
+from stn3d.train import RegistrationInferer, bundle_weights, read_history, run_config
+from tests.helpers.image_pairs import absolute, written_pair
 from tests.helpers.training import TINY
 
 CONFIGS = ROOT / "configs"
@@ -68,10 +74,11 @@ def test_the_metadata_name_the_pinned_versions() -> None:
             assert version == pins[name], name
 
 
-def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
+def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path, config: str) -> None:
     options: dict[str, Any] = {
         "net_id": "network_def",
-        "config_file": str(CONFIGS / "train.yaml"),
+        "config_file": str(CONFIGS / config),
         "device": "cpu",
         "any": 21,  # the shape need not be a multiple of anything
     }
@@ -180,19 +187,118 @@ def test_evaluation_of_image_pairs(weights: Path, tmp_path: Path) -> None:
     run_config([CONFIGS / "evaluate.yaml"], changes | {"output_dir": str(out), "init": "affine"})
     after = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["dice"]
     assert after > before + 0.05
+    assert json.loads((out / "metrics.json").read_text())["landmark_error_mm"] is None
 
 
-def test_inference_writes_transforms(weights: Path, tmp_path: Path) -> None:
-    pair = written_pair(tmp_path)
-    (tmp_path / "pairs.json").write_text(json.dumps({"testing": [pair]}))
+def test_inference_is_the_registration_of_the_command_line(weights: Path, tmp_path: Path) -> None:
+    """The same transform and metrics; pairs whose files are named alike have their own folders."""
+    pairs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        pairs.append(absolute(tmp_path / name, written_pair(tmp_path / name, labels=True)))
+    for file in ("moving.nii.gz", "moving_labels.nii.gz"):
+        crop(tmp_path / "two" / file)
+    for pair in pairs:
+        del pair["truth"]
+    (tmp_path / "pairs.json").write_text(json.dumps({"testing": pairs}))
+    out = tmp_path / "out"
     changes = {"weights": str(weights), "dataset_dir": str(tmp_path / "pairs.json")}
-    changes |= {"output_dir": str(tmp_path / "out"), "device": "cpu"}
+    changes |= {
+        "output_dir": str(out),
+        "device": "cpu",
+        "init": "header",
+        "settings.preset": "fast",
+    }
     run_config([CONFIGS / "inference.yaml"], changes)
-    transform = read_transform(tmp_path / "out" / "moving_to_fixed.h5")
-    # an untrained network adds nothing to the initial affine transform
-    truth = read_transform(tmp_path / "truth.tfm")
-    points = read_image(tmp_path / "fixed.nii.gz").grid.points_mm()[6:-6, 6:-6, 6:-6]
-    assert float((transform(points) - truth(points)).norm(dim=-1).mean()) < 1.5
+    names = ["one_moving_to_one_fixed", "two_moving_to_two_fixed"]
+    assert sorted(folder.name for folder in out.iterdir()) == names
+    pair, (first, second) = pairs[0], (out / name for name in names)
+    (tmp_path / "weights.yaml").write_text(f"deformable_weights: {weights}\n")
+    options = ["--estimator", "network", "--init", "header", "--preset", "fast", "--device", "cpu"]
+    options += [f"--{role}-labels={pair[f'{role}_labels']}" for role in ("fixed", "moving")]
+    options += ["--config", str(tmp_path / "weights.yaml"), "-o", str(tmp_path / "command")]
+    assert main(["register", pair["fixed"], pair["moving"], *options]) in (0, 3)
+    points = read_image(pair["fixed"]).grid.points_mm()
+    folders = first, tmp_path / "command", second
+    by_bundle, by_command, other = (
+        read_transform(folder / "transform.h5")(points) for folder in folders
+    )
+    torch.testing.assert_close(by_bundle, by_command, rtol=0, atol=1e-9)
+    assert float((by_bundle - other).norm(dim=-1).max()) > 0.01  # of the other pair
+    ours, theirs = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders[:2]
+    )
+    assert ours["after"] == theirs["after"]
+    assert ours["after"]["dice"] > 0.9
+    assert "network" in ours["timings_s"]
+    assert read_image(first / "moved.nii.gz").grid.shape == (30, 28, 26)
+
+
+def crop(path: Path) -> None:
+    """An image without some of its slices."""
+    image = nib.load(path)
+    nib.save(image.slicer[4:-4], path)
+
+
+def test_inference_uses_the_network_of_the_config(tmp_path: Path) -> None:
+    """Not the one of the weight file: the inferer is given the evaluator's network."""
+    pair = absolute(tmp_path, written_pair(tmp_path))
+    trained = load_weights(bundled_weights("dense"))
+    network = PyramidCascade(3, **TINY_NETWORK).eval()
+    seen: list[Any] = []
+    network.register_forward_hook(lambda *_: seen.append(1))
+    inferer = RegistrationInferer(trained, "header", {"preset": "fast", "metric": "lncc"})
+    with torch.no_grad():
+        (found,) = inferer([pair], network)
+    assert seen == [1]
+    assert found.metrics["settings"]["estimator"] == "network"
+
+
+def test_monai_runs_the_bundle_from_the_root_of_the_repository(tmp_path: Path) -> None:
+    """With the bundled weights, which are the default."""
+    pair = absolute(tmp_path, written_pair(tmp_path))
+    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
+    words = {
+        "dataset_dir": tmp_path / "pairs.json",
+        "output_dir": tmp_path / "out",
+        "init": "header",
+    }
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    command += ["--config_file", "configs/inference.yaml", "--init", "header"]
+    done = subprocess.run(
+        [*command, *(w for k, v in words.items() for w in (f"--{k}", str(v)))],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = {file.name for file in (tmp_path / "out" / "moving_to_fixed").iterdir()}
+    assert names == {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"}
+
+
+@pytest.mark.filterwarnings("ignore:No hash value:UserWarning")
+def test_the_bundle_of_the_model_zoo(tmp_path: Path) -> None:
+    """Assembled, it has the files that the zoo asks for, and its own weights are the default."""
+    folder = tmp_path / "brain_mri_deformable_registration"
+    assembled = {name.as_posix() for name in assemble(folder)}
+    needed = {"LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/train.yaml"}
+    assert assembled >= needed | {"docs/README.md", "docs/data_license.txt"}
+    assert all((folder / name).stat().st_size <= 25 * 2**20 for name in assembled)
+    headings = (folder / "docs" / "README.md").read_text(encoding="utf-8")
+    for heading in ("Model Description", "Data", "Performance", "System Configuration"):
+        assert f"## **{heading}**" in headings
+    shutil.copy(SCHEMA, tmp_path / "schema.json")
+    metadata = folder / "configs" / "metadata.json"
+    verify_metadata(meta_file=str(metadata), filepath=tmp_path / "schema.json")
+    content = json.loads(metadata.read_text(encoding="utf-8"))
+    assert content["version"] in content["changelog"]
+    assert content["version"] == stn3d.__version__
+    assert bundle_weights(folder) == str(folder / "models" / "model.safetensors")
+    assert bundle_weights(tmp_path) == str(bundled_weights("dense"))
+    with pytest.raises(InputError, match="is not empty; give a new folder"):
+        assemble(folder)
 
 
 def test_fine_tuning_on_image_pairs(weights: Path, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ pytest.importorskip("ignite")
 from stn3d.errors import InputError
 from stn3d.nets.weights import load_weights
 from stn3d.train import (
-    prepare_output_dir,
     read_history,
     read_record,
 )
@@ -148,18 +147,3 @@ def test_early_stopping_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_record(tmp_path / "last.ckpt.safetensors")["iteration"] == 3
     train(tmp_path, epoch_length=1, **still)
     assert read_record(tmp_path / "last.ckpt.safetensors")["iteration"] == 3
-
-
-def test_an_output_folder_is_cleared_without_resume(tmp_path: Path) -> None:
-    for name in ("last.ckpt.safetensors", "history.jsonl", ".part-1-a", "mine.txt"):
-        (tmp_path / name).write_text("x")
-    prepare_output_dir(tmp_path, resume=True)
-    assert {f.name for f in tmp_path.iterdir()} == {
-        "last.ckpt.safetensors",
-        "history.jsonl",
-        "mine.txt",
-    }
-    prepare_output_dir(tmp_path, resume=False)
-    assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(InputError, match="cannot create the folder"):
-        prepare_output_dir(tmp_path / "mine.txt" / "folder")

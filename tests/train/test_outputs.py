@@ -1,15 +1,19 @@
-"""Transforms in world coordinates."""
+"""Transforms in world coordinates, and files of metrics."""
 
 from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("ignite")
 
-from stn3d.train import (
-    world_transform,
-)
+from stn3d.train import world_transform, write_metrics
 
 
 def test_a_voxel_displacement_becomes_a_world_transform() -> None:
@@ -21,3 +25,16 @@ def test_a_voxel_displacement_becomes_a_world_transform() -> None:
     transform = world_transform(field, spacing, shift)
     moved = transform(torch.tensor([[4.0, 4.0]]).double())
     assert moved.tolist() == [[7.0, 14.0]]
+
+
+def test_undefined_metrics_are_null(tmp_path: Path) -> None:
+    metrics = {"dice": torch.tensor(0.5), "error_mm": math.nan, "loss": math.inf}
+    evaluator: Any = SimpleNamespace(state=SimpleNamespace(metrics=metrics))
+    write_metrics(tmp_path / "out" / "metrics.json", evaluator)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    text = (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")
+    found = json.loads(text, parse_constant=refuse)
+    assert found == {"dice": 0.5, "error_mm": None, "loss": None}

@@ -7,6 +7,7 @@ the numbered files the last is applied to a fixed point first: the field, then t
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import final
@@ -30,10 +31,10 @@ class Ants(TransformFileFormat):
     name = "ants"
 
     def recognises(self, path: Path) -> bool:
-        return not path.exists() and bool(_files(path.parent, path.name))
+        return not os.path.exists(path) and bool(_files(path.parent, path.name))
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
-        named = _FILE.fullmatch(path.name) if path.is_file() else None
+        named = _FILE.fullmatch(path.name) if os.path.isfile(path) else None
         files = _files(path.parent, named["prefix"] if named else path.name)
         if not files:
             raise InputError(
@@ -57,7 +58,7 @@ class Ants(TransformFileFormat):
 def _files(folder: Path, prefix: str) -> list[Path]:
     """Files in order of application to a fixed point: the highest number first."""
     found = {}
-    for file in folder.glob("*") if folder.is_dir() else ():
+    for file in folder.glob("*") if os.path.isdir(folder) else ():
         match = _FILE.fullmatch(file.name)
         if match and match["prefix"] == prefix and not match["inverse"]:
             found[int(match["number"])] = file

@@ -110,6 +110,15 @@ def check_transform_path(
     return [check_output(file) for file in _output_format(path, format).outputs(path)]
 
 
+def format_of(path: str | os.PathLike[str]) -> TransformFormat:
+    """The format of a transform file, by its extension and content.
+
+    Raises:
+        InputError: there is no such file, or its format is not clear.
+    """
+    return _format_of(Path(path), "auto").name
+
+
 def _output_format(path: Path, format: TransformFormat) -> TransformFileFormat:
     if format != "auto":
         return FORMATS[format]

@@ -8,6 +8,7 @@ exists under the whole text, it is meant.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,8 +16,8 @@ from stn3d.choices import TransformFormat
 from stn3d.errors import InputError
 from stn3d.io.texts import shown_path
 from stn3d.io.transforms.base import Reference
-from stn3d.io.transforms.registry import read_transform
-from stn3d.transforms import Transform
+from stn3d.io.transforms.registry import format_of, read_transform
+from stn3d.transforms import Transform, chain
 
 _INVERSE = "inverse"
 _FILES = ("transform.h5", "inverse.h5")  # of a registration
@@ -47,6 +48,57 @@ def read_spec(
     path, format = split_format(text)
     saved = _in_folder(text, "transform.h5") if format == "auto" else None
     return read_transform(saved or path, fixed=fixed, moving=moving, format=format)
+
+
+def read_specs(
+    texts: Sequence[str], *, fixed: Reference | None = None, moving: Reference | None = None
+) -> Transform:
+    """Read transforms that are named on a command line, and join them.
+
+    Args:
+        texts: the SPECs in the order in which a fixed point passes through them.
+        fixed: the fixed image of the whole, known to the first transform alone.
+        moving: the moving image of the whole, known to the last transform alone.
+
+    Returns:
+        Fixed points to moving points.
+
+    Raises:
+        InputError: see `read_spec`; or there is none, or their dimensions differ.
+    """
+    if not texts:
+        raise InputError("there is no transform; give one or more.")
+    last = len(texts) - 1
+    parts = [
+        read_spec(
+            text,
+            fixed=fixed if count == 0 else None,
+            moving=moving if count == last else None,
+        )
+        for count, text in enumerate(texts)
+    ]
+    for text, part in zip(texts, parts, strict=True):
+        if part.ndim != parts[0].ndim:
+            raise InputError(
+                f"the transform {shown_path(text)} is {part.ndim}D and {shown_path(texts[0])} is "
+                f"{parts[0].ndim}D; give transforms of one dimension."
+            )
+    return chain(*parts)
+
+
+def format_of_spec(text: str) -> TransformFormat:
+    """The format of the file that a SPEC names.
+
+    Raises:
+        InputError: there is no such file, or its format is not clear.
+    """
+    prefix, rest = _prefix(text)
+    if prefix == _INVERSE:
+        return format_of_spec(rest)
+    path, format = split_format(text)
+    if format != "auto":
+        return format
+    return format_of(_in_folder(text, "transform.h5") or path)
 
 
 def split_format(text: str) -> tuple[Path, TransformFormat]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from stn3d.losses.similarity import ImageMetric
 from stn3d.preprocessing.pair import Pair
 from stn3d.transforms import Transform
+
+logger = logging.getLogger("stn3d.registration")
 
 _CHANNEL_ARRAYS = 3  # of each further contrast: image, warped image, derivative
 
@@ -111,26 +114,64 @@ class LevelProgress:
         return note
 
 
-class Stage(Protocol):
-    """Estimates the transform of a pair, given the current transform."""
+class Stage(ABC):
+    """Estimates the transform of a pair, given the current transform.
+
+    No stage ends with a higher loss than it began with, by its own objective on its finest level:
+    a coarse level may lead away from a start that is better on the finest one, and a network may be
+    wrong. The current transform is returned then.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Name of the stage in the progress and in metrics.json."""
 
+    @abstractmethod
     def levels(self, pair: Pair) -> Sequence[Level]:
         """The resolution levels for this pair, coarse to fine."""
 
+    @abstractmethod
+    def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The current transform preceded by this stage's residual; it may be worse."""
+
+    @abstractmethod
+    def loss(self, pair: Pair, transform: Transform) -> float:
+        """The objective of this stage on its finest level; lower is better.
+
+        Args:
+            pair: The prepared images.
+            transform: Fixed points to moving points.
+        """
+
+    def only_improves(self, pair: Pair) -> bool:
+        """Whether an estimate is never worse, so that it need not be compared."""
+        return False
+
     def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
-        """The current transform preceded by this stage's residual."""
+        """The estimate, or the current transform if its loss is lower."""
+        found = self.estimate(pair, current, progress)
+        if found is current or self.only_improves(pair):
+            return found
+        before, after = self.loss(pair, current), self.loss(pair, found)
+        if after > before or math.isnan(after):
+            self.rejected(before, after)
+            return current
+        return found
+
+    def rejected(self, before: float, after: float) -> None:
+        """Called with both losses when an estimate is worse than the current transform."""
+        logger.debug(f"{self.name}: the estimate raises the loss from {before:g} to {after:g}")
 
 
-class OptimiserStage(Stage, Protocol):
+class OptimiserStage(Stage):
     """A stage that optimises the transform of the pair itself, with a known need of memory."""
 
+    @abstractmethod
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
 
+    @abstractmethod
     def memory_floats(self, pair: Pair, channels: int) -> int:
         """Highest number of float32 values that the stage holds besides both images.
 
@@ -139,6 +180,7 @@ class OptimiserStage(Stage, Protocol):
             channels: Number of channels of either image.
         """
 
+    @abstractmethod
     def transform_floats(self, pair: Pair) -> int:
         """Number of float32 values of the stage's transform."""
 

@@ -20,6 +20,7 @@ from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
     Level,
     LevelProgress,
+    OptimiserStage,
     Progress,
     coarser_factors,
     loss_arrays,
@@ -39,15 +40,14 @@ _MARGIN_UNITS = 8.0  # length units that the field extends around the fixed imag
 
 
 @dataclass(frozen=True)
-class DeformableStage:
+class DeformableStage(OptimiserStage):
     """Estimates a diffeomorphic displacement field, coarse to fine.
 
     Greedy composition of small smooth steps (Christensen et al. 1996, doi:10.1109/83.536892;
     Avants et al. 2008, doi:10.1016/j.media.2007.06.004): the gradient of the loss is smoothed,
     scaled to a step well below a voxel and composed with the current field, which is then smoothed
     a little. Each such step is invertible, and so is their composition. The field vanishes at the
-    outermost voxels of its margin. Each level returns the best field that it found, and the stage
-    its start if the loss on the finest level is not lower after all.
+    outermost voxels of its margin. Each level returns the best field that it found.
 
     Args:
         metric: Metric of the images.
@@ -102,18 +102,22 @@ class DeformableStage:
     def name(self) -> str:
         return "deformable"
 
-    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+    def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The current transform with another displacement field, rounded as it is saved."""
         if agree_already(pair, current, self.spacings_mm(pair)):
             return current
-        start, linear = field_and_linear(current, pair.fixed.grid)
-        field, levels = start, self.levels(pair)
-        reports = LevelProgress(self.name, levels, progress)
-        for number, level in enumerate(levels):
+        field, linear = field_and_linear(current, pair.fixed.grid)
+        reports = LevelProgress(self.name, self.levels(pair), progress)
+        for number, level in enumerate(reports.levels):
             solver = _LevelSolver.of(self, pair, linear, level.spacing_mm)
             field = solver.run(field, level.iterations, reports.at(number))
         assert field is not None
-        field = rounded(field)  # as it is saved, so that the comparison holds for the file
-        return current if solver.loss(field) > solver.loss(start) else field.then(linear)
+        return rounded(field).then(linear)
+
+    def loss(self, pair: Pair, transform: Transform) -> float:
+        """The image loss on the finest level, with that of the landmarks."""
+        field, linear = field_and_linear(transform, pair.fixed.grid)
+        return _LevelSolver.of(self, pair, linear, self.spacings_mm(pair)[-1]).loss(field)
 
     def margin_of(self, pair: Pair) -> float:
         """The margin of the field for this pair, in mm."""

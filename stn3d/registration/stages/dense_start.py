@@ -16,8 +16,8 @@ def field_and_linear(transform: Transform, grid: Grid) -> tuple[DisplacementFiel
     """A transform as a displacement of a grid's points, None for none, and then a linear one."""
     before, linear = split_linear(transform)
     linear = linear or Affine.identity(grid.ndim)
-    if before is None:
-        return None, linear
+    if before is None or isinstance(before, DisplacementField):
+        return before, linear
     back = linear.inverse()
     moves = [
         (back(transform(points)) - points).float()

@@ -17,6 +17,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.stages.base import (
     Level,
     LevelProgress,
+    OptimiserStage,
     Progress,
     coarser_factors,
     loss_arrays,
@@ -36,7 +37,7 @@ _ARRAYS = 5  # of a level: a zero displacement, the warped image and its coverag
 
 
 @dataclass(frozen=True)
-class LinearStage:
+class LinearStage(OptimiserStage):
     """Estimates a rigid, similarity or affine residual by quasi-Newton steps, coarse to fine.
 
     BFGS on parameters that are scaled so that a unit step moves the image by about a millimetre. A
@@ -76,11 +77,11 @@ class LinearStage:
     def name(self) -> str:
         return self.kind
 
-    def __call__(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+    def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        """The current transform preceded by a linear residual."""
         if agree_already(pair, current, self.spacings_mm(pair)):
             return current
-        metric, levels = METRICS[self.metric], self.levels(pair)
-        problem = ResidualProblem(self.kind, pair, current, metric, self.radius_vox)
+        problem, levels = self._problem(pair, current), self.levels(pair)
         reports, steps = LevelProgress(self.name, levels, progress), problem.no_steps
         for number, level in enumerate(levels):
             spacing = level.spacing_mm
@@ -91,10 +92,20 @@ class LinearStage:
             totals = (problem.total(x) for x in (steps, found))
             if self.kind == "rigid" or keeps_overlap(pair, spacing, *totals):
                 steps = found
-        # Coarse levels may lead away from a start that is better on the finest level.
-        if len(levels) > 1 and loss_of(steps) > loss_of(problem.no_steps):
-            steps = problem.no_steps
         return problem.total(steps)
+
+    def only_improves(self, pair: Pair) -> bool:
+        """Whether there is a single level, whose loss is minimised."""
+        return len(self.levels(pair)) == 1
+
+    def loss(self, pair: Pair, transform: Transform) -> float:
+        """The image loss on the finest level, with landmarks and the penalty of extreme scales."""
+        problem = self._problem(pair, transform)
+        steps = problem.no_steps
+        return float(problem.loss_on(self.spacings_mm(pair)[-1], steps)(steps))
+
+    def _problem(self, pair: Pair, current: Transform) -> ResidualProblem:
+        return ResidualProblem(self.kind, pair, current, METRICS[self.metric], self.radius_vox)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""

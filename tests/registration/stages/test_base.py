@@ -15,11 +15,12 @@ from stn3d.registration.initialisation.strategies import simple_candidates
 from stn3d.registration.stages import (
     DeformableStage,
     LinearStage,
+    Progress,
     ProgressEvent,
     Stage,
 )
 from stn3d.registration.stages.base import LevelProgress
-from stn3d.transforms import Affine
+from stn3d.transforms import Affine, Transform, Translation
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.stages import linear_pair, run
 from tests.helpers.synthetic import (
@@ -123,3 +124,37 @@ def test_one_slice_of_a_volume_moves_in_its_plane_alone() -> None:
     assert known.error_mm(found) < 0.3
     index = apply_matrix(grid.index_from_world, found(grid.points_mm()))
     assert float(index[..., 2].abs().max()) < 0.5
+
+
+class Worse(DeformableStage):
+    """Of a wrong estimate, as a network may give it."""
+
+    def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
+        return current.then(Translation(torch.tensor([9.0, 0]).double(), torch.zeros(2)))
+
+
+def test_no_stage_ends_worse_than_it_began() -> None:
+    known = linear_pair(2, "rigid")
+    stage = Worse("lncc", (2, 1), (9, 7))
+    assert run(known.pair, known.truth, stage) is known.truth
+    far = known.truth.then(Translation(torch.tensor([-9.0, 0]).double(), torch.zeros(2)))
+    found = run(known.pair, far, stage)  # and what is better is kept
+    assert stage.loss(known.pair, found) < stage.loss(known.pair, far) - 0.1
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        LinearStage("rigid", "lncc", (8,)),
+        LinearStage("affine", "ncc", (4, 2)),
+        LinearStage("affine", "gradient", (4,)),
+        DeformableStage("lncc", (4, 2), (9, 7)),
+    ],
+    ids=lambda s: f"{s.name}-{s.metric}",
+)
+def test_the_loss_of_a_stage_falls(stage: Stage) -> None:
+    known = linear_pair(2, "rigid", 3)
+    shift = Translation(torch.tensor([1.5, -1]).double(), torch.zeros(2))
+    start = known.truth.then(shift)
+    found = run(known.pair, start, stage)
+    assert stage.loss(known.pair, found) < stage.loss(known.pair, start) - 1e-3

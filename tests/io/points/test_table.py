@@ -56,7 +56,7 @@ def test_points_without_a_table(tmp_path: Path) -> None:
         ("x,y,z\n1,2,nan\n", "line 2: 1,2,nan is not 3 numbers"),
         ("x,y,z\n\n1,2\n", "line 3: 2 columns, but the header has 3"),
         ("x,y\n1,2,3\n", "line 2: 3 columns, but the header has 2"),
-        ("1,2,3\n4,5,6\n", r"line 1: the header must begin with x,y,z .* it is 1,2,3"),
+        ("1,2,3\n4,5,6\n", r"line 1: the header must name the columns x,y,z .* it is 1,2,3"),
         ("x;y;z\n1;2;3\n", "separated by commas; it is x;y;z"),
         ("x,y,z\n", "holds no points"),
         ("", "it is empty"),

@@ -1,0 +1,56 @@
+"""Options on transform files, and on the files that commands write."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stn3d import choices
+from stn3d.cli.options import choice, described
+
+FILES = "Files"
+
+TransformSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRANSFORM",
+        help="Transform file of any format, FORMAT:FILE (such as fsl:warp.nii.gz), inverse:FILE, "
+        "or the folder of a registration.",
+    ),
+]
+Then = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--then",
+        metavar="TRANSFORM",
+        help="A further transform that fixed points go through after TRANSFORM; may be repeated.",
+    ),
+]
+ImageFormat = Annotated[
+    str,
+    choice(
+        "image-format",
+        FILES,
+        choices.ImageSuffix,
+        described("Format of the images that are written", choices.IMAGE_SUFFIXES, ".nii.gz"),
+    ),
+]
+Jacobian = Annotated[
+    bool,
+    typer.Option(
+        "--jacobian",
+        rich_help_panel=FILES,
+        help="Also write the Jacobian determinant: 2 where a fixed voxel covers twice its volume "
+        "in the moving image.",
+    ),
+]
+Bids = Annotated[
+    bool,
+    typer.Option(
+        "--bids",
+        rich_help_panel=FILES,
+        help="BIDS names with JSON sidecars (from-..._to-..._mode-image_xfm.h5, space-...), made "
+        "from the names of the images.",
+    ),
+]

@@ -1,0 +1,63 @@
+"""Which files a registration writes, and their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stn3d.choices import ImageSuffix, check_choice
+from stn3d.registration.bids import BidsName, BidsNames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The files of a registration.
+
+    Args:
+        image_suffix: extension, and so the format, of images: ``.nii.gz``, ``.nii``, ``.nrrd`` or
+            ``.mha``.
+        jacobian: write the Jacobian determinant of the transform at each voxel of the fixed image.
+        bids: BIDS names with JSON sidecars, made from the names of the images.
+
+    Raises:
+        InputError: the extension is none of these.
+    """
+
+    image_suffix: ImageSuffix = ".nii.gz"
+    jacobian: bool = False
+    bids: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("image-format", self.image_suffix, ImageSuffix)
+
+    def files(self, fixed: str, moving: str, *, labels: bool = False) -> dict[str, str]:
+        """A name for each file that is written.
+
+        Args:
+            fixed: name or path of the fixed image.
+            moving: name or path of the moving image.
+            labels: whether there are labels of the moving image.
+
+        Returns:
+            Names by what the files hold: ``moved``, ``transform``, ``inverse``, ``metrics``, where
+            wanted ``moved_labels`` and ``jacobian``, and for BIDS ``..._sidecar``.
+        """
+        names = self.bids_names(fixed, moving).named() if self.bids else self._plain()
+        omitted = {"moved_labels": not labels, "jacobian": not self.jacobian}
+        return {key: name for key, name in names.items() if not omitted.get(key, False)}
+
+    def bids_names(self, fixed: str, moving: str) -> BidsNames:
+        """The BIDS names for two images."""
+        first, second = (BidsName.of(Path(name).name) for name in (fixed, moving))
+        return BidsNames(first, second, self.image_suffix)
+
+    def _plain(self) -> dict[str, str]:
+        suffix = self.image_suffix
+        return {
+            "moved": f"moved{suffix}",
+            "transform": "transform.h5",
+            "inverse": "inverse.h5",
+            "metrics": "metrics.json",
+            "moved_labels": f"moved_labels{suffix}",
+            "jacobian": f"jacobian{suffix}",
+        }
