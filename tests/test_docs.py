@@ -14,7 +14,13 @@ import pytest
 from tests.helpers.paths import ROOT
 
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-PRINTED = {"first-registration", "landmarks", "series", "spatial-transformers"}
+PRINTED = {
+    "first-registration",
+    "landmarks",
+    "monai-pipeline",
+    "series",
+    "spatial-transformers",
+}
 BLOCK = re.compile(r"^```(python|bash|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {"nilearn": "nilearn/", "pytorch-ignite": "stn3d train", "matplotlib": "matplotlib"}
 SHORT = {  # what is changed where a config is named

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor, get_track_meta
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
-from stn3d.integrations.monai.modes import Sampling
+from stn3d.integrations.monai.modes import Fold, Sampling
 from stn3d.integrations.monai.padding import IntoImage
 from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
 from stn3d.io.sources import open_source
@@ -158,7 +158,7 @@ def moved_image(image: Tensor, transform: Transform, target: Grid, how: Sampling
     mode = _selected(values) if how.mode == "auto" else how.mode
     padding = how.padding
     if padding == "border" or padding == "reflection":
-        transform, padding = transform.then(IntoImage(grid, padding)), 0.0
+        transform, padding = transform.then(IntoImage(grid, cast(Fold, padding))), 0.0
     padding = 0.0 if padding == "zeros" else padding
     if mode == "label":
         return _moved_labels(values, grid, transform, target, padding)
