@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -29,7 +30,7 @@ SeriesInterpolation = Literal["linear", "cubic"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -114,7 +115,7 @@ ESTIMATORS: dict[str, str] = {
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",
     "cpu": "the CPU",
-    "cuda": "an NVIDIA GPU",
+    "cuda": "an NVIDIA GPU; cuda:1 is the second one",
 }
 IMAGE_INTERPOLATIONS: dict[str, str] = {
     "auto": "label for a label map (by its header, name and values), nearest if its labels are "
@@ -150,6 +151,8 @@ IMAGE_SUFFIXES: dict[str, str] = {
     ".nii": "NIfTI",
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
+    ".png": "PNG, of 2D images; a Jacobian map is TIFF",
+    ".tif": "TIFF, of 2D images",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
@@ -202,6 +205,16 @@ def check_choice(name: str, value: Any, choice: Any) -> None:
         InputError: It is not; the message suggests the closest one and lists all.
     """
     check_known(name, value, get_args(choice))
+
+
+def check_device(value: Any) -> None:
+    """Make sure that a value is a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not (isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value)):
+        check_choice("device", value, Device)
 
 
 def check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -286,9 +286,24 @@ EvaluatedMovingPoints = Annotated[
 
 # -- computing ------------------------------------------------------------------------------------
 
+
+def _check_device(value: str | None) -> str | None:
+    """Refuse unknown devices before anything slow is imported."""
+    if value is not None:
+        choices.check_device(value)
+    return value
+
+
 Device = Annotated[
     str | None,
-    choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel=COMPUTING,
+        callback=_check_device,
+        show_default=False,
+        help=described("Device", choices.DEVICES, "auto"),
+    ),
 ]
 MaxMemory = Annotated[
     float | None,

@@ -118,6 +118,7 @@ def _register(
     names = outputs.files(*map(str, images), labels=sides["labels"][1] is not None)
     inputs = [*images, *sides.values(), *settings.values()]
     refuse_inputs([out / name for name in names.values()], inputs)
+    outputs.check(images[0])
     fixed, moving = (
         RegistrationImage(image, **{key: both[role] for key, both in sides.items()})
         for role, image in enumerate(images)

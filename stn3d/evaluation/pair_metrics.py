@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.evaluation.case import EvaluationCase
 from stn3d.evaluation.json_values import json_value
 from stn3d.grid import Grid, apply_matrix
-from stn3d.io import Image
+from stn3d.io import Image, TransformSource, as_transform
 from stn3d.metrics import (
     Determinants,
     dice,
@@ -30,18 +31,20 @@ from stn3d.warp import fov_overlap_fraction, warp_image, warp_labels
 
 
 @torch.no_grad()
+@tensor_arguments()
 def evaluate(
     case: EvaluationCase,
-    transform: Transform,
-    inverse: Transform | None = None,
+    transform: TransformSource,
+    inverse: TransformSource | None = None,
     moved: Tensor | None = None,
 ) -> dict[str, Any]:
     """All metrics that the data of a case allow; docs/metrics.md defines each.
 
     Args:
         case: the pair and its data.
-        transform: fixed points to moving points.
-        inverse: moving points to fixed points, to measure the inverse consistency.
+        transform: fixed points to moving points; a `Transform`, path, matrix or SimpleITK
+            transform, see `stn3d.io.as_transform`.
+        inverse: moving points to fixed points, likewise, to measure the inverse consistency.
         moved: ``(1, 1, *fixed.shape)`` moved image, if it is known already.
 
     Returns:
@@ -52,6 +55,8 @@ def evaluate(
         landmarks ``tre_mm``; with a true transform ``true_error_mm``; with an inverse
         ``inverse_consistency_error_mm``. None stands for a metric that is not defined.
     """
+    transform = as_transform(transform)
+    inverse = None if inverse is None else as_transform(inverse)
     grid, region = case.fixed.grid, case.region
     if moved is None:
         moved = warp_image(case.moving.values, case.moving.grid, transform, grid)

@@ -7,6 +7,7 @@ from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
     is_picture,
+    require_2d,
     write_colours,
     write_image,
     write_volumes,
@@ -84,6 +85,7 @@ __all__ = [
     "read_specs",
     "read_transform",
     "refuse_inputs",
+    "require_2d",
     "require_same_grid",
     "spec_files",
     "split_format",

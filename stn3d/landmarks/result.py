@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from stn3d.choices import LandmarkKind
+from stn3d.display import Described, Description, number
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import (
@@ -37,8 +38,8 @@ SCHEMA_VERSION = 1
 """Version of metrics.json; rises when a key is renamed or removed, or changes its meaning."""
 
 
-@dataclass(frozen=True, eq=False)
-class LandmarkRegistration:
+@dataclass(frozen=True, eq=False, repr=False)
+class LandmarkRegistration(Described):
     """The result of registering landmarks.
 
     Args:
@@ -65,6 +66,17 @@ class LandmarkRegistration:
     field_metrics: dict[str, Any] = field(default_factory=dict)
 
     FILES: ClassVar = ("transform.h5", "inverse.h5", "metrics.json")
+
+    def description(self) -> Description:
+        errors_mm = self.leave_one_out_errors_mm
+        rows = [
+            ("kind", self.kind),
+            ("landmarks", f"{len(self.landmarks.names)}"),
+            ("residual", number(float(self.residuals_mm.mean()), "mm")),
+            ("leave-one-out error", number(float(errors_mm.nanmean()), "mm")),
+            ("outliers", ", ".join(self.outliers[:5])),
+        ]
+        return Description("LandmarkRegistration", rows)
 
     @property
     def residuals_mm(self) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from stn3d.choices import (
     INITIAL_METHODS,
-    Device,
     Estimator,
     InitialMethod,
     Kind,
@@ -29,7 +28,7 @@ from stn3d.choices import (
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate, excluded_region_metrics
 from stn3d.grid import Grid
-from stn3d.io import Image, ImageSource, read_transform
+from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_transform
 from stn3d.io.texts import shown_path
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
@@ -47,6 +46,7 @@ from stn3d.registration.inputs import (
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final
+from stn3d.registration.progress_bar import chosen_progress
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
@@ -77,7 +77,7 @@ class FurtherSettings(TypedDict, total=False):
     channel_weights: Sequence[float] | None
     label_weight: float | None
     landmark_weight: float | None
-    device: Device | None
+    device: str | None
     threads: int | None
     max_memory: float | None
     seed: int | None
@@ -91,18 +91,18 @@ def register(
     kind: Kind | None = None,
     metric: MetricChoice | None = None,
     preset: Preset | None = None,
-    init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
+    init: InitialMethod | TransformSource | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     network: TrainedNetwork | None = None,
     **further: Unpack[FurtherSettings],
 ) -> Registration:
     """Find the transform that aligns the moving image with the fixed image.
 
     Args:
-        fixed: the fixed image: a path, nibabel image, MetaTensor or (tensor, Grid); or a
-            `RegistrationImage`, which adds masks, channels, labels, landmarks, an intensity window
-            and the volume of a 4D image.
+        fixed: the fixed image: a path, `Image`, nibabel or SimpleITK image, MetaTensor, or an
+            array with its affine or `Grid`; or a `RegistrationImage`, which adds masks, channels,
+            labels, landmarks, an intensity window and the volume of a 4D image.
         moving: the moving image, likewise; shape, spacing and orientation may differ.
         kind: transform model: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto``
             (the default): rigid for one person's head in different contrasts, else deformable.
@@ -110,10 +110,12 @@ def register(
             ``auto`` (the default): ``nmi`` for images of different contrast, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.
         init: initial transform: ``auto`` (the default), ``header``, ``centres``, ``mass``,
-            ``moments``, a transform, or the path of one.
+            ``moments``, or a transform: a `Transform`, the path of one, a matrix or a SimpleITK
+            transform, see `stn3d.io.as_transform`.
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
-        progress: called with a `ProgressEvent` at every step and iteration.
+        progress: true for a progress bar, or a function that is called with a `ProgressEvent` at
+            every step and iteration.
         network: deformable network that ``estimator`` uses. Default: that of the file
             `Settings.deformable_weights`.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
@@ -127,18 +129,21 @@ def register(
         InputError: an image, mask, label map, set of landmarks or setting cannot be used, or the
             allowed memory is too small; the message says what to do.
     """
-    given = init if init is None or isinstance(init, str | os.PathLike) else "given"
-    options = {"kind": kind, "metric": metric, "preset": preset, "init": given, **further}
+    named = init is None or isinstance(init, str | os.PathLike)
+    method = init if named else "given"
+    options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = _Request(options, read_config(config))
     settings = request.settings
-    start = init if isinstance(init, Transform) else _initial_from(settings.init)
-    tracker = Tracker(progress)
-    with tracker.step("read"):
-        inputs = read_pair(fixed, moving)
-    with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        found = _registered(inputs, request, start, tracker, network)
-    labels = RegistrationImage.of(moving).labels  # read again when saved, in their own data type
-    return dataclasses.replace(found, moving_labels=labels)
+    start = _initial_from(settings.init) if init is None or named else as_transform(init)
+    with chosen_progress(progress) as report:
+        tracker = Tracker(report)
+        with tracker.step("read"):
+            inputs = read_pair(fixed, moving)
+        with limited_threads(settings.threads), memory_limit(settings.max_memory):
+            found = _registered(inputs, request, start, tracker, network)
+    given_moving = RegistrationImage.of(moving)  # read again when saved, in its own data type
+    labels, source = given_moving.labels, given_moving.image
+    return dataclasses.replace(found, moving_labels=labels, moving_source=source)
 
 
 @dataclass(frozen=True)

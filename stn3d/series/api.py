@@ -21,6 +21,7 @@ from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
+from stn3d.registration.progress_bar import chosen_volume_progress
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
@@ -54,7 +55,7 @@ def register_series(
     interpolation: SeriesInterpolation = "linear",
     fill: str | float = "auto",
     threads: int | None = None,
-    progress: Report | None = None,
+    progress: Report | bool | None = None,
 ) -> SeriesRegistration:
     """Rigid motion correction: register every volume of a 4D image to a reference.
 
@@ -72,7 +73,8 @@ def register_series(
         fill: value of the moved volumes where a volume shows nothing: ``auto`` (the background for
             CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
         threads: number of CPU threads.
-        progress: called after each volume, see `Report`.
+        progress: true for a progress bar, or a function that is called after each volume, see
+            `Report`.
 
     Returns:
         The transforms, the motion and the metrics; `SeriesRegistration.save` writes the moved
@@ -100,7 +102,8 @@ def register_series(
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
-            found = _outwards(volumes, search, first, reference is None, progress)
+            with chosen_volume_progress(progress) as report:
+                found = _outwards(volumes, search, first, reference is None, report)
         used = torch.get_num_threads()
     metrics = {
         "schema_version": SCHEMA_VERSION,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import SeriesInterpolation
+from stn3d.display import Described, Description, number
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
@@ -88,8 +89,8 @@ def rotation_radius_mm(grid: Grid) -> float:
     return HEAD_RADIUS_MM if least_mm <= longest_mm <= most_mm else longest_mm / 4
 
 
-@dataclass(frozen=True, eq=False)
-class SeriesRegistration:
+@dataclass(frozen=True, eq=False, repr=False)
+class SeriesRegistration(Described):
     """The result of registering the volumes of a series.
 
     Args:
@@ -116,6 +117,23 @@ class SeriesRegistration:
     fill: str | float = "auto"
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
+
+    def description(self) -> Description:
+        motion = self.motion.metrics()
+        correlation = sum(self.correlations) / len(self.correlations)
+        rows = [
+            ("of", self.series.name),
+            ("volumes", f"{len(self.transforms)}"),
+            ("largest rotation", number(motion["rotation_max_deg"], "degrees")),
+            ("largest translation", number(motion["translation_max_mm"], "mm")),
+            (
+                "mean framewise displacement",
+                number(motion["framewise_displacement_mean_mm"], "mm"),
+            ),
+            ("correlation", f"{correlation:.4g}"),
+            ("time", number(sum(self.metrics["timings_s"].values()), "s")),
+        ]
+        return Description("SeriesRegistration", rows)
 
     @cached_property
     def motion(self) -> Motion:

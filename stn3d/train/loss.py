@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn3d.arguments import plain_tensor
+from stn3d.arguments import plain_batch
 
 Batch = Mapping[str, Tensor]
 StageOutputs = tuple[Tensor, ...]
@@ -33,10 +33,8 @@ def prepare_coordinate_batch(
 
 def _to_device(batch: Batch, device: torch.device, non_blocking: bool) -> Batch:
     return {
-        key: plain_tensor(value).to(device, non_blocking=non_blocking)
-        if isinstance(value, Tensor)
-        else value
-        for key, value in batch.items()
+        key: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
+        for key, value in plain_batch(batch).items()
     }
 
 

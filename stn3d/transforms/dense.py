@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import points_tensor, tensor_arguments
+from stn3d.display import number
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform, chain
@@ -34,6 +35,15 @@ def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
     return vectors.reshape(*batch, *points_mm.shape[1:]).to(points_mm)
 
 
+def _largest(field: Tensor) -> float:
+    """Length of the longest vector of a field ``(B, d, ...)``."""
+    return max(float(one.norm(dim=0).max()) for one in field.detach())
+
+
+def _batch(field: Tensor) -> list[tuple[str, str]]:
+    return [("batch", f"{len(field)} fields")] if len(field) > 1 else []
+
+
 def _check(field: Tensor, grid: Grid) -> None:
     expected = (grid.ndim, *grid.shape)
     if field.ndim != grid.ndim + 2 or tuple(field.shape[1:]) != expected:
@@ -42,7 +52,7 @@ def _check(field: Tensor, grid: Grid) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DisplacementField(Transform):
     """Displacement field, ``x -> x + u(x)`` with u at the voxels of a grid.
 
@@ -77,6 +87,10 @@ class DisplacementField(Transform):
     @property
     def ndim(self) -> int:
         return self.grid.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest displacement", number(_largest(self.displacement_mm), "mm"))
+        return [largest, *_batch(self.displacement_mm), *self.grid.description().rows]
 
     def _map(self, points_mm: Tensor) -> Tensor:
         return points_mm + _vectors_at(self.displacement_mm, self.grid, points_mm)
@@ -185,9 +199,9 @@ def _grid_of_inverse(field: DisplacementField) -> Grid:
     return wider if wider.num_voxels <= _MAX_GROWTH * grid.num_voxels else grid
 
 
-def compose(first: TensorLike, second: TensorLike, grid: Grid) -> Tensor:
+@tensor_arguments(["first", "second"])
+def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
-    first, second = points_tensor(first), points_tensor(second)
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
 
 
@@ -203,7 +217,7 @@ def in_mm(vectors_vox: Tensor, grid: Grid) -> Tensor:
     return torch.einsum("ab,nb...->na...", matrix.to(vectors_vox), vectors_vox)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VelocityField(Transform):
     """Exponential ``exp(v)`` of a stationary velocity field v, by scaling and squaring.
 
@@ -229,6 +243,10 @@ class VelocityField(Transform):
     @property
     def ndim(self) -> int:
         return self.grid.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest velocity", number(_largest(self.velocity_mm), "mm"))
+        return [largest, *_batch(self.velocity_mm), *self.grid.description().rows]
 
     @property
     def displacement(self) -> DisplacementField:

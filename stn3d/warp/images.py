@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.sampler import Interpolation, inside, sample
 from stn3d.transforms import Affine, DisplacementField, Transform, VelocityField, chain
@@ -59,6 +60,7 @@ def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
     return out
 
 
+@tensor_arguments()
 def warp_image(
     image: Tensor,
     moving_grid: Grid,
@@ -78,7 +80,8 @@ def warp_image(
         outside_value: value beyond the moving image.
 
     Returns:
-        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image; differentiable.
+        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image (whole numbers are
+        interpolated in float64 and rounded); differentiable.
 
     Examples:
         Translation by half a voxel:
@@ -92,7 +95,8 @@ def warp_image(
                   [3.5000, 4.5000, 0.0000]]]])
     """
     path = _index_path(moving_grid, fixed_grid, transform)
-    plain = _as_resampling(path, image.device) if interpolation == "linear" else None
+    in_one_pass = interpolation == "linear" and image.is_floating_point()
+    plain = _as_resampling(path, image.device) if in_one_pass else None
     if plain is not None:
         matrix, moves = plain
         return kernels.resample(image, matrix, fixed_grid.shape, moves, outside_value)
@@ -108,6 +112,7 @@ def warp_image(
     return _stacked(slabs, fixed_grid.shape[0])
 
 
+@tensor_arguments()
 def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> Tensor:
     """Warp a batch of images onto the fixed grid, each by its own transform.
 
@@ -123,13 +128,15 @@ def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_gr
         images; differentiable.
     """
     path = _index_path(moving_grid, fixed_grid, transform)
-    if isinstance(path, Linear):
+    if isinstance(path, Linear) and images.is_floating_point():
         matrix = path.matrix if path.matrix.ndim > 2 else path.matrix[None]
         return kernels.sample_affine(images, matrix, fixed_grid.shape)
-    points = fixed_grid.points_index(device=images.device, dtype=images.dtype)[None]
+    dtype = images.dtype if images.is_floating_point() else torch.float64
+    points = fixed_grid.points_index(device=images.device, dtype=dtype)[None]
     return sample(images, path(points))
 
 
+@tensor_arguments()
 def warp_labels(
     labels: Tensor,
     moving_grid: Grid,
@@ -190,6 +197,7 @@ def _labels_of_rows(
     return kernels.resample_labels(labels, start, shape, field, outside_label)
 
 
+@tensor_arguments()
 def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     """Resample an image to a grid with the same axes, e.g. from `Grid.resampled`.
 
