@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stn3d import train as train
     from stn3d import transforms as transforms
     from stn3d import warp as warp
-    from stn3d.evaluation import EvaluationCase, evaluate
+    from stn3d.evaluation import Evaluation, EvaluationCase, EvaluationOptions
     from stn3d.grid import Grid
     from stn3d.io import (
         Image,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stn3d.registration.api import register
     from stn3d.registration.inputs import RegistrationImage
     from stn3d.registration.result import Registration
+    from stn3d.scoring.api import evaluate
     from stn3d.series.api import register_series
     from stn3d.series.result import SeriesRegistration
     from stn3d.transforms import (
@@ -62,7 +63,9 @@ __all__ = [
     "Affine",
     "Chain",
     "DisplacementField",
+    "Evaluation",
     "EvaluationCase",
+    "EvaluationOptions",
     "Grid",
     "Image",
     "InputError",
@@ -90,7 +93,7 @@ __all__ = [
 
 _MODULES = {
     "stn3d.warp.apply": ("apply",),
-    "stn3d.evaluation": ("EvaluationCase", "evaluate"),
+    "stn3d.evaluation": ("Evaluation", "EvaluationCase", "EvaluationOptions"),
     "stn3d.warp.points": ("transform_points",),
     "stn3d.grid": ("Grid",),
     "stn3d.io": (
@@ -106,6 +109,7 @@ _MODULES = {
     "stn3d.registration.api": ("register",),
     "stn3d.registration.inputs": ("RegistrationImage",),
     "stn3d.registration.result": ("Registration",),
+    "stn3d.scoring.api": ("evaluate",),
     "stn3d.series.api": ("register_series",),
     "stn3d.series.result": ("SeriesRegistration",),
     "stn3d.transforms": (

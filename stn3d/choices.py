@@ -27,6 +27,7 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+EvaluationProtocol = Literal["strict", "l2r"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
@@ -157,6 +158,10 @@ IMAGE_SUFFIXES: dict[str, str] = {
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+EVALUATION_PROTOCOLS: dict[str, str] = {
+    "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
+    "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
 }
 TRANSFORM_FORMATS: dict[str, str] = {
     "auto": "by the extension and the content of the file",

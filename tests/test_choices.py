@@ -22,6 +22,7 @@ PAIRS = [
     (choices.Device, choices.DEVICES),
     (choices.ImageInterpolation, choices.IMAGE_INTERPOLATIONS),
     (choices.SeriesInterpolation, choices.SERIES_INTERPOLATIONS),
+    (choices.EvaluationProtocol, choices.EVALUATION_PROTOCOLS),
 ]
 
 

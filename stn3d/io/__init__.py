@@ -21,6 +21,7 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
+from stn3d.io.label_tables import read_label_table
 from stn3d.io.points import (
     Landmarks,
     PointMap,
@@ -77,6 +78,7 @@ __all__ = [
     "read_exact",
     "read_geometry",
     "read_image",
+    "read_label_table",
     "read_labels",
     "read_landmarks",
     "read_mask",

@@ -91,8 +91,8 @@ class LandmarkRegistration(Described):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Content of metrics.json: mean, 95th percentile and maximum of the errors, errors of each
-        landmark, options, versions."""
+        """Content of metrics.json: statistics of the errors (`stn3d.metrics.tre_mm`), errors of
+        each landmark, options, versions."""
         pairs = self.landmarks
         identity = Affine.identity(self.transform.ndim)
         errors_mm, outliers = self.leave_one_out_errors_mm, set(self.outliers)

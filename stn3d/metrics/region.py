@@ -21,11 +21,11 @@ class EvaluationRegion:
     """The voxels of the fixed image in which metrics are computed.
 
     Args:
-        name: ``mask`` (the fixed mask) or ``foreground`` (see `foreground`).
+        name: ``mask`` (the fixed mask), ``foreground`` (see `foreground`) or ``image`` (all).
         voxels: ``fixed.grid.shape`` bool.
     """
 
-    name: Literal["mask", "foreground"]
+    name: Literal["mask", "foreground", "image"]
     voxels: Tensor
 
     def __post_init__(self) -> None:
@@ -55,14 +55,15 @@ def foreground(image: Tensor) -> Tensor:
     return image[0, 0] > dark + FOREGROUND_LEVEL * (bright - dark)
 
 
-def eroded(mask: Array) -> NDArray[np.bool_]:
+def eroded(mask: Array, voxels: int = 2) -> NDArray[np.bool_]:
     """The mask without its outer two voxels, along axes of at least five voxels.
 
     Args:
         mask: ``grid.shape`` bool; voxels outside the grid are outside the mask.
+        voxels: how many outer voxels to remove.
     """
     inner = as_array(mask).astype(bool, copy=False)
-    for _ in range(2):
+    for _ in range(voxels):
         kept = inner.copy()
         for axis, n in enumerate(inner.shape):
             if n < 5:

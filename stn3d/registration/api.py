@@ -26,7 +26,7 @@ from stn3d.choices import (
     Preset,
 )
 from stn3d.errors import InputError, MemoryWarning
-from stn3d.evaluation import evaluate, excluded_region_metrics
+from stn3d.evaluation import evaluate_case, excluded_region_metrics
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_transform
 from stn3d.io.texts import shown_path
@@ -216,13 +216,13 @@ def _completed(
         inverse, residual_mm = invert_fields(found)
         transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
-        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        before = evaluate_case(case, Affine.identity(fixed.grid.ndim)).to_dict()
         identity = Affine.identity(pair.fixed.grid.ndim)
         before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
-        after = evaluate(case, transform, inverse, moved)
+        after = evaluate_case(case, transform, inverse, moved).to_dict()
         after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)

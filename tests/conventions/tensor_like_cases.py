@@ -283,6 +283,11 @@ NETS: dict[str, Case] = {
     "warp_tensor": lambda like: nets.warp_tensor(like.image(IMAGE), RIGID),
 }
 
+
+def two_label_maps(like: Like) -> tuple[Any, Any]:
+    return like.image(LABELS[:1]), like.image(LABELS[:1].flip(2))
+
+
 METRICS: dict[str, Case] = {
     "Determinants": lambda like: metrics.Determinants.of(
         RIGID, GRID, like.image(MASK[:1])
@@ -293,9 +298,7 @@ METRICS: dict[str, Case] = {
     "dice": lambda like: metrics.dice(like.image(LABELS), like.image(LABELS.flip(2))),
     "eroded": lambda like: metrics.eroded(like.image(MASK[0, 0] > 0)),
     "foreground": lambda like: metrics.foreground(like.image(IMAGE)),
-    "hd95_mm": lambda like: metrics.hd95_mm(
-        like.image(LABELS[:1]), like.image(LABELS[:1].flip(2)), GRID, [1]
-    ),
+    "hd95_vox": lambda like: metrics.hd95_vox(*two_label_maps(like), GRID, [1]),
     "image_metrics": lambda like: metrics.image_metrics(
         like.image(PAIR[:1, :1]), like.image(PAIR[:1, 1:]), GRID, like.image(MASK[:1])
     ),
@@ -303,7 +306,15 @@ METRICS: dict[str, Case] = {
         RIGID, RIGID, like.points(POINTS)
     ),
     "jacobian_metrics": lambda like: metrics.jacobian_metrics(RIGID, GRID, like.image(MASK[:1])),
-    "scored_labels": lambda like: metrics.scored_labels(like.image(LABELS), like.image(LABELS), 9),
+    "landmark_robustness": lambda like: {
+        "share": metrics.landmark_robustness(RIGID, like.points(POINTS), like.points(TARGETS))
+    },
+    "ndv_metrics": lambda like: metrics.ndv_metrics(RIGID, GRID, like.image(MASK[:1])),
+    "select_labels": lambda like: metrics.select_labels(*two_label_maps(like), min_voxels=9).labels,
+    "surface_dice": lambda like: metrics.surface_dice(*two_label_maps(like), GRID, [1], 1.0),
+    "surface_distances": lambda like: vars(
+        metrics.surface_distances(*two_label_maps(like), GRID, [1])[1]
+    ),
     "tre_mm": lambda like: metrics.tre_mm(RIGID, like.points(POINTS), like.points(TARGETS)),
     "true_error_mm": lambda like: metrics.true_error_mm(
         RIGID, RIGID.inverse(), GRID, like.image(MASK[:1])
@@ -364,7 +375,7 @@ def evaluated(like: Like) -> Any:
     case = evaluation.EvaluationCase(
         image, image, fixed_points_mm=like.points(POINTS), moving_points_mm=like.points(TARGETS)
     )
-    return evaluation.evaluate(case, RIGID, moved=like.image(IMAGE[:1]))
+    return evaluation.evaluate_case(case, RIGID, moved=like.image(IMAGE[:1])).to_dict()
 
 
 def landmark_registration(like: Like) -> Any:
@@ -377,7 +388,14 @@ def landmark_registration(like: Like) -> Any:
 OTHERS: dict[str, Case] = {
     "stn3d.data.collate": lambda like: data.collate([{"image": like.image(IMAGE)}])["image"],
     "stn3d.evaluation.EvaluationCase": evaluated,
-    "stn3d.evaluation.evaluate": evaluated,
+    "stn3d.evaluation.evaluate_case": evaluated,
+    "stn3d.evaluation.measure_labels": lambda like: (
+        evaluation.measure_labels(
+            *two_label_maps(like), None, GRID, evaluation.EvaluationOptions(labels=[1])
+        )
+        .labels[1]
+        .to_dict()
+    ),
     "stn3d.landmarks.register_landmarks": landmark_registration,
     "stn3d.synth.make_subject": lambda like: (
         synth.make_subject(like.image(LABELS[0, 0]), GRID).codes
