@@ -1,6 +1,7 @@
 """Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
+from stn3d.io.ddf import from_ddf, to_ddf
 from stn3d.io.dtypes import Values
 from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
 from stn3d.io.image import Image
@@ -69,6 +70,7 @@ __all__ = [
     "check_output",
     "check_transform_path",
     "format_of_spec",
+    "from_ddf",
     "grid_of_reference",
     "in_dimension",
     "is_picture",
@@ -91,6 +93,7 @@ __all__ = [
     "require_same_grid",
     "spec_files",
     "split_format",
+    "to_ddf",
     "write_colours",
     "write_geometry",
     "write_image",

@@ -196,7 +196,7 @@ def _registered(
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, cascade.pair, final(cascade.transform), tracker)
+    return _completed(estimation, cascade.pair, final(cascade.transform, grids[0]), tracker)
 
 
 def _completed(

@@ -22,6 +22,7 @@ from stn3d.sampler import sample
 from stn3d.transforms.base import Transform, chain
 
 _TOLERANCE_VOX = 1e-2  # of an inverse
+_ROUNDING_VOX = 1e-4  # by which rounding may move the edge of a grid
 _MAX_GROWTH = 8  # largest grid of an inverse relative to that of the field, in voxels
 
 
@@ -159,6 +160,38 @@ def rounded(field: DisplacementField) -> DisplacementField:
     return DisplacementField(vectors, field.grid)
 
 
+def covering(field: DisplacementField, points_mm: Tensor) -> DisplacementField:
+    """A field that covers given points, with zeros around what it covered before.
+
+    Other tools differ in what they do outside a field. A field whose outermost vectors are 0, as
+    registrations return it, is the same transform with these zeros. A field that does not vanish
+    at its border gets at least one voxel of zeros on each side.
+
+    Args:
+        field: the field.
+        points_mm: ``(n, d)`` points to cover.
+    """
+    d, shape = field.ndim, field.grid.shape
+    index = apply_matrix(field.grid.index_from_world, points_mm.double())
+    edges = [index.amin(0) + _ROUNDING_VOX, index.amax(0) - _ROUNDING_VOX]
+    ring = 0 if _vanishes_at_border(field.displacement_mm) else 1
+    low = [min(-ring, math.floor(v)) for v in edges[0].tolist()]
+    high = [max(n + ring, math.ceil(v) + 1) for n, v in zip(shape, edges[1].tolist(), strict=True)]
+    if low == [0] * d and high == list(shape):
+        return field
+    grid = field.grid.cropped(low, high)
+    vectors = field.displacement_mm.new_zeros(*field.displacement_mm.shape[:2], *grid.shape)
+    inside = (slice(-a, n - a) for a, n in zip(low, shape, strict=True))
+    vectors[(slice(None), slice(None), *inside)] = field.displacement_mm
+    return DisplacementField(vectors, grid)
+
+
+def _vanishes_at_border(vectors: Tensor) -> bool:
+    """Whether the outermost vectors along each axis of several voxels are 0."""
+    axes = [axis for axis in range(2, vectors.ndim) if vectors.shape[axis] > 1]
+    return not any(bool(vectors.select(axis, end).any()) for axis in axes for end in (0, -1))
+
+
 def invert_fields(transform: Transform) -> tuple[Transform, float]:
     """Invert a transform part by part: fields as fields, all other parts by their own inverse.
 
@@ -191,7 +224,7 @@ def _grid_of_inverse(field: DisplacementField) -> Grid:
         (axis, end) for axis, n in enumerate(grid.shape) for end in ((0, n - 1) if n > 1 else ())
     ]
     border = [vectors.select(axis + 1, end).reshape(grid.ndim, -1).T for axis, end in faces]
-    if not any(bool(one.any()) for one in border):
+    if _vanishes_at_border(field.displacement_mm[:1]):
         return grid
     points = grid.points_mm()
     ends = [points.select(axis, end).reshape(-1, grid.ndim) for axis, end in faces]
