@@ -9,6 +9,7 @@ points (PS3.3 C.20.2). A Deformable Spatial Registration maps registered (fixed)
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any, final
@@ -49,7 +50,7 @@ class Dicom(TransformFileFormat):
         return beginning(path, 132)[128:] == b"DICM"
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
         try:
             with warnings.catch_warnings():
