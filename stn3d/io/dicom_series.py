@@ -65,9 +65,9 @@ def series_of(source: object) -> DicomSeries | None:
     if not isinstance(source, str | os.PathLike):
         return None
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted({one.path for one in series_in(path)})
-    elif path.is_file() and is_dicom(path):
+    elif os.path.isfile(path) and is_dicom(path):
         files = [path]
     else:
         return None

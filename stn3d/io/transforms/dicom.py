@@ -9,6 +9,7 @@ points (PS3.3 C.20.2). A Deformable Spatial Registration maps registered (fixed)
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any, final
@@ -51,7 +52,7 @@ class Dicom(TransformFileFormat):
         return start[128:132] == b"DICM" and any(kind.encode() in start for kind in kinds)
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
         try:
             with warnings.catch_warnings():
