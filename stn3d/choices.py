@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -26,7 +27,11 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+EvaluationProtocol = Literal["strict", "l2r"]
+ImageRole = Literal["fixed", "moving"]
+CoordinateSystem = Literal["ras", "lps"]
+GeometryKind = Literal["points", "surface", "streamlines"]
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -114,7 +119,7 @@ ESTIMATORS: dict[str, str] = {
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",
     "cpu": "the CPU",
-    "cuda": "an NVIDIA GPU",
+    "cuda": "an NVIDIA GPU; cuda:1 is the second one",
 }
 IMAGE_INTERPOLATIONS: dict[str, str] = {
     "auto": "label for a label map (by its header, name and values), nearest if its labels are "
@@ -136,15 +141,30 @@ COLOUR_CHANNELS: dict[str, str] = {
     "eosin": "density of this stain",
     "dab": "density of diaminobenzidine",
 }
+POINT_SPACES: dict[str, str] = {
+    "fixed": "the points belong to the fixed image; they are mapped to the moving image",
+    "moving": "the points belong to the moving image; they are mapped to the fixed image, by the "
+    "inverse transform",
+}
+COORDINATE_SYSTEMS: dict[str, str] = {
+    "ras": "x increases to the right, y to anterior (NIfTI, nibabel, FreeSurfer, MRtrix)",
+    "lps": "x increases to the left, y to posterior (DICOM, ITK, ANTs, 3D Slicer)",
+}
 IMAGE_SUFFIXES: dict[str, str] = {
     ".nii.gz": "compressed NIfTI",
     ".nii": "NIfTI",
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
+    ".png": "PNG, of 2D images; a Jacobian map is TIFF",
+    ".tif": "TIFF, of 2D images",
 }
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+EVALUATION_PROTOCOLS: dict[str, str] = {
+    "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
+    "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
 }
 TRANSFORM_FORMATS: dict[str, str] = {
     "auto": "by the extension and the content of the file",
@@ -193,6 +213,16 @@ def check_choice(name: str, value: Any, choice: Any) -> None:
         InputError: It is not; the message suggests the closest one and lists all.
     """
     check_known(name, value, get_args(choice))
+
+
+def check_device(value: Any) -> None:
+    """Make sure that a value is a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not (isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value)):
+        check_choice("device", value, Device)
 
 
 def check_known(name: str, value: Any, known: Sequence[str]) -> None:

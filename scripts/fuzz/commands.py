@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from scripts.fuzz.geometry_samples import GEOMETRY
 from scripts.fuzz.mutations import damaged
 from scripts.fuzz.samples import Sample
 from stn3d import choices
@@ -47,7 +48,8 @@ class Inputs:
 
 
 _KINDS = {"h5": "transform", "tfm": "transform", "csv": "points", "fcsv": "points",
-          "mrk.json": "points", "yaml": "config"}  # fmt: skip
+          "mrk.json": "points", "tsv": "points", "yaml": "config",
+          **dict.fromkeys(GEOMETRY, "geometry")}  # fmt: skip
 
 
 def write_inputs(folder: Path, samples: list[Sample]) -> Inputs:
@@ -108,13 +110,41 @@ def _apply(inputs: Inputs, out: Path, random: Random) -> list[str]:
 
 
 def _points(inputs: Inputs, out: Path, random: Random) -> list[str]:
-    return [inputs.one("transform", random), inputs.one("points", random),
-            "--out", str(out / "points.csv")]  # fmt: skip
+    source = Path(inputs.one(random.choice(("points", "points", "geometry")), random))
+    return [inputs.one("transform", random), str(source), "--out", str(out / source.name)]
 
 
 def _evaluate(inputs: Inputs, out: Path, random: Random) -> list[str]:
     return ["--fixed", inputs.one("image", random), "--moving", inputs.one("image", random),
             "--out", str(out / "metrics.json")]  # fmt: skip
+
+
+def _convert(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    name = random.choice(("a.h5", "a.tfm", "a.nii.gz", "a.mat", "a.lta"))
+    return [inputs.one("transform", random), "--like", inputs.one("image", random),
+            "--out", str(out / name)]  # fmt: skip
+
+
+def _compose(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    transforms = [inputs.one("transform", random) for _ in range(random.choice((1, 2, 3)))]
+    return [*transforms, "--out", str(out / "both.h5")]
+
+
+def _invert(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    return [inputs.one("transform", random), "--out", str(out / "inverse.h5")]
+
+
+def _jacobian(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    return [inputs.one("transform", random), "--like", inputs.one("image", random),
+            "--out", str(out / "jacobian.nii.gz")]  # fmt: skip
+
+
+def _explain(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    return [inputs.one(random.choice(("transform", "image", "labels", "config")), random)]
+
+
+def _check(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    return [inputs.one("image", random), inputs.one(random.choice(("image", "labels")), random)]
 
 
 def _train(inputs: Inputs, out: Path, random: Random) -> list[str]:
@@ -130,12 +160,18 @@ _VALID: dict[str, Callable[[Inputs, Path, Random], list[str]]] = {
     "apply": _apply,
     "points": _points,
     "evaluate": _evaluate,
+    "convert": _convert,
+    "compose": _compose,
+    "invert": _invert,
+    "jacobian": _jacobian,
+    "explain": _explain,
+    "check": _check,
     "train": _train,
 }
 COMMANDS = tuple(_VALID)
 
 _NUMERIC = ("N", "GB", "WEIGHT", "NUMBER")  # how the help names what an option takes
-_PATHS = ("IMAGE", "FILE", "METHOD|FILE")
+_PATHS = ("IMAGE", "FILE", "METHOD|TRANSFORM", "FIXED", "TRANSFORM")
 
 # -- changes --------------------------------------------------------------------------------------
 
@@ -179,6 +215,8 @@ def _replace(
 def _remove(
     words: list[str], command: str, inputs: Inputs, samples: list[Sample], out: Path, random: Random
 ) -> list[str]:
+    if not words:
+        return words
     at = random.randrange(len(words))
     return words if command == "train" else words[:at] + words[at + 1 :]
 

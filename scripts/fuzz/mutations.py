@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from scripts.fuzz.samples import Sample
+from scripts.fuzz.sample import Sample
 
 _HEADER_BYTES = 400  # most damage is done here, because most errors are
 _MOST_CHARACTERS = 1_000_000
@@ -234,8 +234,17 @@ _BY_FORMAT: dict[str, tuple[Damage, ...]] = {
     "png": (damage_bytes, _png),
     "tfm": (damage_bytes, damage_text),
     "txt": (damage_bytes, damage_text),
+    **dict.fromkeys(
+        ("fsl mat", "greedy mat", "freesurfer lta", "afni 1D", "elastix txt"),
+        (damage_bytes, damage_text, damage_text),
+    ),
+    **dict.fromkeys(("itk nrrd", "itk mha"), (damage_bytes, _header_text)),
     "csv": (damage_bytes, damage_text, damage_text),
     "fcsv": (damage_bytes, damage_text, damage_text),
+    "tsv": (damage_bytes, damage_text, damage_text),
+    "obj": (damage_bytes, damage_text, damage_text),
+    "gii": (damage_bytes, damage_text, damage_text),
+    "vtp": (damage_bytes, damage_text),
     "mrk.json": (damage_bytes, damage_text, damage_json, damage_json),
     "yaml": (damage_bytes, damage_text, damage_text),
     "bundle": (damage_bytes, damage_text, damage_text),

@@ -12,7 +12,7 @@ import typer
 
 from stn3d import __version__
 from stn3d.cli import process, screen
-from stn3d.cli.apply import apply, points
+from stn3d.cli.apply import apply
 from stn3d.cli.check import check
 from stn3d.cli.convert import compose, convert, invert
 from stn3d.cli.demo import demo
@@ -20,6 +20,7 @@ from stn3d.cli.evaluate import evaluate
 from stn3d.cli.explain import explain
 from stn3d.cli.jacobian import jacobian
 from stn3d.cli.landmarks import landmarks
+from stn3d.cli.points import points
 from stn3d.cli.register import register
 from stn3d.cli.series import series
 from stn3d.cli.training import train
@@ -55,14 +56,15 @@ _EXAMPLES = {
         "stn3d apply result/inverse.h5 fixed.nii.gz --like moving.nii.gz --out back.nii.gz",
     ),
     "points": (
-        "stn3d points result/transform.h5 fixed_points.csv --out moving_points.csv",
-        "stn3d points result/inverse.h5 moving_points.csv --out fixed_points.csv",
+        "stn3d points result fixed_points.csv --out moving_points.csv",
+        "stn3d points result moving_tracts.trk --from moving --out tracts.trk",
     ),
     "evaluate": (
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz \\\n"
         "    --transform result/transform.h5 \\\n"
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz --json",
+        "stn3d evaluate --pairs pairs.csv --out comparison.json --csv labels.csv",
     ),
     "convert": (
         "stn3d convert result/transform.h5 --out result/warp.nii.gz --like fixed.nii.gz",

@@ -1,4 +1,4 @@
-"""The commands `apply` and `points`: a transform from a file takes images and points along."""
+"""The command `apply`: a transform from a file takes images along."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from stn3d.cli import file_options, options, screen
 from stn3d.cli.process import slow_imports
-from stn3d.errors import InputError
 
 
 def apply(
@@ -30,6 +29,13 @@ def apply(
     ] = None,
     fill: options.Fill = "auto",
     then: file_options.Then = None,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="Write a DICOM series into the folder --out, in the frame of reference of --like.",
+        ),
+    ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -49,14 +55,20 @@ def apply(
                 spec_files,
             )
             from stn3d.warp.apply import apply_to_file
+            from stn3d.warp.dicom import apply_to_dicom
 
-        check_image_path(out)
+        if not dicom:
+            check_image_path(out)
         specs = [transform, *(then or [])]
         files = [file for spec in specs for file in spec_files(spec)]
         refuse_inputs([out], [*files, image, like])
         to = to.beside(is_stdout(out))
         how: Any = interpolation
         found = read_specs(specs, fixed=like, moving=image)
+        if dicom:
+            apply_to_dicom(found, image, like, out, how, volume, fill)
+            to.wrote([out])
+            return
         done = apply_to_file(found, image, like, out, how, volume, fill)
         if done.reason is not None:
             to.say(f"interpolation: {done.interpolation} (automatic), since {done.reason}")
@@ -70,45 +82,3 @@ def apply(
         if done.outside_value != 0:
             to.say(f"outside the field of view of {image.name}: {done.outside_value:g}")
         to.wrote([out])
-
-
-def points(
-    transform: options.TransformFile,
-    table: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN.csv", help="Points: columns x,y,z (x,y in 2D) in RAS+ mm; others are kept."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="OUT.csv", help="CSV file to write; - for stdout."),
-    ],
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Transform points from fixed to moving space (use inverse.h5 for the other direction)."""
-    with screen.opened(f"transforming the points of {table.name}", quiet, verbose) as shown:
-        with slow_imports():
-            from stn3d.io import (
-                check_output,
-                is_stdout,
-                read_points,
-                read_transform,
-                refuse_inputs,
-                write_points,
-            )
-
-        check_output(out)
-        refuse_inputs([out], [transform, table])
-        shown = shown.beside(is_stdout(out))
-        found = read_transform(transform)
-        points_mm, others = read_points(table)
-        if points_mm.shape[1] != found.ndim:
-            raise InputError(
-                f"{table} holds {points_mm.shape[1]}D points and {transform} is {found.ndim}D; "
-                "give points of the transform's dimension."
-            )
-        write_points(out, found(points_mm), others)
-        shown.say(f"{len(points_mm)} points")
-        shown.wrote([out])

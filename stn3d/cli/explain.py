@@ -54,7 +54,7 @@ def explain(
             import stn3d.inspection  # noqa: F401
 
         folder = Path(file) / "metrics.json"
-        if folder.is_file():
+        if os.path.isfile(folder):
             lines, content = _metrics(folder)
             below, whole = _transform(file, like, moving)
             lines, content = [*lines, "", *below], {"metrics": content, "transform": whole}

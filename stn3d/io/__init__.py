@@ -1,12 +1,21 @@
 """Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
+from stn3d.io.ddf import from_ddf, to_ddf
 from stn3d.io.dtypes import Values
-from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.files import (
+    STDOUT,
+    atomic_folder,
+    atomic_write,
+    check_output,
+    is_stdout,
+    refuse_inputs,
+)
 from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
     is_picture,
+    require_2d,
     write_colours,
     write_image,
     write_volumes,
@@ -20,7 +29,18 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
-from stn3d.io.points import Landmarks, PointTable, read_landmarks, read_points, write_points
+from stn3d.io.label_tables import read_label_table
+from stn3d.io.points import (
+    Landmarks,
+    PointMap,
+    PointTable,
+    check_geometry_path,
+    read_geometry,
+    read_landmarks,
+    read_points,
+    write_geometry,
+    write_points,
+)
 from stn3d.io.sources import ImageSource
 from stn3d.io.transform_sources import TransformSource, as_transform
 from stn3d.io.transforms import (
@@ -43,6 +63,7 @@ __all__ = [
     "Image",
     "ImageSource",
     "Landmarks",
+    "PointMap",
     "PointTable",
     "Reference",
     "TransformSource",
@@ -50,11 +71,14 @@ __all__ = [
     "Volumes",
     "as_image",
     "as_transform",
+    "atomic_folder",
     "atomic_write",
+    "check_geometry_path",
     "check_image_path",
     "check_output",
     "check_transform_path",
     "format_of_spec",
+    "from_ddf",
     "grid_of_reference",
     "in_dimension",
     "is_picture",
@@ -62,7 +86,9 @@ __all__ = [
     "open_series",
     "open_volumes",
     "read_exact",
+    "read_geometry",
     "read_image",
+    "read_label_table",
     "read_labels",
     "read_landmarks",
     "read_mask",
@@ -71,10 +97,13 @@ __all__ = [
     "read_specs",
     "read_transform",
     "refuse_inputs",
+    "require_2d",
     "require_same_grid",
     "spec_files",
     "split_format",
+    "to_ddf",
     "write_colours",
+    "write_geometry",
     "write_image",
     "write_points",
     "write_transform",

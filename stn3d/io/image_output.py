@@ -121,15 +121,24 @@ def write_image(
     write_volumes(path, values.split(1, dim=1), like, dtype)
 
 
-def dtype_in_file(values: Tensor) -> np.dtype[Any]:
-    """Data type that stores values exactly: float32, or float64 if needed, for floats; the smallest
-    of uint8, int16, int32 and int64 for integers; uint8 for bool."""
+def dtype_in_file(values: Tensor, given: np.dtype[Any] | None = None) -> np.dtype[Any]:
+    """Data type that stores values exactly.
+
+    Args:
+        values: the values.
+        given: data type of the input, which integers keep if it holds them.
+
+    Returns:
+        float32, or float64 if needed, for floats; the smallest of uint8, int16, int32 and int64 for
+        integers; uint8 for bool.
+    """
     if values.dtype == torch.bool:
         return np.dtype(np.uint8)
     if values.is_floating_point():
         exact = values.dtype != torch.float64 or bool((values.float().double() == values).all())
         return np.dtype(np.float32 if exact else np.float64)
-    return Values.of(values).stored_as()
+    whole = given is not None and given.kind in "ui"
+    return Values.of(values).stored_as(given if whole else None)
 
 
 def write_colours(
@@ -210,25 +219,33 @@ def check_picture(path: str | os.PathLike[str], like: Geometry, dtype: Any) -> N
     Raises:
         InputError: the image is 3D, or the file cannot hold its values.
     """
-    path, dtype = Path(path), np.dtype(dtype)
     if not is_picture(path):
         return
-    d = like.grid.ndim
-    if d != 2:
-        raise InputError(f"{path} can hold 2D images only; write a 3D image as .nii.gz.")
-    suffix = ".png" if _ends(path, (".png",)) else ".tif"
+    require_2d(path, like.grid.ndim)
+    is_png, dtype = _ends(Path(path), (".png",)), np.dtype(dtype)
+    name, suffix = ("PNG", ".png") if is_png else ("TIFF", ".tif")
     if (dtype[0] if is_colour(dtype) else dtype) not in _PICTURE_DTYPES[suffix]:
-        other = ".tif or " if suffix == ".png" and dtype in _PICTURE_DTYPES[".tif"] else ""
+        other = ".tif or " if is_png and dtype in _PICTURE_DTYPES[".tif"] else ""
         raise InputError(
-            f"{path} cannot hold {dtype} values; write {other}.nii.gz, or choose "
+            f"a {name} file cannot hold {dtype} values; write {other}.nii.gz, or choose "
             "--interpolation nearest for an image of whole numbers."
         )
-    matrix = like.grid.world_from_index.numpy()
+    matrix, d = like.grid.world_from_index.numpy(), like.grid.ndim
     pixel = np.diag([*like.grid.spacing_mm, 1.0])
     if np.abs(lps_flip(d) @ pixel - matrix).max() > _SAME_SPACING * min(like.grid.spacing_mm):
         warnings.warn(
-            f"{path} keeps the pixel size, but neither origin nor directions of the grid; write "
-            ".nii.gz, .mha or .nrrd to keep them.",
+            f"{name} files keep the pixel size, but neither origin nor directions of the grid; "
+            "write .nii.gz, .mha or .nrrd to keep them.",
             GeometryWarning,
             stacklevel=2,
         )
+
+
+def require_2d(path: str | os.PathLike[str], ndim: int) -> None:
+    """Check that a PNG or TIFF file is for a 2D image.
+
+    Raises:
+        InputError: the image is 3D.
+    """
+    if is_picture(path) and ndim != 2:
+        raise InputError("PNG and TIFF files hold 2D images only; write a 3D image as .nii.gz.")

@@ -1,6 +1,6 @@
-"""SimpleITK in a process of its own, so that a damaged file cannot take stn3d down.
+"""Libraries in C++ in a process of its own, so that a damaged file cannot take stn3d down.
 
-Starting it takes as long as importing SimpleITK here would: 0.15 s.
+Starting it takes as long as importing the library here would: 0.15 s for SimpleITK.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ class Reader:
     Args:
         name: name of what it reads, in messages.
         process: the process.
+        what: what the file should be, and what to give instead, for messages.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], what: tuple[str, str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        self._name, self._process = name, process
+        self._name, self._process, (self._what, self._instead) = name, process, what
         self._requests: IO[bytes] = process.stdin
         self._answers: IO[bytes] = process.stdout
 
     def ask(self, request: str, argument: Any) -> dict[str, Any]:
-        """The answer to a request, see `stn3d.io.itk_child`.
+        """The answer to a request, see `stn3d.child_process`.
 
         Raises:
             InputError: the file cannot be read.
@@ -81,22 +82,29 @@ class Reader:
         if reason == "memory":
             return InputError(
                 f"{self._name} needs more memory than a file of its size should; check that it is "
-                "complete, or convert it to .nii.gz."
+                f"complete, or {self._instead}."
             )
         because = f" ({reason})" if reason else ""
         return InputError(
-            f"{self._name} cannot be read as an image{because}; check that it is complete, "
-            "or convert it to .nii.gz."
+            f"{self._name} cannot be read as {self._what}{because}; check that it is complete, "
+            f"or {self._instead}."
         )
 
 
 @contextmanager
-def reader(name: str, file_bytes: int) -> Iterator[Reader]:
+def reader(
+    name: str,
+    file_bytes: int,
+    child: Path | None = None,
+    what: tuple[str, str] = ("an image", "convert it to .nii.gz"),
+) -> Iterator[Reader]:
     """Start a process that reads files, and end it.
 
     Args:
         name: name of what it reads, in messages.
         file_bytes: size of the files, which sets its limits of memory and CPU time.
+        child: script of the process. Default: SimpleITK's.
+        what: what the file should be, and what to give instead, for messages.
     """
     free = free_gb()
     memory_bytes = max(_MEMORY_BYTES, _MEMORY_PER_BYTE * file_bytes)
@@ -104,13 +112,22 @@ def reader(name: str, file_bytes: int) -> Iterator[Reader]:
         memory_bytes = min(memory_bytes, max(_GB, int(free * _GB)))
     limits = [str(memory_bytes), str(_CPU_S + file_bytes // _BYTES_PER_S)]
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _BOOT, json.dumps(sys.path), str(_CHILD), *limits],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _BOOT,
+            json.dumps(sys.path),
+            str(child or _CHILD),
+            *limits,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield Reader(name, process)
+        yield Reader(name, process, what)
     finally:
         process.kill()
         process.communicate()

@@ -1,32 +1,23 @@
-"""Reads files with SimpleITK in a process of its own; `stn3d.io.isolated` starts it.
+"""Reads files with SimpleITK or HDF5 in a process of its own; `stn3d.io.isolated` starts it.
 
-ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
-end. This process has limits of memory and CPU time, and its death harms nobody.
-
-It runs as a script and imports nothing of stn3d; `parts_of` is also called for transforms in
-memory. Requests are lines of JSON on standard input. An
-answer is a line of JSON, followed by the bytes of its arrays.
+Their readers of images and transforms can crash on damaged files, allocate without bound, or never
+end. This process has limits of memory and CPU time, and its death harms nobody. It runs as a script
+and imports nothing slow of stn3d; `parts_of` is also called for transforms in memory.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-Answer = tuple[dict[str, Any], list[Any]]  # with arrays, or images, which own their arrays
+from stn3d.child_process import Answer, RefusedError, serve
 
 _WITH_OTHER_FILES = ("MetaImageIO", "NrrdImageIO", "NiftiImageIO")  # read elsewhere, with checks
 _MAX_NESTING = 8
-
-
-class RefusedError(Exception):
-    """The file cannot be read for a reason that the user should know."""
+_MAX_NODES = 64
 
 
 # -- images ---------------------------------------------------------------------------------------
@@ -55,7 +46,7 @@ def image(path: str) -> Answer:
         "spacing": found.GetSpacing(),
         "direction": found.GetDirection(),
         **_described(sitk.GetArrayViewFromImage(found)),
-    }, [found]
+    }, [lambda: sitk.GetArrayViewFromImage(found)]
 
 
 def stack(paths: list[str]) -> Answer:
@@ -145,6 +136,39 @@ def _matrix(linear: Any) -> list[list[float]]:
     return rows
 
 
+# -- X5 -------------------------------------------------------------------------------------------
+
+
+def x5(path: str) -> Answer:
+    """Transforms of an X5 file in order of application, read by nitransforms."""
+    import h5py
+    from nitransforms.io.x5 import from_filename
+
+    found = from_filename(path)
+    with h5py.File(path, "r") as file:
+        chains = file.get("TransformChain")
+        order = None if chains is None else chains["0"][()].decode()
+    if order is None and len(found) != 1:
+        return {"unknown": f"{len(found)} transforms without a chain"}, []
+    nodes: list[dict[str, Any]] = []
+    arrays: list[Any] = []
+    for number in (order or "0").split("/")[:_MAX_NODES]:
+        node = found[int(number)]
+        linear = node.type == "linear"
+        if node.array_length != 1 or (not linear and node.subtype != "densefield"):
+            return {"unknown": f"a transform {node.type} ({node.subtype})"}, []
+        array = np.asarray(node.transform, dtype="<f8" if linear else "<f4")
+        if array.ndim != (2 if linear else 4) or array.shape[-1] != (4 if linear else 3):
+            raise RefusedError("its arrays have other shapes than they should")
+        nodes.append({"array": _described(array)})
+        if not linear:
+            relative = node.representation != "deformations"
+            mapping = np.asarray(node.domain.mapping, dtype=float).tolist()
+            nodes[-1].update(mapping=mapping, relative=relative)
+        arrays.append(array)
+    return {"nodes": nodes}, arrays
+
+
 # -- process --------------------------------------------------------------------------------------
 
 _REQUESTS: dict[str, Callable[[Any], Answer]] = {
@@ -152,51 +176,10 @@ _REQUESTS: dict[str, Callable[[Any], Answer]] = {
     "image": image,
     "stack": stack,
     "transform": transform,
+    "x5": x5,
 }
 
 
-def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Limit memory and CPU time, where the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for kind, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _answer(request: str, argument: Any) -> Answer:
-    try:
-        return _REQUESTS[request](argument)
-    except MemoryError:
-        return {"error": "memory"}, []
-    except RefusedError as error:
-        return {"error": str(error)}, []
-    except Exception as error:  # whatever a parser may raise
-        small = any(word in str(error).lower() for word in ("bad_alloc", "allocat", "memory"))
-        return {"error": "memory" if small else ""}, []
-
-
-def _main() -> None:
-    memory_bytes, cpu_s = (int(word) for word in sys.argv[1:3])
-    _limit(memory_bytes, cpu_s)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    out: BinaryIO = os.fdopen(os.dup(1), "wb")
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)  # libraries may print
-    os.dup2(silent, 2)
-    for line in sys.stdin.buffer:
-        request, argument = json.loads(line)
-        description, arrays = _answer(request, argument)
-        out.write(json.dumps(description).encode() + b"\n")
-        for item in arrays:
-            array = sitk.GetArrayViewFromImage(item) if isinstance(item, sitk.Image) else item
-            out.write(np.ascontiguousarray(array).data.cast("B"))
-        out.flush()
-
-
 if __name__ == "__main__":
-    _main()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    serve(_REQUESTS)

@@ -1,4 +1,4 @@
-"""`stn3d apply` and `stn3d points`, with SimpleITK as reference."""
+"""`stn3d apply`, with SimpleITK as reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.cli.cases import (
     resampled,
     voxels,
 )
-from tests.helpers import sitk_reference as reference
 
 
 @pytest.mark.parametrize(
@@ -70,30 +69,6 @@ def test_applied_labels_are_labels(files: Files, result: Path, tmp_path: Path) -
     assert (moved == fixed).mean() > (fixed == 0).mean() + 0.1
 
 
-def test_points_there_and_back(files: Files, result: Path, tmp_path: Path) -> None:
-    d = files.known.fixed_grid.ndim
-    points = files.known.fixed_grid.points_mm()[files.known.foreground][::97]
-    lines = [",".join("xyz"[:d]) + ",name"]
-    lines += [",".join(f"{v:.6f}" for v in p) + f",p{n}" for n, p in enumerate(points.tolist())]
-    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
-    for transform, source, out in (("transform", "in", "there"), ("inverse", "there", "back")):
-        paths = [str(result / f"{transform}.h5"), str(tmp_path / f"{source}.csv")]
-        assert main(["points", *paths, "--out", str(tmp_path / f"{out}.csv")]) == 0
-    there, back = (
-        [
-            line.split(",")
-            for line in (tmp_path / f"{n}.csv").read_text(encoding="utf-8").splitlines()
-        ]
-        for n in ("there", "back")
-    )
-    assert there[0] == [*"xyz"[:d], "name"]
-    assert [row[-1] for row in back] == [line.split(",")[-1] for line in lines]
-    by_itk = reference.mapped(sitk.ReadTransform(str(result / "transform.h5")), points)
-    moved, again = (np.array([row[:d] for row in rows[1:]], float) for rows in (there, back))
-    np.testing.assert_allclose(moved, by_itk.numpy(), atol=1e-4)
-    assert np.linalg.norm(again - points.numpy(), axis=1).max() < 0.3
-
-
 APPLY = {
     "gone.h5 good.nii.gz": ("there is no transform file gone.h5", "check the path"),
     "text.h5 good.nii.gz": (
@@ -139,28 +114,3 @@ def test_apply_like(refused: Callable[[str], str]) -> None:
     assert "plane.nii.gz is 2D" in refused(f"apply affine3.h5 good.nii.gz {onto}")
     onto = "--like gone.nii.gz --out NEW/moved.nii.gz"
     assert "gone.nii.gz; check the path" in refused(f"apply affine3.h5 good.nii.gz {onto}")
-
-
-POINTS = {
-    "affine3.h5 gone.csv": ("there is no point file gone.csv", "check the path"),
-    "affine3.h5 columns.csv": ("columns.csv, line 1", "must begin with x,y,z"),
-    "affine3.h5 headless.csv": ("headless.csv, line 1", "must begin with x,y,z"),
-    "affine3.h5 empty.csv": ("empty.csv, line 1", "must begin with x,y,z"),
-    "affine3.h5 words.csv": ("words.csv, line 2: 1,two,3", "give millimetres"),
-    "affine3.h5 short.csv": ("short.csv, line 3: 2 columns", "correct the row"),
-    "affine3.h5 no_rows.csv": ("no_rows.csv holds no points", "add at least one"),
-    "affine3.h5 good.nii.gz": ("good.nii.gz is not a text file", "give points as CSV"),
-    "affine3.h5 points2.csv": ("points2.csv holds 2D points", "the transform's dimension"),
-    "affine2.h5 points.csv": ("points.csv holds 3D points", "the transform's dimension"),
-    "text.h5 points.csv": (
-        "text.h5 cannot be read as a transform",
-        "give a complete",
-    ),
-}
-
-
-@pytest.mark.parametrize("options", POINTS)
-def test_points(refused: Callable[[str], str], options: str) -> None:
-    sentence = refused(f"points {options} --out NEW/out.csv")
-    for words in POINTS[options]:
-        assert words in sentence

@@ -134,6 +134,36 @@ def test_apply_writes_pictures(
     assert "use one of the extensions" in " ".join(printed(capfd)[1])
 
 
+@pytest.mark.parametrize("colours", [True, False])
+def test_register_writes_pictures(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], colours: bool
+) -> None:
+    """The same values as in NIfTI, rounded; a 3D image is refused before any work."""
+    known, files = pair(), []
+    for name, values in (("f", known.fixed), ("m", known.moving)):
+        channels = slide(values, np.uint8) if colours else slide(values, np.uint8)[..., 0]
+        rows = np.ascontiguousarray(channels.swapaxes(0, 1))
+        files.append(str(tmp_path / f"{name}.png"))
+        sitk.WriteImage(sitk.GetImageFromArray(rows, isVector=colours), files[-1])
+    options = ["--kind", "rigid", "--metric", "lncc", *QUICK]
+    for suffix in (".png", ".nii.gz"):
+        out = ["-o", str(tmp_path / suffix), "--image-format", suffix, "--jacobian"]
+        assert main(["register", *files, *options, *out]) in (0, 3)
+    picture = sitk.ReadImage(str(tmp_path / ".png" / "moved.png"))
+    nifti = sitk.ReadImage(str(tmp_path / ".nii.gz" / "moved.nii.gz"))
+    assert picture.GetPixelIDTypeAsString() == sitk.ReadImage(files[1]).GetPixelIDTypeAsString()
+    found, expected = (np.squeeze(sitk.GetArrayFromImage(one)) for one in (picture, nifti))
+    np.testing.assert_array_equal(found, np.rint(expected))
+    assert (tmp_path / ".png" / "jacobian.tif").exists()
+    solid = str(tmp_path / "solid.nii.gz")
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 8, 7)), np.eye(4)), solid)
+    out = ["-o", str(tmp_path / "out"), "--image-format", ".png"]
+    capfd.readouterr()
+    assert main(["register", solid, solid, *out]) == 2
+    assert "PNG and TIFF files hold 2D images only" in " ".join(printed(capfd)[1])
+    assert not (tmp_path / "out").exists()
+
+
 def test_volumes_of_colours_keep_their_channels(tmp_path: Path) -> None:
     """A series of RGB images, one of them shifted by two voxels."""
     grid = plain_grid(3, 28.0)

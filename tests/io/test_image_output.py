@@ -49,7 +49,7 @@ def test_pictures_keep_colours_and_pixel_size(
 def test_grey_values_are_rounded_to_the_data_type(tmp_path: Path, suffix: str, dtype: Any) -> None:
     values = torch.tensor([[-3.0, 0.4], [0.6, 254.6], [300.0, 7.0]])
     like = read_image((torch.rand(3, 2), Grid.of_spacing((3, 2), 0.5)))
-    with pytest.warns(GeometryWarning, match="keeps the pixel size, but neither origin"):
+    with pytest.warns(GeometryWarning, match="(PNG|TIFF) files keep the pixel size, but neither"):
         write_image(tmp_path / f"a{suffix}", values[None, None], like, np.dtype(dtype))
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{suffix}"))).T
     expected = [[0, 0], [1, 255], [255, 7]] if dtype == np.uint8 else values.numpy()
@@ -60,9 +60,13 @@ def test_what_a_picture_cannot_hold_is_refused(tmp_path: Path) -> None:
     flat = read_image((torch.rand(3, 2), Grid.of_spacing((3, 2), 0.5)))
     solid = read_image((torch.rand(3, 2, 2), Grid.of_spacing((3, 2, 2), 0.5)))
     cases: dict[str, tuple[Any, Any, str]] = {
-        "a.png": (flat, np.float32, r"cannot hold float32 values; write .tif or .nii.gz"),
-        "b.tif": (flat, np.float64, r"cannot hold float64 values; write .nii.gz"),
-        "c.tif": (solid, np.uint8, "can hold 2D images only; write a 3D image as .nii.gz"),
+        "a.png": (
+            flat,
+            np.float32,
+            "a PNG file cannot hold float32 values; write .tif or",
+        ),
+        "b.tif": (flat, np.float64, "a TIFF file cannot hold float64 values; write .nii.gz"),
+        "c.tif": (solid, np.uint8, "TIFF files hold 2D images only; write a 3D image as .nii.gz"),
         "d.jpg": (flat, np.uint8, r"use one of the extensions .*\.png, \.tif"),
     }
     for name, (like, dtype, message) in cases.items():

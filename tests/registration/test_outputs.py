@@ -23,7 +23,8 @@ def test_names() -> None:
     more = Outputs(image_suffix=".mha", jacobian=True).files("f.nii", "m.nii", labels=True)
     assert {"moved.mha", "moved_labels.mha", "jacobian.mha"} <= set(more.values())
     with pytest.raises(InputError, match="image-format"):
-        Outputs(image_suffix=".png")  # type: ignore[arg-type]
+        Outputs(image_suffix=".jpg")  # type: ignore[arg-type]
+    assert Outputs(image_suffix=".png", jacobian=True).files("f", "m")["jacobian"] == "jacobian.tif"
 
 
 def test_labels_jacobian_and_formats_are_written(tmp_path: Path) -> None:
