@@ -16,6 +16,7 @@ from tests.helpers.paths import ROOT
 GUIDE = ROOT / "docs" / "guides" / "python-objects.md"
 PAGES = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), GUIDE]
 PRINTED = {"first-registration", "landmarks", "series", "spatial-transformers", GUIDE.stem}
+PRINTED |= {"monai-pipeline"}
 BLOCK = re.compile(r"^```(python|bash|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {"nilearn": "nilearn/", "pytorch-ignite": "stn3d train", "matplotlib": "matplotlib"}
 SHORT = {  # what is changed where a config is named

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.io.dicom_series import series_of
 from stn3d.io.files import atomic_write
 from stn3d.io.geometry import Matrix, lps_flip, matrix_from_itk
 from stn3d.io.texts import shown_path
@@ -31,7 +32,6 @@ from stn3d.io.transforms.base import (
     has_suffix,
 )
 from stn3d.io.transforms.dicom_objects import DEFORMABLE_CLASS, LINEAR_CLASS, registration_object
-from stn3d.io.transforms.dicom_series import series_of
 from stn3d.io.transforms.fields import (
     affine_from,
     field_and_matrix,
@@ -53,7 +53,9 @@ class Dicom(TransformFileFormat):
     suffixes = (_SUFFIX,)
 
     def recognises(self, path: Path) -> bool:
-        return beginning(path, 132)[128:] == b"DICM"
+        start = beginning(path)
+        kinds = (LINEAR_CLASS, DEFORMABLE_CLASS)
+        return start[128:132] == b"DICM" and any(kind.encode() in start for kind in kinds)
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
         if not os.path.isfile(path):
