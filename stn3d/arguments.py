@@ -7,8 +7,11 @@ kernels cannot take one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +22,9 @@ from stn3d.errors import InputError, shown
 
 TensorLike: TypeAlias = "Tensor | NDArray[Any] | Sequence[Any]"
 """A tensor of any subclass, a numpy array, or a list of numbers or of tensors of one shape."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _WIDER = {"u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}  # torch lacks these
@@ -74,6 +80,73 @@ def points_tensor(points: TensorLike) -> Tensor:
     if tensor.is_complex():
         raise InputError("coordinates are real numbers; these are complex.")
     return tensor.double()
+
+
+def plain_batch(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch with plain tensors in place of its tensors and arrays; other entries are kept."""
+    return {
+        key: plain_tensor(value) if isinstance(value, Tensor | np.ndarray) else value
+        for key, value in batch.items()
+    }
+
+
+def tensor_arguments(
+    coordinates: Iterable[str] = (),
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator of public functions: arguments annotated as tensors may be tensor-like.
+
+    Every argument whose annotation names ``Tensor`` goes through `plain_tensor`, also the elements
+    of sequences and the tensors and arrays of mappings. The body sees plain tensors.
+
+    Args:
+        coordinates: parameters that hold points or vectors, which go through `points_tensor`.
+
+    Examples:
+        >>> @tensor_arguments(["points"])
+        ... def shifted(image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        ...     return image + 1, points + 1
+        >>> shifted(np.ones(2, np.float32), [1, 2])
+        (tensor([2., 2.]), tensor([2., 3.], dtype=torch.float64))
+    """
+    names = frozenset(coordinates)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = inspect.signature(function).parameters
+        assert names <= set(parameters), f"{function.__name__} lacks one of {sorted(names)}"
+        by_name = {
+            name: _converter(str(parameter.annotation), name in names)
+            for name, parameter in parameters.items()
+        }
+        in_order = tuple(by_name.values())
+
+        @functools.wraps(function)
+        def converted(*args: P.args, **kwargs: P.kwargs) -> R:
+            positional = [convert(value) for convert, value in zip(in_order, args, strict=False)]
+            keyword = {
+                name: by_name[name](value) if name in by_name else value
+                for name, value in kwargs.items()
+            }
+            return function(*positional, *args[len(in_order) :], **keyword)  # type: ignore[arg-type]
+
+        return converted
+
+    return decorate
+
+
+def _converter(annotation: str, coordinates: bool) -> Callable[[Any], Any]:
+    """What converts the arguments of a parameter."""
+    if not re.search(r"\bTensor\b", annotation):
+        return _unchanged
+    one = points_tensor if coordinates else plain_tensor
+    if re.match(r"(Sequence|list|tuple)\[", annotation):
+        return lambda values: [one(value) for value in values]
+    if annotation.startswith("Mapping["):
+        return plain_batch
+    return lambda value: None if value is None else one(value)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -26,6 +27,7 @@ WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
 ColourChannel = Literal["luminance", "haematoxylin", "eosin", "dab"]
 SeriesInterpolation = Literal["linear", "cubic"]
+EvaluationProtocol = Literal["strict", "l2r"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
@@ -78,12 +80,15 @@ class AutomaticMetrics:
         same: Metric for images of the same contrast.
         different: Metric for images of different contrasts.
         edges: Metric of the deformable stage for different contrasts in MRI.
+        structure: Metric of the deformable stage for different contrasts, where one image ends and
+            the other goes on.
         series: Metric for the volumes of a series.
     """
 
     same: MetricName = "lncc"
     different: MetricName = "nmi"
     edges: MetricName = "gradient"
+    structure: MetricName = "mind"
     series: MetricName = "ncc"
 
 
@@ -114,7 +119,7 @@ ESTIMATORS: dict[str, str] = {
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",
     "cpu": "the CPU",
-    "cuda": "an NVIDIA GPU",
+    "cuda": "an NVIDIA GPU; cuda:1 is the second one",
 }
 IMAGE_INTERPOLATIONS: dict[str, str] = {
     "auto": "label for a label map (by its header, name and values), nearest if its labels are "
@@ -156,6 +161,10 @@ IMAGE_SUFFIXES: dict[str, str] = {
 SERIES_INTERPOLATIONS: dict[str, str] = {
     "linear": "trilinear",
     "cubic": "cubic B-spline",
+}
+EVALUATION_PROTOCOLS: dict[str, str] = {
+    "strict": "distances in mm, log-Jacobian SD in the eroded foreground, labels of 100 voxels",
+    "l2r": "as Learn2Reg: HD95 in voxels, SD of log(det J + 3) in the whole image, all labels",
 }
 TRANSFORM_FORMATS: dict[str, str] = {
     "auto": "by the extension and the content of the file",
@@ -204,6 +213,16 @@ def check_choice(name: str, value: Any, choice: Any) -> None:
         InputError: It is not; the message suggests the closest one and lists all.
     """
     check_known(name, value, get_args(choice))
+
+
+def check_device(value: Any) -> None:
+    """Make sure that a value is a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not (isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value)):
+        check_choice("device", value, Device)
 
 
 def check_known(name: str, value: Any, known: Sequence[str]) -> None:

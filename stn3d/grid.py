@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn3d.arguments import plain_tensor
+from stn3d.arguments import plain_tensor, tensor_arguments
+from stn3d.display import Described, Description, by_x, lengths
 from stn3d.errors import InputError
 
 
+@tensor_arguments(["matrix", "points"])
 def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     """Map points by homogeneous matrices.
 
@@ -40,6 +42,7 @@ def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:
     return mapped.reshape(mapped.shape[0], *points.shape[1:])
 
 
+@tensor_arguments(["linear", "translation"])
 def homogeneous(linear: Tensor, translation: Tensor) -> Tensor:
     """``(..., d + 1, d + 1)`` matrix of a linear part ``(..., d, d)``, translation ``(..., d)``."""
     top = torch.cat([linear, translation[..., None]], dim=-1)
@@ -48,8 +51,8 @@ def homogeneous(linear: Tensor, translation: Tensor) -> Tensor:
     return torch.cat([top, bottom], dim=-2)
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
+@dataclass(frozen=True, eq=False, repr=False)
+class Grid(Described):
     """The sampling grid of an image: its shape and the map from indices to world millimetres.
 
     Args:
@@ -66,8 +69,8 @@ class Grid:
         ((1.0, 1.0, 2.0), (4.0, 3.0, 4.0))
         >>> grid.centre_mm
         tensor([1.5000, 1.0000, 1.0000], dtype=torch.float64)
-        >>> grid.resampled(2.0).shape
-        (2, 2, 2)
+        >>> grid.resampled(2.0)
+        Grid(shape 2 x 2 x 2, spacing 2 mm, orientation RAS)
     """
 
     shape: tuple[int, ...]
@@ -143,6 +146,26 @@ class Grid:
     def centre_mm(self) -> Tensor:
         """``(d,)`` world position of the centre of the physical domain."""
         return apply_matrix(self.world_from_unit, torch.full((self.ndim,), 0.5).double())
+
+    @property
+    def orientation(self) -> str:
+        """The direction of each axis, the nearest of right, left, anterior, posterior, superior and
+        inferior, as nibabel's ``aff2axcodes``: ``RAS``, ``LPS``, ``PSR``."""
+        u, _, vt = torch.linalg.svd(self.world_from_index[:-1, :-1] / torch.tensor(self.spacing_mm))
+        directions, letters = u @ vt, ""
+        for axis in range(self.ndim):
+            world = int(directions[:, axis].abs().argmax())
+            letters += ("LR", "PA", "IS")[world][int(directions[world, axis] > 0)]
+            directions[world] = 0
+        return letters
+
+    def description(self) -> Description:
+        rows = [
+            ("shape", by_x(self.shape)),
+            ("spacing", lengths(self.spacing_mm)),
+            ("orientation", self.orientation),
+        ]
+        return Description("Grid", rows)
 
     @property
     def slice_axis(self) -> int | None:
@@ -248,6 +271,7 @@ class Grid:
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )
 
+    @tensor_arguments(["points_mm"])
     def covering(self, points_mm: Tensor) -> Grid:
         """Grid with the same axes, spacing and voxel positions that contains the given points.
 

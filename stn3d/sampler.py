@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.kernels import inside, points_of, sample_linear
 
 __all__ = ["Interpolation", "inside", "sample", "sample_displaced", "sample_spline"]
@@ -22,6 +23,7 @@ __all__ = ["Interpolation", "inside", "sample", "sample_displaced", "sample_spli
 Interpolation = Literal["linear", "nearest", "cubic"]
 
 
+@tensor_arguments(["points_index"])
 def sample(
     image: Tensor,
     points_index: Tensor,
@@ -31,7 +33,8 @@ def sample(
     """Interpolate an image at points.
 
     Args:
-        image: ``(B, C, *shape)``, floating-point; with ``nearest`` also integer.
+        image: ``(B, C, *shape)``. Whole numbers and bool are interpolated in float64 and rounded,
+            so that they keep their dtype.
         points_index: ``(B, ..., d)`` index coordinates of this image. Batches of one are broadcast,
             here and in ``image``.
         interpolation: ``linear`` (bi- or trilinear), ``nearest``, or ``cubic`` (interpolating cubic
@@ -64,18 +67,22 @@ def sample(
     batch = max(image.shape[0], points_index.shape[0])
     out_shape = points_index.shape[1:-1]
     points = points_index.reshape(points_index.shape[0], -1, d)
+    whole = interpolation != "nearest" and not image.is_floating_point()
+    source, points = (image.double(), points.double()) if whole else (image, points)
     if interpolation == "linear":
-        values = sample_linear(image, points)
+        values = sample_linear(source, points)
     elif interpolation == "nearest":
-        values = _nearest(image, points)
+        values = _nearest(source, points)
     else:
-        values = _cubic(image, points)
-    if interpolation != "linear" or outside_value != 0:
+        values = _cubic(source, points)
+    values = _rounded_like(image, values) if whole else values
+    if interpolation != "linear" or outside_value != 0 or whole:
         mask = inside(points, tuple(image.shape[2:]))[:, None]
         values = torch.where(mask, values, values.new_full((), outside_value))
     return values.reshape(batch, image.shape[1], *out_shape)
 
 
+@tensor_arguments(["displacement_vox"])
 def sample_displaced(
     image: Tensor, displacement_vox: Tensor, interpolation: Interpolation = "linear"
 ) -> Tensor:
@@ -91,6 +98,12 @@ def sample_displaced(
     """
     points = points_of(displacement_vox.shape[2:], displacement_vox)
     return sample(image, displacement_vox.movedim(1, -1) + points, interpolation)
+
+
+def _rounded_like(image: Tensor, values: Tensor) -> Tensor:
+    """Interpolated values of an image of whole numbers in its dtype, within its range."""
+    low, high = (float(value) for value in image.double().aminmax())
+    return values.round().clamp(low, high).to(image.dtype)
 
 
 def _take(image: Tensor, index: Tensor) -> Tensor:
@@ -115,6 +128,7 @@ def _cubic(image: Tensor, points: Tensor) -> Tensor:
     return sample_spline(_spline_coefficients(image), points)
 
 
+@tensor_arguments(["points"])
 def sample_spline(coefficients: Tensor, points: Tensor) -> Tensor:
     """Evaluate a cubic B-spline whose coefficients are mirrored about the outer ones.
 

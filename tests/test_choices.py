@@ -22,6 +22,7 @@ PAIRS = [
     (choices.Device, choices.DEVICES),
     (choices.ImageInterpolation, choices.IMAGE_INTERPOLATIONS),
     (choices.SeriesInterpolation, choices.SERIES_INTERPOLATIONS),
+    (choices.EvaluationProtocol, choices.EVALUATION_PROTOCOLS),
 ]
 
 
@@ -40,3 +41,11 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     choices.check_choice("kind", "rigid", choices.Kind)
     with pytest.raises(InputError, match=r"the kind 'Ridgid' is unknown; did you mean rigid\?"):
         choices.check_choice("kind", "Ridgid", choices.Kind)
+
+
+def test_devices() -> None:
+    for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:12"):
+        choices.check_device(device)
+    for device in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", None):
+        with pytest.raises(InputError, match="the device"):
+            choices.check_device(device)

@@ -13,6 +13,9 @@ PUBLIC = [
     "Affine",
     "Chain",
     "DisplacementField",
+    "Evaluation",
+    "EvaluationCase",
+    "EvaluationOptions",
     "Grid",
     "Image",
     "InputError",
@@ -25,11 +28,16 @@ PUBLIC = [
     "VelocityField",
     "__version__",
     "apply",
+    "as_image",
+    "as_transform",
+    "evaluate",
+    "from_ddf",
     "read_image",
     "read_transform",
     "register",
     "register_landmarks",
     "register_series",
+    "to_ddf",
     "transform_points",
     "write_image",
     "write_transform",
@@ -47,6 +55,17 @@ def test_every_name_resolves_to_what_it_is_called(name: str) -> None:
     if name != "__version__":
         assert value.__name__ == name
         assert value.__module__.startswith("stn3d.")
+
+
+def test_modules_are_attributes_and_are_imported_when_they_are_used() -> None:
+    program = (
+        "import sys, stn3d; assert 'torch' not in sys.modules; "
+        "assert {'nets', 'metrics', 'losses'} <= set(dir(stn3d)); "
+        "print(stn3d.losses.ncc.__name__, stn3d.metrics.dice.__name__, 'stn3d.nets' in sys.modules,"
+        " stn3d.nets.PyramidCascade.__name__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
+    assert ran.stdout.split() == ["ncc", "dice", "False", "PyramidCascade"], ran.stderr
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

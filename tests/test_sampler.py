@@ -238,3 +238,18 @@ def test_integer_displacements_shift_an_image(d: int, interpolation: Interpolati
     torch.testing.assert_close(shifted[1, ..., 2:], image[1, ..., :-2])
     assert (shifted[0, :, -1] == 0).all()
     assert (shifted[1, ..., :2] == 0).all()
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest", "cubic"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool])
+def test_whole_numbers_are_rounded_and_keep_their_dtype(
+    interpolation: Interpolation, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 2 if dtype == torch.bool else 200, (1, 1, 6, 5), generator=generator)
+    points = 4 * torch.rand(1, 50, 2, generator=generator)
+    found = sample(image.to(dtype), points, interpolation)
+    exact = sample(image.double(), points, interpolation)
+    expected = exact.round().clamp(int(image.min()), int(image.max()))
+    assert found.dtype == dtype
+    assert torch.equal(found.double(), expected.to(dtype).double())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from scripts.fuzz.samples import Sample
+from scripts.fuzz.sample import Sample
 
 _HEADER_BYTES = 400  # most damage is done here, because most errors are
 _MOST_CHARACTERS = 1_000_000
@@ -234,6 +234,11 @@ _BY_FORMAT: dict[str, tuple[Damage, ...]] = {
     "png": (damage_bytes, _png),
     "tfm": (damage_bytes, damage_text),
     "txt": (damage_bytes, damage_text),
+    **dict.fromkeys(
+        ("fsl mat", "greedy mat", "freesurfer lta", "afni 1D", "elastix txt"),
+        (damage_bytes, damage_text, damage_text),
+    ),
+    **dict.fromkeys(("itk nrrd", "itk mha"), (damage_bytes, _header_text)),
     "csv": (damage_bytes, damage_text, damage_text),
     "fcsv": (damage_bytes, damage_text, damage_text),
     "tsv": (damage_bytes, damage_text, damage_text),

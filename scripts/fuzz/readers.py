@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from scripts.fuzz.geometry_samples import GEOMETRY
+from scripts.fuzz.transform_samples import SEPARATOR, grids
+from stn3d.choices import TransformFormat
+from stn3d.errors import InputError
 from stn3d.io import (
     PointMap,
     open_volumes,
@@ -30,6 +35,16 @@ Reader = Callable[[Path], Any]
 def _volumes(path: Path) -> None:
     for image in open_volumes(path):
         assert image.values.isfinite().all()
+
+
+def _transform(path: Path, name: str) -> None:
+    """A format with its name, or found by extension and content."""
+    fixed, moving = grids()
+    format = cast("TransformFormat", name.partition(SEPARATOR)[0])
+    for one in (format, "auto"):
+        with suppress(InputError) if one == "auto" else nullcontext():
+            found = read_transform(path, fixed=fixed, moving=moving, format=one)
+            assert found(fixed.points_mm()).isfinite().all()
 
 
 def _landmarks(path: Path) -> None:
@@ -75,4 +90,6 @@ _OTHERS: dict[str, tuple[Reader, ...]] = {
 
 def reader(format: str, random: Random) -> Reader:
     """A function that reads a file of this format."""
+    if SEPARATOR in format:
+        return partial(_transform, name=format)
     return random.choice(_OTHERS.get(format, _IMAGE))

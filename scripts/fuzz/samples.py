@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from scripts.fuzz.geometry_samples import geometry_files
-from stn3d.grid import Grid, homogeneous
-from stn3d.io import write_transform
+from scripts.fuzz.sample import Sample, single
+from scripts.fuzz.transform_samples import transform_samples
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.weights import save_weights
-from stn3d.transforms import Affine, DisplacementField, chain
 
 SHAPE = (12, 10, 8)
 _AFFINE = np.array([[-2.0, 0, 0, 11], [0, 2.0, 0.2, -9], [0, -0.2, 2.5, -8], [0, 0, 0, 1]])
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A valid input.
-
-    Args:
-        format: name of its format.
-        files: content of each of its files by relative path.
-        path: what a reader is given, relative; the folder of ``files`` for DICOM.
-        targets: the files that may be damaged; the first one is most often.
-    """
-
-    format: str
-    files: dict[str, bytes]
-    path: str
-    targets: tuple[str, ...]
-
-    def write(self, folder: Path) -> Path:
-        """Write the files below a folder and return the path for a reader."""
-        for name, content in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        return folder / self.path
 
 
 def image(shape: tuple[int, ...] = SHAPE) -> NDArray[np.float32]:
@@ -64,14 +38,10 @@ def all_samples() -> list[Sample]:
     with tempfile.TemporaryDirectory(prefix="stn3d-fuzz-") as name:
         folder = Path(name)
         makers = (
-            *(_nifti, _mgh, _analyze, _itk, _planar, _dicom, _transforms, _texts, _weights),
+            *(_nifti, _mgh, _analyze, _itk, _planar, _dicom, transform_samples, _texts, _weights),
             _geometry,
         )
         return [sample for maker in makers for sample in maker(folder)]
-
-
-def _single(format: str, path: Path) -> Sample:
-    return Sample(format, {path.name: path.read_bytes()}, path.name, (path.name,))
 
 
 def _pair(format: str, folder: Path, header: str, data: str) -> Sample:
@@ -95,7 +65,7 @@ def _nifti(folder: Path) -> Iterator[Sample]:
             one.header.set_xyzt_units("mm", "sec")
             path = folder / f"{name}{suffix}"
             one.to_filename(path)
-            yield _single("nii", path)
+            yield single("nii", path)
             # compressed after the damage, see `mutations`
             yield Sample(
                 "nii.gz",
@@ -110,7 +80,7 @@ def _mgh(folder: Path) -> Iterator[Sample]:
         if array.dtype != np.float64:
             path = folder / f"{name}.mgh"
             nib.MGHImage(array, _AFFINE).to_filename(path)
-            yield _single("mgh", path)
+            yield single("mgh", path)
             yield Sample("mgz", {f"{name}.mgz": path.read_bytes()}, f"{name}.mgz", (f"{name}.mgz",))
 
 
@@ -147,11 +117,11 @@ def _itk(folder: Path) -> Iterator[Sample]:
         ):
             path = folder / f"{name}{suffix}"
             sitk.WriteImage(found, str(path))
-            yield _pair(format, folder, path.name, name + data) if data else _single(format, path)
+            yield _pair(format, folder, path.name, name + data) if data else single(format, path)
         for suffix in (".mha", ".nrrd"):
             path = folder / f"{name}_packed{suffix}"
             sitk.WriteImage(found, str(path), useCompression=True)
-            yield _single(suffix[1:], path)
+            yield single(suffix[1:], path)
 
 
 def _planar(folder: Path) -> Iterator[Sample]:
@@ -160,7 +130,7 @@ def _planar(folder: Path) -> Iterator[Sample]:
     for suffix in (".png", ".tif", ".jpg"):
         path = folder / f"plane{suffix}"
         sitk.WriteImage(_sitk_image(image((24, 20)).astype(np.uint8)), str(path))
-        yield _single(suffix[1:], path)
+        yield single(suffix[1:], path)
 
 
 def _dicom(folder: Path) -> Iterator[Sample]:
@@ -192,21 +162,6 @@ def _dicom(folder: Path) -> Iterator[Sample]:
         writer.Execute(one)
         files[f"series/{path.name}"] = path.read_bytes()
     yield Sample("dicom", files, "series", tuple(files))
-
-
-def _transforms(folder: Path) -> Iterator[Sample]:
-    for d in (2, 3):
-        turn = torch.eye(d).double()
-        turn[0, 1], turn[1, 0] = 0.1, -0.1
-        affine = Affine.from_matrix(homogeneous(turn, torch.ones(d).double()))
-        for suffix, format in ((".tfm", "tfm"), (".txt", "txt"), (".mat", "mat"), (".h5", "h5")):
-            write_transform(folder / f"affine{d}{suffix}", affine)
-            yield _single(format, folder / f"affine{d}{suffix}")
-        shape = SHAPE[:d]
-        values = torch.rand(1, d, *shape, generator=torch.Generator().manual_seed(0))
-        field = DisplacementField(values, Grid.of_spacing(shape, 2.0))
-        write_transform(folder / f"field{d}.h5", chain(field, affine))
-        yield _single("h5", folder / f"field{d}.h5")
 
 
 def _text(format: str, name: str, content: str) -> Sample:
@@ -260,7 +215,7 @@ def _texts(_: Path) -> Iterator[Sample]:
 
 def _geometry(folder: Path) -> Iterator[Sample]:
     for format, path in geometry_files(folder):
-        yield _single(format, path)
+        yield single(format, path)
 
 
 def _weights(folder: Path) -> Iterator[Sample]:

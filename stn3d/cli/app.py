@@ -64,6 +64,7 @@ _EXAMPLES = {
         "    --transform result/transform.h5 \\\n"
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
         "stn3d evaluate --fixed fixed.nii.gz --moving moving.nii.gz --json",
+        "stn3d evaluate --pairs pairs.csv --out comparison.json --csv labels.csv",
     ),
     "convert": (
         "stn3d convert result/transform.h5 --out result/warp.nii.gz --like fixed.nii.gz",

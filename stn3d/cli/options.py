@@ -130,14 +130,18 @@ Preset = Annotated[
         described("Levels and iterations", choices.PRESETS, "default"),
     ),
 ]
+_INITIAL = (
+    "a transform file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration; "
+    "repeated, in the order of a fixed point"
+)
 Init = Annotated[
-    str | None,
+    list[str] | None,
     _option(
-        "METHOD|FILE",
+        "METHOD|TRANSFORM",
         METHOD,
         described(
             "Initial transform",
-            {**choices.INITIAL_METHODS, "FILE": "an ITK transform, fixed points to moving points"},
+            {**choices.INITIAL_METHODS, "TRANSFORM": _INITIAL},
             "auto",
         ),
     ),
@@ -286,9 +290,24 @@ EvaluatedMovingPoints = Annotated[
 
 # -- computing ------------------------------------------------------------------------------------
 
+
+def _check_device(value: str | None) -> str | None:
+    """Refuse unknown devices before anything slow is imported."""
+    if value is not None:
+        choices.check_device(value)
+    return value
+
+
 Device = Annotated[
     str | None,
-    choice("device", COMPUTING, choices.Device, described("Device", choices.DEVICES, "auto")),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel=COMPUTING,
+        callback=_check_device,
+        show_default=False,
+        help=described("Device", choices.DEVICES, "auto"),
+    ),
 ]
 MaxMemory = Annotated[
     float | None,

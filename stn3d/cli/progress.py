@@ -1,184 +1,33 @@
-"""Progress on stderr: a live bar on a terminal, and a line for each finished level or volume."""
+"""Progress of commands; nothing when quiet."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from stn3d.cli.screen import Screen
+from stn3d.registration.progress_bar import ShowVolume, registration_progress, volume_progress
 
 if TYPE_CHECKING:  # it imports torch
     from stn3d.registration.stages import ProgressEvent
-
-ShowVolume = Callable[[int, int, int, float], None]
-"""Called with how many volumes are done, of how many, the volume's number and its correlation."""
-
-STEPS = {
-    "read": "reading the images",
-    "prepare": "preparing the images",
-    "initialise": "finding the initial transform",
-    "inverse": "inverting the transform",
-    "warp": "warping the moving image",
-    "metrics": "computing metrics",
-    "quality_check": "quality check",
-    "save": "saving the results",
-}
-_WIDE = 100  # columns from which the bar also shows the iteration and the loss
-_WINDOW_S = 10.0  # of the progress from which the time left is estimated
-_SURE = 0.01, 0.5  # share of the work and seconds from which it can be
 
 
 @contextmanager
 def registration(screen: Screen) -> Iterator[Callable[[ProgressEvent], None]]:
     """The progress of a registration."""
-    console = screen.stderr
     if screen.quiet:
         yield lambda _: None
         return
-    if not console.is_terminal:
-        levels = Levels(lambda line: print(line, file=sys.stderr), screen.verbose)
-        yield levels
-        levels.finish()
-        return
-    left = TimeLeft()
-    columns = (*_columns(), left)
-    with Progress(*columns, console=console, transient=True, expand=True) as bar:
-        task = bar.add_task(STEPS["read"], total=1.0)
-        levels = Levels(lambda line: bar.console.print(line, soft_wrap=True), screen.verbose)
-
-        def show(event: ProgressEvent) -> None:
-            levels(event)
-            left.update(event.fraction)
-            text = described(event, console.width >= _WIDE)
-            bar.update(task, description=text, completed=event.fraction)
-
+    with registration_progress(screen.stderr, screen.verbose) as show:
         yield show
-        levels.finish()
 
 
 @contextmanager
 def volumes(screen: Screen) -> Iterator[ShowVolume]:
     """The progress of a series."""
-    console = screen.stderr
     if screen.quiet:
         yield lambda *_: None
         return
-    if not console.is_terminal:
-        yield _volume_line
-        return
-    columns = (*_columns(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, expand=True) as bar:
-        task = bar.add_task("reading the volumes", total=None)
-
-        def show(done: int, total: int, number: int, correlation: float) -> None:
-            text = f"{done} of {total} volumes, correlation of volume {number} {correlation:.4f}"
-            bar.update(task, description=text, completed=done, total=total)
-
+    with volume_progress(screen.stderr) as show:
         yield show
-
-
-def described(event: ProgressEvent, wide: bool) -> str:
-    """The current step; in a wide line also the iteration and the loss of the level."""
-    text = STEPS.get(event.step, event.step)
-    if event.levels > 1:
-        text += f", level {event.level} of {event.levels}"
-    if event.spacing_mm is not None:
-        text += f" ({event.spacing_mm:.3g} mm)"
-    if wide and event.loss is not None:
-        text += f", iteration {event.iteration} of {event.iterations}, loss {event.loss:.4f}"
-    return text
-
-
-class Levels:
-    """Prints a line for each level of a stage once it is finished.
-
-    Args:
-        show: prints a line.
-        verbose: print the seconds, and a line for each other step too.
-    """
-
-    def __init__(self, show: Callable[[str], None], verbose: bool = False) -> None:
-        self._show, self._verbose = show, verbose
-        self._first: ProgressEvent | None = None
-        self._last: ProgressEvent | None = None
-        self._began_s = 0.0
-
-    def __call__(self, event: ProgressEvent) -> None:
-        if self._last is None or _place(self._last) != _place(event):
-            self.finish()
-            self._first, self._began_s = event, time.perf_counter()
-        self._last = event
-
-    def finish(self) -> None:
-        """Print the line of what has just finished."""
-        first, last = self._first, self._last
-        self._first = self._last = None
-        if first is None or last is None:
-            return
-        seconds = f", {time.perf_counter() - self._began_s:.1f} s" if self._verbose else ""
-        if last.loss is not None and first.loss is not None and last.spacing_mm is not None:
-            level = f", level {last.level} of {last.levels}" if last.levels else ""
-            self._show(
-                f"{last.step}{level}, {last.spacing_mm:.3g} mm: loss {first.loss:.5f} -> "
-                f"{last.loss:.5f} in {last.iteration} iterations{seconds}"
-            )
-        elif self._verbose and not last.stage:
-            self._show(f"{STEPS.get(last.step, last.step)}{seconds}")
-
-
-def _place(event: ProgressEvent) -> tuple[object, ...]:
-    """What an event's line is about; a stage's start, which has no loss yet, is apart."""
-    return event.step, event.stage, event.level, event.spacing_mm, event.loss is None
-
-
-class TimeLeft(ProgressColumn):
-    """Time left, from the share of the expected work that was done in the last seconds."""
-
-    max_refresh = 0.5
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._done: deque[tuple[float, float]] = deque()  # share and time, oldest first
-
-    def update(self, fraction: float) -> None:
-        """Note the share that is done."""
-        now = time.perf_counter()
-        if fraction > 0:
-            self._done.append((fraction, now))
-        while len(self._done) > 2 and self._done[1][1] < now - _WINDOW_S:
-            self._done.popleft()
-
-    def render(self, task: Task) -> Text:
-        """Minutes and seconds; nothing before they can be estimated."""
-        if not self._done:
-            return Text("")
-        (first, begin_s), (last, end_s) = self._done[0], self._done[-1]
-        if last - first < _SURE[0] or end_s - begin_s < _SURE[1]:
-            return Text("")
-        left_s = (end_s - begin_s) * (1 - last) / (last - first) - (time.perf_counter() - end_s)
-        minutes, seconds = divmod(max(0, round(left_s)), 60)
-        return Text(f"{minutes}:{seconds:02d} left", style="cyan")
-
-
-def _columns() -> tuple[ProgressColumn, ...]:
-    description = TextColumn("{task.description}", markup=False)
-    return description, BarColumn(bar_width=None), TaskProgressColumn("{task.percentage:>3.0f} %")
-
-
-def _volume_line(done: int, total: int, number: int, correlation: float) -> None:
-    print(f"volume {number}: correlation {correlation:.4f} ({done} of {total})", file=sys.stderr)

@@ -98,6 +98,11 @@ class Screen:
         if not self.quiet:
             _print(_console(stderr=self.results_aside), text)
 
+    def doing(self, text: str) -> None:
+        """A line on stderr about what is in progress; nothing when quiet."""
+        if not self.quiet:
+            _print(self.stderr, text)
+
     def lines(self, lines: Iterable[str]) -> None:
         """Lines of an explanation on stdout, with their indentation; also when quiet."""
         for line in lines:

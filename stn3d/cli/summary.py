@@ -14,11 +14,17 @@ METRICS = (
     ("local_correlation", "local correlation", ".4f"),
     ("dice", "Dice, mean over labels", ".4f"),
     ("hd95_mm", "HD95, mean over labels, mm", ".3f"),
+    ("hd95_vox", "HD95, mean over labels, voxels", ".3f"),
+    ("assd_mm", "ASSD, mean over labels, mm", ".3f"),
+    ("nsd", "surface Dice (NSD), mean over labels", ".4f"),
     ("tre_mm", "landmark error (TRE), mm", ".3f"),
+    ("landmark_robustness", "landmarks improved, 0 to 1", ".3f"),
     ("true_error_mm", "error vs. ground truth, mm", ".3f"),
     ("folding_pct", "folded voxels (det J <= 0), %", ".4f"),
     ("folding_whole_field_pct", "folded voxels, whole image, %", ".4f"),
+    ("ndv_pct", "non-diffeomorphic volume (NDV), %", ".4f"),
     ("log_jacobian_sd", "SD of log-Jacobian", ".4f"),
+    ("sdlogj", "SD of log(det J + 3) (SDlogJ)", ".4f"),
     ("inverse_consistency_error_mm", "inverse-consistency error, mm", ".3f"),
     ("framewise_displacement_mean_mm", "framewise displacement, mean, mm", ".3f"),
     ("framewise_displacement_max_mm", "framewise displacement, maximum, mm", ".3f"),
@@ -29,6 +35,7 @@ _TINY_MM = 1e-2  # three decimals would show a single digit of a length below th
 REGIONS = {
     "mask": "fixed mask",
     "foreground": "foreground of the fixed image",
+    "image": "whole fixed image",
 }
 
 

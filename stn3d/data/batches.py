@@ -13,6 +13,8 @@ from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from stn3d.arguments import plain_tensor
+
 Sample = dict[str, Any]
 
 
@@ -83,15 +85,12 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = [s[key] for s in samples]
         if key in ("fixed_points", "moving_points", "points_weight"):
             values = _padded([torch.as_tensor(v) for v in values])
-        batch[key] = default_collate([_plain(v) for v in values])
+        batch[key] = default_collate(
+            [plain_tensor(v) if isinstance(v, Tensor) else v for v in values]
+        )
     return batch
 
 
 def _padded(values: list[Tensor]) -> list[Tensor]:
     length = max(len(v) for v in values)
     return [F.pad(v, (0, 0) * (v.ndim - 1) + (0, length - len(v))) for v in values]
-
-
-def _plain(value: Any) -> Any:
-    """Tensors without MONAI's metadata."""
-    return value.as_subclass(Tensor) if isinstance(value, Tensor) else value

@@ -28,7 +28,7 @@ __all__ = ["run"]
 def run(
     out: str | os.PathLike[str],
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     *,
     mode: Mode = "auto",
     spacing_mm: float = 1.0,

@@ -7,7 +7,16 @@ from functools import cached_property
 
 from torch import Tensor
 
-from stn3d.io import Image
+from stn3d.arguments import TensorLike, points_tensor
+from stn3d.io import (
+    Image,
+    ImageSource,
+    TransformSource,
+    as_transform,
+    read_image,
+    read_labels,
+    read_mask,
+)
 from stn3d.metrics import EvaluationRegion, foreground
 from stn3d.transforms import Transform
 
@@ -36,6 +45,43 @@ class EvaluationCase:
     moving_points_mm: Tensor | None = None
     fixed_mask: Image | None = None
     true_transform: Transform | None = None
+
+    @classmethod
+    def of(
+        cls,
+        fixed: ImageSource,
+        moving: ImageSource,
+        *,
+        fixed_labels: ImageSource | None = None,
+        moving_labels: ImageSource | None = None,
+        fixed_points_mm: TensorLike | None = None,
+        moving_points_mm: TensorLike | None = None,
+        fixed_mask: ImageSource | None = None,
+        true_transform: TransformSource | None = None,
+    ) -> EvaluationCase:
+        """A case of any image and transform sources, see `stn3d.io.read_image`.
+
+        Raises:
+            InputError: an image, label map, mask, set of points or transform cannot be used.
+        """
+        return cls(
+            read_image(fixed, "fixed"),
+            read_image(moving, "moving"),
+            None if fixed_labels is None else read_labels(fixed_labels, "fixed"),
+            None if moving_labels is None else read_labels(moving_labels, "moving"),
+            None if fixed_points_mm is None else points_tensor(fixed_points_mm),
+            None if moving_points_mm is None else points_tensor(moving_points_mm),
+            None if fixed_mask is None else read_mask(fixed_mask, "fixed"),
+            None if true_transform is None else as_transform(true_transform),
+        )
+
+    def __post_init__(self) -> None:
+        for name, points in (
+            ("fixed_points_mm", self.fixed_points_mm),
+            ("moving_points_mm", self.moving_points_mm),
+        ):
+            if points is not None:
+                object.__setattr__(self, name, points_tensor(points))
 
     @cached_property
     def region(self) -> EvaluationRegion:

@@ -1,8 +1,16 @@
 """Reading and writing of images, transforms and points; conversion between LPS and RAS."""
 
 from stn3d.errors import GeometryWarning
+from stn3d.io.ddf import from_ddf, to_ddf
 from stn3d.io.dtypes import Values
-from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.files import (
+    STDOUT,
+    atomic_folder,
+    atomic_write,
+    check_output,
+    is_stdout,
+    refuse_inputs,
+)
 from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
@@ -21,6 +29,7 @@ from stn3d.io.images import (
     read_mask,
     require_same_grid,
 )
+from stn3d.io.label_tables import read_label_table
 from stn3d.io.points import (
     Landmarks,
     PointMap,
@@ -62,12 +71,14 @@ __all__ = [
     "Volumes",
     "as_image",
     "as_transform",
+    "atomic_folder",
     "atomic_write",
     "check_geometry_path",
     "check_image_path",
     "check_output",
     "check_transform_path",
     "format_of_spec",
+    "from_ddf",
     "grid_of_reference",
     "in_dimension",
     "is_picture",
@@ -77,6 +88,7 @@ __all__ = [
     "read_exact",
     "read_geometry",
     "read_image",
+    "read_label_table",
     "read_labels",
     "read_landmarks",
     "read_mask",
@@ -89,6 +101,7 @@ __all__ = [
     "require_same_grid",
     "spec_files",
     "split_format",
+    "to_ddf",
     "write_colours",
     "write_geometry",
     "write_image",

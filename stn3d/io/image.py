@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d.arguments import plain_tensor
+from stn3d.display import Described, Description, thumbnail
 from stn3d.grid import Grid
 from stn3d.io import itk, objects
 from stn3d.io.colours import channels_of
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
+@dataclass(frozen=True, eq=False, repr=False)
+class Image(Described):
     """An image on its grid.
 
     Args:
@@ -56,6 +58,28 @@ class Image:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", plain_tensor(self.values))
+
+    def description(self) -> Description:
+        low, high = (value.item() for value in self.values.detach().aminmax())
+        volumes = self.values.shape[1]
+        rows = [
+            ("of", self.name),
+            *self.grid.description().rows,
+            ("volumes", f"{volumes}" if volumes > 1 else ""),
+            ("values", f"{low:.4g} to {high:.4g}, {str(self.values.dtype).split('.')[-1]}"),
+            ("colours", "yes" if self.colours is not None else ""),
+        ]
+        return Description("Image", rows)
+
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """The middle axial slice, the subject's right to the right, anterior up."""
+        letters = self.grid.orientation
+        axes = [next(a for a, one in enumerate(letters) if one in pair) for pair in ("RL", "AP")]
+        middle = [n // 2 if a not in axes else slice(None) for a, n in enumerate(self.grid.shape)]
+        plane = self.values[(0, 0, *middle)].detach().cpu().numpy()
+        plane = plane if axes[0] < axes[1] else plane.T
+        flips = [axis for axis, a in enumerate(axes) if letters[a] in "LP"]
+        return [thumbnail(np.flip(plane, tuple(flips)))]
 
     @classmethod
     def from_metatensor(cls, source: MetaTensor) -> Image:
@@ -98,8 +122,8 @@ class Image:
 
         Args:
             path: output file, ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``.
-            dtype: data type of the values in the file. Default: the smallest that holds them, see
-                `stn3d.io.write_image`.
+            dtype: data type of the values in the file. Default: that of the header for whole
+                numbers if it holds them, else the smallest that does, see `stn3d.io.write_image`.
 
         Raises:
             InputError: the file cannot be written.
@@ -107,7 +131,11 @@ class Image:
         if self.colours is not None and dtype is None:
             write_colours(path, [self.colours], self)
         else:
-            write_image(path, self.values, self, dtype)
+            write_image(path, self.values, self, dtype or self._dtype_in_file)
+
+    @property
+    def _dtype_in_file(self) -> np.dtype[Any]:
+        return dtype_in_file(self.values, np.dtype(self.header.get_data_dtype()))
 
     def to_nibabel(self) -> nib.Nifti1Image:
         """As a nibabel image, with the codes and units of the header; bool becomes uint8."""
@@ -116,7 +144,7 @@ class Image:
         placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
         if not placed:  # nibabel would place the voxels elsewhere
             header = header_for(self.affine, array.shape)
-        dtype = dtype_in_file(self.values) if self.colours is None else array.dtype
+        dtype = self._dtype_in_file if self.colours is None else array.dtype
         header.set_data_dtype(dtype)
         header.set_slope_inter(1, 0)
         array = array.reshape(self.header.get_data_shape()).astype(dtype, copy=False)

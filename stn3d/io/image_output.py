@@ -121,15 +121,24 @@ def write_image(
     write_volumes(path, values.split(1, dim=1), like, dtype)
 
 
-def dtype_in_file(values: Tensor) -> np.dtype[Any]:
-    """Data type that stores values exactly: float32, or float64 if needed, for floats; the smallest
-    of uint8, int16, int32 and int64 for integers; uint8 for bool."""
+def dtype_in_file(values: Tensor, given: np.dtype[Any] | None = None) -> np.dtype[Any]:
+    """Data type that stores values exactly.
+
+    Args:
+        values: the values.
+        given: data type of the input, which integers keep if it holds them.
+
+    Returns:
+        float32, or float64 if needed, for floats; the smallest of uint8, int16, int32 and int64 for
+        integers; uint8 for bool.
+    """
     if values.dtype == torch.bool:
         return np.dtype(np.uint8)
     if values.is_floating_point():
         exact = values.dtype != torch.float64 or bool((values.float().double() == values).all())
         return np.dtype(np.float32 if exact else np.float64)
-    return Values.of(values).stored_as()
+    whole = given is not None and given.kind in "ui"
+    return Values.of(values).stored_as(given if whole else None)
 
 
 def write_colours(

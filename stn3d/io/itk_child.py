@@ -1,6 +1,6 @@
-"""Reads files with SimpleITK in a process of its own; `stn3d.io.isolated` starts it.
+"""Reads files with SimpleITK or HDF5 in a process of its own; `stn3d.io.isolated` starts it.
 
-ITK's readers of images and transforms can crash on damaged files, allocate without bound, or never
+Their readers of images and transforms can crash on damaged files, allocate without bound, or never
 end. This process has limits of memory and CPU time, and its death harms nobody. It runs as a script
 and imports nothing slow of stn3d; `parts_of` is also called for transforms in memory.
 """
@@ -17,6 +17,7 @@ from stn3d.child_process import Answer, RefusedError, serve
 
 _WITH_OTHER_FILES = ("MetaImageIO", "NrrdImageIO", "NiftiImageIO")  # read elsewhere, with checks
 _MAX_NESTING = 8
+_MAX_NODES = 64
 
 
 # -- images ---------------------------------------------------------------------------------------
@@ -135,11 +136,47 @@ def _matrix(linear: Any) -> list[list[float]]:
     return rows
 
 
+# -- X5 -------------------------------------------------------------------------------------------
+
+
+def x5(path: str) -> Answer:
+    """Transforms of an X5 file in order of application, read by nitransforms."""
+    import h5py
+    from nitransforms.io.x5 import from_filename
+
+    found = from_filename(path)
+    with h5py.File(path, "r") as file:
+        chains = file.get("TransformChain")
+        order = None if chains is None else chains["0"][()].decode()
+    if order is None and len(found) != 1:
+        return {"unknown": f"{len(found)} transforms without a chain"}, []
+    nodes: list[dict[str, Any]] = []
+    arrays: list[Any] = []
+    for number in (order or "0").split("/")[:_MAX_NODES]:
+        node = found[int(number)]
+        linear = node.type == "linear"
+        if node.array_length != 1 or (not linear and node.subtype != "densefield"):
+            return {"unknown": f"a transform {node.type} ({node.subtype})"}, []
+        array = np.asarray(node.transform, dtype="<f8" if linear else "<f4")
+        if array.ndim != (2 if linear else 4) or array.shape[-1] != (4 if linear else 3):
+            raise RefusedError("its arrays have other shapes than they should")
+        nodes.append({"array": _described(array)})
+        if not linear:
+            relative = node.representation != "deformations"
+            mapping = np.asarray(node.domain.mapping, dtype=float).tolist()
+            nodes[-1].update(mapping=mapping, relative=relative)
+        arrays.append(array)
+    return {"nodes": nodes}, arrays
+
+
+# -- process --------------------------------------------------------------------------------------
+
 _REQUESTS: dict[str, Callable[[Any], Answer]] = {
     "header": header,
     "image": image,
     "stack": stack,
     "transform": transform,
+    "x5": x5,
 }
 
 

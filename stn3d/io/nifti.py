@@ -247,12 +247,20 @@ def header_of_volumes(
     return header
 
 
-def save(path: Path, volumes: Iterable[NDArray[Any]], dtype: Any, like: nib.Nifti1Header) -> None:
+def save(
+    path: Path,
+    volumes: Iterable[NDArray[Any]],
+    dtype: Any,
+    like: nib.Nifti1Header,
+    intent: int | None = None,
+) -> None:
     """Write volumes one by one with the shape, geometry, codes and units of a header.
 
-    Equal input gives equal bytes; only one volume is in memory.
+    Equal input gives equal bytes; only one volume is in memory. Default of ``intent``: the header's
+    for vectors and colours, else none.
     """
     header = _header_to_write(like, np.dtype(dtype))
+    header["intent_code"] = header["intent_code"] if intent is None else intent
     voxels = (volume.astype(dtype, copy=False).tobytes(order="F") for volume in volumes)
     pieces = chain([header.binaryblock, bytes(_NO_EXTENSION)], voxels)
     packed = path.name.lower().endswith(".gz")

@@ -13,6 +13,7 @@ from stn3d.kernels.common.points import inside, points_of
 from stn3d.kernels.common.region import Region
 from stn3d.kernels.compose import compose, exponential, take_step
 from stn3d.kernels.cost_volume import cost_volume
+from stn3d.kernels.folded_volume import folded_volume
 from stn3d.kernels.force import force
 from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
 from stn3d.kernels.invert import invert
@@ -41,6 +42,7 @@ __all__ = [
     "diffuse_divergence",
     "entropy",
     "exponential",
+    "folded_volume",
     "force",
     "gaussian_smooth",
     "inside",

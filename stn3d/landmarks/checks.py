@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from stn3d.arguments import points_tensor
 from stn3d.choices import LandmarkKind
 from stn3d.errors import InputError
 from stn3d.io import Landmarks
@@ -86,8 +86,7 @@ def _points(points_mm: Array, side: str) -> Tensor:
 
 def _numbers(values: Array) -> Tensor:
     """Copy of a tensor, an array or lists as float64 on the CPU."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, float))
-    return tensor.detach().cpu().to(torch.float64, copy=True)
+    return points_tensor(values).detach().cpu().to(torch.float64, copy=True)
 
 
 def _there_are(count: int) -> str:

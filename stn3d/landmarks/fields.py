@@ -31,7 +31,7 @@ class SplineFields:
         inverse: moving points to fixed points.
         metrics: ``discretisation_error_mm`` (distance between field and spline, also between
             voxels) and ``inverse_consistency_error_mm`` (``transform`` followed by ``inverse``),
-            each with mean, p95 and max over the domain of the image.
+            statistics over the domain of the image, among them mean, p95 and max.
     """
 
     transform: Transform

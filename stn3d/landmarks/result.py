@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from stn3d.choices import LandmarkKind
+from stn3d.display import Described, Description, number
 from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.io import (
@@ -37,8 +38,8 @@ SCHEMA_VERSION = 1
 """Version of metrics.json; rises when a key is renamed or removed, or changes its meaning."""
 
 
-@dataclass(frozen=True, eq=False)
-class LandmarkRegistration:
+@dataclass(frozen=True, eq=False, repr=False)
+class LandmarkRegistration(Described):
     """The result of registering landmarks.
 
     Args:
@@ -66,6 +67,17 @@ class LandmarkRegistration:
 
     FILES: ClassVar = ("transform.h5", "inverse.h5", "metrics.json")
 
+    def description(self) -> Description:
+        errors_mm = self.leave_one_out_errors_mm
+        rows = [
+            ("kind", self.kind),
+            ("landmarks", f"{len(self.landmarks.names)}"),
+            ("residual", number(float(self.residuals_mm.mean()), "mm")),
+            ("leave-one-out error", number(float(errors_mm.nanmean()), "mm")),
+            ("outliers", ", ".join(self.outliers[:5])),
+        ]
+        return Description("LandmarkRegistration", rows)
+
     @property
     def residuals_mm(self) -> Tensor:
         """``(N,)`` distances between mapped fixed landmarks and moving landmarks."""
@@ -79,8 +91,8 @@ class LandmarkRegistration:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Content of metrics.json: mean, 95th percentile and maximum of the errors, errors of each
-        landmark, options, versions."""
+        """Content of metrics.json: statistics of the errors (`stn3d.metrics.tre_mm`), errors of
+        each landmark, options, versions."""
         pairs = self.landmarks
         identity = Affine.identity(self.transform.ndim)
         errors_mm, outliers = self.leave_one_out_errors_mm, set(self.outliers)

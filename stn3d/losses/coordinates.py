@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.levels import level_factor
 from stn3d.losses.masked import masked_mean
 
@@ -33,6 +34,7 @@ class CoordinateLoss:
     tissue: float = 0.5
     smooth_mm: float = 2.0
 
+    @tensor_arguments()
     def __call__(
         self, stages: Sequence[Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
@@ -62,6 +64,7 @@ class CoordinateLoss:
         return total, terms
 
     @staticmethod
+    @tensor_arguments()
     def targets(predicted: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """A batch's coordinates and tissue fractions at the resolution of a coordinate map.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.levels import BatchPyramid, LevelComparison, level_factor
@@ -97,6 +98,7 @@ class RegistrationLoss:
         if self.level_weights is not None and not any(self.level_weights):
             raise InputError("RegistrationLoss: all level_weights are 0; set one.")
 
+    @tensor_arguments()
     def __call__(
         self, stages: Sequence[Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:

@@ -16,6 +16,7 @@ from itertools import combinations, combinations_with_replacement, product
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.losses.masked import masked_mean
 from stn3d.transforms import Transform
@@ -24,6 +25,7 @@ from stn3d.transforms import Transform
 _PERPENDICULAR = 1e-5
 
 
+@tensor_arguments(["displacement_mm"])
 def diffusion(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
     """Mean squared gradient ``mean |du/dx|^2`` (Frobenius norm), a dimensionless scalar.
 
@@ -54,6 +56,7 @@ def diffusion(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -
     return total
 
 
+@tensor_arguments(["displacement_mm"])
 def bending(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
     """Bending energy: mean squared second derivatives, a scalar in 1/mm^2.
 
@@ -85,6 +88,7 @@ def bending(displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None) -> 
     return masked_mean(sum(terms[1:], terms[0]), _all_within(mask, grid.shape, 3))
 
 
+@tensor_arguments(["displacement_mm"])
 def jacobian(
     displacement_mm: Tensor, grid: Grid, mask: Tensor | None = None, floor: float = 0.1
 ) -> Tensor:
@@ -129,6 +133,7 @@ def jacobian(
     return masked_mean(sum(costs[1:], costs[0]) / len(corners), _all_within(mask, shape, 2))
 
 
+@tensor_arguments(["points_mm"])
 def inverse_consistency(
     forward: Transform, backward: Transform, points_mm: Tensor, mask: Tensor | None = None
 ) -> Tensor:
@@ -145,6 +150,7 @@ def inverse_consistency(
     return _mean_squared_norm(backward(forward(points_mm)) - points_mm, mask)
 
 
+@tensor_arguments(["points_mm"])
 def identity_deviation(
     transform: Transform, points_mm: Tensor, mask: Tensor | None = None
 ) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.masked import masked_mean
 from stn3d.reductions import voxel_sum
 
@@ -14,6 +15,7 @@ from stn3d.reductions import voxel_sum
 _SMOOTH_VOX = 0.01
 
 
+@tensor_arguments()
 def dice(fixed_labels: Tensor, moved_labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """One minus the soft Dice coefficient, averaged over the labels present in either map.
 
@@ -38,6 +40,7 @@ def dice(fixed_labels: Tensor, moved_labels: Tensor, mask: Tensor | None = None)
     return torch.where(present, 1 - score, 0.0).sum() / present.sum().clamp(min=1)
 
 
+@tensor_arguments()
 def one_hot(labels: Tensor, ids: Sequence[int]) -> Tensor:
     """One-hot encoding of some labels: ``(B, L, *shape)`` float32 zeros and ones.
 
@@ -49,6 +52,7 @@ def one_hot(labels: Tensor, ids: Sequence[int]) -> Tensor:
     return (labels == wanted.reshape(1, -1, *[1] * (labels.ndim - 2))).float()
 
 
+@tensor_arguments()
 def common_labels(fixed_labels: Tensor, moving_labels: Tensor, max_labels: int) -> tuple[int, ...]:
     """Positive labels present in both maps, at most ``max_labels`` of them.
 
@@ -71,6 +75,7 @@ def common_labels(fixed_labels: Tensor, moving_labels: Tensor, max_labels: int) 
     return tuple(ids[k] for k in sorted(chosen))
 
 
+@tensor_arguments(["transformed_points", "moving_points"])
 def landmarks(
     transformed_points: Tensor, moving_points: Tensor, weight: Tensor | None = None
 ) -> Tensor:
@@ -87,6 +92,7 @@ def landmarks(
     return masked_mean(_lengths(transformed_points - moving_points, dim=-1), weight)
 
 
+@tensor_arguments(["displacement", "truth"])
 def truth_error(displacement: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean endpoint error of a displacement field against the ground truth.
 

@@ -8,26 +8,31 @@ each other, and for labels that are not whole numbers from 0 upward.
 from stn3d.metrics.arrays import Array
 from stn3d.metrics.consistency import inverse_consistency_error_mm, true_error_mm
 from stn3d.metrics.images import image_metrics
-from stn3d.metrics.jacobian import Determinants, Protocol, jacobian_metrics
-from stn3d.metrics.labels import scored_labels
-from stn3d.metrics.landmarks import tre_mm
+from stn3d.metrics.jacobian import Determinants, jacobian_metrics, ndv_metrics
+from stn3d.metrics.labels import LabelSelection, select_labels
+from stn3d.metrics.landmarks import landmark_robustness, tre_mm
 from stn3d.metrics.overlap import dice
 from stn3d.metrics.region import EvaluationRegion, eroded, foreground
-from stn3d.metrics.surface import hd95_mm
+from stn3d.metrics.surface import SurfaceDistances, hd95_vox, surface_dice, surface_distances
 
 __all__ = [
     "Array",
     "Determinants",
     "EvaluationRegion",
-    "Protocol",
+    "LabelSelection",
+    "SurfaceDistances",
     "dice",
     "eroded",
     "foreground",
-    "hd95_mm",
+    "hd95_vox",
     "image_metrics",
     "inverse_consistency_error_mm",
     "jacobian_metrics",
-    "scored_labels",
+    "landmark_robustness",
+    "ndv_metrics",
+    "select_labels",
+    "surface_dice",
+    "surface_distances",
     "tre_mm",
     "true_error_mm",
 ]

@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import TensorLike, plain_tensor, points_tensor
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.transforms import Transform
 
-Array: TypeAlias = "Tensor | NDArray[Any]"
+Array: TypeAlias = TensorLike
 
 
 def as_array(values: Array) -> NDArray[Any]:
     """A numpy array that shares memory with the input where possible."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return plain_tensor(values).detach().cpu().numpy()
 
 
 def on_grid(values: Array, grid: Grid) -> NDArray[Any]:
@@ -57,8 +58,7 @@ def as_points(points_mm: Array, transform: Transform) -> Tensor:
     Raises:
         InputError: the points have another shape.
     """
-    copied = points_mm if isinstance(points_mm, Tensor) else torch.tensor(np.array(points_mm))
-    points = copied.to(torch.float64)
+    points = points_tensor(points_mm).to(torch.float64)
     if points.ndim != 2 or points.shape[1] != transform.ndim:
         raise InputError(
             f"the transform takes points (N, {transform.ndim}); got {tuple(points.shape)}."

@@ -1,7 +1,9 @@
-"""Label maps in a form that can be counted, and the labels that are large enough to score."""
+"""Label maps in a form that can be counted, and the labels that are measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +17,75 @@ from stn3d.metrics.arrays import Array, as_array
 _MAX_HISTOGRAM_LABEL = 1 << 16
 
 
-def scored_labels(fixed_labels: Array, moving_labels: Array, min_voxels: int = 100) -> list[int]:
+@dataclass(frozen=True)
+class LabelSelection:
+    """The labels that are measured, and why others are not.
+
+    Args:
+        labels: measured labels in the order in which they were asked for, else ascending.
+        omitted: the reason for each label that was asked for or is in a map and is not measured.
+        fixed_voxels: number of voxels of each label in the fixed map.
+        moving_voxels: number of voxels of each label in the moving map.
+    """
+
+    labels: tuple[int, ...]
+    omitted: dict[int, str]
+    fixed_voxels: dict[int, int]
+    moving_voxels: dict[int, int]
+
+
+def select_labels(
+    fixed_labels: Array,
+    moving_labels: Array,
+    wanted: Sequence[int] | None = None,
+    min_voxels: int = 100,
+) -> LabelSelection:
     """Labels with at least ``min_voxels`` voxels in both maps, without the background 0.
 
     Args:
         fixed_labels: label map of the fixed image.
         moving_labels: label map of the moving image on its own grid, not warped.
-        min_voxels: minimum number of voxels in each map.
+        wanted: labels to measure. Default: all labels of either map except 0.
+        min_voxels: minimum number of voxels in each map, at least 1.
 
-    Returns:
-        The labels in ascending order.
+    Raises:
+        InputError: a label is not a whole number from 0 upward, 0 is asked for, or the minimum is
+            less than 1.
     """
+    if min_voxels < 1:
+        raise InputError(f"the minimum number of voxels is {min_voxels}; give at least 1.")
+    if wanted is not None and any(label < 1 for label in wanted):
+        raise InputError("labels to measure are numbers from 1 upward; 0 is the background.")
     values, fixed, moving = ranked(as_array(fixed_labels), as_array(moving_labels))
-    large = values != 0
-    for ranks in (fixed, moving):
-        large &= np.bincount(ranks.ravel(), minlength=len(values)) >= min_voxels
-    return [int(value) for value in values[large]]
+    sizes = [np.bincount(ranks.ravel(), minlength=len(values)) for ranks in (fixed, moving)]
+    present = np.flatnonzero((sizes[0] + sizes[1] > 0) & (values != 0))
+    counts = {int(values[rank]): (int(sizes[0][rank]), int(sizes[1][rank])) for rank in present}
+    labels = list(counts) if wanted is None else list(dict.fromkeys(int(v) for v in wanted))
+    omitted = {
+        label: reason
+        for label in labels
+        if (reason := _reason(*counts.get(label, (0, 0)), min_voxels)) is not None
+    }
+    return LabelSelection(
+        tuple(label for label in labels if label not in omitted),
+        omitted,
+        {label: counts.get(label, (0, 0))[0] for label in labels},
+        {label: counts.get(label, (0, 0))[1] for label in labels},
+    )
+
+
+def _reason(fixed: int, moving: int, min_voxels: int) -> str | None:
+    """Why a label of these sizes is not measured; None if it is."""
+    if not fixed and not moving:
+        return "in neither label map"
+    for role, count in (("fixed", fixed), ("moving", moving)):
+        if not count:
+            return f"not in the {role} label map"
+    for role, count in (("fixed", fixed), ("moving", moving)):
+        if count < min_voxels:
+            voxels = "voxel" if count == 1 else "voxels"
+            return f"{count} {voxels} in the {role} label map, fewer than {min_voxels}"
+    return None
 
 
 def whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:

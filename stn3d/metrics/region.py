@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.arguments import plain_tensor, tensor_arguments
+from stn3d.metrics.arrays import Array, as_array
 from stn3d.preprocessing.intensity import limits
 
 FOREGROUND_LEVEL = 0.02  # of the intensity range
@@ -19,12 +21,15 @@ class EvaluationRegion:
     """The voxels of the fixed image in which metrics are computed.
 
     Args:
-        name: ``mask`` (the fixed mask) or ``foreground`` (see `foreground`).
+        name: ``mask`` (the fixed mask), ``foreground`` (see `foreground`) or ``image`` (all).
         voxels: ``fixed.grid.shape`` bool.
     """
 
-    name: Literal["mask", "foreground"]
+    name: Literal["mask", "foreground", "image"]
     voxels: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "voxels", plain_tensor(self.voxels))
 
     def as_dict(self) -> dict[str, Any]:
         """Name, number of voxels, and their share of the image in percent; for JSON."""
@@ -36,6 +41,7 @@ class EvaluationRegion:
         }
 
 
+@tensor_arguments()
 def foreground(image: Tensor) -> Tensor:
     """Voxels brighter than 2 % of the intensity range, ``shape`` bool.
 
@@ -49,20 +55,22 @@ def foreground(image: Tensor) -> Tensor:
     return image[0, 0] > dark + FOREGROUND_LEVEL * (bright - dark)
 
 
-def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def eroded(mask: Array, voxels: int = 2) -> NDArray[np.bool_]:
     """The mask without its outer two voxels, along axes of at least five voxels.
 
     Args:
-        mask: ``grid.shape``; voxels outside the grid are outside the mask.
+        mask: ``grid.shape`` bool; voxels outside the grid are outside the mask.
+        voxels: how many outer voxels to remove.
     """
-    for _ in range(2):
-        kept = mask.copy()
-        for axis, n in enumerate(mask.shape):
+    inner = as_array(mask).astype(bool, copy=False)
+    for _ in range(voxels):
+        kept = inner.copy()
+        for axis, n in enumerate(inner.shape):
             if n < 5:
                 continue
-            here, source = np.moveaxis(kept, axis, 0), np.moveaxis(mask, axis, 0)
+            here, source = np.moveaxis(kept, axis, 0), np.moveaxis(inner, axis, 0)
             here[1:] &= source[:-1]
             here[:-1] &= source[1:]
             here[[0, -1]] = False
-        mask = kept
-    return mask
+        inner = kept
+    return inner

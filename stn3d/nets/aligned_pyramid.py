@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.nets.blocks import Encoder, convolution, crop_to_shape, upsample
 from stn3d.nets.heads import HeadKind
 from stn3d.nets.localisation import PyramidLocalisation
@@ -59,6 +60,7 @@ class AlignedPyramid(nn.Module):
             one if shared else transformer() for _ in range(len(channels) - 1)
         )
 
+    @tensor_arguments()
     def forward(self, image: Tensor) -> list[Tensor]:
         """Fused features of each level.
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.errors import InputError
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -77,6 +78,7 @@ class Encoder(nn.Module):
             for level, (a, b) in enumerate(zip(before, channels, strict=True))
         )
 
+    @tensor_arguments()
     def forward(self, image: Tensor) -> list[Tensor]:
         """Encode images.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.nets.blocks import json_options
 from stn3d.nets.heads import HeadKind
 from stn3d.nets.localisation import PyramidLocalisation
@@ -68,15 +69,18 @@ class Cascade(nn.Module):
             "repeats": self.composed.repeats,
         }
 
+    @tensor_arguments()
     def transforms(self, pair: Tensor) -> list[Transform]:
         """The composed transform after each stage, in voxels of the pair's grid."""
         fixed, moving = pair.chunk(2, dim=1)
         return self.composed.transforms(moving, fixed)
 
+    @tensor_arguments()
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The displacement after each stage, ``(B, d, *shape)`` in voxels."""
         return tuple(_displacement(pair, transform) for transform in self.transforms(pair))
 
+    @tensor_arguments()
     def forward(self, pair: Tensor) -> Tensor:
         """Displacement fields of image pairs.
 

@@ -13,7 +13,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.nets.spatial_transformer import ComposedTransformers, SpatialTransformer
+
+
+class PlainSequential(nn.Sequential):
+    """Layers in order; the output is a plain tensor, also for a MetaTensor."""
+
+    @tensor_arguments()
+    def forward(self, input: Tensor) -> Tensor:
+        """The output of the last layer."""
+        output: Tensor = super().forward(input)
+        return output
 
 
 def fcn(shape: Sequence[int], in_channels: int, classes: int, units: Sequence[int]) -> nn.Module:
@@ -26,7 +37,7 @@ def fcn(shape: Sequence[int], in_channels: int, classes: int, units: Sequence[in
         units: Units of each hidden layer.
     """
     sizes = [in_channels * torch.Size(shape).numel(), *units]
-    return nn.Sequential(nn.Flatten(), *_dense(sizes), nn.Linear(sizes[-1], classes))
+    return PlainSequential(nn.Flatten(), *_dense(sizes), nn.Linear(sizes[-1], classes))
 
 
 def cnn(
@@ -49,7 +60,7 @@ def cnn(
     """
     features = convolutions(in_channels, filters, kernel_sizes)
     size = torch.Size(features(torch.zeros(1, in_channels, *shape)).shape).numel()
-    return nn.Sequential(features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(size, classes))
+    return PlainSequential(features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(size, classes))
 
 
 def convolutions(
@@ -69,13 +80,13 @@ def convolutions(
         layers += [nn.Conv2d(a, b, kernel), nn.ReLU(inplace=True)]
         if last_pool or index < len(filters) - 1:
             layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers)
+    return PlainSequential(*layers)
 
 
 def fcn_encoder(shape: Sequence[int], in_channels: int, units: Sequence[int]) -> nn.Module:
     """Fully connected encoder of all pixels, ReLU after each layer; ``(B, units[-1])``."""
     sizes = [in_channels * torch.Size(shape).numel(), *units]
-    return nn.Sequential(nn.Flatten(), *_dense(sizes))
+    return PlainSequential(nn.Flatten(), *_dense(sizes))
 
 
 def cnn_encoder(
@@ -88,7 +99,7 @@ def cnn_encoder(
     """Convolutional encoder with one fully connected layer; ``(B, units)``."""
     features = convolutions(in_channels, filters, kernel_sizes, last_pool=False)
     size = torch.Size(features(torch.zeros(1, in_channels, *shape)).shape).numel()
-    return nn.Sequential(features, nn.Flatten(), *_dense([size, units]))
+    return PlainSequential(features, nn.Flatten(), *_dense([size, units]))
 
 
 def map_encoder(
@@ -110,7 +121,7 @@ def map_encoder(
     for index, (a, b, kernel) in enumerate(zip(before, filters, kernel_sizes, strict=True)):
         layers += [nn.MaxPool2d(2)] if index else []
         layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Conv2d(filters[-1], maps, 1))
+    return PlainSequential(*layers, nn.Conv2d(filters[-1], maps, 1))
 
 
 def _dense(sizes: Sequence[int]) -> list[nn.Module]:
@@ -146,6 +157,7 @@ class PairClassifier(nn.Module):
         self.transformer, self.classifier = transformer, classifier
         self.localise_from, self.warp = localise_from, warp
 
+    @tensor_arguments()
     def aligned(self, images: Tensor, support: Tensor | None = None) -> Tensor:
         """Both images as the classifier sees them; arguments as for `forward`."""
         first, second = images.chunk(2, dim=1)
@@ -157,6 +169,7 @@ class PairClassifier(nn.Module):
             return self.transformer(images, None if self.localise_from == "both" else source)
         return torch.cat([self.transformer(first, source), second], dim=1)
 
+    @tensor_arguments()
     def forward(self, images: Tensor, support: Tensor | None = None) -> Tensor:
         """Class scores.
 

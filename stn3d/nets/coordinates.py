@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.nets.blocks import (
     Encoder,
     convolution,
@@ -67,6 +68,7 @@ class CoordinateRegressor(nn.Module):
             zero_initialised_convolution(spatial_dims, width, spatial_dims + 1) for width in widths
         )
 
+    @tensor_arguments()
     def forward(self, image: Tensor) -> Tensor:
         """Coordinate maps of images.
 
@@ -79,6 +81,7 @@ class CoordinateRegressor(nn.Module):
         """
         return crop_to_shape(self.stages(image)[-1], [-(-n // 2) for n in image.shape[2:]])
 
+    @tensor_arguments()
     def stages(self, image: Tensor) -> tuple[Tensor, ...]:
         """The coordinate map of each level, coarse to fine.
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.nets.blocks import convolution, zero_initialised_convolution
@@ -176,6 +177,7 @@ class ParameterHead(nn.Module):
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
 
+    @tensor_arguments()
     def forward(self, features: Sequence[Tensor], grid: Grid) -> Transform:
         """The transform of each item of a batch, from the coarsest features."""
         coarsest = features[-1].float()
@@ -208,6 +210,7 @@ class VelocityHead(nn.Module):
         )
         self.velocity = zero_initialised_convolution(spatial_dims, used[0], spatial_dims)
 
+    @tensor_arguments()
     def forward(self, features: Sequence[Tensor], grid: Grid) -> Transform:
         """The exponential of each item's velocity field over the domain of the grid."""
         x = features[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.nets.precision import no_autocast
 
 
@@ -28,6 +29,7 @@ class SpatialSoftmax(nn.Module):
         super().__init__()
         self.position_bias = nn.Parameter(torch.zeros(channels, spatial_dims))
 
+    @tensor_arguments()
     def forward(self, features: Tensor, position_bias: Tensor | None = None) -> Tensor:
         """Keypoints in normalised coordinates: -1 and 1 are the faces of the grid along an axis.
 

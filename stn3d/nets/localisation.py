@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.nets.blocks import Encoder, to_channels_last
 from stn3d.nets.heads import HeadKind, make_head
@@ -28,6 +29,7 @@ class Localisation(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
+    @tensor_arguments()
     def forward(self, images: Tensor) -> Transform:
         """The transform of each image of ``(B, C, *shape)``, in voxels of their grid."""
         features = self.encoder(images)
@@ -69,6 +71,7 @@ class PyramidLocalisation(Localisation):
             make_head(head, spatial_dims, channels, control_points),
         )
 
+    @tensor_arguments()
     def forward(self, images: Tensor) -> Transform:
         """The transform of each image of ``(B, C, *shape)``, in voxels of their grid."""
         return super().forward(to_channels_last(images))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.errors import InputError
 from stn3d.losses.similarity import mind_channels, mind_descriptor
 from stn3d.nets.blocks import (
@@ -195,6 +196,7 @@ class PyramidCascade(nn.Module):
             )
         return levels
 
+    @tensor_arguments()
     def forward(self, pair: Tensor) -> Tensor:
         """Displacement fields of image pairs.
 
@@ -206,6 +208,7 @@ class PyramidCascade(nn.Module):
         """
         return resize_displacement(self.stages(pair)[-1], pair.shape[2:])
 
+    @tensor_arguments()
     def stages(self, pair: Tensor) -> tuple[Tensor, ...]:
         """The displacement after each level with a head or demons steps, coarse to fine.
 

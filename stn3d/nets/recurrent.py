@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.nets.heads import ParameterHead, ParameterKind
 from stn3d.nets.keypoints import SpatialSoftmax
@@ -54,6 +55,7 @@ class RecurrentLocalisation(nn.Module):
         self.unit = nn.GRU(features, recurrence.hidden, batch_first=True)
         self.head = recurrence.head(recurrence.hidden)
 
+    @tensor_arguments()
     def forward(self, images: Tensor) -> list[Transform]:
         """The transform of each step, in voxels of the images' grid."""
         features = self.encoder(images)
@@ -84,6 +86,7 @@ class RecurrentKeypointLocalisation(nn.Module):
         self.unit = nn.GRUCell(keypoints * spatial_dims, hidden)
         self.head = recurrence.head(keypoints * spatial_dims)
 
+    @tensor_arguments()
     def forward(self, images: Tensor) -> list[Transform]:
         """The transform of each step, in voxels of the images' grid."""
         maps, grid = self.encoder(images), Grid.of_spacing(images.shape[2:])
@@ -116,6 +119,7 @@ class RecurrentTransformer(nn.Module):
         self.localisation, self.crop_fraction = localisation, crop_fraction
         self.shape = None if shape is None else tuple(shape)
 
+    @tensor_arguments()
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *shape)`` -> ``(B, steps, C, *output shape)``."""
         transforms = self.localisation(image)
@@ -130,6 +134,7 @@ class TimeDistributed(nn.Module):
         super().__init__()
         self.network = network
 
+    @tensor_arguments()
     def forward(self, steps: Tensor) -> Tensor:
         """The network's output for each step."""
         output: Tensor = self.network(steps.flatten(0, 1))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.nets.blocks import average_pool
 from stn3d.nets.precision import no_autocast
@@ -45,6 +46,7 @@ class SpatialTransformer(nn.Module):
         self.localisation, self.factor, self.crop_fraction = localisation, factor, crop_fraction
         self.shape = None if shape is None else tuple(shape)
 
+    @tensor_arguments()
     def transform(self, source: Tensor) -> Transform:
         """Output-to-input transform, in voxels of the localisation input ``(B, C, *shape)``."""
         if self.factor == 1:
@@ -59,6 +61,7 @@ class SpatialTransformer(nn.Module):
         fine_from_coarse = Affine.from_matrix(matrix)
         return chain(fine_from_coarse.inverse(), self.localisation(coarse), fine_from_coarse)
 
+    @tensor_arguments()
     def forward(self, image: Tensor, source: Tensor | None = None) -> Tensor:
         """Warp an image.
 
@@ -92,6 +95,7 @@ class ComposedTransformers(nn.Module):
         self.transformers = nn.ModuleList(transformers)
         self.repeats = [1] * len(transformers) if repeats is None else list(repeats)
 
+    @tensor_arguments()
     def transforms(self, image: Tensor, reference: Tensor | None = None) -> list[Transform]:
         """The composed transform after each step, in voxels.
 
@@ -110,10 +114,12 @@ class ComposedTransformers(nn.Module):
                 composed.append(chain(residual, composed[-1]) if composed else residual)
         return composed
 
+    @tensor_arguments()
     def transform(self, image: Tensor, reference: Tensor | None = None) -> Transform:
         """The composed transform after the last step."""
         return self.transforms(image, reference)[-1]
 
+    @tensor_arguments()
     def forward(self, image: Tensor, reference: Tensor | None = None) -> Tensor:
         """The image warped by the composed transform."""
         last = self.transformers[-1]
@@ -129,6 +135,7 @@ class ParallelTransformers(nn.Module):
         super().__init__()
         self.transformers = nn.ModuleList(transformers)
 
+    @tensor_arguments()
     def forward(self, image: Tensor, source: Tensor | None = None) -> Tensor:
         """``(B, C, *shape)`` -> ``(B, n C, *shape)``."""
         return torch.cat([transformer(image, source) for transformer in self.transformers], dim=1)
@@ -148,6 +155,7 @@ class CanonicalisingWrapper(nn.Module):
         super().__init__()
         self.transformer, self.network = transformer, network
 
+    @tensor_arguments()
     def forward(self, image: Tensor) -> Tensor:
         """The network's output for ``(B, C, *shape)``, warped back by the inverse transform."""
         transform = self.transformer.transform(image)
@@ -155,6 +163,7 @@ class CanonicalisingWrapper(nn.Module):
         return warp_tensor(output, transform.inverse())
 
 
+@tensor_arguments()
 def warp_tensor(
     image: Tensor,
     transform: Transform,
@@ -176,6 +185,7 @@ def warp_tensor(
         return warp_batch(image.to(_interpolation_dtype(image)), grid, transform, output_grid)
 
 
+@tensor_arguments()
 def voxel_points(image: Tensor, shape: Sequence[int] | None = None) -> Tensor:
     """Voxel centres of images ``(B, C, *shape)``, or of a grid of another shape over them.
 

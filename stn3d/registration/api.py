@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import (
-    INITIAL_METHODS,
-    Device,
     Estimator,
     InitialMethod,
     Kind,
@@ -27,15 +25,15 @@ from stn3d.choices import (
     Preset,
 )
 from stn3d.errors import InputError, MemoryWarning
-from stn3d.evaluation import evaluate, excluded_region_metrics
+from stn3d.evaluation import evaluate_case, excluded_region_metrics
 from stn3d.grid import Grid
-from stn3d.io import Image, ImageSource, read_transform
-from stn3d.io.texts import shown_path
+from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
-from stn3d.registration.cascade import initial_steps, run_cascade
+from stn3d.registration.cascade import CascadeResult, initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
+from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise
 from stn3d.registration.inputs import (
@@ -47,6 +45,7 @@ from stn3d.registration.inputs import (
 from stn3d.registration.memory import budget
 from stn3d.registration.metrics_json import Estimation, Measurements, registration_metrics
 from stn3d.registration.postprocessing import final
+from stn3d.registration.progress_bar import chosen_progress
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import measure_quality
 from stn3d.registration.result import Registration
@@ -77,7 +76,7 @@ class FurtherSettings(TypedDict, total=False):
     channel_weights: Sequence[float] | None
     label_weight: float | None
     landmark_weight: float | None
-    device: Device | None
+    device: str | None
     threads: int | None
     max_memory: float | None
     seed: int | None
@@ -91,18 +90,18 @@ def register(
     kind: Kind | None = None,
     metric: MetricChoice | None = None,
     preset: Preset | None = None,
-    init: InitialMethod | str | os.PathLike[str] | Transform | None = None,
+    init: InitialMethod | TransformSource | tuple[TransformSource, ...] | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     network: TrainedNetwork | None = None,
     **further: Unpack[FurtherSettings],
 ) -> Registration:
     """Find the transform that aligns the moving image with the fixed image.
 
     Args:
-        fixed: the fixed image: a path, nibabel image, MetaTensor or (tensor, Grid); or a
-            `RegistrationImage`, which adds masks, channels, labels, landmarks, an intensity window
-            and the volume of a 4D image.
+        fixed: the fixed image: a path, `Image`, nibabel or SimpleITK image, MetaTensor, or an
+            array with its affine or `Grid`; or a `RegistrationImage`, which adds masks, channels,
+            labels, landmarks, an intensity window and the volume of a 4D image.
         moving: the moving image, likewise; shape, spacing and orientation may differ.
         kind: transform model: ``rigid``, ``similarity``, ``affine``, ``deformable``, or ``auto``
             (the default): rigid for one person's head in different contrasts, else deformable.
@@ -110,10 +109,13 @@ def register(
             ``auto`` (the default): ``nmi`` for images of different contrast, else ``lncc``.
         preset: ``fast``, ``default`` or ``accurate``.
         init: initial transform: ``auto`` (the default), ``header``, ``centres``, ``mass``,
-            ``moments``, a transform, or the path of one.
+            ``moments``, or a transform: a `Transform`, the path of one, a matrix or a SimpleITK
+            transform, see `stn3d.io.as_transform`; or a tuple of transforms in the order in which a
+            fixed point passes through them.
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
-        progress: called with a `ProgressEvent` at every step and iteration.
+        progress: true for a progress bar, or a function that is called with a `ProgressEvent` at
+            every step and iteration.
         network: deformable network that ``estimator`` uses. Default: that of the file
             `Settings.deformable_weights`.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
@@ -127,16 +129,18 @@ def register(
         InputError: an image, mask, label map, set of landmarks or setting cannot be used, or the
             allowed memory is too small; the message says what to do.
     """
-    given = init if init is None or isinstance(init, str | os.PathLike) else "given"
-    options = {"kind": kind, "metric": metric, "preset": preset, "init": given, **further}
+    named = init is None or isinstance(init, str | os.PathLike)
+    method = init if named else "given"
+    options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = _Request(options, read_config(config))
     settings = request.settings
-    start = init if isinstance(init, Transform) else _initial_from(settings.init)
-    tracker = Tracker(progress)
-    with tracker.step("read"):
-        inputs = read_pair(fixed, moving)
-    with limited_threads(settings.threads), memory_limit(settings.max_memory):
-        found = _registered(inputs, request, start, tracker, network)
+    start = initial_transform(settings.init if named else init, fixed, moving)
+    with chosen_progress(progress) as report:
+        tracker = Tracker(report)
+        with tracker.step("read"):
+            inputs = read_pair(fixed, moving)
+        with limited_threads(settings.threads), memory_limit(settings.max_memory):
+            found = _registered(inputs, request, start, tracker, network)
     given_moving = RegistrationImage.of(moving)  # read again when saved, in its own data type
     labels, source = given_moving.labels, given_moving.image
     return dataclasses.replace(found, moving_labels=labels, moving_source=source)
@@ -192,39 +196,38 @@ def _registered(
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, cascade.pair, final(cascade.transform), tracker)
+    return _completed(estimation, cascade, tracker)
 
 
-def _completed(
-    estimation: Estimation, pair: Pair, found: Transform, tracker: Tracker
-) -> Registration:
+def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker) -> Registration:
     """Invert, warp and measure.
 
     Args:
         estimation: how the transform was found.
-        pair: the prepared images in the working space.
-        found: the transform in the working space.
+        cascade: the transform and the prepared images, in the working space.
         tracker: times the steps.
     """
+    pair, found = cascade.pair, final(cascade.transform, estimation.space.grids[0])
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
         inverse, residual_mm = invert_fields(found)
         transform, inverse = estimation.space.result(found, inverse)
     with tracker.step("metrics"):  # before the moved image takes memory
-        before = evaluate(case, Affine.identity(fixed.grid.ndim))
+        before = evaluate_case(case, Affine.identity(fixed.grid.ndim)).to_dict()
         identity = Affine.identity(pair.fixed.grid.ndim)
         before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
-        after = evaluate(case, transform, inverse, moved)
+        after = evaluate_case(case, transform, inverse, moved).to_dict()
         after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        kind = settings.linear_kind
-        quality = assess_quality(measure_quality(pair, found, kind, settings.metric_name, after))
+        names = settings.linear_kind, settings.metric_name
+        measures = measure_quality(pair, found, *names, after, cascade.repeated_kind)
+        quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -272,20 +275,10 @@ def _initialised(
         InputError: the initial transform leaves no overlap.
     """
     ct = inputs.fixed.is_ct, inputs.moving.is_ct
-    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    constant = inputs.fixed.may_be_stripped, inputs.moving.may_be_stripped
     start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
-
-
-def _initial_from(init: str) -> Transform | None:
-    """None for a method's name, else the transform in the file."""
-    if init in INITIAL_METHODS:
-        return None
-    if not os.path.exists(init):
-        methods = ", ".join(INITIAL_METHODS)
-        raise InputError(f"--init {shown_path(init)} is neither a file nor one of {methods}.")
-    return read_transform(init)
 
 
 def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:

@@ -52,7 +52,7 @@ class Measurements:
     """What was measured of a transform.
 
     Args:
-        before: metrics of the identity, see `stn3d.evaluation.evaluate`.
+        before: metrics of the identity, see `stn3d.evaluation.evaluate_case`.
         after: metrics of the transform.
         excluded: metrics of the excluded regions, by role.
         quality: outcome of the quality check.

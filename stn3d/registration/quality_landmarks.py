@@ -21,7 +21,7 @@ from stn3d.transforms import Linear, Transform
 _FOLDS = 5
 _LINEAR_ITERATIONS, _LINEAR_TOLERANCE = 25, 1e-4
 _LEVELS = (4, 2, 1)  # of the deformation, in multiples of the finest level here
-_ITERATIONS = (30, 30, 15)
+_ITERATIONS = (15, 15, 8)
 
 
 def cross_validated_errors_mm(

@@ -110,6 +110,7 @@ def measure_quality(
     kind: LinearKind,
     metric: MetricName,
     metrics: dict[str, Any],
+    repeated_kind: LinearKind | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
@@ -120,8 +121,9 @@ def measure_quality(
         transform: fixed points to moving points.
         kind: kind of the linear part.
         metric: metric of the linear part.
-        metrics: the result of `stn3d.evaluation.evaluate`, for the Jacobian determinants and the
-            errors at landmarks.
+        metrics: the metrics of `stn3d.evaluation.evaluate_case`: Jacobian determinants and errors
+            at landmarks.
+        repeated_kind: kind of the repeated registrations; ``kind`` by default.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
@@ -135,7 +137,7 @@ def measure_quality(
     far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
     few_slices = bool(visible.slice_axes())
     disagreement_mm = _restart_disagreement_mm(
-        coarse, linear, kind, metric, points, starts, few_slices
+        coarse, linear, repeated_kind or kind, metric, points, starts, few_slices
     )
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None
@@ -180,7 +182,7 @@ def _landmark_errors_mm(
 
 
 def _from_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The measures that `stn3d.evaluation.evaluate` computes at full resolution."""
+    """The measures that `stn3d.evaluation.evaluate_case` computes at full resolution."""
     extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
     log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
     return {

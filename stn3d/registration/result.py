@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,29 +15,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stn3d.choices import ImageInterpolation
+from stn3d.display import Described, Description, number
 from stn3d.errors import InputError
 from stn3d.io import (
     STDOUT,
     Image,
     ImageSource,
+    atomic_folder,
     atomic_write,
     is_picture,
     write_colours,
     write_image,
     write_transform,
 )
+from stn3d.io.dicom_output import DicomTags, write_dicom_series
+from stn3d.io.dicom_series import series_of
 from stn3d.io.sources import open_source
 from stn3d.io.texts import shown_path
-from stn3d.registration.outputs import Outputs
+from stn3d.registration.outputs import DICOM_SERIES, Outputs
 from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
 
+_SHOWN = "correlation", "local_correlation", "dice"  # metrics in the description of a result
 
-@dataclass(frozen=True, eq=False)
-class Registration:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration(Described):
     """The result of registering a pair.
 
     Args:
@@ -58,6 +65,29 @@ class Registration:
     metrics: dict[str, Any]
     moving_labels: ImageSource | None = None
     moving_source: ImageSource | None = None
+
+    def description(self) -> Description:
+        found, settings = self.metrics, self.metrics["settings"]
+        after, seconds = found["after"], sum(found["timings_s"].values())
+        rows = [
+            ("quality", found["quality"]["status"]),
+            ("kind", settings["kind"]),
+            ("metric", settings["metric"]),
+            *((name.replace("_", " "), self._change(name)) for name in _SHOWN),
+            ("TRE", number(after["tre_mm"]["mean"], "mm") if after.get("tre_mm") else ""),
+            ("folding", number(after["folding_pct"] or 0.0, "%")),
+            ("time", number(seconds, "s")),
+        ]
+        return Description("Registration", rows)
+
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """The fixed and the moved image."""
+        return [*self.fixed.thumbnails(), *self.moved.thumbnails()]
+
+    def _change(self, name: str) -> str:
+        """A metric before and after."""
+        values = [self.metrics[when].get(name) for when in ("before", "after")]
+        return "" if None in values else " -> ".join(f"{value:.3g}" for value in values)
 
     def apply(
         self,
@@ -87,7 +117,12 @@ class Registration:
         names = self._names(outputs)
         with ExitStack() as files:
             parts = {
-                key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
+                key: files.enter_context(
+                    atomic_folder(folder / name, ".dcm")
+                    if key == DICOM_SERIES
+                    else atomic_write(folder / name)
+                )
+                for key, name in names.items()
             }
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
@@ -118,6 +153,8 @@ class Registration:
             "inverse": lambda path: write_transform(path, self.inverse),
             "moved_labels": self._write_labels,
             "jacobian": self._write_jacobian,
+            DICOM_SERIES: self._write_dicom,
+            "dicom_transform": self._write_dicom_transform,
             **{key: partial(_write_json, content) for key, content in texts.items()},
         }
 
@@ -134,6 +171,17 @@ class Registration:
     def _write_labels(self, path: Path) -> None:
         assert self.moving_labels is not None
         apply_to_file(self.transform, self.moving_labels, self.fixed, path, "label")
+
+    def _write_dicom(self, folder: Path) -> None:
+        fixed, moving = (series_of(self._image_name(role)) for role in ("fixed", "moving"))
+        tags = DicomTags(moving, fixed, "stn3d: registered")
+        write_dicom_series(folder, self.moved.values, self.moved.grid, tags)
+
+    def _write_dicom_transform(self, path: Path) -> None:
+        names = self._image_name("fixed"), self._image_name("moving")
+        fixed, moving = (name if os.path.exists(name) else None for name in names)
+        fixed_image = self.fixed if fixed is None else fixed
+        write_transform(path, self.transform, fixed=fixed_image, moving=moving, format="dicom")
 
     def _write_jacobian(self, path: Path) -> None:
         determinants = jacobian_determinant(self.transform, self.fixed.grid)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from stn3d.choices import Device
 from stn3d.errors import InputError, shown
 from stn3d.registration.stages import Progress, ProgressEvent
 
@@ -123,17 +122,24 @@ class Tracker:
         last |= {"last_loss": event.loss, "evaluations": event.iteration}
 
 
-def device_of(name: Device) -> torch.device:
+def device_of(name: str) -> torch.device:
     """The device of a setting; ``auto`` takes CUDA where there is one.
 
     Raises:
-        InputError: CUDA is asked for and there is none.
+        InputError: CUDA, or a GPU of some number, is asked for and there is none.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda is given, but torch finds no CUDA device; use cpu or auto.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count <= (device.index or 0):
+            found = f"{count} CUDA devices" if count > 1 else f"{count or 'no'} CUDA device"
+            numbers = f", numbered from 0 to {count - 1}" if count else ""
+            raise InputError(
+                f"--device {name} is given, but torch finds {found}{numbers}; use cpu or auto."
+            )
+    return device
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Any
 
 from stn3d.choices import (
     AUTOMATIC,
-    Device,
     Estimator,
     Kind,
     LinearKind,
@@ -20,6 +19,7 @@ from stn3d.choices import (
     MetricName,
     Preset,
     check_choice,
+    check_device,
     check_known,
     fill_choice,
 )
@@ -66,7 +66,7 @@ class Settings:
             one.
         deformable_weights: Weights file of the network for the displacement field; None for the
             bundled one.
-        device: ``auto`` uses CUDA if it is available.
+        device: ``auto`` (CUDA if it is available), ``cpu``, ``cuda`` or ``cuda:N``.
         threads: Number of CPU threads; None for PyTorch's choice.
         max_memory: Memory limit of the process in GB; the finest level is coarsened to meet it.
             None for 80 % of the free memory.
@@ -95,7 +95,7 @@ class Settings:
     estimator: Estimator = "auto"
     affine_weights: str | None = None
     deformable_weights: str | None = None
-    device: Device = "auto"
+    device: str = "auto"
     threads: int | None = None
     max_memory: float | None = None
     channel_weights: tuple[float, ...] | None = None
@@ -113,7 +113,8 @@ class Settings:
             check_known("deformable_metric", self.deformable_metric, tuple(METRICS))
         check_choice("preset", self.preset, Preset)
         check_choice("estimator", self.estimator, Estimator)
-        check_choice("device", self.device, Device)
+        object.__setattr__(self, "device", str(self.device))  # also a torch.device
+        check_device(self.device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")
         check_seed(self.seed)
         check_fields(self, skip=["channel_weights", "seed"])

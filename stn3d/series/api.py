@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,13 @@ from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
+from stn3d.registration.progress_bar import chosen_volume_progress
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
 from stn3d.registration.working_space import working_space
+from stn3d.series.gradients import Directions, read_bvecs, rotated_bvecs
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
@@ -53,8 +56,9 @@ def register_series(
     metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
     fill: str | float = "auto",
+    bvecs: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    progress: Report | None = None,
+    progress: Report | bool | None = None,
 ) -> SeriesRegistration:
     """Rigid motion correction: register every volume of a 4D image to a reference.
 
@@ -71,8 +75,11 @@ def register_series(
             resampled once.
         fill: value of the moved volumes where a volume shows nothing: ``auto`` (the background for
             CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
+        bvecs: file of the diffusion gradient directions of the series (FSL's bvecs), which are
+            rotated with the volumes.
         threads: number of CPU threads.
-        progress: called after each volume, see `Report`.
+        progress: true for a progress bar, or a function that is called after each volume, see
+            `Report`.
 
     Returns:
         The transforms, the motion and the metrics; `SeriesRegistration.save` writes the moved
@@ -97,10 +104,12 @@ def register_series(
             else:
                 fixed = read_image(reference, "reference", reference_volume)
             grid, outside = _checked(volumes, fixed, fill)
+            directions = None if bvecs is None else _directions(bvecs, len(volumes), grid)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
-            found = _outwards(volumes, search, first, reference is None, progress)
+            with chosen_volume_progress(progress) as report:
+                found = _outwards(volumes, search, first, reference is None, report)
         used = torch.get_num_threads()
     metrics = {
         "schema_version": SCHEMA_VERSION,
@@ -118,9 +127,22 @@ def register_series(
         "threads": used,
     }
     transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
+    if directions is not None:
+        directions = rotated_bvecs(directions, transforms, grid, fixed.grid)
     return SeriesRegistration(
-        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill
+        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill, directions
     )
+
+
+def _directions(path: str | os.PathLike[str], count: int, grid: Grid) -> Directions:
+    """Gradient directions of the volumes.
+
+    Raises:
+        InputError: the file does not fit the series, or the series is 2D.
+    """
+    if grid.ndim == 2:
+        raise InputError("gradient directions belong to 3D volumes; omit --bvecs for a 2D series.")
+    return read_bvecs(path, count)
 
 
 @dataclass(frozen=True)

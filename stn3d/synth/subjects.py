@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import ImageSource, read_labels
@@ -68,6 +69,7 @@ class Subject:
         return replace(self, codes=self.codes.to(device), ids=self.ids.to(device))
 
 
+@tensor_arguments()
 def make_subject(labels: Tensor, grid: Grid) -> Subject:
     """A subject from a label map, cropped to its foreground.
 

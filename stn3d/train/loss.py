@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stn3d.arguments import plain_batch
+
 Batch = Mapping[str, Tensor]
 StageOutputs = tuple[Tensor, ...]
 Loss = Callable[[StageOutputs, Batch], tuple[Tensor, dict[str, float]]]
@@ -32,7 +34,7 @@ def prepare_coordinate_batch(
 def _to_device(batch: Batch, device: torch.device, non_blocking: bool) -> Batch:
     return {
         key: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
+        for key, value in plain_batch(batch).items()
     }
 
 

@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from stn3d import kernels, metrics
+from stn3d.arguments import plain_batch, plain_tensor
 from stn3d.losses.coordinates import COORDINATE_UNIT_MM, CoordinateLoss
 from stn3d.nets.blocks import resize_displacement
 from stn3d.nets.working_grid import fade_at_border
@@ -36,8 +37,8 @@ class PairMetrics:
 
     @torch.no_grad()
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        stages, batch = output["pred"], output["label"]
-        field = resize_displacement(stages[-1].float(), batch["fixed"].shape[2:])
+        stages, batch = output["pred"], plain_batch(output["label"])
+        field = resize_displacement(plain_tensor(stages[-1]).float(), batch["fixed"].shape[2:])
         field = fade_at_border(field.contiguous()) if self.fades else field
         return {
             **output,
@@ -77,7 +78,8 @@ class CoordinateMetrics:
 
     @torch.no_grad()
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        predicted, batch = output["pred"][-1].float(), output["label"]
+        predicted = plain_tensor(output["pred"][-1]).float()
+        batch = plain_batch(output["label"])
         coordinates, weight = self.loss.targets(predicted, batch)
         distance = (predicted[:, :-1] - coordinates).norm(dim=1, keepdim=True)
         found, tissue = (predicted[:, -1:] > 0).float(), (weight > 0.5).float()

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from stn3d.arguments import tensor_arguments
+
 
 @runtime_checkable
 class MultiStageNetwork(Protocol):
@@ -32,6 +34,7 @@ class DeepSupervision(nn.Module):
         self.network = network
         self.autocast = bfloat16  # nn.Module.bfloat16 is a method
 
+    @tensor_arguments()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             if isinstance(self.network, MultiStageNetwork):

@@ -9,6 +9,7 @@ import torch
 from monai.engines import Evaluator
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.evaluation.json_values import json_value
 from stn3d.grid import Grid
 from stn3d.io import atomic_write
@@ -29,6 +30,7 @@ def write_metrics(path: str | Path, evaluator: Evaluator) -> None:
         part.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+@tensor_arguments(["displacement_vox", "world_from_index", "moving_from_fixed"])
 def world_transform(
     displacement_vox: Tensor, world_from_index: Tensor, moving_from_fixed: Tensor
 ) -> Transform:

@@ -6,7 +6,7 @@ a first, then b: ``a.then(b)(x) == b(a(x))``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
 
@@ -14,23 +14,34 @@ import torch
 from torch import Tensor
 
 from stn3d.arguments import TensorLike, points_tensor
+from stn3d.display import Described, Description
 from stn3d.errors import InputError
 
+_SHOWN = 3  # parts in the description of a chain
 
-class Transform(ABC):
+
+class Transform(Described):
     """Abstract base class: a map from fixed points to moving points in world RAS+ millimetres.
 
     Transforms are immutable. Their tensors may have a leading batch axis B; points are then
     ``(B, ..., d)``, or ``(1, ..., d)`` for the same points in each transform. Parameters and points
     may also be MetaTensors, numpy arrays or lists; integers become float64.
 
-    Subclasses implement `_map`, and `_jacobian` where it has a closed form, for plain tensors.
+    Subclasses implement `_map`, and `_jacobian` where it has a closed form, for plain tensors;
+    `_rows` says more about them.
     """
 
     @property
     @abstractmethod
     def ndim(self) -> int:
         """Number of spatial dimensions d."""
+
+    def description(self) -> Description:
+        return Description(type(self).__name__, [("in", f"{self.ndim}D"), *self._rows()])
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Names and values of what characterises the transform, for `description`."""
+        return []
 
     @property
     def parts(self) -> tuple[Transform, ...]:
@@ -116,7 +127,7 @@ class Transform(ABC):
         return torch.stack(rows, dim=-2)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Chain(Transform):
     """Several transforms in order of application, made by `chain` or `Transform.then`.
 
@@ -143,6 +154,12 @@ class Chain(Transform):
     @property
     def parts(self) -> tuple[Transform, ...]:
         return self.transforms
+
+    def _rows(self) -> list[tuple[str, str]]:
+        first, *others = self.transforms[:_SHOWN]
+        left = len(self.transforms) - _SHOWN
+        rows = [("first", repr(first)), *(("then", repr(other)) for other in others)]
+        return [*rows, ("and", f"{left} more")] if left > 0 else rows
 
     def _map(self, points_mm: Tensor) -> Tensor:
         for transform in self.transforms:

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import points_tensor, tensor_arguments
+from stn3d.display import number
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
 from stn3d.transforms.base import Transform, chain
 
 _TOLERANCE_VOX = 1e-2  # of an inverse
+_ROUNDING_VOX = 1e-4  # by which rounding may move the edge of a grid
 _MAX_GROWTH = 8  # largest grid of an inverse relative to that of the field, in voxels
 
 
@@ -34,6 +36,15 @@ def _vectors_at(field: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
     return vectors.reshape(*batch, *points_mm.shape[1:]).to(points_mm)
 
 
+def _largest(field: Tensor) -> float:
+    """Length of the longest vector of a field ``(B, d, ...)``."""
+    return max(float(one.norm(dim=0).max()) for one in field.detach())
+
+
+def _batch(field: Tensor) -> list[tuple[str, str]]:
+    return [("batch", f"{len(field)} fields")] if len(field) > 1 else []
+
+
 def _check(field: Tensor, grid: Grid) -> None:
     expected = (grid.ndim, *grid.shape)
     if field.ndim != grid.ndim + 2 or tuple(field.shape[1:]) != expected:
@@ -42,7 +53,7 @@ def _check(field: Tensor, grid: Grid) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DisplacementField(Transform):
     """Displacement field, ``x -> x + u(x)`` with u at the voxels of a grid.
 
@@ -77,6 +88,10 @@ class DisplacementField(Transform):
     @property
     def ndim(self) -> int:
         return self.grid.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest displacement", number(_largest(self.displacement_mm), "mm"))
+        return [largest, *_batch(self.displacement_mm), *self.grid.description().rows]
 
     def _map(self, points_mm: Tensor) -> Tensor:
         return points_mm + _vectors_at(self.displacement_mm, self.grid, points_mm)
@@ -145,6 +160,38 @@ def rounded(field: DisplacementField) -> DisplacementField:
     return DisplacementField(vectors, field.grid)
 
 
+def covering(field: DisplacementField, points_mm: Tensor) -> DisplacementField:
+    """A field that covers given points, with zeros around what it covered before.
+
+    Other tools differ in what they do outside a field. A field whose outermost vectors are 0, as
+    registrations return it, is the same transform with these zeros. A field that does not vanish
+    at its border gets at least one voxel of zeros on each side.
+
+    Args:
+        field: the field.
+        points_mm: ``(n, d)`` points to cover.
+    """
+    d, shape = field.ndim, field.grid.shape
+    index = apply_matrix(field.grid.index_from_world, points_mm.double())
+    edges = [index.amin(0) + _ROUNDING_VOX, index.amax(0) - _ROUNDING_VOX]
+    ring = 0 if _vanishes_at_border(field.displacement_mm) else 1
+    low = [min(-ring, math.floor(v)) for v in edges[0].tolist()]
+    high = [max(n + ring, math.ceil(v) + 1) for n, v in zip(shape, edges[1].tolist(), strict=True)]
+    if low == [0] * d and high == list(shape):
+        return field
+    grid = field.grid.cropped(low, high)
+    vectors = field.displacement_mm.new_zeros(*field.displacement_mm.shape[:2], *grid.shape)
+    inside = (slice(-a, n - a) for a, n in zip(low, shape, strict=True))
+    vectors[(slice(None), slice(None), *inside)] = field.displacement_mm
+    return DisplacementField(vectors, grid)
+
+
+def _vanishes_at_border(vectors: Tensor) -> bool:
+    """Whether the outermost vectors along each axis of several voxels are 0."""
+    axes = [axis for axis in range(2, vectors.ndim) if vectors.shape[axis] > 1]
+    return not any(bool(vectors.select(axis, end).any()) for axis in axes for end in (0, -1))
+
+
 def invert_fields(transform: Transform) -> tuple[Transform, float]:
     """Invert a transform part by part: fields as fields, all other parts by their own inverse.
 
@@ -177,7 +224,7 @@ def _grid_of_inverse(field: DisplacementField) -> Grid:
         (axis, end) for axis, n in enumerate(grid.shape) for end in ((0, n - 1) if n > 1 else ())
     ]
     border = [vectors.select(axis + 1, end).reshape(grid.ndim, -1).T for axis, end in faces]
-    if not any(bool(one.any()) for one in border):
+    if _vanishes_at_border(field.displacement_mm[:1]):
         return grid
     points = grid.points_mm()
     ends = [points.select(axis, end).reshape(-1, grid.ndim) for axis, end in faces]
@@ -185,9 +232,9 @@ def _grid_of_inverse(field: DisplacementField) -> Grid:
     return wider if wider.num_voxels <= _MAX_GROWTH * grid.num_voxels else grid
 
 
-def compose(first: TensorLike, second: TensorLike, grid: Grid) -> Tensor:
+@tensor_arguments(["first", "second"])
+def compose(first: Tensor, second: Tensor, grid: Grid) -> Tensor:
     """Displacement of ``x -> second(first(x))`` for two fields ``(B, d, *shape)`` on one grid."""
-    first, second = points_tensor(first), points_tensor(second)
     return in_mm(kernels.compose(in_voxels(first, grid), in_voxels(second, grid)), grid)
 
 
@@ -203,7 +250,7 @@ def in_mm(vectors_vox: Tensor, grid: Grid) -> Tensor:
     return torch.einsum("ab,nb...->na...", matrix.to(vectors_vox), vectors_vox)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VelocityField(Transform):
     """Exponential ``exp(v)`` of a stationary velocity field v, by scaling and squaring.
 
@@ -229,6 +276,10 @@ class VelocityField(Transform):
     @property
     def ndim(self) -> int:
         return self.grid.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = ("largest velocity", number(_largest(self.velocity_mm), "mm"))
+        return [largest, *_batch(self.velocity_mm), *self.grid.description().rows]
 
     @property
     def displacement(self) -> DisplacementField:

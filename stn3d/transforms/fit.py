@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import homogeneous
 from stn3d.transforms.linear import Affine, LinearKind
 from stn3d.transforms.spline import ThinPlateSpline
@@ -16,11 +16,9 @@ _ROUNDING = 1e-12  # of the variance of all points: errors of what is left after
 _MIN_EXTENT = 1e-3  # of the longest extent: points with a smaller one do not span the axis
 
 
+@tensor_arguments(["points_mm", "targets_mm", "weight"])
 def fit_linear(
-    kind: LinearKind,
-    points_mm: TensorLike,
-    targets_mm: TensorLike,
-    weight: TensorLike | None = None,
+    kind: LinearKind, points_mm: Tensor, targets_mm: Tensor, weight: Tensor | None = None
 ) -> Affine:
     """Least-squares rigid, similarity or affine transform of weighted points.
 
@@ -43,8 +41,7 @@ def fit_linear(
         >>> fit_linear("similarity", points, targets)(torch.tensor([[1.0, 1.0]])).round(decimals=3)
         tensor([[3., 7.]])
     """
-    weight = None if weight is None else points_tensor(weight)
-    return _fitted(kind, _moments(points_tensor(points_mm), points_tensor(targets_mm), weight))
+    return _fitted(kind, _moments(points_mm, targets_mm, weight))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +85,7 @@ def _fitted(kind: LinearKind, moments: _Moments) -> Affine:
     return Affine.from_matrix(homogeneous(linear, shift))
 
 
+@tensor_arguments(["points_mm", "targets_mm", "weight"])
 def fit_spline(
     points_mm: Tensor, targets_mm: Tensor, smoothing: float = 0.0, weight: Tensor | None = None
 ) -> ThinPlateSpline:

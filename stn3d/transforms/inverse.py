@@ -13,7 +13,7 @@ _RELATIVE_TOLERANCE = 1e-4  # of the largest displacement
 _EPSILONS = 64  # rounding errors of coordinates that a solution may have
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inverse(Transform):
     """Inverse that solves ``transform(x) = y`` for each point y by a damped Newton method.
 
@@ -34,6 +34,9 @@ class Inverse(Transform):
     @property
     def ndim(self) -> int:
         return self.transform.ndim
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [("of", repr(self.transform))]
 
     def _map(self, points_mm: Tensor) -> Tensor:
         with torch.no_grad():

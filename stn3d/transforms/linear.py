@@ -6,6 +6,7 @@ and a translation t. The identity has zero rotation, log-scale and translation, 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -13,14 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import tensor_arguments
 from stn3d.choices import LinearKind
+from stn3d.display import by_x, number
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform, chain
 from stn3d.transforms.projective import Homography, per_point
 
+_UNCHANGED = 1e-6  # smaller differences of scales from 1 are not shown
 
-def rotation_matrix(rotation: TensorLike) -> Tensor:
+
+@tensor_arguments(["rotation"])
+def rotation_matrix(rotation: Tensor) -> Tensor:
     """Rotation matrices of an angle (d = 2) or a rotation vector (d = 3), in radians.
 
     Computed as the matrix exponential of the skew-symmetric matrix, which is differentiable at
@@ -32,7 +37,6 @@ def rotation_matrix(rotation: TensorLike) -> Tensor:
     Returns:
         ``(..., d, d)`` matrices in the dtype of ``rotation``.
     """
-    rotation = points_tensor(rotation)
     return torch.linalg.matrix_exp(_skew(rotation.double())).to(rotation)
 
 
@@ -47,6 +51,15 @@ def _skew(rotation: Tensor) -> Tensor:
     return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
 
 
+def _angle_deg(rotation: Tensor) -> float:
+    """Angle of a ``(d, d)`` rotation."""
+    skew = rotation - rotation.T
+    d = len(rotation)
+    sine = float(torch.linalg.matrix_norm(skew)) / 8**0.5
+    cosine = (float(rotation.trace()) - (d - 2)) / 2
+    return math.degrees(math.atan2(sine, cosine))
+
+
 class Linear(Homography):
     """Abstract base class of homographies without perspective."""
 
@@ -59,6 +72,19 @@ class Linear(Homography):
         linear = self.linear_part().double()
         centre = self.centre_mm.to(linear)
         return homogeneous(linear, centre + self.translation_mm - linear @ centre)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        linear = self.linear_part().detach().cpu().double()
+        if linear.ndim > 2 or not bool(linear.isfinite().all()):
+            return super()._rows()
+        u, scales, vt = torch.linalg.svd(linear)
+        rotation = u @ vt
+        mirror = float(torch.linalg.det(rotation)) < 0
+        rotation[:, 0] *= -1 if mirror else 1
+        rows = [("rotation", number(_angle_deg(rotation), "degrees")), *super()._rows()]
+        if float((scales - 1).abs().max()) > _UNCHANGED:
+            rows.append(("scales", by_x(scales.tolist())))
+        return [*rows, ("reflection", "of x" if mirror else "")]
 
     def _map(self, points_mm: Tensor) -> Tensor:
         return apply_matrix(self.matrix, points_mm)
@@ -75,7 +101,7 @@ class Linear(Homography):
         return linear.expand(*shape, self.ndim, self.ndim)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Translation(Linear):
     """Translation, ``[t]``: d parameters in mm."""
 
@@ -95,7 +121,7 @@ class Translation(Linear):
         return Translation(-self.parameters, self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attention(Linear):
     """Isotropic scaling and translation (attention, a crop), ``[log scale, t]``: d + 1 parameters.
 
@@ -120,7 +146,7 @@ class Attention(Linear):
         return Attention(torch.cat([-log_scale, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rigid(Linear):
     """Rotation and translation: 3 parameters in 2D, 6 in 3D.
 
@@ -140,12 +166,13 @@ class Rigid(Linear):
     """
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike) -> Rigid:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor) -> Rigid:
         """Rigid transform of a matrix ``moving_from_fixed`` ``(d + 1, d + 1)``; a linear part that
         is not a rotation is replaced by the nearest rotation."""
         from scipy.spatial.transform import Rotation  # slow to import
 
-        matrix, centre_mm = points_tensor(matrix).double(), points_tensor(centre_mm).double()
+        matrix, centre_mm = matrix.double(), centre_mm.double()
         d = len(centre_mm)
         linear = torch.eye(3, dtype=torch.float64)
         linear[:d, :d] = matrix[:-1, :-1]
@@ -170,7 +197,7 @@ class Rigid(Linear):
         return Rigid(torch.cat([rotation, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Similarity(Linear):
     """Rotation, isotropic scaling and translation: 4 parameters in 2D, 7 in 3D.
 
@@ -206,7 +233,7 @@ class Similarity(Linear):
         return Similarity(torch.cat([rotation_and_scale, translation], dim=-1), self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Affine(Linear):
     """Affine transform: 6 parameters in 2D, 12 in 3D.
 
@@ -233,11 +260,11 @@ class Affine(Linear):
         return torch.cat([eye.flatten(), torch.zeros(ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Affine:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Affine:
         """Affine transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        matrix = points_tensor(matrix)
         linear, translation = matrix[..., :-1, :-1], matrix[..., :-1, -1]
-        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
+        centre = torch.zeros_like(translation) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         shift = translation - centre + linear @ centre
         return cls(torch.cat([linear.flatten(-2), shift], dim=-1), centre)

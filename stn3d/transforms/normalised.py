@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
 from stn3d.grid import Grid, homogeneous
 from stn3d.transforms.linear import Affine, Linear, rotation_matrix
 from stn3d.transforms.projective import Homography, Projective
@@ -54,8 +54,9 @@ def composed(*thetas: TensorLike) -> Tensor:
     return total[..., :-1, :]
 
 
+@tensor_arguments(["theta"])
 def from_theta(
-    theta: TensorLike, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
+    theta: Tensor, fixed: Grid, moving: Grid | None = None, ends: Ends = "centres"
 ) -> Homography:
     """Convert a theta between two images to a transform.
 
@@ -70,7 +71,6 @@ def from_theta(
         The transform from fixed to moving points in mm: an `Affine`, or a `Projective` for a square
         theta.
     """
-    theta = points_tensor(theta)
     to_fixed = _normalised_from_world(fixed, ends)
     from_moving = torch.linalg.inv(_normalised_from_world(moving or fixed, ends))
     matrix = from_moving.to(theta.device) @ _square(theta).double() @ to_fixed.to(theta.device)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stn3d.arguments import TensorLike, points_tensor
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
+from stn3d.display import components
 from stn3d.grid import apply_matrix, homogeneous
 from stn3d.transforms.base import Transform
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MIN_DENOMINATOR = 1e-6  # points with smaller denominators lie on or beyond the horizon
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Homography(Transform):
     """Abstract base class of transforms given by one homogeneous matrix.
 
@@ -78,13 +79,19 @@ class Homography(Transform):
         """``(..., d)`` translation t of the centre, the last d parameters of every kind."""
         return self.parameters[..., -self.ndim :]
 
+    def _rows(self) -> list[tuple[str, str]]:
+        if self.parameters.ndim > 1:
+            return [("batch", f"{len(self.parameters)} transforms")]
+        shift, centre = (components(one.tolist()) for one in (self.translation_mm, self.centre_mm))
+        return [("translation", f"{shift} mm"), ("centre", centre)]
+
     def fold(self, other: Transform) -> Transform | None:
         if not isinstance(other, Homography):
             return None
         return Projective.from_matrix(other.matrix.to(self.matrix) @ self.matrix, self.centre_mm)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projective(Homography):
     """Projective transform: A row by row, perspective p, t; 8 parameters in 2D, 15 in 3D.
 
@@ -101,11 +108,11 @@ class Projective(Homography):
         return torch.cat([eye.flatten(), torch.zeros(2 * ndim, dtype=torch.float64)])
 
     @classmethod
-    def from_matrix(cls, matrix: TensorLike, centre_mm: TensorLike | None = None) -> Projective:
+    @tensor_arguments(["matrix", "centre_mm"])
+    def from_matrix(cls, matrix: Tensor, centre_mm: Tensor | None = None) -> Projective:
         """Projective transform of a matrix ``moving_from_fixed`` ``(..., d + 1, d + 1)``."""
-        matrix = points_tensor(matrix)
         translation = matrix[..., :-1, -1]
-        centre = torch.zeros_like(translation) if centre_mm is None else points_tensor(centre_mm)
+        centre = torch.zeros_like(translation) if centre_mm is None else centre_mm
         centre = centre.reshape(-1, centre.shape[-1])[0].to(matrix)
         centred = shift_matrix(-centre) @ matrix @ shift_matrix(centre)
         centred = centred / centred[..., -1:, -1:]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stn3d.arguments import points_tensor
+from stn3d.display import by_x, number
 from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.sampler import sample_spline
 from stn3d.transforms.base import Transform
@@ -42,7 +43,7 @@ def control_grid(grid: Grid, control_points: int) -> Grid:
     return Grid((control_points,) * d, grid.world_from_unit @ unit_from_index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ThinPlateSpline(Transform):
     """Thin-plate spline: the smoothest transform that maps control points to their targets.
 
@@ -77,6 +78,14 @@ class ThinPlateSpline(Transform):
     @property
     def ndim(self) -> int:
         return int(self.points_mm.shape[-1])
+
+    def _rows(self) -> list[tuple[str, str]]:
+        moved = (self.targets_mm.detach() - self.points_mm.to(self.targets_mm)).norm(dim=-1)
+        return [
+            ("control points", f"{len(self.points_mm)}"),
+            ("largest displacement", number(float(moved.max()), "mm")),
+            ("smoothing", f"{self.smoothing:g}" if isinstance(self.smoothing, float) else ""),
+        ]
 
     @property
     def coefficients_from_targets(self) -> Tensor:
@@ -150,7 +159,7 @@ def _solver(points: tuple[tuple[float, ...], ...], smoothing: float | tuple[floa
         return torch.linalg.inv(system)[:, :n].contiguous()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ControlPoints(Transform):
     """Abstract base class: displacements of control points on a regular grid."""
 
@@ -170,6 +179,13 @@ class ControlPoints(Transform):
     def ndim(self) -> int:
         return self.grid.ndim
 
+    def _rows(self) -> list[tuple[str, str]]:
+        largest = self.displacement_mm.detach().norm(dim=1).max()
+        return [
+            ("control points", by_x(self.grid.shape)),
+            ("largest displacement", number(float(largest), "mm")),
+        ]
+
     def _map(self, points_mm: Tensor) -> Tensor:
         points = points_mm if len(self.displacement_mm) > 1 else points_mm[None]
         index = apply_matrix(self.grid.index_from_world, points)
@@ -186,7 +202,7 @@ class ControlPoints(Transform):
         return Inverse(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BSpline(ControlPoints):
     """Free-form deformation ``x -> x + u(x)`` with a cubic B-spline u on a grid of control points.
 
@@ -205,7 +221,7 @@ class BSpline(ControlPoints):
         return sample_spline(self.displacement_mm.to(index), index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PiecewiseAffine(ControlPoints):
     """Transform ``x -> x + u(x)``, affine in each triangle (tetrahedron) between control points.
 

@@ -6,6 +6,7 @@
 from stn3d.warp.images import (
     fov_overlap_fraction,
     jacobian_determinant,
+    non_diffeomorphic_volume,
     resample_image,
     warp_batch,
     warp_image,
@@ -15,6 +16,7 @@ from stn3d.warp.images import (
 __all__ = [
     "fov_overlap_fraction",
     "jacobian_determinant",
+    "non_diffeomorphic_volume",
     "resample_image",
     "warp_batch",
     "warp_image",

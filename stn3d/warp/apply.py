@@ -21,8 +21,10 @@ from stn3d.errors import InputError
 from stn3d.io import (
     Image,
     ImageSource,
+    TransformSource,
     Values,
     Volumes,
+    as_transform,
     check_image_path,
     in_dimension,
     is_picture,
@@ -59,7 +61,7 @@ class Applied:
 
 
 def apply(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation = "auto",
@@ -69,14 +71,16 @@ def apply(
     """Warp an image or label map from moving to fixed space.
 
     Args:
-        transform: fixed points to moving points.
-        image: image or label map in moving space. All volumes of a 4D image are warped by the same
-            transform.
+        transform: fixed points to moving points; a `Transform`, path, matrix or SimpleITK
+            transform, see `stn3d.io.as_transform`.
+        image: image or label map in moving space, any source of `stn3d.io.read_image`. All volumes
+            of a 4D image are warped by the same transform.
         like: reference image in fixed space: defines the grid, affine and header codes.
         interpolation: ``linear``, ``nearest``, ``cubic``, ``label`` (the label with the largest
             linearly interpolated indicator) or ``auto`` (``label`` for a label map, or ``nearest``
             if its labels are single voxels; else ``linear``; see `stn3d.warp.label_maps`). Label
-            ids and nearest values are exact.
+            ids and nearest values are exact; label maps of whole numbers keep their data type, also
+            with ``linear`` and ``cubic``, which are rounded.
         volume: volume number, to warp a single volume of a 4D image.
         fill: value where the image shows nothing: ``auto`` (the background for CT, else 0),
             ``background``, ``nan`` or a number.
@@ -101,11 +105,14 @@ def apply(
         values = torch.from_numpy(luminance(first))[None, None]
         return dataclasses.replace(warped.fixed, values=values, name=name, colours=first)
     values = torch.cat(list(warped), dim=1)
-    return dataclasses.replace(warped.like, values=values, name=name, colours=None)
+    header = warped.like.header.copy()
+    header.set_data_dtype(warped.dtype)  # as in the file of the image
+    like = dataclasses.replace(warped.like, header=header)
+    return dataclasses.replace(like, values=values, name=name, colours=None)
 
 
 def apply_to_file(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     path: str | os.PathLike[str],
@@ -115,7 +122,7 @@ def apply_to_file(
 ) -> Applied:
     """Like `apply`, but write the moved image to a file, with one volume at a time in memory.
 
-    Labels, colours and nearest values keep the data type of the image's file; other values are
+    Label maps, colours and nearest values keep the data type of the image's file; other values are
     float32, but in PNG and TIFF files those of 8 or 16 bits are rounded to these.
 
     Args:
@@ -168,7 +175,7 @@ class WarpedVolumes:
         """``(1, 1, *fixed.grid.shape)`` for each volume; labels and nearest values are exact."""
         grid, how, outside = self.fixed.grid, self.interpolation, self.outside_value
         for n, transform in enumerate(self.transforms):
-            image = _read(self.moving, n, how)
+            image = _read(self.moving, n, how, self.dtype)
             if how == "label":
                 yield warp_labels(image.values, image.grid, transform, grid, True, int(outside))
             else:
@@ -217,15 +224,18 @@ class WarpedColours:
         write_colours(path, self, self.moving.header_on(self.fixed))
 
 
-def _read(volumes: Volumes, n: int, how: Interpolation | Literal["label"]) -> Image:
-    """The n-th volume, as an interpolation needs it."""
+def _read(
+    volumes: Volumes, n: int, how: Interpolation | Literal["label"], dtype: np.dtype[Any]
+) -> Image:
+    """The n-th volume, as an interpolation needs it for a data type of the output."""
     if how == "label":
         return volumes.labels(n)
-    return volumes.exact(n) if how == "nearest" else volumes.image(n)
+    exact = how == "nearest" or dtype.kind != "f"
+    return volumes.exact(n) if exact else volumes.image(n)
 
 
 def _warped_volumes(
-    transform: Transform,
+    transform: TransformSource,
     image: ImageSource,
     like: ImageSource,
     interpolation: ImageInterpolation,
@@ -237,6 +247,7 @@ def _warped_volumes(
 
     Values of 8 or 16 bits keep their data type if ``rounds``.
     """
+    transform = as_transform(transform, fixed=like, moving=image)
     fixed = read_image(like, "like", 0, allow_constant=True)  # only its grid and header are used
     fixed = in_dimension(fixed, transform.ndim)
     moving = open_volumes(image, "image", volume).in_dimension(transform.ndim)
@@ -249,7 +260,7 @@ def _warped_volumes(
             )
     if len(moving) == 1:
         moving = moving.in_memory(first)  # reads one volume once
-    how, reason, scattered = interpolation, None, False
+    how, reason, scattered, whole = interpolation, None, False, False
     if first.colours is not None:
         if how == "label":
             raise InputError(
@@ -265,7 +276,9 @@ def _warped_volumes(
         labels: Literal["nearest", "label"] = "nearest" if decision.scattered else "label"
         scattered = decision.scattered
         how, reason = labels if decision.labels else "linear", decision.reason
-    outside, dtype = _storage(moving, first, how, fill, file_dtype)
+    elif how in ("linear", "cubic") and not first.values.is_floating_point():
+        whole = decide(moving).labels  # they keep their whole numbers and data type
+    outside, dtype = _storage(moving, first, how, fill, file_dtype, whole)
     if rounds and how not in ("label", "nearest") and file_dtype in (np.uint8, np.uint16):
         outside, dtype = whole_fill(outside, moving.name), file_dtype
     transforms = [transform] * len(moving)
@@ -279,13 +292,14 @@ def _storage(
     how: Interpolation | Literal["label"],
     fill: str | float,
     file_dtype: np.dtype[Any],
+    whole: bool,
 ) -> tuple[float, np.dtype[Any]]:
     """The value outside, and the data type of the moved volumes.
 
     Raises:
         InputError: the fill is unknown, or does not fit the volumes.
     """
-    if how not in ("label", "nearest"):
+    if how not in ("label", "nearest") and not whole:
         return outside_value(fill, first.values), np.dtype(np.float32)
     outside: float
     if how == "label":
@@ -294,7 +308,7 @@ def _storage(
         outside = outside_value(fill, first.values)
         if not first.values.is_floating_point():
             outside = whole_fill(outside, moving.name)
-    every = [Values.of(_read(moving, n, how).values) for n in range(len(moving))]
+    every = [Values.of(_read(moving, n, how, file_dtype).values) for n in range(len(moving))]
     if not math.isnan(outside):
         every.append(Values.of(torch.tensor([outside], dtype=torch.float64)))
     return outside, reduce(Values.joined, every).stored_as(file_dtype)

@@ -7,13 +7,14 @@ image is interpolated once, also by a chain of transforms.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain as joined
 
 import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.sampler import Interpolation, inside, sample
 from stn3d.transforms import Affine, DisplacementField, Transform, VelocityField, chain
@@ -59,6 +60,7 @@ def _stacked(slabs: Iterable[Tensor], planes: int, axis: int = 2) -> Tensor:
     return out
 
 
+@tensor_arguments()
 def warp_image(
     image: Tensor,
     moving_grid: Grid,
@@ -78,7 +80,8 @@ def warp_image(
         outside_value: value beyond the moving image.
 
     Returns:
-        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image; differentiable.
+        ``(1, C, *fixed_grid.shape)`` moved image in the dtype of the image (whole numbers are
+        interpolated in float64 and rounded); differentiable.
 
     Examples:
         Translation by half a voxel:
@@ -92,7 +95,8 @@ def warp_image(
                   [3.5000, 4.5000, 0.0000]]]])
     """
     path = _index_path(moving_grid, fixed_grid, transform)
-    plain = _as_resampling(path, image.device) if interpolation == "linear" else None
+    in_one_pass = interpolation == "linear" and image.is_floating_point()
+    plain = _as_resampling(path, image.device) if in_one_pass else None
     if plain is not None:
         matrix, moves = plain
         return kernels.resample(image, matrix, fixed_grid.shape, moves, outside_value)
@@ -108,6 +112,7 @@ def warp_image(
     return _stacked(slabs, fixed_grid.shape[0])
 
 
+@tensor_arguments()
 def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_grid: Grid) -> Tensor:
     """Warp a batch of images onto the fixed grid, each by its own transform.
 
@@ -123,13 +128,15 @@ def warp_batch(images: Tensor, moving_grid: Grid, transform: Transform, fixed_gr
         images; differentiable.
     """
     path = _index_path(moving_grid, fixed_grid, transform)
-    if isinstance(path, Linear):
+    if isinstance(path, Linear) and images.is_floating_point():
         matrix = path.matrix if path.matrix.ndim > 2 else path.matrix[None]
         return kernels.sample_affine(images, matrix, fixed_grid.shape)
-    points = fixed_grid.points_index(device=images.device, dtype=images.dtype)[None]
+    dtype = images.dtype if images.is_floating_point() else torch.float64
+    points = fixed_grid.points_index(device=images.device, dtype=dtype)[None]
     return sample(images, path(points))
 
 
+@tensor_arguments()
 def warp_labels(
     labels: Tensor,
     moving_grid: Grid,
@@ -190,6 +197,7 @@ def _labels_of_rows(
     return kernels.resample_labels(labels, start, shape, field, outside_label)
 
 
+@tensor_arguments()
 def resample_image(image: Tensor, grid: Grid, target: Grid) -> Tensor:
     """Resample an image to a grid with the same axes, e.g. from `Grid.resampled`.
 
@@ -246,13 +254,41 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
         factor = torch.linalg.det(linear.jacobian(grid.centre_mm)).float()
     if before is None:
         return factor.repeat(grid.shape)
-    slabs = (_determinants(before, grid, rows) for rows in grid.slabs())
+    measure = kernels.jacobian_determinant
+    slabs = (_measured(measure, before, grid, rows) for rows in grid.slabs())
     det = _stacked(slabs, grid.shape[0], axis=0)
     return det.mul_(factor.to(det))
 
 
-def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
-    """Determinants of some rows, with one more plane on either side for the differences."""
+def non_diffeomorphic_volume(transform: Transform, grid: Grid) -> Tensor:
+    """Volume that a transform folds at the voxels of a grid (NDV; in 2D the area, NDA).
+
+    It is 0 everywhere for a digital diffeomorphism. Folding between voxels is found that central
+    differences do not show. Liu et al. 2024, doi:10.1007/s11263-024-02047-1.
+
+    Args:
+        transform: fixed points to moving points.
+        grid: grid at which to evaluate.
+
+    Returns:
+        ``grid.shape`` volumes in the moving image, in voxels of the grid.
+    """
+    before, linear = split_linear(transform)
+    factor = 1.0 if linear is None else float(torch.linalg.det(linear.jacobian(grid.centre_mm)))
+    if before is None:
+        return torch.full(grid.shape, max(-factor, 0.0))
+
+    def folded(moves: Tensor) -> Tensor:
+        return kernels.folded_volume(moves, factor < 0)
+
+    slabs = (_measured(folded, before, grid, rows) for rows in grid.slabs())
+    return _stacked(slabs, grid.shape[0], axis=0).mul_(abs(factor))
+
+
+def _measured(
+    measure: Callable[[Tensor], Tensor], transform: Transform, grid: Grid, rows: slice
+) -> Tensor:
+    """A measure of the displacements in voxels, with one more plane on either side of the rows."""
     start, stop = max(rows.start - 1, 0), min(rows.stop + 1, grid.shape[0])
     part = grid.cropped([start] + [0] * (grid.ndim - 1), [stop, *grid.shape[1:]])
     field = _field(transform)
@@ -264,8 +300,7 @@ def _determinants(transform: Transform, grid: Grid, rows: slice) -> Tensor:
         # Displacements, not positions: far from the origin float32 does not resolve a voxel.
         points = part.points_mm()
         moves = (transform.forward(points) - points).float().movedim(-1, 0)[None]
-    det = kernels.jacobian_determinant(in_voxels(moves, part))[0]
-    return det[rows.start - start : rows.stop - start]
+    return measure(in_voxels(moves, part))[0][rows.start - start : rows.stop - start]
 
 
 def _field(transform: Transform) -> DisplacementField | None:

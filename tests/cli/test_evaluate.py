@@ -103,6 +103,75 @@ def test_evaluate_through_the_script(
     assert by_script == json.loads((tmp_path / "direct.json").read_text(encoding="utf-8"))
 
 
+def test_labels_definitions_and_outputs(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = both_files[2]
+    (tmp_path / "names.tsv").write_text("index\tname\n1\trim\n3\tcore\n", encoding="utf-8")
+    pair = ["--fixed", files.fixed, "--moving", files.moving, *files.labels]
+    pair += ["--transform", str(files.folder / "truth.h5")]
+    chosen = ["--labels", "core,1-2,9", "--label-table", str(tmp_path / "names.tsv")]
+    outputs = ["--out", str(tmp_path / "m.json"), "--csv", str(tmp_path / "labels.csv")]
+    assert main(["evaluate", *pair, *chosen, "--tolerance", "1.5", "-v", *outputs]) == 0
+    out, err = printed(capfd)
+    assert err == []
+    assert "labels: 3 measured; omitted: 9 (in neither label map)" in out
+    assert any("surface Dice (NSD)" in line for line in out)
+    metrics = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    assert list(metrics["labels"]) == ["3", "1", "2"]
+    assert metrics["labels"]["3"]["name"] == "core"
+    assert metrics["nsd_tolerance_mm"] == 1.5
+    assert metrics["nsd"] > 0.9
+    rows = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0].startswith("label,name,fixed_voxels")
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        *(["1", "rim"], ["2", ""], ["3", "core"], ["9", ""]),
+    ]
+    assert main(["evaluate", *pair, "--protocol", "l2r", "--csv", "-"]) == 0
+    out, err = printed(capfd)  # the file is on stdout, the table on stderr
+    assert out[0].startswith("label,name,fixed_voxels,moving_voxels,moved_voxels,dice,hd95_vox")
+    assert any("SDlogJ" in line for line in err)
+
+
+def test_moved_labels_are_measured_without_images(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = both_files[2]
+    labels = ["--fixed-labels", files.fixed_labels, "--moved-labels", files.fixed_labels]
+    assert main(["evaluate", *labels, "--json"]) == 0
+    metrics = json.loads("\n".join(printed(capfd)[0]))
+    assert (metrics["dice"], metrics["assd_mm"]) == (1, 0)
+    assert "correlation" not in metrics
+
+
+def test_a_table_of_pairs(
+    both_files: dict[int, Files], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = both_files[2]
+    common = f"{files.fixed},{files.moving},{files.labels[1]},{files.labels[3]}"
+    header = "pair,method,fixed,moving,fixed_labels,moving_labels,transform"
+    lines = [
+        f"{number},{method},{common},{transform}"
+        for number in range(2)
+        for method, transform in (("ours", files.folder / "truth.h5"), ("none", ""))
+    ]
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join([header, *lines]), encoding="utf-8")
+    assert main(["evaluate", "--pairs", str(table), "--out", str(tmp_path / "m.json")]) == 0
+    out, err = printed(capfd)
+    assert err[0] == "1 of 4: 0 (ours)"
+    text = " ".join(" ".join(out).split())
+    assert "2 pairs: mean [95 % bootstrap interval of the mean]" in text
+    assert "dice: ours minus none +" in text
+    assert "fewer than 6 pairs cannot reach p < 0.05" in text
+    found = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    assert found["summary"]["ours"]["dice"]["n"] == 2
+    before = table.read_bytes()
+    assert main(["evaluate", "--pairs", str(table), "--out", files.fixed]) == 2
+    assert main(["evaluate", "--pairs", str(table), "--csv", str(table)]) == 2
+    assert table.read_bytes() == before
+
+
 EVALUATE = {
     "--transform affine2.h5": ("affine2.h5 is 2D and the images are 3D", "dimension"),
     "--transform truncated.h5": ("truncated.h5 cannot be read as a transform", "complete"),
@@ -121,6 +190,14 @@ EVALUATE = {
         "give whole numbers",
     ),
     "--fixed-mask elsewhere.nii.gz": ("elsewhere.nii.gz is on another grid", "resample"),
+    "--labels hippocampus": ("no number or range", "--label-table"),
+    "--label-table truncated.h5 --labels a": ("label table truncated.h5", "not a text file"),
+    "--tolerance -1": ("the tolerance is -1 mm", "0 mm or more"),
+    "--min-voxels 0": ("minimum number of voxels is 0", "1 or more"),
+    "--protocol l2": ("the protocol 'l2' is unknown", "did you mean l2r"),
+    "--pairs points.csv": ("--pairs and files of one pair", "one of the two"),
+    "--moved-labels labels.nii.gz": ("no fixed labels", "--fixed-labels"),
+    "--csv NEW/metrics.json": ("--out and --csv are the same file", "give two"),
     "--fixd-mask labels.nii.gz": ("no such option: --fixd-mask", "--fixed-mask"),
 }
 
@@ -136,3 +213,13 @@ def test_evaluate(refused: Callable[[str], str], options: str) -> None:
 def test_images_of_evaluate(refused: Callable[[str], str]) -> None:
     sentence = refused("evaluate --fixed good.nii.gz --moving series.nii.gz --out NEW/a.json")
     assert "series.nii.gz holds 2 volumes; choose one with --moving-volume N" in sentence
+
+
+def test_a_pair_or_a_table_of_pairs_is_needed(refused: Callable[[str], str]) -> None:
+    for command, words in (
+        ("evaluate --fixed good.nii.gz", "--moving is missing"),
+        ("evaluate", "--fixed is missing"),
+        ("evaluate --pairs points.csv", "the column in points.csv 'x' is unknown"),
+        ("evaluate --pairs missing.csv", "there is no table of pairs missing.csv"),
+    ):
+        assert words in refused(command)

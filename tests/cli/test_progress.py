@@ -11,6 +11,7 @@ from rich.progress import Progress
 from stn3d.cli import progress
 from stn3d.cli.screen import Screen
 from stn3d.errors import GeometryWarning
+from stn3d.registration import progress_bar
 from stn3d.registration.stages import ProgressEvent
 
 EVENTS = [
@@ -81,8 +82,8 @@ def _update_at_once(self: Progress, task: object, **changes: object) -> None:
 
 def test_time_left_follows_the_share_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
-    left = progress.TimeLeft()
+    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: now)
+    left = progress_bar.TimeLeft()
     task: object = None
     left.update(0.0)
     assert left.render(task).plain == ""  # type: ignore[arg-type]

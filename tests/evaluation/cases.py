@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from stn3d.evaluation import EvaluationCase
+from stn3d.evaluation import EvaluationCase, evaluate_case
 from stn3d.grid import homogeneous
 from stn3d.io import read_image
 from stn3d.transforms import Affine
@@ -24,3 +26,8 @@ def shifted(ndim: int, shift_mm: float) -> Affine:
 def a_pair(ndim: int, shift_mm: float = 4.0) -> Known:
     moving = grid_about(torch.zeros(ndim).double(), [44] * ndim, [0.8] * ndim)
     return known_pair(shifted(ndim, shift_mm), plain_grid(ndim), moving)
+
+
+def evaluated(*arguments: Any, **named: Any) -> dict[str, Any]:
+    """All metrics of a case as a dictionary."""
+    return evaluate_case(*arguments, **named).to_dict()

@@ -19,6 +19,7 @@ OPERATIONS = {
     "compose": "compose",
     "cost_volume": "cost_volume",
     "diffuse_divergence": "smooth",
+    "folded_volume": "folded_volume",
     "force": "force",
     "gaussian_smooth": "smooth",
     "invert": "invert",

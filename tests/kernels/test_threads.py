@@ -55,6 +55,7 @@ def all_kernels() -> list[Tensor]:
             kernels.Displacement(plain[:1], 0.3 * torch.eye(4), torch.eye(3)),
         ),
         kernels.jacobian_determinant(plain),
+        kernels.folded_volume(plain),
         kernels.invert(plain, torch.eye(4), (9, 8, 7), torch.eye(3), 1e-3, 20)[0],
         kernels.cost_volume(image, image, 1),
         kernels.self_similarity(image, torch.ones(image.shape[:2]), 1, 2),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -146,8 +147,9 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
         for values, affine in arrays
     ]
     images = [stn3d.read_image(path) for path in paths]
+    itk = [image.to_sitk() for image in images]
     expected = run(known, kind="rigid").transform(zeros(3))
-    for sources in (niftis, paths, [str(p) for p in paths], metas, images):
+    for sources in (niftis, paths, [str(p) for p in paths], metas, images, itk, arrays):
         result = stn3d.register(*sources, kind="rigid", threads=1, config=QUICK)
         assert torch.allclose(result.transform(zeros(3)), expected, atol=2e-2)
 
@@ -321,6 +323,32 @@ def test_a_window_that_does_not_fit_names_its_image() -> None:
     ):
         with pytest.raises(InputError, match=words):
             run_sides(sides(known.sources, window=windows))
+
+
+def test_every_kind_of_initial_transform_is_used() -> None:
+    import SimpleITK as sitk
+
+    known = a_pair(2, "rigid")
+    matrix = known.truth.matrix.numpy()  # type: ignore[attr-defined]
+    flip = np.diag([-1.0, -1.0, 1.0])
+    lps = flip @ matrix @ flip
+    itk = sitk.AffineTransform(lps[:2, :2].ravel().tolist(), lps[:2, 2].tolist())
+    quick = {"linear": {"iterations": 1, "final_factors": [4], "factors": [4]}}
+    for init in (known.truth, matrix, matrix.tolist(), itk):
+        found = stn3d.register(*known.sources, kind="rigid", init=init, threads=1, config=quick)
+        names = [one["name"] for one in found.metrics["initial_candidates"]]
+        assert names == ["given"]
+        gap = found.transform(zeros(2)) - known.truth(zeros(2))
+        assert float(gap.norm(dim=-1).max()) < 0.5
+    assert len(repr(found)) < 400
+
+
+def test_progress_true_shows_the_levels(capfd: pytest.CaptureFixture[str]) -> None:
+    run(a_pair(2), progress=True)
+    shown = capfd.readouterr().err
+    assert "rigid, level" in shown
+    run(a_pair(2), progress=False)
+    assert "rigid, level" not in capfd.readouterr().err
 
 
 def test_progress_tells_step_level_iteration_loss_and_how_far_it_is() -> None:

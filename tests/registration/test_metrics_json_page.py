@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import stn3d
-from stn3d.evaluation import EvaluationCase, evaluate
+from stn3d.evaluation import EvaluationCase, EvaluationOptions, evaluate_case
 from stn3d.grid import Grid
-from stn3d.io import read_image
+from stn3d.io import read_image, read_labels
 from stn3d.registration.result import Registration
 from tests.helpers.heads import head_image
 from tests.helpers.paths import ROOT
@@ -23,12 +23,14 @@ from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid
 
 PAGE = ROOT / "docs" / "metrics-json.md"
 STATISTICS = ("mean", "p95", "max")
+TRE_STATISTICS = ("mean", "median", "p75", "p90", "p95", "max", "worst30")
 # Keys that are data, such as label numbers, by the place where they stand.
 PLACEHOLDERS = {
     "excluded_regions": "<image>",
     "timings_s": "<step>",
     "versions": "<package>",
     "labels": "<label>",
+    "omitted_labels": "<label>",
     "tre_mm": "<statistic>",
     "inverse_consistency_error_mm": "<statistic>",
     "true_error_mm": "<statistic>",
@@ -92,7 +94,7 @@ def guided() -> Registration:
     """With labels, landmarks, an excluded region and a given metric and kind."""
     grid = plain_grid(2, 24)
     known = known_pair(dense_truth(grid, 0.5), grid, grid)
-    labels = [((image > 0.3).int(), where) for image, where in known.sources]
+    labels = [(with_small_label((image > 0.3).int()), where) for image, where in known.sources]
     points = torch.tensor([[0.0, 0], [3, 4]])
     given = sides(
         known.sources,
@@ -101,6 +103,12 @@ def guided() -> Registration:
         exclude=(None, (square(known.moving), grid)),
     )
     return stn3d.register(*given, metric="lncc", kind="deformable", preset="fast", threads=1)
+
+
+def with_small_label(labels: Tensor) -> Tensor:
+    """The labels and another one of a single voxel, which is omitted."""
+    labels[..., 0, 0] = 2
+    return labels
 
 
 def square(like: Tensor) -> Tensor:
@@ -127,6 +135,22 @@ def like_ct(image: Tensor) -> Tensor:
     return torch.where(image > 0.2, 60 + 40 * image + noise, -1000 + noise)
 
 
+def evaluations(case: EvaluationCase, known: Known) -> list[dict[str, Any]]:
+    """The keys that `stn3d evaluate` alone writes, by both protocols."""
+    strict = EvaluationOptions(tolerance_mm=1.0, names={1: "body"})
+    l2r = EvaluationOptions("l2r", names={1: "body"})
+    found = []
+    for options, keys in (
+        (strict, ("true_error_mm", "nsd", "nsd_tolerance_mm")),
+        (l2r, ("hd95_vox", "sdlogj")),
+    ):
+        metrics = evaluate_case(case, known.truth, options=options).to_dict()
+        own = {"nsd", "name", "hd95_vox"} & set(metrics["labels"]["1"])
+        labels = {"1": {key: metrics["labels"]["1"][key] for key in own}}
+        found.append({**{key: metrics[key] for key in keys}, "labels": labels})
+    return found
+
+
 @pytest.fixture(scope="module")
 def values() -> list[tuple[str, Any]]:
     """All keys and values of several registrations and an evaluation."""
@@ -134,11 +158,11 @@ def values() -> list[tuple[str, Any]]:
     known = known_pair(dense_truth(grid, 0.5), grid, grid)
     runs = [guided(), automatic(known.fixed, known), automatic(like_ct(known.fixed), known)]
     runs.append(stripped_and_whole())
+    labels = [read_labels(((image > 0.3).int(), where)) for image, where in known.sources]
     case = EvaluationCase(
-        *(read_image(source) for source in known.sources), true_transform=known.truth
+        *(read_image(source) for source in known.sources), *labels, true_transform=known.truth
     )
-    of_truth = {"true_error_mm": evaluate(case, known.truth)["true_error_mm"]}
-    everything = [run.metrics for run in runs] + [of_truth]
+    everything = [run.metrics for run in runs] + evaluations(case, known)
     found = []
     for metrics in everything:
         found += list(written(json.loads(json.dumps(metrics, allow_nan=False))))
@@ -162,4 +186,6 @@ def test_statistics_are_those_on_the_page(values: list[tuple[str, Any]]) -> None
     parents = {name for name, inner in PLACEHOLDERS.items() if inner == "<statistic>"}
     objects = [value for path, value in values if path.rpartition(".")[2] in parents]
     assert len(objects) >= 3
-    assert all(tuple(value) == STATISTICS for value in objects)
+    for value in objects:
+        known = TRE_STATISTICS if "worst30" in value else STATISTICS
+        assert tuple(value) == known

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn3d.errors import InputError
-from stn3d.registration.runtime import Step, Tracker, limited_threads
+from stn3d.registration.runtime import Step, Tracker, device_of, limited_threads
 from stn3d.registration.stages import ProgressEvent
 
 
@@ -92,3 +92,23 @@ def test_absurd_numbers_of_threads_are_refused(count: int) -> None:
         limited_threads(count),
     ):
         pytest.fail("the body must not run")
+
+
+def test_a_gpu_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gpus(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    gpus(2)
+    assert device_of("auto") == torch.device("cuda")
+    assert device_of("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError, match="2 CUDA devices, numbered from 0 to 1"):
+        device_of("cuda:2")
+    gpus(1)
+    with pytest.raises(InputError, match="finds 1 CUDA device, numbered from 0 to 0; use cpu"):
+        device_of("cuda:1")
+    gpus(0)
+    assert device_of("auto") == torch.device("cpu")
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(InputError, match=f"--device {name} .* no CUDA device; use cpu or auto"):
+            device_of(name)

@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from stn3d.grid import Grid, apply_matrix
-from stn3d.transforms import Affine, Chain, DisplacementField, VelocityField, compose, sampled
+from stn3d.transforms import (
+    Affine,
+    Chain,
+    DisplacementField,
+    VelocityField,
+    compose,
+    covering,
+    sampled,
+)
 from tests.helpers.geometry_cases import (
     DIMS,
     make_grid,
@@ -337,3 +345,27 @@ def test_a_sampled_transform_is_exact_at_the_voxels(d: int) -> None:
     field = sampled(affine, grid, max_points=7)
     points = grid.points_mm()
     torch.testing.assert_close(field(points), affine(points), rtol=0, atol=1e-4)
+
+
+def test_covering_adds_zeros_up_to_the_points() -> None:
+    """The same transform everywhere, on a grid that holds the points."""
+    grid = make_grid((8, 7, 6), (1.5, 1.0, 2.0), (10, 20, 30), (4, 5, 6), left_handed=True)
+    field = DisplacementField(smooth_field(grid, 2.0), grid)
+    points = grid.padded(7.0).points_mm().reshape(-1, 3)
+    wide = covering(field, points)
+    index = points @ wide.grid.index_from_world[:3, :3].T + wide.grid.index_from_world[:3, 3]
+    assert bool((index > -1e-6).all())
+    assert bool((index < torch.tensor(wide.grid.shape) - 1 + 1e-6).all())
+    near = grid.padded(3.0).points_mm().reshape(-1, 3) + 0.4
+    torch.testing.assert_close(wide(near), field(near), atol=1e-9, rtol=0)
+    assert covering(wide, points) is wide
+
+
+def test_covering_ends_a_field_that_does_not_vanish_with_zeros() -> None:
+    grid = make_grid((5, 4), (1.0, 1.0))
+    field = DisplacementField(torch.ones(1, 2, 5, 4), grid)
+    wide = covering(field, grid.points_mm().reshape(-1, 2))
+    assert wide.grid.shape == (7, 6)
+    assert float(wide.displacement_mm.sum()) == 40
+    points = grid.points_mm()
+    torch.testing.assert_close(wide(points), field(points))

@@ -13,7 +13,7 @@ import torch
 from stn3d.choices import ImageInterpolation
 from stn3d.errors import InputError
 from stn3d.grid import homogeneous
-from stn3d.io import read_image, write_image
+from stn3d.io import read_exact, read_image, write_image
 from stn3d.transforms import Affine
 from stn3d.warp import warp_image, warp_labels
 from stn3d.warp.apply import apply, apply_to_file
@@ -338,3 +338,47 @@ def test_real_labels_and_images_are_distinguished(shared_data: Path) -> None:
     folder = shared_data / "abdomen"
     for name, expected in (("ct", False), ("mr", False), ("ct_labels", True), ("mr_labels", True)):
         assert by_values(read_image(folder / f"{name}.nii.gz").values).labels is expected, name
+
+
+IDS = 614454277, 614454278  # one number in float32
+
+
+@pytest.mark.parametrize("interpolation", ["auto", "nearest", "label", "linear", "cubic"])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+def test_labels_keep_their_numbers_and_data_type(
+    interpolation: ImageInterpolation, dtype: type, tmp_path: Path
+) -> None:
+    array = np.full((8, 7, 6), IDS[0], dtype)
+    array[3:] = IDS[1]
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nib.Nifti1Image(array, affine, dtype=dtype).to_filename(tmp_path / "labels.nii")
+    like = np.random.default_rng(0).random((8, 7, 6)).astype(np.float32), affine
+    shift = np.eye(4)
+    shift[0, 3] = 0.25
+    moved = apply(shift, tmp_path / "labels.nii", like, interpolation)
+    assert not moved.values.is_floating_point()
+    assert set(moved.values.unique().tolist()) == set(IDS)
+    boundary = moved.numpy()[2:4, 3, 3].tolist()
+    assert boundary == ([IDS[0], IDS[1]])
+    apply_to_file(shift, tmp_path / "labels.nii", like, tmp_path / "out.nii", interpolation)
+    assert nib.load(tmp_path / "out.nii").get_data_dtype() == dtype
+    assert torch.equal(read_exact(tmp_path / "out.nii").values, moved.values)
+    moved.save(tmp_path / "saved.nii")
+    assert torch.equal(read_exact(tmp_path / "saved.nii").values, moved.values)
+    assert nib.load(tmp_path / "saved.nii").get_data_dtype() == dtype
+
+
+def test_any_source_of_images_and_transforms(tmp_path: Path) -> None:
+    known = a_pair(3)
+    fixed, moving = (read_image(source) for source in known.sources)
+    expected = apply(known.truth, moving, fixed).values
+    matrix = known.truth.matrix.numpy()  # type: ignore[attr-defined]
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    lps = flip @ matrix @ flip
+    itk = sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
+    sitk.WriteTransform(itk, str(tmp_path / "a.tfm"))
+    for transform in (matrix, matrix.tolist(), itk, tmp_path / "a.tfm", str(tmp_path / "a.tfm")):
+        found = apply(transform, moving.to_sitk(), fixed.to_metatensor())
+        torch.testing.assert_close(found.values, expected, rtol=0, atol=1e-4)
+    found = apply(matrix, (moving.numpy(), moving.affine), fixed.to_nibabel())
+    torch.testing.assert_close(found.values, expected, rtol=0, atol=1e-4)

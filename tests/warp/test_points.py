@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 import stn3d
 from stn3d import transform_points
 from stn3d.errors import InputError
+from stn3d.grid import Grid
 from stn3d.io import read_points, write_points, write_transform
 from stn3d.transforms import DisplacementField, Translation, chain
 from tests.io.points.cases import GRID, affine, deformable
@@ -141,3 +143,83 @@ def test_a_point_without_an_image_is_not_written(tmp_path: Path) -> None:
 
 def test_it_is_public() -> None:
     assert stn3d.transform_points is transform_points
+
+
+def test_a_moved_surface_encloses_the_moved_label(tmp_path: Path) -> None:
+    pytest.importorskip("vtkmodules", reason="vtk is not installed")
+    halved = torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
+    grid = Grid((40, 40, 40), GRID.world_from_index @ halved)
+    points = grid.points_mm()
+    inside = (points - 3).norm(dim=-1) < 18 + 4 * torch.sin(points[..., 0] / 4)
+    matrix = grid.world_from_index.numpy()
+    label = nib.Nifti1Image(inside.numpy().astype(np.uint8), matrix)
+    label.to_filename(tmp_path / "label.nii.gz")
+    surface_of(inside.numpy(), matrix, tmp_path / "a.surf.gii")
+    folder = registration(tmp_path / "result")
+    transform_points(folder, tmp_path / "a.surf.gii", tmp_path / "b.surf.gii", points_in="moving")
+    moved = stn3d.apply(stn3d.read_transform(folder / "transform.h5"), label, label).values[0, 0]
+    enclosed = enclosed_by(tmp_path / "b.surf.gii", matrix, grid.shape)
+    both = (enclosed & (moved.numpy() > 0)).sum()
+    assert 2 * both / (enclosed.sum() + (moved > 0).sum()) > 0.95  # 0.2 the other way
+    transform_points(folder, tmp_path / "a.surf.gii", tmp_path / "c.surf.gii", points_in="fixed")
+    enclosed = enclosed_by(tmp_path / "c.surf.gii", matrix, grid.shape)
+    both = (enclosed & (moved.numpy() > 0)).sum()
+    assert 2 * both / (enclosed.sum() + (moved > 0).sum()) < 0.9
+
+
+def vtk_image(array: Any) -> Any:
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+    from vtkmodules.vtkCommonDataModel import vtkImageData
+
+    found = vtkImageData()
+    found.SetDimensions(*array.shape)
+    values = numpy_to_vtk(np.ascontiguousarray(array.ravel(order="F")), deep=1)
+    found.GetPointData().SetScalars(values)
+    return found
+
+
+def surface_of(inside: Any, matrix: Any, path: Path) -> None:
+    """Surface of a label by marching cubes, in world coordinates."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D
+
+    cubes = vtkFlyingEdges3D()
+    cubes.SetInputData(vtk_image(inside.astype(np.float32)))
+    cubes.SetValue(0, 0.5)
+    cubes.Update()
+    found = cubes.GetOutput()
+    points = nib.affines.apply_affine(
+        matrix, vtk_to_numpy(found.GetPoints().GetData()).astype(float)
+    )
+    faces = vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    arrays = [
+        nib.gifti.GiftiDataArray(points.astype("f4"), "NIFTI_INTENT_POINTSET"),
+        nib.gifti.GiftiDataArray(faces.astype("i4"), "NIFTI_INTENT_TRIANGLE"),
+    ]
+    nib.gifti.GiftiImage(darrays=arrays).to_filename(path)
+
+
+def enclosed_by(path: Path, matrix: Any, shape: tuple[int, ...]) -> Any:
+    """Voxels inside a surface, by VTK."""
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.vtkImagingStencil import vtkImageStencil, vtkPolyDataToImageStencil
+
+    points, faces = (array.data for array in nib.load(path).darrays)
+    index = nib.affines.apply_affine(np.linalg.inv(matrix), points.astype(float))
+    surface, vertices, cells = vtkPolyData(), vtkPoints(), vtkCellArray()
+    vertices.SetData(numpy_to_vtk(index, deep=1))
+    counted = np.concatenate([np.full((len(faces), 1), 3), faces], axis=1).astype(np.int64)
+    cells.ImportLegacyFormat(numpy_to_vtkIdTypeArray(counted.ravel(), deep=1))
+    surface.SetPoints(vertices)
+    surface.SetPolys(cells)
+    stencil, masked = vtkPolyDataToImageStencil(), vtkImageStencil()
+    stencil.SetInputData(surface)
+    stencil.SetOutputWholeExtent(*[n for size in shape for n in (0, size - 1)])
+    masked.SetInputData(vtk_image(np.ones(shape, np.float32)))
+    masked.SetStencilConnection(stencil.GetOutputPort())
+    masked.SetBackgroundValue(0)
+    masked.Update()
+    values = vtk_to_numpy(masked.GetOutput().GetPointData().GetScalars())
+    return values.reshape(shape, order="F") > 0

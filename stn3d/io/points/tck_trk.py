@@ -60,7 +60,7 @@ class NibabelSource(StreamlineSource):
         first: Any = next(found.streamlines, None)
         second: Any = next(iter(found), None)
         both = first is not None and second is not None
-        pending = both and not np.array_equal(first, second.streamline)
+        pending = both and not np.array_equal(first, second.streamline, equal_nan=True)
         matrix = get_affine_trackvis_to_rasmm(self.header) if pending else None
         for item in found:
             points = item.streamline if matrix is None else apply_affine(matrix, item.streamline)

@@ -1,7 +1,8 @@
-"""Reading and writing of ITK transform files, as used by SimpleITK, ITK, ANTs and 3D Slicer.
+"""ITK's transforms, as used by SimpleITK, ITK, ANTs and 3D Slicer: transform files and fields.
 
 Convention: ITK's transforms map points of the fixed image to points of the moving image, as in
-stn3d, but in LPS. ITK applies the last transform of a composite first.
+stn3d, but in LPS. ITK applies the last transform of a composite first. Fields in image files are
+vectors in LPS millimetres.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.io import isolated
+from stn3d.io import isolated, metaimage, nrrd
 from stn3d.io.files import atomic_write
 from stn3d.io.geometry import Matrix, itk_geometry, lps_flip, matrix_from_itk
-from stn3d.io.hdf5 import write_numbers, write_text, write_vectors, written_file
+from stn3d.io.hdf5 import (
+    write_numbers,
+    write_text,
+    written_file,
+)
+from stn3d.io.hdf5 import (
+    write_vectors as write_hdf5_vectors,
+)
 from stn3d.io.texts import shown_path
 from stn3d.io.transforms.base import (
     ReferenceImages,
@@ -30,17 +38,26 @@ from stn3d.io.transforms.base import (
     beginning,
     has_suffix,
 )
-from stn3d.transforms import (
-    Affine,
-    DisplacementField,
-    Linear,
-    Transform,
-    VelocityField,
-    chain,
+from stn3d.io.transforms.fields import (
+    affine_from,
+    as_field,
+    field_from,
+    linear_matrix,
+    vectors_of,
 )
+from stn3d.io.transforms.vectors import (
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    nifti_origin,
+    read_vectors,
+    vector_header,
+    write_vectors,
+)
+from stn3d.transforms import Affine, DisplacementField, Linear, Transform, VelocityField, chain
 
 LINEAR_SUFFIXES = (".tfm", ".txt", ".mat")
 HDF5_SUFFIXES = (".h5", ".hdf5")
+FIELD_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 _ITK_VERSION = "5.4.0"  # version of the file layout
 _HDF5_MAGIC = b"\x89HDF"
 _TEXT_MAGIC = b"#Insight Transform"
@@ -49,21 +66,36 @@ _MATLAB_NAME = re.compile(rb"[A-Za-z0-9]+_(double|float)_\d_\d\0")
 
 @final
 class Itk(TransformFileFormat):
-    """Transform files of ITK."""
+    """Transform files of ITK, and displacement fields as images."""
 
     name = "itk"
-    suffixes = (*HDF5_SUFFIXES, *LINEAR_SUFFIXES)
+    suffixes = (*HDF5_SUFFIXES, *LINEAR_SUFFIXES, *FIELD_SUFFIXES)
 
     def recognises(self, path: Path) -> bool:
-        first = beginning(path)
         if has_suffix(path, *HDF5_SUFFIXES):
             return os.path.isfile(path)
-        return first.startswith((_HDF5_MAGIC, _TEXT_MAGIC)) or bool(_MATLAB_NAME.search(first))
+        if has_suffix(path, *NIFTI_SUFFIXES):
+            return nifti_origin(path) in ("itk", "auto")
+        if has_suffix(path, ".x5"):
+            return False
+        first = beginning(path)
+        return (
+            first.startswith((_HDF5_MAGIC, _TEXT_MAGIC))
+            or bool(_MATLAB_NAME.search(first))
+            or (vector_header(path) is not None)
+        )
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
-        return read_itk(path)
+        return read_itk_field(path) if is_vector_file(path) else read_itk(path)
 
     def write(self, path: Path, transform: Transform, images: ReferenceImages) -> list[Path]:
+        if has_suffix(path, *FIELD_SUFFIXES):
+            write_itk_field(
+                path, as_field(transform, images, f"a displacement field ({path.name})")
+            )
+            return [path]
+        if images.fixed is not None and any(not _is_storable(part) for part in transform.parts):
+            transform = as_field(transform, images, f"the transform in {path.name}")
         write_itk(path, transform)
         return [path]
 
@@ -71,8 +103,9 @@ class Itk(TransformFileFormat):
         if has_suffix(path, *self.suffixes):
             return [path]
         raise InputError(
-            f"cannot write an ITK transform as {path}: use the extension .h5 "
-            f"(or, for a linear transform, {', '.join(LINEAR_SUFFIXES)})."
+            f"cannot write an ITK transform as {path}: use the extension .h5, "
+            f"{', '.join(FIELD_SUFFIXES)} for a displacement field, or "
+            f"{', '.join(LINEAR_SUFFIXES)} for a linear transform."
         )
 
 
@@ -110,25 +143,39 @@ def write_itk(path: Path, transform: Transform) -> None:
             _write_part(group.create_group(str(number)), one)
 
 
+def write_itk_field(path: Path, field: DisplacementField) -> None:
+    """Write a displacement field as an image of LPS vectors.
+
+    Raises:
+        InputError: the file cannot be written, or a vector is not finite.
+        ValueError: the field is a batch of several.
+    """
+    signs = np.diag(lps_flip(field.ndim))[:-1].astype(np.float32)
+    write_vectors(path, vectors_of(field) * signs, field.grid)
+
+
+def _is_storable(part: Transform) -> bool:
+    return isinstance(part, Linear | DisplacementField | VelocityField)
+
+
 def _storable(part: Transform) -> Linear | DisplacementField:
     """A part of a transform as a kind that ITK supports."""
     if isinstance(part, VelocityField):
         part = part.displacement
     if not isinstance(part, Linear | DisplacementField):
         raise ValueError(
-            f"a {type(part).__name__} has no ITK format; give a linear transform or a field."
+            f"a {type(part).__name__} has no ITK format; give the fixed image, on whose grid it is "
+            "sampled as a field (--like, fixed=)."
         )
     return part
 
 
 def _lps_affine(transform: Linear) -> tuple[list[float], list[float]]:
     """ITK's parameters (matrix row by row, translation) and centre, in LPS."""
-    matrix = transform.matrix.detach().cpu().double().reshape(-1, *transform.matrix.shape[-2:])
-    if len(matrix) != 1:
-        raise ValueError(f"a file holds one transform; this is a batch of {len(matrix)}.")
+    matrix = linear_matrix(transform)
     d = transform.ndim
     flip = lps_flip(d)
-    lps = flip @ matrix[0].numpy() @ flip
+    lps = flip @ matrix @ flip
     centre = flip[:d, :d] @ transform.centre_mm.detach().cpu().double().numpy().reshape(-1)[:d]
     translation = lps[:d, :d] @ centre + lps[:d, d] - centre
     return [*lps[:d, :d].ravel().tolist(), *translation.tolist()], centre.tolist()
@@ -166,7 +213,7 @@ def _write_part(group: h5py.Group, transform: Linear | DisplacementField) -> Non
     write_text(group, "TransformType", f"DisplacementFieldTransform_float_{d}_{d}")
     write_numbers(group, "TransformFixedParameters", [*sizes, *origin, *spacing, *direction])
     signs = np.diag(lps_flip(d))[:d]
-    write_vectors(group, "TransformParameters", field[0].numpy(), signs)
+    write_hdf5_vectors(group, "TransformParameters", field[0].numpy(), signs)
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -234,13 +281,25 @@ def _unread(name: str | Path, kind: str) -> InputError:
     )
 
 
+def read_itk_field(path: Path) -> DisplacementField:
+    """Read a displacement field in an image file (NIfTI, NRRD, MetaImage), in LPS millimetres.
+
+    Raises:
+        InputError: the file does not exist, is damaged, or holds no such field.
+    """
+    vectors, grid, _ = read_vectors(path)
+    return field_from(vectors * np.diag(lps_flip(grid.ndim))[:-1].astype(np.float32), grid, path)
+
+
+def is_vector_file(path: Path) -> bool:
+    """Whether a file is an image rather than a transform file, by its name."""
+    return has_suffix(path, *NIFTI_SUFFIXES, *nrrd.SUFFIXES, *metaimage.SUFFIXES)
+
+
 def _affine_from_itk(lps: Matrix, name: str | Path) -> Affine:
     """Affine of a ``(d + 1, d + 1)`` LPS matrix."""
     flip = lps_flip(len(lps) - 1)
-    matrix = torch.from_numpy(flip @ lps @ flip)
-    if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix)) == 0:
-        raise InputError(f"{name} holds a singular matrix; recompute the transform.")
-    return Affine.from_matrix(matrix)
+    return affine_from(flip @ lps @ flip, name)
 
 
 def _field_from_itk(
@@ -249,8 +308,6 @@ def _field_from_itk(
     """Displacement field of vectors ``(k, j, i, component)`` in LPS, which are overwritten."""
     d = vectors.shape[-1]
     vectors *= np.diag(lps_flip(d))[:d].astype(np.float32)
-    field = torch.from_numpy(np.ascontiguousarray(np.transpose(vectors)))
-    if not bool(torch.isfinite(field).all()):
-        raise InputError(f"{name} holds displacements of NaN or Inf; recompute the transform.")
     matrix = matrix_from_itk(geometry["origin"], geometry["spacing"], geometry["direction"])
-    return DisplacementField(field[None], Grid(tuple(field.shape[1:]), torch.from_numpy(matrix)))
+    array = np.transpose(vectors, (*reversed(range(d)), d))
+    return field_from(array, Grid(array.shape[:-1], torch.from_numpy(matrix)), name)

@@ -13,12 +13,32 @@ from stn3d.choices import TransformFormat, check_choice
 from stn3d.errors import InputError
 from stn3d.io.files import check_output
 from stn3d.io.texts import shown_path
+from stn3d.io.transforms.afni import Afni
 from stn3d.io.transforms.ants import Ants
 from stn3d.io.transforms.base import Reference, ReferenceImages, TransformFileFormat, has_suffix
+from stn3d.io.transforms.dicom import Dicom
+from stn3d.io.transforms.elastix import Elastix
+from stn3d.io.transforms.freesurfer import FreeSurfer
+from stn3d.io.transforms.fsl import Fsl
+from stn3d.io.transforms.greedy import Greedy
 from stn3d.io.transforms.itk import Itk
+from stn3d.io.transforms.monai import Monai
+from stn3d.io.transforms.x5 import X5
 from stn3d.transforms import Transform
 
-FORMATS: dict[str, TransformFileFormat] = {one.name: one for one in (Itk(), Ants())}
+_ALL: tuple[TransformFileFormat, ...] = (
+    Itk(),
+    Ants(),
+    Greedy(),
+    Fsl(),
+    FreeSurfer(),
+    Afni(),
+    Elastix(),
+    X5(),
+    Dicom(),
+    Monai(),
+)
+FORMATS: dict[str, TransformFileFormat] = {one.name: one for one in _ALL}
 
 
 def read_transform(

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 
+
+@tensor_arguments(["points_index"])
 def inside(points_index: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Which points lie in the physical domain of a grid of this shape; ``(...)`` bool.
 

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.masked import masked_mean
 from stn3d.losses.similarity.base import EDGE_STAGE_SETTINGS, ImageMetric, LossContext
 
 _EDGE = 0.08  # of the typical gradient magnitude; a lower one may be noise
 
 
+@tensor_arguments()
 def gradient(
     fixed: Tensor,
     moved: Tensor,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.masked import variance
 from stn3d.losses.similarity.base import ImageMetric, LossContext
 from stn3d.preprocessing.prepared import PreparedImage
@@ -16,6 +17,7 @@ from stn3d.preprocessing.prepared import PreparedImage
 _FLAT = 1e-5  # fraction of the image's variance; the variance of a flat window is lower
 
 
+@tensor_arguments()
 def lncc(
     fixed: Tensor,
     moved: Tensor,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.grid import Grid
 from stn3d.losses.masked import masked_mean, variance
 from stn3d.losses.similarity.base import EDGE_STAGE_SETTINGS, ImageMetric, LossContext
@@ -22,6 +23,7 @@ _RADIUS, _DILATION = 1, 1  # of a registration's descriptors, in voxels of the l
 _BEYOND_VOX = 3  # a descriptor is sampled up to 1 voxel beyond the faces and reaches 2 further
 
 
+@tensor_arguments()
 def mind_ssc(
     fixed: Tensor,
     moved: Tensor,
@@ -53,6 +55,7 @@ def mind_ssc(
     return masked_mean(gap**2, known)
 
 
+@tensor_arguments()
 def mind_descriptor(
     image: Tensor,
     mask: Tensor | None = None,
@@ -98,6 +101,7 @@ def mind_channels(spatial_dims: int) -> int:
     return 2 * spatial_dims * (spatial_dims - 1)
 
 
+@tensor_arguments()
 def mind_weight(mask: Tensor, *, radius: int = 1, dilation: int = 2) -> Tensor:
     """The lowest weight of all voxels within the grid that a voxel's descriptor depends on.
 

@@ -6,10 +6,12 @@ from typing import final
 
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.masked import masked_mean
 from stn3d.losses.similarity.base import ImageMetric, LossContext
 
 
+@tensor_arguments()
 def mse(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared difference of two images.
 

@@ -7,10 +7,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.similarity.base import ImageMetric, LossContext
 from stn3d.reductions import voxel_sum
 
 
+@tensor_arguments()
 def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """One minus Pearson's correlation: 0 for equal images, 1 for unrelated, 2 for inverted ones.
 

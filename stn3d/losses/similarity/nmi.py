@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.arguments import tensor_arguments
 from stn3d.losses.similarity.base import (
     SMOOTHER_FIELD,
     ImageMetric,
@@ -16,6 +17,7 @@ from stn3d.losses.similarity.base import (
 )
 
 
+@tensor_arguments()
 def nmi(fixed: Tensor, moved: Tensor, mask: Tensor | None = None, *, bins: int = 32) -> Tensor:
     """Two minus normalised mutual information, ``2 - (H(f) + H(m)) / H(f, m)``: 1 is unrelated.
 

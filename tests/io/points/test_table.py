@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from stn3d.errors import InputError
-from stn3d.io import read_landmarks, read_points, write_points
+from stn3d.io import read_geometry, read_landmarks, read_points, write_geometry, write_points
 from tests.helpers.landmark_cases import some_points, write_landmarks
+from tests.io.points.cases import sphere
+from tests.io.points.test_gifti import gifti
+from tests.io.points.test_streamlines import lines, tck
 
 
 def write(path: Path, text: str) -> Path:
@@ -132,3 +135,27 @@ def test_twenty_thousand_named_landmarks_are_matched_in_a_second(tmp_path: Path)
     found = read_landmarks(tmp_path / "a.csv", tmp_path / "b.csv")
     assert time.process_time() - begin < 3  # 0.1 s; comparing all with all took 20 s
     assert torch.equal(found.fixed_mm, found.moving_mm)
+
+
+def test_columns_in_any_place_and_stated_systems(tmp_path: Path) -> None:
+    text = "label\tl\tp\ts\tdefined\nF-1\t10\t20\t30\t1\n"  # as 3D Slicer exports tables
+    points, table = read_points(write(tmp_path / "a.tsv", text))
+    assert points.tolist() == [[-10, -20, 30]]
+    assert table.names == ("F-1",)
+    write_points(tmp_path / "b.tsv", points, table)
+    expected = "label\tl\tp\ts\tdefined\nF-1\t10.000000\t20.000000\t30.000000\t1\n"
+    assert (tmp_path / "b.tsv").read_text() == expected
+    geometry = read_geometry(write(tmp_path / "c.csv", "name,x,y,z\na,1,2,3\n"), "lps")
+    assert geometry.sample(9).tolist() == [[-1, -2, 3]]
+    write_geometry(tmp_path / "d.csv", geometry)
+    assert (tmp_path / "d.csv").read_text() == "name,x,y,z\na,1.000000,2.000000,3.000000\n"
+
+
+def test_landmarks_of_all_formats(tmp_path: Path) -> None:
+    vertices = sphere()[0]
+    surface = gifti(tmp_path / "a.surf.gii")
+    write_points(tmp_path / "a.tsv", torch.from_numpy(vertices + 1))
+    found = read_landmarks(surface, tmp_path / "a.tsv")
+    assert (found.moving_mm - found.fixed_mm - 1).abs().max() < 1e-5
+    with pytest.raises(InputError, match=r"a\.tck holds streamlines, not single points"):
+        read_points(tck(tmp_path / "a.tck", lines()))

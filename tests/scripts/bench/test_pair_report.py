@@ -93,10 +93,11 @@ def test_pairs_without_splits_make_one_table() -> None:
 
 def test_the_old_definition_of_hd95_is_named() -> None:
     assert "HD95, mm" in markdown(row("x", "greedy", hd95_mm=0.4))
+    assert "larger of the two directed" in markdown(row("x", "greedy", hd95_mm=0.4))
     assert "pooled" not in markdown(row("x", "greedy", hd95_mm=0.4))
     text = markdown(row("x", "greedy", hd95_pooled_mm=0.4))
-    assert "HD95 (pooled), mm" in text
-    assert "HD95 (pooled definition, before v0.2):" in text
+    assert "pooled P95 distance, mm" in text
+    assert "HD95, mm" not in text
 
 
 @pytest.mark.parametrize("quality", ["dice", "true_error_mm"])
