@@ -1,4 +1,4 @@
-"""The tutorials run as written: python blocks in one namespace, stn3d lines by its main.
+"""Tutorials and a guide run as written: python blocks in one namespace, stn3d lines by its main.
 
 Only trainings are shortened. Text blocks of the pages in `PRINTED` are what the block before
 prints; numbers may differ by 5 %, because results depend slightly on the processor.
@@ -13,8 +13,10 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-PRINTED = {"first-registration", "landmarks", "series", "spatial-transformers"}
+GUIDE = ROOT / "docs" / "guides" / "python-objects.md"
+PAGES = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), GUIDE]
+PRINTED = {"first-registration", "landmarks", "series", "spatial-transformers", GUIDE.stem}
+PRINTED |= {"monai-pipeline"}
 BLOCK = re.compile(r"^```(python|bash|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {"nilearn": "nilearn/", "pytorch-ignite": "stn3d train", "matplotlib": "matplotlib"}
 SHORT = {  # what is changed where a config is named

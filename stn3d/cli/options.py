@@ -130,14 +130,18 @@ Preset = Annotated[
         described("Levels and iterations", choices.PRESETS, "default"),
     ),
 ]
+_INITIAL = (
+    "a transform file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration; "
+    "repeated, in the order of a fixed point"
+)
 Init = Annotated[
-    str | None,
+    list[str] | None,
     _option(
-        "METHOD|FILE",
+        "METHOD|TRANSFORM",
         METHOD,
         described(
             "Initial transform",
-            {**choices.INITIAL_METHODS, "FILE": "an ITK transform, fixed points to moving points"},
+            {**choices.INITIAL_METHODS, "TRANSFORM": _INITIAL},
             "auto",
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 
@@ -17,7 +17,19 @@ from stn3d.transforms import Affine, Transform
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-TransformSource: TypeAlias = "Transform | str | os.PathLike[str] | TensorLike | sitk.Transform"
+
+@runtime_checkable
+class HasTransform(Protocol):
+    """A result with a transform, such as a `Registration`."""
+
+    @property
+    def transform(self) -> Transform:
+        """Fixed points to moving points."""
+
+
+TransformSource: TypeAlias = (
+    "Transform | HasTransform | str | os.PathLike[str] | TensorLike | sitk.Transform"
+)
 
 
 def as_transform(
@@ -29,7 +41,8 @@ def as_transform(
     are in LPS, as SimpleITK has them.
 
     Args:
-        source: `Transform`; path of a transform file, or a SPEC (`stn3d.io.read_spec`);
+        source: `Transform`; result of a registration of images or landmarks; path of a transform
+            file, or a SPEC (`stn3d.io.read_spec`);
             ``(d + 1, d + 1)`` matrix ``moving_from_fixed`` (tensor, array or nested list); or
             SimpleITK transform: linear, displacement field or composite.
         fixed: the fixed image, for file formats that need it.
@@ -46,6 +59,8 @@ def as_transform(
     """
     if isinstance(source, Transform):
         return source
+    if isinstance(source, HasTransform) and isinstance(source.transform, Transform):
+        return source.transform
     if isinstance(source, str | os.PathLike):
         return read_spec(os.fspath(source), fixed=fixed, moving=moving)
     module = sys.modules.get("SimpleITK")

@@ -12,6 +12,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.io import as_transform, write_transform
+from stn3d.landmarks import register_landmarks
 from stn3d.transforms import Affine
 
 POINTS = [[10.0, -20.0, 30.0], [-5.0, 8.0, 2.0]]
@@ -53,6 +54,12 @@ def test_matrices(tmp_path: Path) -> None:
     assert integers([[1, 2]]).tolist() == [[1, 5]]
     transform = as_transform(matrix)
     assert as_transform(transform) is transform
+
+
+def test_the_result_of_a_registration_has_a_transform() -> None:
+    points = torch.rand(9, 3, dtype=torch.float64)
+    found = register_landmarks(points, points + 5)
+    assert as_transform(found) is found.transform
 
 
 def test_a_transform_in_memory_is_not_changed() -> None:

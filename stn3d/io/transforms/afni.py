@@ -7,6 +7,7 @@ voxel; nitransforms knows these positions. So both images are needed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import final
@@ -53,7 +54,7 @@ class Afni(TransformFileFormat):
     def recognises(self, path: Path) -> bool:
         if has_suffix(path, *NIFTI_SUFFIXES):
             return nifti_origin(path) in ("afni", "auto")
-        known = has_suffix(path, *_MATRIX_SUFFIXES) and path.is_file()
+        known = has_suffix(path, *_MATRIX_SUFFIXES) and os.path.isfile(path)
         return known or beginning(path).startswith(b"# 3dvolreg matrices")
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:

@@ -60,7 +60,7 @@ class Ants(TransformFileFormat):
 
     def write(self, path: Path, transform: Transform, images: ReferenceImages) -> list[Path]:
         affine, warp, inverse_warp = self.outputs(path)
-        stale = [file for file in (warp, inverse_warp) if file.exists()]
+        stale = [file for file in (warp, inverse_warp) if os.path.exists(file)]
         if stale and isinstance(transform, Linear):
             raise InputError(
                 f"{stale[0]} belongs to another transform with this prefix, and a linear transform "

@@ -7,6 +7,7 @@ its Direction is column by column.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ _ENTRY = re.compile(r"^\s*\(\s*(\w+)\s+([^)]*)\)", re.MULTILINE)
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
 _INITIAL = ("InitialTransformParameterFileName", "InitialTransformParametersFileName")
 _NONE = "NoInitialTransform"
-_MAX_MB = 512
+_MAX_MB = 128
 _MAX_CHAIN = 16
 _ADVICE = "give a TransformParameters file"
 _SPLINE_TYPES = ("BSplineTransform", "RecursiveBSplineTransform")
@@ -177,7 +178,7 @@ def _beside(path: Path, name: str) -> Path:
     """
     base = re.split(r"[/\\]", name)[-1]
     for candidate in (path.with_name(base) if base else path, path.parent / name):
-        if candidate != path and candidate.is_file():
+        if candidate != path and os.path.isfile(candidate):
             return candidate
     raise InputError(
         f"{path} needs the file {shown_path(name)}, which does not exist; put it into the same "

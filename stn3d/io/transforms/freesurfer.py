@@ -7,6 +7,7 @@ the world position of the point at half the shape, which is half a voxel beyond 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ class FreeSurfer(TransformFileFormat):
 
     def recognises(self, path: Path) -> bool:
         if has_suffix(path, ".lta", *_MORPHS[:2]):
-            return path.is_file()
+            return os.path.isfile(path)
         return beginning(path, 2048).lstrip().startswith((b"# transform file", b"# LTA"))
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:

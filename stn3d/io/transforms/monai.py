@@ -8,6 +8,7 @@ of vectors on the grid of the fixed image. Neither knows the grid of the moving 
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from pathlib import Path
 from typing import IO, Any, final
@@ -39,7 +40,7 @@ class Monai(TransformFileFormat):
     def recognises(self, path: Path) -> bool:
         if has_suffix(path, *NIFTI_SUFFIXES):
             return nifti_origin(path) == "auto"
-        return has_suffix(path, *_NUMPY_SUFFIXES) and path.is_file()
+        return has_suffix(path, *_NUMPY_SUFFIXES) and os.path.isfile(path)
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
         fixed, moving = images.require_both(_WHAT)
@@ -83,7 +84,7 @@ def _read_numpy(path: Path) -> NDArray[Any]:
     Raises:
         InputError: the file does not exist, is damaged, too large, or holds no such array.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no transform file {path}; check the path.")
     size = path.stat().st_size
     try:

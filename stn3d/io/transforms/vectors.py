@@ -6,6 +6,7 @@ voxels, LPS or RAS) is for each format to know.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -109,7 +110,7 @@ def open_vectors(path: Path) -> VectorHeader:
     Raises:
         InputError: the file does not exist, is damaged, or holds no vectors of its dimension.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
     if beginning(path, 4).startswith(nrrd.MAGIC):
         return _open_nrrd(path)

@@ -7,6 +7,7 @@ damaged files.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, final
 
@@ -42,10 +43,10 @@ class X5(TransformFileFormat):
     suffixes = (".x5",)
 
     def recognises(self, path: Path) -> bool:
-        return has_suffix(path, ".x5") and path.is_file()
+        return has_suffix(path, ".x5") and os.path.isfile(path)
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"there is no transform file {shown_path(path)}; check the path.")
         arrays = []
         try:

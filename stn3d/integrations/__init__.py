@@ -1,0 +1,1 @@
+"""stn3d as a part of other packages."""
