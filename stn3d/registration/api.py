@@ -31,7 +31,7 @@ from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
-from stn3d.registration.cascade import initial_steps, run_cascade
+from stn3d.registration.cascade import CascadeResult, initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
@@ -196,20 +196,18 @@ def _registered(
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, cascade.pair, final(cascade.transform, grids[0]), tracker)
+    return _completed(estimation, cascade, tracker)
 
 
-def _completed(
-    estimation: Estimation, pair: Pair, found: Transform, tracker: Tracker
-) -> Registration:
+def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker) -> Registration:
     """Invert, warp and measure.
 
     Args:
         estimation: how the transform was found.
-        pair: the prepared images in the working space.
-        found: the transform in the working space.
+        cascade: the transform and the prepared images, in the working space.
         tracker: times the steps.
     """
+    pair, found = cascade.pair, final(cascade.transform, estimation.space.grids[0])
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
@@ -227,8 +225,9 @@ def _completed(
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        kind = settings.linear_kind
-        quality = assess_quality(measure_quality(pair, found, kind, settings.metric_name, after))
+        names = settings.linear_kind, settings.metric_name
+        measures = measure_quality(pair, found, *names, after, cascade.repeated_kind)
+        quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -276,7 +275,7 @@ def _initialised(
         InputError: the initial transform leaves no overlap.
     """
     ct = inputs.fixed.is_ct, inputs.moving.is_ct
-    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    constant = inputs.fixed.may_be_stripped, inputs.moving.may_be_stripped
     start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
