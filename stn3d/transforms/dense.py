@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.arguments import points_tensor, tensor_arguments
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
 from stn3d.display import number
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
