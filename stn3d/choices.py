@@ -80,12 +80,15 @@ class AutomaticMetrics:
         same: Metric for images of the same contrast.
         different: Metric for images of different contrasts.
         edges: Metric of the deformable stage for different contrasts in MRI.
+        structure: Metric of the deformable stage for different contrasts, where one image ends and
+            the other goes on.
         series: Metric for the volumes of a series.
     """
 
     same: MetricName = "lncc"
     different: MetricName = "nmi"
     edges: MetricName = "gradient"
+    structure: MetricName = "mind"
     series: MetricName = "ncc"
 
 

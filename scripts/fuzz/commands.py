@@ -171,7 +171,7 @@ _VALID: dict[str, Callable[[Inputs, Path, Random], list[str]]] = {
 COMMANDS = tuple(_VALID)
 
 _NUMERIC = ("N", "GB", "WEIGHT", "NUMBER")  # how the help names what an option takes
-_PATHS = ("IMAGE", "FILE", "METHOD|FILE", "FIXED", "TRANSFORM")
+_PATHS = ("IMAGE", "FILE", "METHOD|TRANSFORM", "FIXED", "TRANSFORM")
 
 # -- changes --------------------------------------------------------------------------------------
 

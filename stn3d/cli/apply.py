@@ -29,6 +29,13 @@ def apply(
     ] = None,
     fill: options.Fill = "auto",
     then: file_options.Then = None,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="Write a DICOM series into the folder --out, in the frame of reference of --like.",
+        ),
+    ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -48,14 +55,20 @@ def apply(
                 spec_files,
             )
             from stn3d.warp.apply import apply_to_file
+            from stn3d.warp.dicom import apply_to_dicom
 
-        check_image_path(out)
+        if not dicom:
+            check_image_path(out)
         specs = [transform, *(then or [])]
         files = [file for spec in specs for file in spec_files(spec)]
         refuse_inputs([out], [*files, image, like])
         to = to.beside(is_stdout(out))
         how: Any = interpolation
         found = read_specs(specs, fixed=like, moving=image)
+        if dicom:
+            apply_to_dicom(found, image, like, out, how, volume, fill)
+            to.wrote([out])
+            return
         done = apply_to_file(found, image, like, out, how, volume, fill)
         if done.reason is not None:
             to.say(f"interpolation: {done.interpolation} (automatic), since {done.reason}")

@@ -45,6 +45,15 @@ Jacobian = Annotated[
         "in the moving image.",
     ),
 ]
+Dicom = Annotated[
+    bool,
+    typer.Option(
+        "--dicom",
+        rich_help_panel=FILES,
+        help="Also write the moved image as a DICOM series (moved_dicom) in FIXED's frame of "
+        "reference, and the transform as a DICOM registration object (transform.dcm).",
+    ),
+]
 Bids = Annotated[
     bool,
     typer.Option(

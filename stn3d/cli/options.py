@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -37,11 +37,15 @@ def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
             check_choice(name, value, known)
         return value
 
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in get_args(known) if value.startswith(incomplete)]
+
     return typer.Option(
         f"--{name}",
         metavar=name.upper(),
         rich_help_panel=panel,
         callback=check,
+        autocompletion=complete,
         show_default=False,
         help=help,
     )
@@ -130,14 +134,18 @@ Preset = Annotated[
         described("Levels and iterations", choices.PRESETS, "default"),
     ),
 ]
+_INITIAL = (
+    "a transform file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration; "
+    "repeated, in the order of a fixed point"
+)
 Init = Annotated[
-    str | None,
+    list[str] | None,
     _option(
-        "METHOD|FILE",
+        "METHOD|TRANSFORM",
         METHOD,
         described(
             "Initial transform",
-            {**choices.INITIAL_METHODS, "FILE": "an ITK transform, fixed points to moving points"},
+            {**choices.INITIAL_METHODS, "TRANSFORM": _INITIAL},
             "auto",
         ),
     ),

@@ -51,6 +51,7 @@ def register(
     seed: options.Seed = None,
     image_format: file_options.ImageFormat = ".nii.gz",
     jacobian: file_options.Jacobian = False,
+    dicom: file_options.Dicom = False,
     bids: file_options.Bids = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
@@ -63,7 +64,7 @@ def register(
         "kind": kind,
         "metric": metric,
         "preset": preset,
-        "init": init,
+        "init": tuple(init) if init and len(init) > 1 else init and init[0],
         "estimator": estimator,
         "config": config,
         "channel_weights": channel_weight,
@@ -86,7 +87,7 @@ def register(
         "colour": (fixed_colour, moving_colour),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
-        files = {"image_suffix": image_format, "jacobian": jacobian, "bids": bids}
+        files = {"image_suffix": image_format, "jacobian": jacobian, "dicom": dicom, "bids": bids}
         _register((fixed, moving), sides, settings, (out, files), shown)
 
 

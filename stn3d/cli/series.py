@@ -30,6 +30,14 @@ def series(
     metric: options.SeriesMetric = choices.AUTOMATIC.series,
     interpolation: options.SeriesInterpolation = "linear",
     fill: options.Fill = "auto",
+    bvecs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Diffusion gradient directions of SERIES (FSL's bvecs); written rotated with the "
+            "volumes, as moved.bvec.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -44,15 +52,17 @@ def series(
             from stn3d.io import refuse_inputs
             from stn3d.registration.result import results_folder
             from stn3d.series.api import register_series
-            from stn3d.series.result import SeriesRegistration
+            from stn3d.series.result import BVECS, SeriesRegistration
 
-        refuse_inputs([out / name for name in SeriesRegistration.FILES], [series, reference])
+        outputs = [out / name for name in (*SeriesRegistration.FILES, BVECS)]
+        refuse_inputs(outputs, [series, reference, bvecs])
         with results_folder(out) as folder:
             with progress.volumes(shown) as show:
                 found = register_series(
                     series,
                     reference,
                     reference_volume=reference_volume,
+                    bvecs=bvecs,
                     threads=threads,
                     progress=show,
                     **chosen,

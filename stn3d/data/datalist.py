@@ -41,8 +41,11 @@ def read_pairs(path: str | os.PathLike[str], key: str = "training") -> list[dict
         key: List of the datalist: ``training``, ``validation``, ``testing``.
 
     Raises:
-        InputError: There are no pairs, or a pair has an unknown key, a missing image or file.
+        InputError: The path is empty, there are no pairs, or a pair has an unknown key, a missing
+            image or file.
     """
+    if not os.fspath(path):
+        raise InputError("no image pairs are given; set a JSON datalist or a folder of images.")
     path = Path(path)
     pairs = _pairs_of_folder(path) if os.path.isdir(path) else _pairs_of_json(path, key)
     if not pairs:

@@ -3,7 +3,14 @@
 from stn3d.errors import GeometryWarning
 from stn3d.io.ddf import from_ddf, to_ddf
 from stn3d.io.dtypes import Values
-from stn3d.io.files import STDOUT, atomic_write, check_output, is_stdout, refuse_inputs
+from stn3d.io.files import (
+    STDOUT,
+    atomic_folder,
+    atomic_write,
+    check_output,
+    is_stdout,
+    refuse_inputs,
+)
 from stn3d.io.image import Image
 from stn3d.io.image_output import (
     check_image_path,
@@ -64,6 +71,7 @@ __all__ = [
     "Volumes",
     "as_image",
     "as_transform",
+    "atomic_folder",
     "atomic_write",
     "check_geometry_path",
     "check_image_path",

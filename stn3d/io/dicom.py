@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,24 @@ def series_in(folder: Path) -> list[Slice]:
             f"copy the series to use into a separate folder: {listing}."
         )
     return next(iter(series.values()))
+
+
+def note_single_slice(slices: Sequence[Slice], path: Path) -> None:
+    """Warn if a file is one slice of a series whose other slices lie beside it."""
+    if len(slices) != 1 or not slices[0].series:
+        return
+    others = 0
+    for file in path.parent.iterdir():
+        if file != path and file.is_file() and is_dicom(file):
+            with suppress(InputError):
+                others += any(one.series == slices[0].series for one in slices_of(file))
+    if others:
+        warnings.warn(
+            f"{path} is one slice of a series of {others + 1} files; give the folder {path.parent} "
+            "to read all of them.",
+            GeometryWarning,
+            stacklevel=2,
+        )
 
 
 def load(slices: Sequence[Slice], path: Path) -> Stored | None:

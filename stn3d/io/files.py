@@ -158,6 +158,58 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_folder(path: str | os.PathLike[str], suffix: str) -> Iterator[Path]:
+    """Write files into a temporary folder and rename it once all are complete.
+
+    Args:
+        path: output folder. An existing one must be empty or hold nothing but files with the
+            extension, which are replaced all together.
+        suffix: extension of the files, such as ``.dcm``.
+
+    Yields:
+        Path of the temporary folder beside it.
+
+    Raises:
+        InputError: the folder holds other files, or cannot be written.
+    """
+    path = check_folder(path, suffix)
+    part, old = (path.with_name(f".{kind}-{uuid4().hex[:12]}") for kind in ("part", "old"))
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            os.replace(path, old)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the folder {shown_path(path)}: {error.strerror or error}; check its "
+            "permissions and the free space."
+        ) from error
+    finally:
+        for one in (part, old):
+            shutil.rmtree(one, ignore_errors=True)
+
+
+def check_folder(path: str | os.PathLike[str], suffix: str) -> Path:
+    """Check that `atomic_folder` can write a folder, before any computation.
+
+    Raises:
+        InputError: it is a file, or holds files without the extension.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return path
+    if not os.path.isdir(path):
+        raise InputError(f"{shown_path(path)} is a file; give a folder for the {suffix} files.")
+    others = [one.name for one in path.iterdir() if one.suffix.lower() != suffix]
+    if others:
+        raise InputError(
+            f"the folder {shown_path(path)} holds other files, such as {others[0]}; give a new one."
+        )
+    return path
+
+
+@contextmanager
 def _replaced(path: Path, named: Path) -> Iterator[Path]:
     """A temporary file beside a file, which it replaces; an existing file's permissions stay."""
     part = _part_of(path, named)

@@ -41,7 +41,9 @@ def load(path: Path) -> Stored:
     if path.name.lower().endswith(metaimage.SUFFIXES):
         return _metaimage(path)
     if beginning[128:] == b"DICM":
-        return dicom.load(dicom.slices_of(path), path) or _by_itk(path)
+        slices = dicom.slices_of(path)
+        dicom.note_single_slice(slices, path)
+        return dicom.load(slices, path) or _by_itk(path)
     return _by_itk(path)
 
 

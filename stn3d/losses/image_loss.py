@@ -13,7 +13,7 @@ from stn3d import kernels
 from stn3d.losses.similarity.base import ImageMetric, LossContext
 from stn3d.losses.supervised import dice
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.transforms import Affine
+from stn3d.transforms import Affine, Linear
 
 _AROUND_VOX = 12  # of a level: margin within which a linear residual may move the moving image
 
@@ -60,6 +60,12 @@ class ImageLoss:
         frame = grid.index_from_world @ self.fixed.grid.world_from_index @ torch.linalg.inv(matrix)
         fixed = self.metric.prepared(self.fixed)
         return ImageLoss(fixed, moving, self.metric, self.radius_vox, frame)
+
+    def under(self, transform: Linear) -> float:
+        """The loss under a transform, fixed points to moving points."""
+        matrix = transform.matrix
+        fixed, moving = self.fixed.grid, self.moving.grid
+        return float(self(moving.index_from_world @ matrix @ fixed.world_from_index))
 
     def __call__(self, moving_from_fixed_index: Tensor) -> Tensor:
         """The loss of a matrix.

@@ -24,6 +24,7 @@ _FLAT = 1e-3  # largest spread of a noise-free background, as a fraction of the 
 _SHARE_OF_BORDER = 0.3  # smallest fraction of the outermost voxels in a constant background
 _BRIGHTER = 0.01  # smallest fraction of voxels that are brighter than the background
 AIR_HU, _SOFT_HU, _BODY_HU = (-1100.0, -850.0), (-150.0, 150.0), -350.0
+_BONE_HU, _SHARE_OF_BONE = 300.0, 0.03  # smallest fraction of the body; a skull has about a tenth
 _MIN_ERODED = 5  # voxels along an axis; fewer are all eroded from both sides
 _SHARE_OF_CT = 0.05  # smallest fraction of voxels in air and in soft tissue, for a CT
 # HU and their scaled values: soft tissue, with all organs, has two thirds of the range.
@@ -155,6 +156,17 @@ def looks_like_ct(values: Tensor) -> bool:
     few = _some(values)
     shares = [np.mean((few >= low) & (few <= high)) for low, high in (AIR_HU, _SOFT_HU)]
     return bool(min(shares) >= _SHARE_OF_CT)
+
+
+def shows_bone(hu: Tensor) -> bool:
+    """Whether a CT shows bone, as a whole head does and a skull-stripped brain does not.
+
+    Args:
+        hu: ``(1, 1, *shape)``, in HU.
+    """
+    few = _some(hu)
+    body = few[few > _BODY_HU]
+    return bool(len(body) and np.mean(body > _BONE_HU) >= _SHARE_OF_BONE)
 
 
 def _window(window: str, ct: bool) -> tuple[float, float]:

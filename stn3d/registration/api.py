@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import (
-    INITIAL_METHODS,
     Estimator,
     InitialMethod,
     Kind,
@@ -28,13 +27,13 @@ from stn3d.choices import (
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate_case, excluded_region_metrics
 from stn3d.grid import Grid
-from stn3d.io import Image, ImageSource, TransformSource, as_transform, read_transform
-from stn3d.io.texts import shown_path
+from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import SelectedMetric
-from stn3d.registration.cascade import initial_steps, run_cascade
+from stn3d.registration.cascade import CascadeResult, initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
+from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.initialisation.initialise import Initialisation, initialise
 from stn3d.registration.inputs import (
@@ -91,7 +90,7 @@ def register(
     kind: Kind | None = None,
     metric: MetricChoice | None = None,
     preset: Preset | None = None,
-    init: InitialMethod | TransformSource | None = None,
+    init: InitialMethod | TransformSource | tuple[TransformSource, ...] | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     network: TrainedNetwork | None = None,
@@ -111,7 +110,8 @@ def register(
         preset: ``fast``, ``default`` or ``accurate``.
         init: initial transform: ``auto`` (the default), ``header``, ``centres``, ``mass``,
             ``moments``, or a transform: a `Transform`, the path of one, a matrix or a SimpleITK
-            transform, see `stn3d.io.as_transform`.
+            transform, see `stn3d.io.as_transform`; or a tuple of transforms in the order in which a
+            fixed point passes through them.
         config: YAML file or mapping with keys of `stn3d.registration.settings.Settings`; the
             arguments take precedence.
         progress: true for a progress bar, or a function that is called with a `ProgressEvent` at
@@ -134,7 +134,7 @@ def register(
     options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = _Request(options, read_config(config))
     settings = request.settings
-    start = _initial_from(settings.init) if init is None or named else as_transform(init)
+    start = initial_transform(settings.init if named else init, fixed, moving)
     with chosen_progress(progress) as report:
         tracker = Tracker(report)
         with tracker.step("read"):
@@ -196,20 +196,18 @@ def _registered(
     selections = {"metric": selected, "kind": cascade.kind, "region": region}
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
-    return _completed(estimation, cascade.pair, final(cascade.transform, grids[0]), tracker)
+    return _completed(estimation, cascade, tracker)
 
 
-def _completed(
-    estimation: Estimation, pair: Pair, found: Transform, tracker: Tracker
-) -> Registration:
+def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker) -> Registration:
     """Invert, warp and measure.
 
     Args:
         estimation: how the transform was found.
-        pair: the prepared images in the working space.
-        found: the transform in the working space.
+        cascade: the transform and the prepared images, in the working space.
         tracker: times the steps.
     """
+    pair, found = cascade.pair, final(cascade.transform, estimation.space.grids[0])
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
@@ -227,8 +225,9 @@ def _completed(
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        kind = settings.linear_kind
-        quality = assess_quality(measure_quality(pair, found, kind, settings.metric_name, after))
+        names = settings.linear_kind, settings.metric_name
+        measures = measure_quality(pair, found, *names, after, cascade.repeated_kind)
+        quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -276,20 +275,10 @@ def _initialised(
         InputError: the initial transform leaves no overlap.
     """
     ct = inputs.fixed.is_ct, inputs.moving.is_ct
-    constant = inputs.fixed.has_constant_background, inputs.moving.has_constant_background
+    constant = inputs.fixed.may_be_stripped, inputs.moving.may_be_stripped
     start = initialise(pair, settings, ct, given, constant)
     _require_overlap(start.best, inputs)
     return start
-
-
-def _initial_from(init: str) -> Transform | None:
-    """None for a method's name, else the transform in the file."""
-    if init in INITIAL_METHODS:
-        return None
-    if not os.path.exists(init):
-        methods = ", ".join(INITIAL_METHODS)
-        raise InputError(f"--init {shown_path(init)} is neither a file nor one of {methods}.")
-    return read_transform(init)
 
 
 def _given(start: Transform | None, inputs: LoadedPair, space: WorkingSpace) -> Transform | None:

@@ -131,6 +131,32 @@ def select_metric(
     return SelectedMetric(AUTOMATIC.same, "there is no evidence of different contrasts", evidence)
 
 
+def shows_same_contrast(selected: SelectedMetric) -> bool:
+    """Whether the local correlation is evidence of the same contrast."""
+    positive = selected.evidence.get("positive_local_correlation_fraction")
+    return positive is not None and positive >= _SAME_CONTRAST
+
+
+def different_contrasts(selected: SelectedMetric) -> SelectedMetric:
+    """The metrics for a stripped and a whole image that do not show the same contrast.
+
+    The deformable stage compares the structure around each voxel: edges and joint histograms match
+    the edge of the content to a neighbouring one.
+
+    Args:
+        selected: The selection at a transform that aligns the images whatever their contrast.
+    """
+    structure = AUTOMATIC.structure
+    positive = selected.evidence.get("positive_local_correlation_fraction")
+    reason = "the images have different contrasts: " + (
+        "one is CT in HU and the other is not"
+        if positive is None
+        else f"{max(positive, 0.0):.0%} of the local correlation within the content is positive"
+    )
+    reason += f"; the deformable stage uses metric '{structure}'"
+    return SelectedMetric(AUTOMATIC.different, reason, selected.evidence, structure)
+
+
 def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
     """Compare the intensities of two images in their first channel.
 

@@ -11,11 +11,11 @@ from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
-from stn3d.registration.content import SharedContent
+from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
 
 if TYPE_CHECKING:
     from stn3d.nets.weights import TrainedNetwork
@@ -34,12 +34,15 @@ class CascadeResult:
         settings: the settings used, with the kind that was selected.
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
+        repeated_kind: kind of the repeated registrations of the quality check; None for that of the
+            linear stages.
     """
 
     transform: Transform
     settings: Settings
     kind: Selection | None
     pair: Pair
+    repeated_kind: LinearKind | None = None
 
 
 def run_cascade(
@@ -69,12 +72,17 @@ def run_cascade(
     stages = stages_of(pair, settings, trained)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
     rest, transform = stages[len(linear) :], start
-    if content is not None:
+    same = METRICS[settings.metric_name].contrast == "same"
+    if content is not None and same:
         linear[-1] = _finer(linear[-1], content.finest_linear_mm)
-    tracker.plan(expected_steps([*(linear if content is not None else []), *linear, *rest], pair))
-    if content is not None:
-        transform = _through(linear, content.within, transform, tracker)
-    view = pair if content is None else content.around(transform)
+    elif content is not None:  # the outline misleads, and coarse voxels show little else
+        linear = [_from_spacing(linear[-1], pair, content.spacing_mm)]
+    twice = linear if content is not None and same else []
+    tracker.plan(expected_steps([*twice, *linear, *rest], pair))
+    view = pair if content is None else content.within
+    transform = _through(twice, view, transform, tracker)
+    if content is not None and same:
+        view = content.around(transform)
     transform = _through(linear, view, transform, tracker)
     selected = None
     if settings.kind == "auto":
@@ -85,10 +93,17 @@ def run_cascade(
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":  # from the start again, down to finer levels
             rest, transform = list(settings.stages()), start
+            if content is not None and isinstance(start, Linear):
+                last = [stage for stage in rest if isinstance(stage, LinearStage)][-1]
+                rest = [_from_spacing(last, pair, content.spacing_mm)]
+                transform = unscaled(start, pair)
             tracker.plan(expected_steps(rest, pair))
     if content is not None and settings.is_deformable:
-        view = content.covered(transform)
-    return CascadeResult(_through(rest, view, transform, tracker), settings, selected, view)
+        view = content.deformable(transform, same)
+    # In the coarse voxels of the quality check, different contrasts do not determine the scale.
+    repeated_kind: LinearKind | None = None if content is None or same else "rigid"
+    result = _through(rest, view, transform, tracker)
+    return CascadeResult(result, settings, selected, view, repeated_kind)
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
@@ -96,6 +111,13 @@ def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
     if stage.finest_spacing_mm is None:
         return stage
     return dataclasses.replace(stage, finest_spacing_mm=min(stage.finest_spacing_mm, spacing_mm))
+
+
+def _from_spacing(stage: LinearStage, pair: Pair, spacing_mm: float) -> LinearStage:
+    """A stage with one level of a spacing, and one or more that are finer."""
+    first = spacing_mm / pair.finest_mm
+    factors = {first, max(1.0, first / 2), *(one for one in stage.factors if one < first)}
+    return dataclasses.replace(stage, factors=tuple(sorted(factors, reverse=True)))
 
 
 def _through(

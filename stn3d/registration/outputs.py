@@ -10,6 +10,9 @@ from stn3d.io import ImageSource, is_picture, require_2d
 from stn3d.io.sources import open_source
 from stn3d.registration.bids import BidsName, BidsNames
 
+DICOM_SERIES = "moved_dicom"
+"""What a folder of files holds; all other names are files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
@@ -19,6 +22,8 @@ class Outputs:
         image_suffix: extension, and so the format, of images: ``.nii.gz``, ``.nii``, ``.nrrd``,
             ``.mha``, and of 2D images ``.png`` or ``.tif``.
         jacobian: write the Jacobian determinant of the transform at each voxel of the fixed image.
+        dicom: write the moved image as a DICOM series in the frame of reference of the fixed one,
+            and the transform as a DICOM registration object.
         bids: BIDS names with JSON sidecars, made from the names of the images.
 
     Raises:
@@ -27,6 +32,7 @@ class Outputs:
 
     image_suffix: ImageSuffix = ".nii.gz"
     jacobian: bool = False
+    dicom: bool = False
     bids: bool = False
 
     def __post_init__(self) -> None:
@@ -42,12 +48,19 @@ class Outputs:
 
         Returns:
             Names by what the files hold: ``moved``, ``transform``, ``inverse``, ``metrics``, where
-            wanted ``moved_labels`` and ``jacobian``, and for BIDS ``..._sidecar``.
+            wanted ``moved_labels``, ``jacobian``, ``moved_dicom`` and ``dicom_transform``, and for
+            BIDS ``..._sidecar``.
         """
         names = self.bids_names(fixed, moving).named() if self.bids else self._plain()
         if self.image_suffix == ".png":  # it holds no fractions
             names["jacobian"] = names["jacobian"].removesuffix(".png") + ".tif"
-        omitted = {"moved_labels": not labels, "jacobian": not self.jacobian}
+        names |= {DICOM_SERIES: "moved_dicom", "dicom_transform": "transform.dcm"}
+        omitted = {
+            "moved_labels": not labels,
+            "jacobian": not self.jacobian,
+            DICOM_SERIES: not self.dicom,
+            "dicom_transform": not self.dicom,
+        }
         return {key: name for key, name in names.items() if not omitted.get(key, False)}
 
     def check(self, fixed: ImageSource) -> None:

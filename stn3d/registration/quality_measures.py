@@ -110,6 +110,7 @@ def measure_quality(
     kind: LinearKind,
     metric: MetricName,
     metrics: dict[str, Any],
+    repeated_kind: LinearKind | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
@@ -122,6 +123,7 @@ def measure_quality(
         metric: metric of the linear part.
         metrics: the metrics of `stn3d.evaluation.evaluate_case`: Jacobian determinants and errors
             at landmarks.
+        repeated_kind: kind of the repeated registrations; ``kind`` by default.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
@@ -135,7 +137,7 @@ def measure_quality(
     far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
     few_slices = bool(visible.slice_axes())
     disagreement_mm = _restart_disagreement_mm(
-        coarse, linear, kind, metric, points, starts, few_slices
+        coarse, linear, repeated_kind or kind, metric, points, starts, few_slices
     )
     gain, gain_sd = _gain(coarse, linear, metric, far)
     flipped = None

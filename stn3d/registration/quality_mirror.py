@@ -99,8 +99,4 @@ def _mirrored(image: PreparedImage, x_mm: float) -> PreparedImage:
 
 def image_loss_of(pair: Pair, metric: MetricName) -> Callable[[Linear], float]:
     """The loss of a pair as a function of a linear transform, fixed to moving points."""
-    fixed, moving = pair.fixed.grid, pair.moving.grid
-    loss = ImageLoss(pair.fixed, pair.moving, METRICS[metric])
-    return lambda linear: float(
-        loss(moving.index_from_world @ linear.matrix @ fixed.world_from_index)
-    )
+    return ImageLoss(pair.fixed, pair.moving, METRICS[metric]).under

@@ -24,15 +24,18 @@ from stn3d.io import (
     STDOUT,
     Image,
     ImageSource,
+    atomic_folder,
     atomic_write,
     is_picture,
     write_colours,
     write_image,
     write_transform,
 )
+from stn3d.io.dicom_output import DicomTags, write_dicom_series
+from stn3d.io.dicom_series import series_of
 from stn3d.io.sources import open_source
 from stn3d.io.texts import shown_path
-from stn3d.registration.outputs import Outputs
+from stn3d.registration.outputs import DICOM_SERIES, Outputs
 from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
@@ -114,7 +117,12 @@ class Registration(Described):
         names = self._names(outputs)
         with ExitStack() as files:
             parts = {
-                key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
+                key: files.enter_context(
+                    atomic_folder(folder / name, ".dcm")
+                    if key == DICOM_SERIES
+                    else atomic_write(folder / name)
+                )
+                for key, name in names.items()
             }
             # Entered last, so left first: no thread writes when the parts are removed.
             threads = files.enter_context(ThreadPoolExecutor())
@@ -145,6 +153,8 @@ class Registration(Described):
             "inverse": lambda path: write_transform(path, self.inverse),
             "moved_labels": self._write_labels,
             "jacobian": self._write_jacobian,
+            DICOM_SERIES: self._write_dicom,
+            "dicom_transform": self._write_dicom_transform,
             **{key: partial(_write_json, content) for key, content in texts.items()},
         }
 
@@ -161,6 +171,17 @@ class Registration(Described):
     def _write_labels(self, path: Path) -> None:
         assert self.moving_labels is not None
         apply_to_file(self.transform, self.moving_labels, self.fixed, path, "label")
+
+    def _write_dicom(self, folder: Path) -> None:
+        fixed, moving = (series_of(self._image_name(role)) for role in ("fixed", "moving"))
+        tags = DicomTags(moving, fixed, "stn3d: registered")
+        write_dicom_series(folder, self.moved.values, self.moved.grid, tags)
+
+    def _write_dicom_transform(self, path: Path) -> None:
+        names = self._image_name("fixed"), self._image_name("moving")
+        fixed, moving = (name if os.path.exists(name) else None for name in names)
+        fixed_image = self.fixed if fixed is None else fixed
+        write_transform(path, self.transform, fixed=fixed_image, moving=moving, format="dicom")
 
     def _write_jacobian(self, path: Path) -> None:
         determinants = jacobian_determinant(self.transform, self.fixed.grid)

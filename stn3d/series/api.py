@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
 from stn3d.registration.working_space import working_space
+from stn3d.series.gradients import Directions, read_bvecs, rotated_bvecs
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
@@ -54,6 +56,7 @@ def register_series(
     metric: MetricName = AUTOMATIC.series,
     interpolation: SeriesInterpolation = "linear",
     fill: str | float = "auto",
+    bvecs: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Report | bool | None = None,
 ) -> SeriesRegistration:
@@ -72,6 +75,8 @@ def register_series(
             resampled once.
         fill: value of the moved volumes where a volume shows nothing: ``auto`` (the background for
             CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
+        bvecs: file of the diffusion gradient directions of the series (FSL's bvecs), which are
+            rotated with the volumes.
         threads: number of CPU threads.
         progress: true for a progress bar, or a function that is called after each volume, see
             `Report`.
@@ -99,6 +104,7 @@ def register_series(
             else:
                 fixed = read_image(reference, "reference", reference_volume)
             grid, outside = _checked(volumes, fixed, fill)
+            directions = None if bvecs is None else _directions(bvecs, len(volumes), grid)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
@@ -121,9 +127,22 @@ def register_series(
         "threads": used,
     }
     transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
+    if directions is not None:
+        directions = rotated_bvecs(directions, transforms, grid, fixed.grid)
     return SeriesRegistration(
-        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill
+        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill, directions
     )
+
+
+def _directions(path: str | os.PathLike[str], count: int, grid: Grid) -> Directions:
+    """Gradient directions of the volumes.
+
+    Raises:
+        InputError: the file does not fit the series, or the series is 2D.
+    """
+    if grid.ndim == 2:
+        raise InputError("gradient directions belong to 3D volumes; omit --bvecs for a 2D series.")
+    return read_bvecs(path, count)
 
 
 @dataclass(frozen=True)

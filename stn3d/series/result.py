@@ -20,9 +20,11 @@ from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
 from stn3d.registration.result import make_folder, results_folder
+from stn3d.series.gradients import Directions, write_bvecs
 from stn3d.transforms import Rigid
 from stn3d.warp.apply import WarpedColours, WarpedVolumes
 
+BVECS = "moved.bvec"
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012
 _HEAD_EXTENTS_MM = 100.0, 500.0  # longest extent of a field of view that may show a head
 
@@ -105,6 +107,8 @@ class SeriesRegistration(Described):
         outside_value: value of the moved volumes where a volume shows nothing; of colour images
             that of the first channel.
         fill: how that value was chosen, see `register_series`.
+        bvecs: ``(N, 3)`` diffusion gradient directions of the moved volumes in FSL's convention, if
+            those of the series were given.
     """
 
     transforms: tuple[Rigid, ...]
@@ -115,6 +119,7 @@ class SeriesRegistration(Described):
     metrics: dict[str, Any]
     outside_value: float = 0.0
     fill: str | float = "auto"
+    bvecs: Directions | None = None
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
 
@@ -152,7 +157,8 @@ class SeriesRegistration(Described):
         )
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv and metrics.json; all or none.
+        """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv, metrics.json and, for a series
+        with gradient directions, moved.bvec; all or none.
 
         Returns:
             The files, and the folder of the transforms.
@@ -162,9 +168,11 @@ class SeriesRegistration(Described):
         """
         folder = make_folder(folder)
         moved, table, metrics = (folder / name for name in self.FILES)
+        further = [] if self.bvecs is None else [folder / BVECS]
         with results_folder(folder / "transforms") as transforms, ExitStack() as files:
             part = {
-                path: files.enter_context(atomic_write(path)) for path in (moved, table, metrics)
+                path: files.enter_context(atomic_write(path))
+                for path in (moved, table, metrics, *further)
             }
             for number, transform in enumerate(self.transforms):
                 write_transform(
@@ -172,12 +180,14 @@ class SeriesRegistration(Described):
                 )
             part[table].write_text(self._table(), encoding="utf8")
             part[metrics].write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
+            if self.bvecs is not None:
+                write_bvecs(part[folder / BVECS], self.bvecs)
             self.moved.write(part[moved])
         written = {_name(number) for number in range(len(self.transforms))}
         for old in transforms.glob("[0-9][0-9][0-9][0-9]*.h5"):
             if old.name not in written:  # from an earlier run with a longer series
                 old.unlink()
-        return [moved, transforms, table, metrics]
+        return [moved, transforms, table, metrics, *further]
 
     def _table(self) -> str:
         """Content of motion.csv: one line per volume."""

@@ -70,10 +70,6 @@ REGISTER = {
         "only fixed labels are given",
         "give --moving-labels too",
     ),
-    "good other --moving-labels labels.nii.gz": (
-        "only moving labels are given",
-        "give --fixed-labels too",
-    ),
     "good other --fixed-labels labels.nii.gz --moving-labels fractions.nii.gz": (
         "the moving labels fractions.nii.gz hold fractions, the first is 0.5",
         "give whole numbers",

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from stn3d import read_transform
+from stn3d import read_transform, write_transform
 from stn3d.cli import main
-from stn3d.transforms import chain
+from stn3d.transforms import Translation, chain
 from tests.cli.cases import Files, printed
 
 
@@ -121,3 +121,24 @@ def test_check_exits_with_2_where_register_refuses(
 )
 def test_missing_files_are_one_sentence(refused: object, command: str) -> None:
     assert "nothing" in refused(command)  # type: ignore[operator]
+
+
+def test_register_starts_at_several_transforms(files: Files, tmp_path: Path) -> None:
+    """Two transforms whose composition is the truth, in the order of a fixed point."""
+    d = files.known.fixed_grid.ndim
+    centre = files.known.fixed_grid.centre_mm
+    shift = torch.zeros(d, dtype=torch.float64)
+    shift[0] = 40.0
+    first = Translation(shift, centre)
+    second = chain(first.inverse(), files.known.truth)
+    write_transform(tmp_path / "first.tfm", first)
+    write_transform(tmp_path / "second.h5", second)
+    inits = ["--init", str(tmp_path / "first.tfm"), "--init", str(tmp_path / "second.h5")]
+    out = tmp_path / "out"
+    assert main(["register", *files.pair, "--out", str(out), "--kind", "rigid", *inits]) in (0, 3)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [one["name"] for one in metrics["initial_candidates"]] == ["given"]
+    points = files.known.fixed_grid.points_mm()[files.known.foreground][::53]
+    found = read_transform(out / "transform.h5")(points)
+    assert float((found - files.known.truth(points)).norm(dim=-1).mean()) < 5
+    assert main(["register", *files.pair, "--out", str(out), "--init", "nowhere.h5"]) == 2

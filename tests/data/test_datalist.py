@@ -96,3 +96,8 @@ def test_invalid_datalists_are_an_error(tmp_path: Path, content: Any, message: s
 def test_no_two_pairs_have_one_name(pairs: list[tuple[str, str]], names: list[str]) -> None:
     listed = [{"fixed": f"/data/{f}", "moving": f"/data/{m}"} for f, m in pairs]
     assert pair_names(listed) == names
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(InputError, match="no image pairs are given; set a JSON datalist or"):
+        read_pairs("")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stn3d.errors import InputError
-from stn3d.preprocessing.intensity import WINDOWS_HU, limits, looks_like_ct, scaled
+from stn3d.preprocessing.intensity import WINDOWS_HU, limits, looks_like_ct, scaled, shows_bone
 from tests.helpers.geometry_cases import DIMS, uniform
 
 
@@ -194,3 +194,13 @@ def test_scaled_of_nearly_constant_images_is_finite_and_not_flat() -> None:
         assert bool(torch.isfinite(result).all())
         assert float(result.max() - result.min()) >= 1
     assert bool((scaled(torch.full((1, 1, 4, 4), 7.0)) == 0).all())
+
+
+def test_a_whole_head_shows_bone_and_a_stripped_brain_does_not() -> None:
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, 40)] * 3, indexing="ij")
+    radius = torch.stack(axes).square().sum(0).sqrt()
+    brain = torch.where(radius < 0.7, 35.0, -1024.0)
+    head = torch.where((radius >= 0.7) & (radius < 0.75), 900.0, brain)
+    assert shows_bone(head[None, None])
+    assert not shows_bone(brain[None, None])
+    assert not shows_bone(torch.full((1, 1, 4, 4, 4), -1024.0))

@@ -7,11 +7,13 @@ import torch
 
 from stn3d.registration.automatic import Selection
 from stn3d.registration.cascade import expected_steps, initial_steps, run_cascade, stages_of
+from stn3d.registration.content import SharedContent
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import ProgressEvent
 from stn3d.transforms import Affine
-from tests.helpers.synthetic import Known, known_pair, linear_truth, plain_grid
+from tests.helpers.heads import head_image, prepared_pair
+from tests.helpers.synthetic import Anatomy, Known, known_pair, linear_truth, plain_grid
 
 QUICK = {"linear": {"iterations": 5}, "deformable": {"factors": [4], "iterations": [2]}}
 
@@ -89,3 +91,19 @@ def test_without_a_head_the_cascade_goes_on_to_a_deformation(known: Known) -> No
     assert found.kind is not None
     assert found.settings.kind == found.kind.choice == "deformable"
     assert len(found.transform.parts) == 2
+
+
+@pytest.mark.parametrize(("metric", "repeated"), [("nmi", "rigid"), ("lncc", None)])
+def test_a_shared_content_masks_the_image_that_goes_on(metric: str, repeated: str | None) -> None:
+    pair = prepared_pair(head_image(plain_grid(2, 48), False), head_image(plain_grid(2, 50), True))
+    settings = settings_from({"kind": "deformable", "metric": metric}, QUICK)
+    content = SharedContent(pair, "moving", 1.0)
+    start = Affine.identity(2)
+    found = run_cascade(pair, settings, start, refuse, Tracker(), content)
+    assert found.repeated_kind == repeated
+    assert found.pair.moving.mask is None
+    mask = found.pair.fixed.mask
+    assert mask is not None
+    inside = Anatomy(torch.zeros(2).double()).body(pair.fixed.grid.points_mm())
+    assert bool((mask[0, 0][inside < 0.9] == 1).all())
+    assert not bool(mask[0, 0][inside > 1.3].any())

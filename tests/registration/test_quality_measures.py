@@ -142,3 +142,12 @@ def test_a_deformation_that_inflates_the_content_is_measured(ndim: int, factor: 
     assert content_volume_ratio(pair, field.then(truth)) == pytest.approx(factor, rel=0.15)
     nothing = DisplacementField(torch.zeros(1, ndim, *grid.shape), grid)
     assert content_volume_ratio(pair, nothing.then(truth)) == pytest.approx(1, abs=1e-3)
+
+
+def test_repeated_registrations_may_be_of_another_kind_than_the_result() -> None:
+    known = a_pair(2)
+    rigid = measure_quality(known.pair, known.truth, "rigid", "nmi", {})
+    affine = measure_quality(known.pair, known.truth, "affine", "nmi", {})
+    mixed = measure_quality(known.pair, known.truth, "affine", "nmi", {}, "rigid")
+    assert mixed.restart_disagreement_mm == rigid.restart_disagreement_mm
+    assert mixed.restart_disagreement_mm != affine.restart_disagreement_mm

@@ -19,6 +19,7 @@ STUDIES = {
     "contrasts_rigid": "MR contrasts of one person under known rigid transforms",
     "ct_mr": "CT and MR head templates, rigid, from random initial poses",
     "bodies": "abdomen CT and MR, lungs, prostate MR and ultrasound",
+    "stripped": "stripped brains and whole heads of any contrast",
     "sliding": "lungs that slide along the chest wall under a known motion",
     "lesion": "effect of a lesion on a registration, with and without exclusion mask",
     "initialisation": "affine registration from random initial poses",

@@ -20,12 +20,18 @@ from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.io.dicom_series import series_of
 from stn3d.io.files import atomic_write
 from stn3d.io.geometry import Matrix, lps_flip, matrix_from_itk
 from stn3d.io.texts import shown_path
-from stn3d.io.transforms.base import ReferenceImages, TransformFileFormat, beginning, has_suffix
+from stn3d.io.transforms.base import (
+    Reference,
+    ReferenceImages,
+    TransformFileFormat,
+    beginning,
+    has_suffix,
+)
 from stn3d.io.transforms.dicom_objects import DEFORMABLE_CLASS, LINEAR_CLASS, registration_object
-from stn3d.io.transforms.dicom_series import series_of
 from stn3d.io.transforms.fields import (
     affine_from,
     field_and_matrix,
@@ -47,7 +53,9 @@ class Dicom(TransformFileFormat):
     suffixes = (_SUFFIX,)
 
     def recognises(self, path: Path) -> bool:
-        return beginning(path, 132)[128:] == b"DICM"
+        start = beginning(path)
+        kinds = (LINEAR_CLASS, DEFORMABLE_CLASS)
+        return start[128:132] == b"DICM" and any(kind.encode() in start for kind in kinds)
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
         if not os.path.isfile(path):
@@ -104,23 +112,35 @@ def _read(dataset: Any, path: Path, images: ReferenceImages) -> Transform:
 
 
 def _linear(dataset: Any, path: Path, images: ReferenceImages) -> Affine:
-    """Fixed points to moving points: the inverse of the source's matrix."""
-    items = list(dataset.RegistrationSequence)
+    """Fixed points to registered points, then the inverse of the moving image's matrix.
+
+    The series that are given select their matrices by their frames of reference. Otherwise the
+    fixed image's is the identity, and the moving image's the only other one.
+    """
     matrices = [
-        _sequence_matrix(item.MatrixRegistrationSequence[0].MatrixSequence) for item in items
+        _sequence_matrix(item.MatrixRegistrationSequence[0].MatrixSequence)
+        for item in dataset.RegistrationSequence
     ]
-    moving = series_of(images.moving)
-    frames = [str(item.get("FrameOfReferenceUID", "")) for item in items]
-    candidates = [n for n, one in enumerate(matrices) if not np.allclose(one, np.eye(4), atol=1e-9)]
-    if moving is not None and frames.count(moving.frame_of_reference) == 1:
-        candidates = [frames.index(moving.frame_of_reference)]
+    frames = [str(item.get("FrameOfReferenceUID", "")) for item in dataset.RegistrationSequence]
+    fixed, moving = _selected(frames, images.fixed), _selected(frames, images.moving)
+    others = [n for n, one in enumerate(matrices) if not np.allclose(one, np.eye(4), atol=1e-9)]
+    candidates = [n for n in others if n != fixed] if moving is None else [moving]
     if len(candidates) > 1:
         raise InputError(
             f"{path} registers {len(candidates)} images; give the DICOM series of the moving one "
             "with --moving, whose frame of reference selects it."
         )
-    matrix = matrices[candidates[0]] if candidates else np.eye(4)
-    return affine_from(inverted_matrix(_FLIP @ matrix @ _FLIP, path), path)
+    from_fixed = np.eye(4) if fixed is None else matrices[fixed]
+    from_moving = matrices[candidates[0]] if candidates else np.eye(4)
+    inverse = inverted_matrix(_FLIP @ from_moving @ _FLIP, path)
+    return affine_from(inverse @ _FLIP @ from_fixed @ _FLIP, path)
+
+
+def _selected(frames: list[str], source: Reference | None) -> int | None:
+    """The number of the item of a series' frame of reference; None without one, or with several."""
+    series = series_of(source)
+    found = None if series is None else series.frame_of_reference
+    return frames.index(found) if found is not None and frames.count(found) == 1 else None
 
 
 def _deformable(dataset: Any, path: Path) -> Transform:

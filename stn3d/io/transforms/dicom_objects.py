@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
+from stn3d.io.dicom_series import DicomSeries
 from stn3d.io.geometry import Matrix, itk_geometry, lps_flip
-from stn3d.io.transforms.dicom_series import Series
 from stn3d.io.transforms.fields import vectors_of
 from stn3d.transforms import DisplacementField
 
@@ -25,7 +25,10 @@ _IMAGE_CONTENT = ("125025", "DCM", "Image Content-based Alignment")
 
 
 def registration_object(
-    field: DisplacementField | None, matrix: Matrix, fixed: Series | None, moving: Series | None
+    field: DisplacementField | None,
+    matrix: Matrix,
+    fixed: DicomSeries | None,
+    moving: DicomSeries | None,
 ) -> Any:
     """A registration object.
 
@@ -66,7 +69,7 @@ def registration_object(
     return dataset
 
 
-def _header(kind: str, uids: list[str], fixed: Series | None) -> Any:
+def _header(kind: str, uids: list[str], fixed: DicomSeries | None) -> Any:
     """Everything but the transform."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -94,7 +97,7 @@ def _header(kind: str, uids: list[str], fixed: Series | None) -> Any:
     return dataset
 
 
-def _linear_item(frame: str, series: Series | None, matrix: Matrix) -> Any:
+def _linear_item(frame: str, series: DicomSeries | None, matrix: Matrix) -> Any:
     from pydicom.dataset import Dataset
 
     item, registration = Dataset(), Dataset()
@@ -108,7 +111,7 @@ def _linear_item(frame: str, series: Series | None, matrix: Matrix) -> Any:
 
 
 def _deformable_item(
-    frame: str, series: Series | None, field: DisplacementField | None, post: Matrix
+    frame: str, series: DicomSeries | None, field: DisplacementField | None, post: Matrix
 ) -> Any:
     from pydicom.dataset import Dataset
 
@@ -187,7 +190,7 @@ def _code(value: str, scheme: str, meaning: str) -> Any:
     return item
 
 
-def _add_references(dataset: Any, *series: Series | None) -> None:
+def _add_references(dataset: Any, *series: DicomSeries | None) -> None:
     """The Common Instance Reference module: the images that the object refers to."""
     from pydicom.dataset import Dataset
 

@@ -37,7 +37,7 @@ class InitialTransform:
 
     Args:
         name: Strategy that proposed it: ``given``, ``header``, ``centres``, ``centre_of_mass``,
-            ``moments``, ``landmarks``, ``network`` or ``search``.
+            ``moments``, ``landmarks``, ``network``, ``search`` or ``content``.
         transform: Fixed points to moving points, world RAS+ mm.
         loss: Image loss on the coarse grid, lower is better; NaN if it was not computed.
         fov_overlap_fraction: Fraction of the fixed image's field of view, 0 to 1, that lies within

@@ -12,20 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from stn3d.choices import AUTOMATIC, InitialMethod, MetricChoice, MetricName
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import SelectedMetric, select_metric
-from stn3d.registration.content import (
-    SURELY_FILLED,
-    SharedContent,
-    shared_content,
-    unscaled,
+from stn3d.registration.automatic import (
+    SelectedMetric,
+    different_contrasts,
+    select_metric,
+    shows_same_contrast,
 )
-from stn3d.registration.initialisation.candidates import (
-    CoarsePair,
-    InitialTransform,
-    coarse_mm,
-)
-from stn3d.registration.initialisation.geometry import mean_distance_mm
+from stn3d.registration.content import SURELY_FILLED, SharedContent, shared_content, unscaled
+from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
+from stn3d.registration.initialisation.geometry import mean_distance_mm, rotation_rad_of
 from stn3d.registration.initialisation.strategies import (
     NUM_REFINED,
     SIMPLE,
@@ -35,6 +32,7 @@ from stn3d.registration.initialisation.strategies import (
     Strategy,
     exhaustive_search,
 )
+from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import Settings
 from stn3d.transforms import Linear, LinearKind, Transform
 
@@ -94,24 +92,83 @@ def initialise(
     rounds = _rounds(pair, settings, network, given)
     finder = Finder(pair, kind, rounds, network)
     found = _found(finder, settings.metric, ct)
-    content = shared_content(pair, found.best.transform, finder.comparison_mm, constant_background)
-    if content is None or not content.is_confirmed(_within(content, found), SURELY_FILLED):
-        return found
-    again = _found(replace(finder, pair=content.within), settings.metric, ct)
-    if _inverts(again) or not content.is_confirmed(again.best.transform):
-        return found
-    return replace(again, content=content)
+    return _within_content(finder, found, settings.metric, ct, constant_background) or found
 
 
-def _inverts(found: Initialisation) -> bool:
-    """Whether what is bright in one image is dark in the other: their contrasts differ, and without
-    their outlines they are not aligned reliably."""
+def _within_content(
+    finder: Finder,
+    found: Initialisation,
+    metric: MetricChoice,
+    ct: tuple[bool, ...],
+    constant: tuple[bool, bool],
+) -> Initialisation | None:
+    """The initialisation within the content, if one image ends where the other goes on.
+
+    Within the content, the simple candidates show whether the contrast is the same. Otherwise
+    outlines are no guide, and `aligned_within` finds the transform by the different contrast alone.
+    """
+    suspected = _suspected(finder, found, metric, constant)
+    if suspected is None:
+        return None
+    content, rough = suspected
+    inner = replace(finder, pair=content.within)
+    if metric == "auto" and ct[0] == ct[1]:
+        selected = inner.selected_metric(inner.find(AUTOMATIC.same, num_rounds=1)[0], ct)
+        is_same = shows_same_contrast(selected)
+    else:
+        is_same = _compares_same(metric)
+    if is_same and content.is_confirmed(_refined_within(content, found), SURELY_FILLED):
+        again = _found(inner, metric, ct)
+        is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
+        if is_same and content.is_confirmed(again.best.transform):
+            return replace(again, content=replace(content, is_ct=all(ct)))
+    if not rough or len(finder.rounds) == 1 or _compares_same(metric):
+        return None  # the initial transform is as the user asked
+    starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
+    aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
+    if not content.is_confirmed(aligned.transform, SURELY_FILLED):
+        return None
+    if not is_aligned(content, aligned, finder.comparison_mm):
+        return None
+    if metric != "auto":
+        return Initialisation(metric, None, [aligned], finder.network, content)
+    selected = inner.selected_metric(aligned, ct)
+    if not shows_same_contrast(selected):
+        selected = different_contrasts(selected)
+    return Initialisation(selected.choice, selected, [aligned], finder.network, content)
+
+
+def _suspected(
+    finder: Finder, found: Initialisation, metric: MetricChoice, constant: tuple[bool, bool]
+) -> tuple[SharedContent, list[Linear]] | None:
+    """The content that may be shared, and rough alignments of it.
+
+    Outlines align a stripped image with a whole one at the wrong scale, so the network's estimate,
+    which does not depend on them, is asked too where the contrast does not confirm the alignment.
+    """
+    best = found.best.transform
+    rough = [best] if isinstance(best, Linear) else []
+    if rough and len(found.candidates) > 1:  # outlines say little about the orientation
+        rough.append(min((each.linear for each in found.candidates), key=rotation_rad_of))
+    content = shared_content(finder.pair, best, finder.comparison_mm, constant)
     selected = found.selected_metric
-    evidence = {} if selected is None else selected.evidence
-    return (evidence.get("positive_local_correlation_fraction") or 1.0) < 0
+    is_same = _compares_same(metric) if selected is None else shows_same_contrast(selected)
+    if not is_same and any(constant) and len(finder.rounds) > 1:
+        estimate = finder.network.transform
+        if estimate is not None:
+            rough = [estimate, *rough]
+            content = content or shared_content(
+                finder.pair, estimate, finder.comparison_mm, constant
+            )
+    return None if content is None else (content, rough)
 
 
-def _within(content: SharedContent, found: Initialisation) -> Transform:
+def _compares_same(metric: MetricChoice) -> bool:
+    """Whether a metric was given that is for images of the same contrast."""
+    return metric != "auto" and METRICS[metric].contrast == "same"
+
+
+def _refined_within(content: SharedContent, found: Initialisation) -> Transform:
     """The initial transform refined within the content, with any scale."""
     rough = found.best.transform
     if not isinstance(rough, Linear):

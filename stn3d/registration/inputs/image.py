@@ -16,7 +16,13 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, read_image, read_labels, read_mask, require_same_grid
 from stn3d.preprocessing.colour import ColourSelection, selected_channel
-from stn3d.preprocessing.intensity import constant_background, covered, looks_like_ct, scaled
+from stn3d.preprocessing.intensity import (
+    constant_background,
+    covered,
+    looks_like_ct,
+    scaled,
+    shows_bone,
+)
 from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.inputs.labels import LabelGroup, label_channels
 from stn3d.registration.inputs.landmarks import PointSource
@@ -107,9 +113,11 @@ class LoadedImage:
         return looks_like_ct(self.image.values)
 
     @cached_property
-    def has_constant_background(self) -> bool:
-        """Whether the image ends at a background without noise, as after skull stripping."""
-        return constant_background(self.image.values) is not None
+    def may_be_stripped(self) -> bool:
+        """Whether the image ends at a background without noise, as after skull stripping, and does
+        not show bone if it is CT: air around a whole head may be constant too."""
+        values = self.image.values
+        return constant_background(values) is not None and not (self.is_ct and shows_bone(values))
 
     @cached_property
     def included(self) -> Tensor | None:

@@ -146,7 +146,7 @@ def read_pair(
     ]
     images = [image for image, _ in chosen]
     _require_one_dimension(*images)
-    _require_both_labels(*given)
+    _require_moving_labels(*given)
     _require_as_many_channels(*given)
     landmarks = given[0].landmarks, given[1].landmarks
     points_mm = read_landmark_pairs(*landmarks, images[0].grid.ndim)
@@ -168,10 +168,10 @@ def _require_one_dimension(fixed: Image, moving: Image) -> None:
         )
 
 
-def _require_both_labels(fixed: RegistrationImage, moving: RegistrationImage) -> None:
-    if (fixed.labels is None) != (moving.labels is None):
-        given, other = _ROLES if moving.labels is None else _ROLES[::-1]
-        raise InputError(f"only {given} labels are given; give --{other}-labels too, or neither.")
+def _require_moving_labels(fixed: RegistrationImage, moving: RegistrationImage) -> None:
+    """Labels of the moving image alone are moved; those of the fixed image alone have no use."""
+    if fixed.labels is not None and moving.labels is None:
+        raise InputError("only fixed labels are given; give --moving-labels too, or neither.")
 
 
 def _require_as_many_channels(fixed: RegistrationImage, moving: RegistrationImage) -> None:

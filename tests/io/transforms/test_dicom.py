@@ -118,6 +118,25 @@ def test_series_give_frames_of_reference_and_patient(tmp_path: Path) -> None:
     assert largest_gap_mm(chosen, affine(), MOVING) < 1e-6
 
 
+def test_a_registered_frame_of_its_own(tmp_path: Path) -> None:
+    """Fixed points into the registered frame by their matrix, out of it by the moving image's."""
+    fixed, moving = slice_of(tmp_path / "f.dcm", "1.2.3"), slice_of(tmp_path / "m.dcm", "1.2.4")
+    write_transform(tmp_path / "t.dcm", affine(), fixed=fixed, moving=moving)
+    dataset = pydicom.dcmread(tmp_path / "t.dcm")
+    dataset.FrameOfReferenceUID = "1.2.9"
+    shift = np.eye(4)
+    shift[:3, 3] = 7, -4, 2
+    for item in dataset.RegistrationSequence:
+        one = item.MatrixRegistrationSequence[0].MatrixSequence[0]
+        matrix = shift @ np.reshape(one.FrameOfReferenceTransformationMatrix, (4, 4)).astype(float)
+        one.FrameOfReferenceTransformationMatrix = [f"{n:.12g}" for n in matrix.ravel()]
+    dataset.save_as(tmp_path / "t.dcm")
+    found = read_transform(tmp_path / "t.dcm", fixed=fixed, moving=moving)
+    assert largest_gap_mm(found, affine(), MOVING) < 1e-6
+    with pytest.raises(InputError, match="registers 2 images"):
+        read_transform(tmp_path / "t.dcm")
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     image = slice_of(tmp_path / "f.dcm", "1.2.3")
     with pytest.raises(InputError, match="is a MR Image Storage, not a transform"):

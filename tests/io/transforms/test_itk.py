@@ -134,6 +134,8 @@ def test_unsupported_transforms_and_paths_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.tfm stores linear transforms only; use \.h5"):
         write_transform(tmp_path / "t.tfm", field())
     with pytest.raises(InputError, match=r"use the extension \.h5"):
+        write_transform(tmp_path / "t.xyz", rigid())
+    with pytest.raises(InputError, match=r"a displacement field .* needs the fixed image"):
         write_transform(tmp_path / "t.nii.gz", rigid())
     with pytest.raises(InputError, match="there is no folder"):
         check_transform_path(tmp_path / "missing" / "t.h5")

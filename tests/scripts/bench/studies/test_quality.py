@@ -30,7 +30,7 @@ def row(
 
 def test_rows_become_tables_and_fractions(tmp_path: Path) -> None:
     rows = [
-        row(0, 0.4, mirror_advantage_fraction=0.05),
+        row(0, 0.4, mirror_advantage_fraction=0.03),
         row(2, 3.0),
         row(4, 9.0, restart_disagreement_fraction=0.3, restart_disagreement_mm=60.0),
         row(6, None, "unrelated", max_affine_scale=1.5),

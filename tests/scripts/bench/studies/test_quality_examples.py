@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 import torch
 
+from scripts.bench.store import read
 from scripts.bench.studies import quality_examples
 from stn3d import Grid
+from tests.helpers.paths import ROOT
 from tests.registration.test_quality import SOUND
+
+PAGE = ROOT / "docs" / "quality.md"
+RESULTS = ROOT / "docs" / "results" / "quality_examples"
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    lines = quality_examples.table(read(RESULTS).rows)
+    assert len(lines) == 2 + len(quality_examples.EXAMPLES)
+    assert "\n".join(lines) in PAGE.read_text(encoding="utf8")
 
 
 def test_the_measure_that_decided_is_in_bold() -> None:

@@ -1,4 +1,4 @@
-"""Identifiers of a DICOM series that a registration object refers to."""
+"""Identifiers of a DICOM series: patient, study, modality, frame of reference."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 from stn3d.errors import InputError
 from stn3d.io.dicom import series_in
 from stn3d.io.dicom_slices import is_dicom
-from stn3d.io.transforms.base import Reference
 
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY = ("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
-_OWN = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID")
+_OWN = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "Modality")
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class DicomSeries:
     """A DICOM series.
 
     Args:
@@ -32,6 +31,11 @@ class Series:
     def frame_of_reference(self) -> str:
         """The UID of its frame of reference; empty if it has none."""
         return str(self.headers[0].get("FrameOfReferenceUID", ""))
+
+    @property
+    def modality(self) -> str:
+        """The modality, such as CT or MR; empty if it is not stated."""
+        return str(self.headers[0].get("Modality", ""))
 
     def copy_patient_and_study(self, target: Any) -> None:
         """Copy what identifies patient and study."""
@@ -52,7 +56,7 @@ class Series:
         return items
 
 
-def series_of(source: Reference | None) -> Series | None:
+def series_of(source: object) -> DicomSeries | None:
     """The series of an image that was given as a DICOM folder or file; None for other images.
 
     Raises:
@@ -67,7 +71,7 @@ def series_of(source: Reference | None) -> Series | None:
         files = [path]
     else:
         return None
-    return Series(tuple(_header(file) for file in files))
+    return DicomSeries(tuple(_header(file) for file in files))
 
 
 def _header(path: Path) -> Any:
