@@ -29,7 +29,7 @@ from stn3d.errors import InputError
 app = typer.Typer(
     help="Register 2D and 3D medical images: rigid, affine and deformable.",
     epilog="stn3d COMMAND --help explains a command. Start with: stn3d register --help",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -37,11 +37,15 @@ def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
             check_choice(name, value, known)
         return value
 
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in get_args(known) if value.startswith(incomplete)]
+
     return typer.Option(
         f"--{name}",
         metavar=name.upper(),
         rich_help_panel=panel,
         callback=check,
+        autocompletion=complete,
         show_default=False,
         help=help,
     )

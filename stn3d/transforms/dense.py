@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.arguments import points_tensor, tensor_arguments
+from stn3d.arguments import TensorLike, points_tensor, tensor_arguments
 from stn3d.display import number
 from stn3d.grid import Grid, apply_matrix
 from stn3d.sampler import sample
@@ -160,7 +160,7 @@ def rounded(field: DisplacementField) -> DisplacementField:
     return DisplacementField(vectors, field.grid)
 
 
-def covering(field: DisplacementField, points_mm: Tensor) -> DisplacementField:
+def covering(field: DisplacementField, points_mm: TensorLike) -> DisplacementField:
     """A field that covers given points, with zeros around what it covered before.
 
     Other tools differ in what they do outside a field. A field whose outermost vectors are 0, as
@@ -172,7 +172,7 @@ def covering(field: DisplacementField, points_mm: Tensor) -> DisplacementField:
         points_mm: ``(n, d)`` points to cover.
     """
     d, shape = field.ndim, field.grid.shape
-    index = apply_matrix(field.grid.index_from_world, points_mm.double())
+    index = apply_matrix(field.grid.index_from_world, points_tensor(points_mm).double())
     edges = [index.amin(0) + _ROUNDING_VOX, index.amax(0) - _ROUNDING_VOX]
     ring = 0 if _vanishes_at_border(field.displacement_mm) else 1
     low = [min(-ring, math.floor(v)) for v in edges[0].tolist()]

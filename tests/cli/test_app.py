@@ -183,3 +183,25 @@ def test_outputs(refused: Callable[[str], str], command: str) -> None:
     sentence = refused(command)
     for words in OUTPUTS[command]:
         assert words in sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("stn3d conv", {"convert"}),
+        ("stn3d register --metr", {"--metric"}),
+        ("stn3d register a.nii b.nii --metric n", {"ncc", "nmi"}),
+        ("stn3d apply t.h5 a.nii --interpolation l", {"linear", "label"}),
+    ],
+)
+def test_shells_complete_commands_options_and_values(words: str, completed: set[str]) -> None:
+    state = {"_STN3D_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    state["COMP_CWORD"] = str(len(words.split()) - 1)
+    program = "from stn3d.cli import main; main([])"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **state},
+    )
+    assert set(ran.stdout.split()) == completed, ran.stderr

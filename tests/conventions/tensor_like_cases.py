@@ -107,6 +107,11 @@ TRANSFORMS: dict[str, Case] = {
     ),
     "Translation": linear(transforms.Translation),
     "VelocityField": lambda like: mapped(transforms.VelocityField(like.points(FIELD), GRID), like),
+    "covering": lambda like: (
+        transforms.covering(
+            transforms.DisplacementField(FIELD, GRID), like.points(POINTS)
+        ).displacement_mm
+    ),
     "compose": lambda like: transforms.compose(like.points(FIELD), like.points(FIELD), GRID),
     "rotation_matrix": lambda like: transforms.rotation_matrix(like.points(torch.tensor([0.3]))),
 }
