@@ -48,13 +48,11 @@ def jacobian_metrics(
         protocol: ``strict`` or ``l2r``.
 
     Returns:
-        * ``folding_pct``: voxels of the eroded mask with a determinant of 0 or less, in %.
-        * ``folding_whole_field_pct``: the same over all voxels of the grid, not eroded.
-        * ``log_jacobian_sd``, with ``l2r`` ``sdlogj``: standard deviation of the logarithm in the
-          eroded mask, no unit.
-        * ``jacobian_min``, ``jacobian_max``: extremes in the eroded mask, no unit.
-
-        All but ``folding_whole_field_pct`` are NaN where nothing is left of the mask.
+        ``folding_pct``, voxels of the eroded mask with a determinant of 0 or less, in %;
+        ``folding_whole_field_pct``, the same over all voxels of the grid, not eroded;
+        ``log_jacobian_sd`` (with ``l2r`` ``sdlogj``), standard deviation of the logarithm in the
+        eroded mask; ``jacobian_min`` and ``jacobian_max``, extremes in the eroded mask. All but
+        ``folding_whole_field_pct`` are NaN where nothing is left of the mask.
 
     Raises:
         InputError: the mask does not fit the grid.
