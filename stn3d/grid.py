@@ -70,7 +70,7 @@ class Grid(Described):
         >>> grid.centre_mm
         tensor([1.5000, 1.0000, 1.0000], dtype=torch.float64)
         >>> grid.resampled(2.0)
-        Grid(shape 2 x 2 x 2, spacing 2 mm, orientation RAS)
+        Grid(shape 2 x 2 x 2, spacing 2 x 1.5 x 2 mm, orientation RAS)
     """
 
     shape: tuple[int, ...]

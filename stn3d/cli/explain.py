@@ -73,9 +73,12 @@ def explain(
 def _is_image(file: str) -> bool:
     """Whether a file is an image and not a transform; a field may have an image's extension."""
     from stn3d.io import format_of_spec
+    from stn3d.io.transforms.dicom import is_registration_object
 
     if not (os.path.isdir(file) or file.lower().endswith(_IMAGES)):
         return False
+    if file.lower().endswith(".dcm"):
+        return not is_registration_object(file)
     try:
         format_of_spec(file)
     except InputError:

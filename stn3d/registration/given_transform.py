@@ -26,7 +26,7 @@ def initial_transform(
     Raises:
         InputError: a transform cannot be read, or it is neither a file nor the name of a method.
     """
-    if init in INITIAL_METHODS:
+    if isinstance(init, str) and init in INITIAL_METHODS:
         return None
     images = [RegistrationImage.of(one).image for one in (fixed, moving)]
     given: Any = init if isinstance(init, tuple) else (init,)

@@ -144,7 +144,7 @@ CRITERIA = (
     Criterion(
         "mirror_advantage_fraction",
         value=lambda m: m.mirror_advantage_fraction,
-        check=0.04,
+        check=0.06,
         failed=math.inf,
         reason=lambda m: "the images fit better with left and right exchanged",
         suggestion=_MIRRORED,

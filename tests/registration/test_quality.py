@@ -120,4 +120,4 @@ def test_what_cannot_be_told_is_no_failure_and_is_reported() -> None:
 def test_a_mirrored_image_that_fits_as_well_is_a_warning(advantage: float, warns: bool) -> None:
     quality = assess_quality(dataclasses.replace(SOUND, mirror_advantage_fraction=advantage))
     assert bool(quality.warnings) == warns
-    assert quality.status == ("check" if advantage > 0.04 else "good")
+    assert quality.status == ("check" if advantage > 0.06 else "good")

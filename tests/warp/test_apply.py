@@ -340,7 +340,7 @@ def test_real_labels_and_images_are_distinguished(shared_data: Path) -> None:
         assert by_values(read_image(folder / f"{name}.nii.gz").values).labels is expected, name
 
 
-IDS = 614454277, 614454278  # one number in float32
+NEIGHBOURS = 614454277, 614454278  # one number in float32
 
 
 @pytest.mark.parametrize("interpolation", ["auto", "nearest", "label", "linear", "cubic"])
@@ -348,8 +348,8 @@ IDS = 614454277, 614454278  # one number in float32
 def test_labels_keep_their_numbers_and_data_type(
     interpolation: ImageInterpolation, dtype: type, tmp_path: Path
 ) -> None:
-    array = np.full((8, 7, 6), IDS[0], dtype)
-    array[3:] = IDS[1]
+    array = np.full((8, 7, 6), NEIGHBOURS[0], dtype)
+    array[3:] = NEIGHBOURS[1]
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
     nib.Nifti1Image(array, affine, dtype=dtype).to_filename(tmp_path / "labels.nii")
     like = np.random.default_rng(0).random((8, 7, 6)).astype(np.float32), affine
@@ -357,9 +357,9 @@ def test_labels_keep_their_numbers_and_data_type(
     shift[0, 3] = 0.25
     moved = apply(shift, tmp_path / "labels.nii", like, interpolation)
     assert not moved.values.is_floating_point()
-    assert set(moved.values.unique().tolist()) == set(IDS)
+    assert set(moved.values.unique().tolist()) == set(NEIGHBOURS)
     boundary = moved.numpy()[2:4, 3, 3].tolist()
-    assert boundary == ([IDS[0], IDS[1]])
+    assert boundary == ([NEIGHBOURS[0], NEIGHBOURS[1]])
     apply_to_file(shift, tmp_path / "labels.nii", like, tmp_path / "out.nii", interpolation)
     assert nib.load(tmp_path / "out.nii").get_data_dtype() == dtype
     assert torch.equal(read_exact(tmp_path / "out.nii").values, moved.values)

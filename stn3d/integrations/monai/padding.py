@@ -12,7 +12,7 @@ from stn3d.integrations.monai.modes import Fold
 from stn3d.transforms import Transform
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntoImage(Transform):
     """Maps points outside of an image to points inside; points inside stay.
 

@@ -53,9 +53,7 @@ class Dicom(TransformFileFormat):
     suffixes = (_SUFFIX,)
 
     def recognises(self, path: Path) -> bool:
-        start = beginning(path)
-        kinds = (LINEAR_CLASS, DEFORMABLE_CLASS)
-        return start[128:132] == b"DICM" and any(kind.encode() in start for kind in kinds)
+        return beginning(path, 132)[128:] == b"DICM"
 
     def read(self, path: Path, images: ReferenceImages) -> Transform:
         if not os.path.isfile(path):
@@ -96,6 +94,13 @@ def _dataset(path: Path) -> Any:
     if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
         raise InputError(f"{path} is deflated; save it uncompressed (explicit little endian).")
     return pydicom.dcmread(path, stop_before_pixels=True)
+
+
+def is_registration_object(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a DICOM registration object, and not an image or anything else."""
+    start = beginning(Path(path))
+    kinds = LINEAR_CLASS, DEFORMABLE_CLASS
+    return start[128:132] == b"DICM" and any(kind.encode() in start for kind in kinds)
 
 
 def _read(dataset: Any, path: Path, images: ReferenceImages) -> Transform:
