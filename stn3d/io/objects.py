@@ -48,7 +48,7 @@ def from_metatensor(source: Any, name: str) -> Stored:
     Raises:
         InputError: it holds complex numbers or a batch of several images, or waits for resampling.
     """
-    array, affine = plain_tensor(source).detach().cpu().numpy(), _affine(source, name)
+    array, affine = plain_tensor(source).detach().cpu().numpy(), metatensor_affine(source, name)
     if array.dtype.kind == "c":
         raise InputError(f"{name} holds complex numbers; give its magnitude.")
     if source.pending_operations:
@@ -69,7 +69,7 @@ def from_metatensor(source: Any, name: str) -> Stored:
     return Stored(array, tuple(array.shape), affine, header, name, planar)
 
 
-def _affine(source: Any, name: str) -> Matrix:
+def metatensor_affine(source: Any, name: str) -> Matrix:
     """RAS affine of a MetaTensor, of the only image of a batch."""
     if source.is_batch and len(source) != 1:
         raise InputError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from monai.engines import Evaluator
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from stn3d.grid import Grid
 from stn3d.io import atomic_write
 from stn3d.train.output_folder import prepare_output_dir
 from stn3d.transforms import Affine, DisplacementField, Transform, chain
+from stn3d.transforms.dense import in_mm
 
 
 def write_metrics(path: str | Path, evaluator: Evaluator) -> None:
@@ -46,7 +46,6 @@ def world_transform(
         Fixed points to moving points.
     """
     grid = Grid(tuple(displacement_vox.shape[1:]), world_from_index.cpu())
-    linear = grid.world_from_index[:-1, :-1]
-    vectors_mm = torch.einsum("ij,j...->i...", linear, displacement_vox.detach().cpu().double())
-    field = DisplacementField(vectors_mm[None].float(), grid)
+    vectors_mm = in_mm(displacement_vox.detach().cpu().double()[None], grid)
+    field = DisplacementField(vectors_mm.float(), grid)
     return chain(field, Affine.from_matrix(moving_from_fixed.cpu().double(), grid.centre_mm))

@@ -22,7 +22,8 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.integrations.monai.modes import Fold, Sampling
 from stn3d.integrations.monai.padding import IntoImage
-from stn3d.io.geometry import grid_of, lps_flip, plane_in_space
+from stn3d.io.geometry import grid_of, plane_in_space
+from stn3d.io.objects import metatensor_affine
 from stn3d.io.sources import open_source
 from stn3d.transforms import Transform
 from stn3d.warp import warp_image, warp_labels
@@ -247,7 +248,4 @@ def _world_from_points(points: Tensor, d: int) -> Tensor:
     """``(d + 1, d + 1)`` matrix from the coordinates of points to world RAS+ millimetres."""
     if not isinstance(points, MetaTensor):
         return torch.eye(d + 1, dtype=torch.float64)
-    matrix = torch.as_tensor(to_affine_nd(d, points.affine), dtype=torch.float64)
-    if str(points.meta.get("space", "RAS")).upper().endswith("LPS"):
-        matrix = torch.from_numpy(lps_flip(d)) @ matrix
-    return matrix
+    return torch.from_numpy(to_affine_nd(d, metatensor_affine(points, "the item of points")))

@@ -87,10 +87,6 @@ class Geometry(ABC):
     def outside(self) -> tuple[int, int]:
         """Number of items outside the field of view of the map, of how many, once written."""
 
-    def noted(self, *notes: str) -> Any:
-        """The same with further notes."""
-        return dataclasses.replace(self, notes=(*self.notes, *notes))
-
 
 @dataclass(frozen=True, eq=False)
 class PointGeometry(Geometry):

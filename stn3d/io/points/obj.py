@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +28,6 @@ from stn3d.io.points.table import coordinates_mm
 from stn3d.io.texts import read_text
 
 _MOST_MB = 2048
-
-
-class _Normals(NamedTuple):
-    """Normals of a file: their vectors, and the vertex of each."""
-
-    vectors: Floats
-    vertices: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
