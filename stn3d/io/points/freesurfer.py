@@ -6,6 +6,7 @@ follow from the volume geometry at the end of the file: its axes and its centre,
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,8 @@ def _volume_of(grid: Grid) -> dict[str, Any]:
 
 
 def _has_magic(path: Path) -> bool:
+    if not os.path.isfile(path):  # a pipe can be read only once
+        return False
     try:
         with path.open("rb") as file:
             return file.read(3) in _MAGIC

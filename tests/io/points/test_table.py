@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -159,3 +161,13 @@ def test_landmarks_of_all_formats(tmp_path: Path) -> None:
     assert (found.moving_mm - found.fixed_mm - 1).abs().max() < 1e-5
     with pytest.raises(InputError, match=r"a\.tck holds streamlines, not single points"):
         read_points(tck(tmp_path / "a.tck", lines()))
+
+
+def test_points_from_a_pipe_are_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("x,y,z\n1,2,3\n",))
+    writer.start()
+    points_mm, _ = read_points(pipe)
+    writer.join()
+    assert points_mm.tolist() == [[1.0, 2.0, 3.0]]
