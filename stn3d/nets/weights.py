@@ -24,6 +24,7 @@ from stn3d.memory.limit import memory_shortage
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
+from stn3d.nets.segmentation import SegmentationNetwork
 from stn3d.nets.working_grid import axis_aligned_voxels
 from stn3d.preprocessing.pair import Pair
 
@@ -31,6 +32,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "Cascade": Cascade,
     "CoordinateRegressor": CoordinateRegressor,
     "PyramidCascade": PyramidCascade,
+    "SegmentationNetwork": SegmentationNetwork,
 }
 _FORMAT = "stn3d weights 2"
 _MOST = 4096  # channels, spacings and all other numbers are smaller

@@ -367,7 +367,7 @@ TRAIN: dict[str, Case] = {
         (like.image(random(2, 3, 6, 5)),), coordinate_batch(like)
     ),
     "PairMetrics": pair_metrics,
-    "prepare_coordinate_batch": lambda like: prepared(train.prepare_coordinate_batch, like),
+    "prepare_image_batch": lambda like: prepared(train.prepare_image_batch, like),
     "prepare_pair_batch": lambda like: prepared(train.prepare_pair_batch, like),
     "world_transform": lambda like: train.world_transform(
         like.points(FIELD[0]), like.points(GRID.world_from_index), like.points(MATRIX)
