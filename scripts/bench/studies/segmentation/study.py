@@ -19,7 +19,7 @@ from scripts.bench.studies.segmentation import references
 from scripts.bench.studies.segmentation.page import report
 from scripts.bench.studies.segmentation.pictures import save_pictures
 from stn3d import Grid, kernels
-from stn3d.io import Image, as_image
+from stn3d.io import Image, read_image
 from stn3d.nets.segmenter import Segmentation, segment
 from stn3d.nets.weights import TrainedNetwork, load_weights
 from stn3d.preprocessing.intensity import scaled
@@ -55,7 +55,7 @@ def run(options: Options) -> None:
     pictures: dict[str, tuple[Image, Tensor]] = {}
 
     def measured(row: Row) -> Row:
-        image = as_image(image_path(row["image"]))
+        image = read_image(image_path(row["image"]))
         begin = time.perf_counter()
         found = segmented(trained, image)
         seconds = time.perf_counter() - begin
@@ -86,7 +86,7 @@ def compared(
     if name.startswith("ct_mr/"):
         return row | {"brain_dice": references.mni_brain_dice(brain, grid)}
     if name.startswith("contrasts/"):
-        t1 = as_image(image_path("contrasts/p07_t1"))
+        t1 = read_image(image_path("contrasts/p07_t1"))
         reference = segmented(trained, t1).classes_on(grid)
     elif name.startswith("head_natives/"):
         return row
