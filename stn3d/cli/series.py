@@ -13,6 +13,35 @@ from stn3d.cli.process import slow_imports
 from stn3d.errors import InputError
 
 _SPACE = "Space of the moved volumes"
+_Bvecs = Annotated[
+    Path | None,
+    typer.Option(
+        "--bvecs",
+        metavar="FILE",
+        help="Diffusion gradient directions of SERIES (FSL's bvecs); written rotated with the "
+        "volumes, as moved.bvec.",
+    ),
+]
+_Then = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--then",
+        metavar="TRANSFORM",
+        rich_help_panel=_SPACE,
+        help="Transform from --like to the reference, composed with the motion of each volume: "
+        "a file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration. "
+        "Repeated, in the order of a point of --like: template to T1, then T1 to reference.",
+    ),
+]
+_Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="IMAGE",
+        rich_help_panel=_SPACE,
+        help="Target image that defines the grid of moved.nii.gz. Default: the reference.",
+    ),
+]
 
 
 def series(
@@ -33,33 +62,9 @@ def series(
     metric: options.SeriesMetric = choices.AUTOMATIC.series,
     interpolation: options.SeriesInterpolation = "linear",
     fill: options.Fill = "auto",
-    bvecs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Diffusion gradient directions of SERIES (FSL's bvecs); written rotated with the "
-            "volumes, as moved.bvec.",
-        ),
-    ] = None,
-    then: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--then",
-            metavar="TRANSFORM",
-            rich_help_panel=_SPACE,
-            help="Transform from --like to the reference, composed with the motion of each volume: "
-            "a file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration. "
-            "Repeated, in the order of a point of --like: template to T1, then T1 to reference.",
-        ),
-    ] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="IMAGE",
-            rich_help_panel=_SPACE,
-            help="Target image that defines the grid of moved.nii.gz. Default: the reference.",
-        ),
-    ] = None,
+    bvecs: _Bvecs = None,
+    then: _Then = None,
+    like: _Like = None,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
