@@ -101,7 +101,7 @@ def segment(
     Args:
         trained: A `SegmentationNetwork` and its spacing.
         image: Any spacing and field of view; the head may be rotated by about 20 degrees.
-        upright_from_world: Rigid transform that turns the head upright (RAS), for example from
+        upright_from_world: Rigid transform that rotates the head upright (RAS), for example from
             `stn3d.nets.pose.estimate_pose`. Default: the image's axes are right.
     """
     spacing_mm = trained.preprocessing["spacing_mm"]

@@ -6,7 +6,7 @@ agreement between contrasts, brain masks, pictures.
 Images and what they are compared with:
 
 - brains, aseg_pair: the Dice of each structure with manual (MICCAI 2012) and FreeSurfer labels.
-  Voxels whose manual label has no counterpart, such as vessels and the vermis, do not count.
+  Voxels whose manual label has no counterpart, such as vessels and the vermis, are excluded.
 - contrasts: the Dice of each structure with the segmentation of the same person's T1.
 - ct_mr: the Dice of the brain mask with that of the MNI152 template, in whose space the templates
   are up to 1 to 3 mm.

@@ -29,7 +29,7 @@ def is_tuned(row: Row) -> bool:
 
 
 def means(rows: Sequence[Row]) -> list[list[str]]:
-    """Mean figures of the groups of images; the first line is the header."""
+    """Mean metrics of the groups of images; the first line is the header."""
     found = [["images", "number", "Dice of structures", "Dice of the brain mask", "seconds"]]
     for name, part in {
         "brains, tuned": [r for r in rows if "brains/" in r["image"] and is_tuned(r)],
@@ -61,7 +61,7 @@ def structures(rows: Sequence[Row]) -> list[list[str]]:
     groups = {
         "brains": [r for r in rows if "brains/" in r["image"]],
         "aseg_pair": [r for r in rows if "aseg_pair/" in r["image"]],
-        "T1 with agent": [r for r in rows if r["image"].endswith("p07_t1post")],
+        "T1 with contrast": [r for r in rows if r["image"].endswith("p07_t1post")],
         "T2": [r for r in rows if r["image"].endswith("p07_t2")],
         "FLAIR": [r for r in rows if r["image"].endswith("p07_flair")],
     }

@@ -90,7 +90,7 @@ def structure_dice(found: Tensor, reference: Tensor) -> dict[str, float]:
 
     Args:
         found: ``(1, 1, *shape)`` classes.
-        reference: ``(1, 1, *shape)`` classes; voxels that are `UNKNOWN` do not count.
+        reference: ``(1, 1, *shape)`` classes; `UNKNOWN` voxels are excluded.
     """
     unknown = reference == UNKNOWN
     a, b = (classes.masked_fill(unknown, 0) for classes in (reference, found))
