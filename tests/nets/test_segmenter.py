@@ -28,7 +28,7 @@ class Thresholds(nn.Module):
         return logits
 
 
-TRAINED = TrainedNetwork(Thresholds(), {}, {"spacing_mm": 2.0}, {})
+TRAINED = TrainedNetwork(Thresholds(), {}, {"spacing_mm": 4.0}, {})
 
 
 def phantom(grid: Grid, centre: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ def phantom(grid: Grid, centre: Tensor) -> Tensor:
 def test_structures_lie_where_the_image_shows_them() -> None:
     """Any axes and spacing; the result is the same for an image that is turned with its header."""
     matrix = torch.tensor(
-        [[0, 0, 3.0, -90], [-1.5, 0, 0, 120], [0, 1.5, 0, 30], [0, 0, 0, 1]]
+        [[0, 0, 5.0, -90], [-3.0, 0, 0, 120], [0, 3.0, 0, 30], [0, 0, 0, 1]]
     ).double()
-    grid, centre = Grid((100, 90, 50), matrix), torch.tensor([-10.0, 40, 95]).double()
+    grid, centre = Grid((50, 45, 30), matrix), torch.tensor([-10.0, 40, 95]).double()
     turn = Rigid(torch.tensor([0.3, -0.5, 0.2, 20.0, -10.0, 5.0]), torch.zeros(3))
     for upright in (None, turn):
         placed = grid
@@ -51,22 +51,22 @@ def test_structures_lie_where_the_image_shows_them() -> None:
         at = centre if upright is None else turn.inverse()(centre)
         image = phantom(placed, at)
         found = segment(TRAINED, PreparedImage(image, placed), upright)
-        assert [round(mm, 6) for mm in found.grid.spacing_mm] == [2, 2, 2]
+        assert [round(mm, 6) for mm in found.grid.spacing_mm] == [4, 4, 4]
         where = found.grid.points_mm()[found.classes[0, 0] == BRIGHT]
-        assert torch.linalg.vector_norm(where.mean(dim=0) - at) < 0.5
-        volume = len(where) * 8 / (4 / 3 * math.pi * 40**3)
-        assert abs(volume - 1) < 0.05
+        assert torch.linalg.vector_norm(where.mean(dim=0) - at) < 0.7
+        volume = len(where) * 4**3 / (4 / 3 * math.pi * 40**3)
+        assert abs(volume - 1) < 0.08
         back = found.classes_on(placed)
         truth = torch.where(image > 0.6, BRIGHT, torch.where(image > 0.2, DARK, 0))
         seen = found.classes_on(placed) > 0
-        assert float((back == truth)[seen].float().mean()) > 0.96
+        assert float((back == truth)[seen].float().mean()) > 0.93
 
 
 def test_the_second_pass_sees_the_surroundings_of_the_brain() -> None:
-    grid = Grid.of_spacing((100, 100, 100), 2.0)
+    grid = Grid.of_spacing((50, 50, 50), 4.0)
     image = phantom(grid, grid.centre_mm)
     found = segment(TRAINED, PreparedImage(image, grid))
-    assert max(found.grid.size_mm) <= 80 + 2 * 20 + 4
+    assert max(found.grid.size_mm) <= 80 + 2 * 20 + 8
     faint = segment(TRAINED, PreparedImage(0.5 * image, grid))  # no brain is found
     assert max(faint.grid.size_mm) > 110
     assert not bool(faint.mask.any())
