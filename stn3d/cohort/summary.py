@@ -1,0 +1,45 @@
+"""summary.csv and index.html of a cohort, from the records of its pairs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stn3d.cohort.layout import CohortFolder
+from stn3d.cohort.pairs import CohortPair
+from stn3d.cohort.record import PairRecord
+from stn3d.io import atomic_write
+from stn3d.report.table import COLUMNS
+
+_OWN = ("name", "state", "error", "tries")
+_LAST = ("seconds", "cpu_seconds", "peak_memory_gb", "notes")
+
+
+def write_summary(
+    folder: CohortFolder, pairs: Sequence[CohortPair], records: Mapping[str, PairRecord]
+) -> None:
+    """Write summary.csv: a row for each pair, in order, whatever became of it.
+
+    Args:
+        folder: the folder of the cohort.
+        pairs: all pairs.
+        records: their records, by name; a pair without one is ``open``.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with atomic_write(folder.summary) as part, part.open("w", encoding="utf8", newline="") as file:
+        table = csv.DictWriter(file, [*_OWN, *COLUMNS, *_LAST], extrasaction="ignore")
+        table.writeheader()
+        table.writerows(summary_row(pair, records.get(pair.name)) for pair in pairs)
+
+
+def summary_row(pair: CohortPair, record: PairRecord | None) -> dict[str, Any]:
+    """The row of a pair; empty cells where a value is not defined."""
+    row: dict[str, Any] = {"name": pair.name, "state": "open", "tries": 0}
+    row |= {role: pair.files[role] for role in ("fixed", "moving")}
+    if record is None:
+        return row
+    own = {name: getattr(record, name) for name in (*_OWN, *_LAST)}
+    return row | record.row | own | {"notes": " ".join(record.notes)}
