@@ -51,7 +51,11 @@ _EXAMPLES = {
         "stn3d cohort bids --to MNI152NLin2009cAsym --out derivatives/stn3d",
         "stn3d cohort pairs.csv --out results --index $SLURM_ARRAY_TASK_ID",
     ),
-    "series": ("stn3d series bold.nii.gz --out result",),
+    "series": (
+        "stn3d series bold.nii.gz --out result",
+        "stn3d series bold.nii.gz --out result --like template.nii.gz \\\n"
+        "    --then template_to_t1.h5 --then t1_to_bold.h5",
+    ),
     "landmarks": (
         "stn3d landmarks fixed.csv moving.csv --out result",
         "stn3d landmarks fixed.csv moving.csv --kind tps --like fixed.nii.gz --out result",

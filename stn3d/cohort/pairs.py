@@ -186,7 +186,7 @@ def _subject_folders(root: Path, participants: Sequence[str]) -> list[Path]:
 
 
 def _images(subject: Path, suffix: str) -> Iterable[Path]:
-    """Images of a subject with a suffix; phases and derivatives are left out."""
+    """Images of a subject with a suffix; phases and derivatives are omitted."""
     for pattern in ("anat", "ses-*/anat"):
         for extension in _IMAGES:
             for image in subject.glob(f"{pattern}/*_{suffix}{extension}"):

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from stn3d import __version__
-from stn3d.cohort.layout import CohortFolder
+from stn3d.cohort.layout import STATE, CohortFolder
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
 from stn3d.io.texts import parse_json, read_text
@@ -104,6 +104,8 @@ def open_cohort(folder: CohortFolder, request: CohortRequest, *, rerun: bool = F
         make_folder(one)
     new = {"schema_version": _SCHEMA_VERSION, **request.content, "versions": versions()}
     text = json.dumps(new, indent=2) + "\n"
+    if request.outputs.get("bids"):
+        _describe_dataset(folder)
     if not _create(folder.description, text):
         difference = _difference(_known(folder.description), new)
         if difference and not rerun:
@@ -114,6 +116,19 @@ def open_cohort(folder: CohortFolder, request: CohortRequest, *, rerun: bool = F
         if difference:
             with atomic_write(folder.description) as part:
                 part.write_text(text, encoding="utf8")
+
+
+def _describe_dataset(folder: CohortFolder) -> None:
+    """The files that make the folder a BIDS dataset of derivatives."""
+    made = {
+        "Name": "Registration to a template",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "stn3d", "Version": __version__}],
+    }
+    _create(folder.root / "dataset_description.json", json.dumps(made, indent=2) + "\n")
+    own = (STATE, folder.description.name, folder.summary.name, "index.html")
+    _create(folder.root / ".bidsignore", "\n".join(own) + "\n")
 
 
 def _create(path: Path, text: str) -> bool:

@@ -104,7 +104,7 @@ def _local(distributed: Any, plan: WorkerPlan) -> Any:
         resources={MEMORY: plan.memory_gb},
         env=_environment(plan.threads),
         security=distributed.Security.temporary(),
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=60,  # their deaths are reported as those of pairs
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stn3d.cohort.layout import CohortFolder
@@ -14,6 +16,49 @@ from stn3d.report.table import COLUMNS
 
 _OWN = ("name", "state", "error", "tries")
 _LAST = ("seconds", "cpu_seconds", "peak_memory_gb", "notes")
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What became of a cohort.
+
+    Args:
+        folder: the folder of the cohort.
+        pairs: all pairs, in order.
+        records: the record of each pair that has one, by name.
+        interruption: why the run ended early; empty if it did not.
+    """
+
+    folder: CohortFolder
+    pairs: Sequence[CohortPair]
+    records: Mapping[str, PairRecord]
+    interruption: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """How many pairs are ``good``, ``check``, ``failed``, ``error`` and ``open``."""
+        found = dict.fromkeys(("good", "check", "failed", "error", "open"), 0)
+        for pair in self.pairs:
+            record = self.records.get(pair.name)
+            found["open" if record is None else record.status] += 1
+        return found
+
+    def failures(self, most: int) -> list[str]:
+        """A line for each of the first pairs that failed, with the reason."""
+        found = [record for pair in self.pairs if (record := self.records.get(pair.name))]
+        bad = [record for record in found if record.has_failed]
+        lines = [f"{one.name}: {one.status}; {one.reason}" for one in bad[:most]]
+        return lines + ([f"... and {len(bad) - most} more"] if len(bad) > most else [])
+
+    @property
+    def pages(self) -> list[Path]:
+        """The pages that were written."""
+        return [page for page in (self.folder.root / "index.html",) if page.exists()]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a pair failed, could not be registered, or is still open."""
+        counts = self.counts()
+        return any(counts[name] for name in ("failed", "error", "open"))
 
 
 def write_summary(
