@@ -47,7 +47,11 @@ _EXAMPLES = {
         "stn3d register fixed.nii.gz moving.nii.gz --out result \\\n"
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
     ),
-    "series": ("stn3d series bold.nii.gz --out result",),
+    "series": (
+        "stn3d series bold.nii.gz --out result",
+        "stn3d series bold.nii.gz --out result --like template.nii.gz \\\n"
+        "    --then template_to_t1.h5 --then t1_to_bold.h5",
+    ),
     "landmarks": (
         "stn3d landmarks fixed.csv moving.csv --out result",
         "stn3d landmarks fixed.csv moving.csv --kind tps --like fixed.nii.gz --out result",

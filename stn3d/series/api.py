@@ -28,8 +28,9 @@ from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage
 from stn3d.registration.working_space import working_space
-from stn3d.series.gradients import Directions, read_bvecs, rotated_bvecs
+from stn3d.series.gradients import Directions, read_bvecs
 from stn3d.series.result import Motion, SeriesRegistration, rotation_radius_mm
+from stn3d.series.target import Normalisation
 from stn3d.transforms import Linear, Rigid
 from stn3d.warp import warp_image
 from stn3d.warp.colour import outside_colour
@@ -57,6 +58,7 @@ def register_series(
     interpolation: SeriesInterpolation = "linear",
     fill: str | float = "auto",
     bvecs: str | os.PathLike[str] | None = None,
+    normalisation: Normalisation | None = None,
     threads: int | None = None,
     progress: Report | bool | None = None,
 ) -> SeriesRegistration:
@@ -77,6 +79,10 @@ def register_series(
             CT, else 0), ``background`` (that of the first volume), ``nan`` or a number.
         bvecs: file of the diffusion gradient directions of the series (FSL's bvecs), which are
             rotated with the volumes.
+        normalisation: target image and transforms from it to the reference, such as those of a
+            registration to a template; the moved volumes then lie on the grid of the target image.
+            Motion correction and normalisation are composed, so each volume is interpolated once.
+            The motion and the correlations are those in the space of the reference.
         threads: number of CPU threads.
         progress: true for a progress bar, or a function that is called after each volume, see
             `Report`.
@@ -87,7 +93,8 @@ def register_series(
 
     Raises:
         InputError: the series has a single volume, a volume is constant or holds NaN, the reference
-            cannot be used or has another dimension, or an option is unknown.
+            or the target image cannot be used or has another dimension, a transform cannot be read,
+            or an option is unknown.
     """
     check_choice("interpolation", interpolation, SeriesInterpolation)
     check_choice("metric", metric, MetricName)
@@ -105,6 +112,7 @@ def register_series(
                 fixed = read_image(reference, "reference", reference_volume)
             grid, outside = _checked(volumes, fixed, fill)
             directions = None if bvecs is None else _directions(bvecs, len(volumes), grid)
+            target = None if normalisation is None else normalisation.read(fixed)
             finest_mm = max(min(fixed.grid.spacing_mm), min(grid.spacing_mm))
         with clock("register"):
             search = _Search(fixed, settings.metric_name, finest_mm)
@@ -121,17 +129,24 @@ def register_series(
             "interpolation": interpolation,
             "fill": settings.fill,
         },
+        "target": None if target is None else target.metrics(),
         "outside_value": json_value(outside),
         "timings_s": clock.seconds,
         "versions": versions(),
         "threads": used,
     }
-    transforms, correlations = tuple(f.transform for f in found), tuple(f.after for f in found)
-    if directions is not None:
-        directions = rotated_bvecs(directions, transforms, grid, fixed.grid)
-    return SeriesRegistration(
-        transforms, volumes, fixed, interpolation, correlations, metrics, outside, fill, directions
+    result = SeriesRegistration(
+        tuple(one.transform for one in found),
+        volumes,
+        fixed,
+        interpolation,
+        tuple(one.after for one in found),
+        metrics,
+        outside,
+        fill,
+        target=target,
     )
+    return result if directions is None else result.with_bvecs(directions)
 
 
 def _directions(path: str | os.PathLike[str], count: int, grid: Grid) -> Directions:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io.texts import read_text, shown_path
-from stn3d.transforms import Rigid
+from stn3d.transforms import Linear
 
 Directions = NDArray[np.float64]
 _MOST_MB = 16
@@ -59,13 +59,14 @@ def read_bvecs(path: str | os.PathLike[str], count: int) -> Directions:
 
 
 def rotated_bvecs(
-    bvecs: Directions, transforms: Sequence[Rigid], series: Grid, reference: Grid
+    bvecs: Directions, transforms: Sequence[Linear], series: Grid, reference: Grid
 ) -> Directions:
     """Gradient directions of the moved volumes.
 
     Args:
         bvecs: ``(N, 3)`` directions in FSL's convention for the series; 0 0 0 without a gradient.
-        transforms: for each volume, points of the reference to points of the volume.
+        transforms: for each volume, a rotation from points of the moved volumes to points of the
+            volume.
         series: grid of the volumes.
         reference: grid of the moved volumes.
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,8 +20,9 @@ from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
 from stn3d.registration.folders import make_folder, results_folder
-from stn3d.series.gradients import Directions, write_bvecs
-from stn3d.transforms import Rigid
+from stn3d.series.gradients import Directions, rotated_bvecs, write_bvecs
+from stn3d.series.target import Target
+from stn3d.transforms import Affine, Linear, Rigid, Transform
 from stn3d.warp.apply import WarpedColours, WarpedVolumes
 
 BVECS = "moved.bvec"
@@ -107,6 +108,7 @@ class SeriesRegistration(Described):
         outside_value: value of the moved volumes where a volume shows nothing; of colour images
             that of the first channel.
         fill: how that value was chosen, see `register_series`.
+        target: the space in which the volumes are resampled, if it is not that of the reference.
         bvecs: ``(N, 3)`` diffusion gradient directions of the moved volumes in FSL's convention, if
             those of the series were given.
     """
@@ -119,6 +121,7 @@ class SeriesRegistration(Described):
     metrics: dict[str, Any]
     outside_value: float = 0.0
     fill: str | float = "auto"
+    target: Target | None = None
     bvecs: Directions | None = None
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
@@ -147,14 +150,29 @@ class SeriesRegistration(Described):
 
     @property
     def moved(self) -> WarpedVolumes | WarpedColours:
-        """Volumes on the grid of the reference, ``(1, 1, *shape)`` each, computed on iteration;
-        ``shape`` colours each of a series of colour images."""
+        """Volumes on the grid of the target, by default the reference, ``(1, 1, *shape)`` each,
+        computed on iteration; ``shape`` colours each of a series of colour images."""
+        transforms: Sequence[Transform] = self.transforms
+        fixed = self.reference
+        if self.target is not None:
+            transforms, fixed = self.target.composed(self.transforms), self.target.image
         if is_colour(self.series.stored.dtype):
-            given = self.series, self.reference, self.interpolation, self.fill
-            return WarpedColours(self.transforms, *given)
-        return WarpedVolumes(
-            self.transforms, self.series, self.reference, self.interpolation, self.outside_value
-        )
+            return WarpedColours(transforms, self.series, fixed, self.interpolation, self.fill)
+        return WarpedVolumes(transforms, self.series, fixed, self.interpolation, self.outside_value)
+
+    def with_bvecs(self, bvecs: Directions) -> SeriesRegistration:
+        """This result with the gradient directions of the moved volumes.
+
+        Args:
+            bvecs: ``(N, 3)`` directions of the original volumes in FSL's convention.
+        """
+        grid, rotations = self.reference.grid, list[Linear](self.transforms)
+        if self.target is not None:
+            first = self.target.rotation(grid)
+            rotations = [Affine.from_matrix(one.matrix @ first.matrix) for one in rotations]
+            grid = self.target.image.grid
+        turned = rotated_bvecs(bvecs, rotations, self.series.image(0).grid, grid)
+        return replace(self, bvecs=turned)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv, metrics.json and, for a series
