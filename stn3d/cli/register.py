@@ -84,8 +84,8 @@ def register(
         "colour": (fixed_colour, moving_colour),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
-        files = {"jacobian": jacobian, "dicom": dicom, "bids": bids, "report": not no_report}
-        files["image_suffix"] = image_format
+        files: dict[str, Any] = {"jacobian": jacobian, "dicom": dicom, "bids": bids}
+        files |= {"image_suffix": image_format, "report": not no_report}
         _register((fixed, moving), sides, settings, (out, files), shown)
 
 
