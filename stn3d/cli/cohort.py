@@ -50,6 +50,7 @@ def cohort(
     seed: options.Seed = None,
     image_format: file_options.ImageFormat = ".nii.gz",
     jacobian: file_options.Jacobian = False,
+    no_report: file_options.NoReport = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -73,7 +74,8 @@ def cohort(
         "max_memory": max_memory,
         "seed": seed,
     }
-    files = {"image_suffix": image_format, "jacobian": jacobian, "bids": source.is_dir()}
+    files = {"image_suffix": image_format, "jacobian": jacobian, "report": not no_report}
+    files["bids"] = source.is_dir()
     template = {"to": to, "fixed_mask": fixed_mask, "fixed_labels": fixed_labels}
     how = {"rerun": rerun, "verify": verify}
     with screen.opened(f"registering the pairs of {source.name}", quiet, verbose) as shown:

@@ -35,6 +35,11 @@ class CohortFolder:
         return self.root / "summary.csv"
 
     @property
+    def index(self) -> Path:
+        """``index.html``: the same as a page."""
+        return self.root / "index.html"
+
+    @property
     def records(self) -> Path:
         """Folder of the records of pairs."""
         return self.root / STATE / "records"

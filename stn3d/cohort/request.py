@@ -18,8 +18,8 @@ from stn3d.cohort.layout import STATE, CohortFolder
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
 from stn3d.io.texts import parse_json, read_text
+from stn3d.registration.folders import make_folder, versions
 from stn3d.registration.outputs import Outputs
-from stn3d.registration.result import make_folder, versions
 from stn3d.registration.settings import Settings, read_config, settings_from
 
 _SCHEMA_VERSION = 1

@@ -1,4 +1,4 @@
-"""summary.csv and index.html of a cohort, from the records of its pairs."""
+"""The result of a cohort, its summary.csv and its index.html, from the records of its pairs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from stn3d.cohort.layout import CohortFolder
 from stn3d.cohort.pairs import CohortPair
 from stn3d.cohort.record import PairRecord
 from stn3d.io import atomic_write
+from stn3d.report.index import IndexEntry, write_index
 from stn3d.report.table import COLUMNS
 
 _OWN = ("name", "state", "error", "tries")
+_ORDER = {"error": 0, "failed": 1, "check": 2, "good": 3}
+_MOST_IN_INDEX = 2000  # a page of more thumbnails is too large for a browser
+_BIDS_METRICS = "_desc-registration_metrics.json"
 _LAST = ("seconds", "cpu_seconds", "peak_memory_gb", "notes")
 
 
@@ -52,7 +56,7 @@ class CohortResult:
     @property
     def pages(self) -> list[Path]:
         """The pages that were written."""
-        return [page for page in (self.folder.root / "index.html",) if page.exists()]
+        return [page for page in (self.folder.index,) if page.exists()]
 
     @property
     def has_failed(self) -> bool:
@@ -64,7 +68,7 @@ class CohortResult:
 def write_summary(
     folder: CohortFolder, pairs: Sequence[CohortPair], records: Mapping[str, PairRecord]
 ) -> None:
-    """Write summary.csv: a row for each pair, in order, whatever became of it.
+    """Write summary.csv, a row for each pair in order, and index.html of the worst pairs.
 
     Args:
         folder: the folder of the cohort.
@@ -72,12 +76,25 @@ def write_summary(
         records: their records, by name; a pair without one is ``open``.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: a file cannot be written.
     """
     with atomic_write(folder.summary) as part, part.open("w", encoding="utf8", newline="") as file:
         table = csv.DictWriter(file, [*_OWN, *COLUMNS, *_LAST], extrasaction="ignore")
         table.writeheader()
         table.writerows(summary_row(pair, records.get(pair.name)) for pair in pairs)
+    found = [(pair, records[pair.name]) for pair in pairs if pair.name in records]
+    worst = sorted(found, key=lambda one: _ORDER.get(one[1].status, 0))  # stable: as in the table
+    write_index(folder.root, [_entry(folder, *one) for one in worst[:_MOST_IN_INDEX]])
+
+
+def _entry(folder: CohortFolder, pair: CohortPair, record: PairRecord) -> IndexEntry:
+    """A pair in the index, by the name that its files have."""
+    if record.state == "error":
+        row = {role: pair.files[role] for role in ("fixed", "moving")}
+        return IndexEntry(pair.name, None, row, record.error)
+    bids = (Path(path).name for path in record.outputs if path.endswith(_BIDS_METRICS))
+    name = next((one.removesuffix(_BIDS_METRICS) for one in bids), pair.name)
+    return IndexEntry(name, folder.root / pair.folder, record.row)
 
 
 def summary_row(pair: CohortPair, record: PairRecord | None) -> dict[str, Any]:
