@@ -14,6 +14,7 @@ from stn3d import __version__
 from stn3d.cli import process, screen
 from stn3d.cli.apply import apply
 from stn3d.cli.check import check
+from stn3d.cli.cohort import cohort
 from stn3d.cli.convert import compose, convert, invert
 from stn3d.cli.demo import demo
 from stn3d.cli.evaluate import evaluate
@@ -22,8 +23,10 @@ from stn3d.cli.jacobian import jacobian
 from stn3d.cli.landmarks import landmarks
 from stn3d.cli.points import points
 from stn3d.cli.register import register
+from stn3d.cli.report import report
 from stn3d.cli.series import series
 from stn3d.cli.training import train
+from stn3d.cli.view import view
 from stn3d.errors import InputError
 
 app = typer.Typer(
@@ -44,6 +47,11 @@ _EXAMPLES = {
         "stn3d register mr.nii.gz ct.nii.gz --out result --kind rigid",
         "stn3d register fixed.nii.gz moving.nii.gz --out result \\\n"
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
+    ),
+    "cohort": (
+        "stn3d cohort pairs.csv --out results",
+        "stn3d cohort bids --to MNI152NLin2009cAsym --out derivatives/stn3d",
+        "stn3d cohort pairs.csv --out results --index $SLURM_ARRAY_TASK_ID",
     ),
     "series": (
         "stn3d series bold.nii.gz --out result",
@@ -84,6 +92,8 @@ _EXAMPLES = {
         "stn3d explain result/transform.h5 --like fixed.nii.gz --moving moving.nii.gz",
         "stn3d explain image.nii.gz",
     ),
+    "view": ("stn3d view result",),
+    "report": ("stn3d report result", "stn3d report results/*  (an index of all)"),
     "check": ("stn3d check fixed.nii.gz moving.nii.gz",),
     "train": (
         "stn3d train configs/train.yaml output_dir=run epochs=10",
@@ -92,9 +102,9 @@ _EXAMPLES = {
     "demo": ("stn3d demo",),
 }
 _PANELS: dict[str, tuple[Callable[..., object], ...]] = {
-    "Registration": (register, series, landmarks),
+    "Registration": (register, cohort, series, landmarks),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
-    "Looking into files": (explain, check),
+    "Looking at results": (view, report, explain, check),
     "Networks": (train,),
     "Demo": (demo,),
 }
