@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stn3d.cli.screen import Screen
-from stn3d.registration.progress_bar import ShowVolume, registration_progress, volume_progress
+from stn3d.registration.progress_bar import (
+    ShowPair,
+    ShowVolume,
+    pair_progress,
+    registration_progress,
+    volume_progress,
+)
 
 if TYPE_CHECKING:  # it imports torch
     from stn3d.registration.stages import ProgressEvent
@@ -30,4 +36,14 @@ def volumes(screen: Screen) -> Iterator[ShowVolume]:
         yield lambda *_: None
         return
     with volume_progress(screen.stderr) as show:
+        yield show
+
+
+@contextmanager
+def cohort(screen: Screen, total: int) -> Iterator[ShowPair]:
+    """The progress of a cohort."""
+    if screen.quiet:
+        yield lambda *_: None
+        return
+    with pair_progress(total, screen.stderr) as show:
         yield show
