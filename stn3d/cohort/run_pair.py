@@ -152,7 +152,7 @@ def _saved(task: PairTask, folder: CohortFolder) -> PairRecord:
     if "init" in pair.files:
         options["init"] = pair.files["init"]
     with _notes() as notes:
-        fixed, moving = (_side(pair.files, role) for role in ("fixed", "moving"))
+        fixed, moving = _FIXED.of(pair.files, inputs), _side(pair.files, "moving")
         found = register(fixed, moving, config=request.config, **options)
         changed = [role for role, known in inputs.items() if _changed(role, pair, known)]
         if changed:
@@ -183,10 +183,36 @@ def _peak_memory_gb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS, 3)
 
 
-def _side(files: Mapping[str, str], role: str) -> RegistrationImage:
+class _FixedImage:
+    """The fixed image of the last pair, read and prepared once for pairs that share it."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._image: RegistrationImage | None = None
+
+    def of(self, files: Mapping[str, str], inputs: Mapping[str, Fingerprint]) -> RegistrationImage:
+        """The fixed image of a pair.
+
+        Args:
+            files: the pair's files.
+            inputs: their fingerprints: a file that was changed is read again.
+        """
+        roles = sorted(role for role in files if role.startswith("fixed"))
+        key = [(role, files[role], inputs[role]) for role in roles]
+        if self._image is None or key != self._key:
+            self._image = None  # its memory is free before the next one is read
+            self._key, self._image = key, _side(files, "fixed", keep=True)
+        return self._image
+
+
+_FIXED = _FixedImage()
+
+
+def _side(files: Mapping[str, str], role: str, *, keep: bool = False) -> RegistrationImage:
     """One side of a pair."""
     return RegistrationImage(
         files[role],
+        keep=keep,
         mask=files.get(f"{role}_mask"),
         exclude=files.get(f"{role}_exclude"),
         labels=files.get(f"{role}_labels"),
