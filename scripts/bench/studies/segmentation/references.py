@@ -51,9 +51,11 @@ def images(pattern: str) -> list[str]:
     names += [f"contrasts/p07_{one}" for one in ("t1", "t1post", "t2", "flair")]
     names += [f"ct_mr/{one}" for one in _TEMPLATES]
     names += [f"head_natives/inputs/{one}" for one in ("FLAIR_MICCAI2017", "T1w2mm", "T2w", "fmri")]
+    names += OTHER_BODIES
     return [name for name in names if any(fnmatch(name, p) for p in pattern.split(","))]
 
 
+OTHER_BODIES = ("abdomen/ct", "abdomen/mr", "lung_mr/0004", "ct_body/chest_ct", "prostate/case0_mr")
 _TEMPLATES = (
     *("mni152_t1_2mm", "single_subj_T1", "avg152T2", "avg152PD"),
     *("scct", "scct_stripped"),
