@@ -12,7 +12,7 @@ from torch import Tensor
 from scripts.bench.paths import SHARED, existing, image_path
 from stn3d import Grid, metrics
 from stn3d.io import read_labels
-from stn3d.structures import STRUCTURES, classes_of_groups, classes_of_ids
+from stn3d.structures import STRUCTURES, brain_classes, classes_of_ids
 
 TUNED = ("brains/1000", "brains/1001", "brains/1006", "brains/1013", "aseg_pair")
 UNKNOWN = 255  # manual labels without a counterpart
@@ -35,12 +35,7 @@ _MANUAL = {
     "3rd Ventricle": "third ventricle",
     "4th Ventricle": "fourth ventricle",
 }
-SCORED = tuple(
-    i
-    for i in range(len(STRUCTURES))
-    if i not in classes_of_groups("background", "head")
-    and STRUCTURES[i].name != "cerebrospinal fluid"
-)
+SCORED = brain_classes()
 
 
 def images(pattern: str) -> list[str]:
