@@ -1,0 +1,32 @@
+"""The task that Dask sees. It holds bytes, so that the scheduler need not import torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stn3d.startup import starting
+
+
+def packed(work: Any, task: Any) -> bytes:
+    """What a worker does and the pair that it does it with, as bytes."""
+    from distributed.protocol import pickle
+
+    content: bytes = pickle.dumps((work, task))
+    return content
+
+
+def on_worker(content: bytes) -> tuple[str, Any]:
+    """Work on a pair.
+
+    Args:
+        content: from `packed`.
+
+    Returns:
+        The worker's address, and what the work returned.
+    """
+    from distributed import get_worker
+    from distributed.protocol import pickle
+
+    with starting():  # in a new process this imports torch
+        work, task = pickle.loads(content)
+    return get_worker().address, work(task)
