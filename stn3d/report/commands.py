@@ -57,8 +57,9 @@ def repeating_command(metrics: Mapping[str, Any], out: str) -> str | None:
         for key, option in _SOURCES.items():
             if key in given["in_memory"]:
                 return None
-            if given.get(key) is not None:
-                words += [f"--{role}-{option}", str(given[key])]
+            value = metrics[role]["window"] if key == "window" else given.get(key)
+            if value is not None:
+                words += [f"--{role}-{option}", str(value)]
         for path in given["channels"]:
             words += [f"--{role}-channel", path]
     settings = metrics["settings"]

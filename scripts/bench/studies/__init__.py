@@ -35,6 +35,7 @@ STUDIES = {
     "transformer_speed": "speed of the affine transformer layer against torch and kornia",
     "throughput": "training throughput of the networks against MONAI's",
     "training": "page about a training run of a network",
+    "report": "pages of registrations: seconds, megabytes, screenshots",
     "synth": "picture of synthetic training samples",
 }
 
