@@ -11,6 +11,8 @@ def test_levels_stand_side_by_side_with_their_lines() -> None:
     stage = {"stage": "rigid", "spacing_mm": 4.0, "first_loss": 1.0, "last_loss": 0.5}
     known = {**stage, "evaluations": 3, "losses": [1.0, 0.75, 0.5]}
     old = {**stage, "evaluations": 30}  # of a version without the losses
+    trial = {**stage, "evaluations": 3, "losses": [1.0, 9.0, 0.5]}
+    assert levels_of([trial])[0].line == "0.0,5.0 50.0,5.0 100.0,95.0"
     equal = {**stage, "evaluations": 1, "losses": [0.2]}
     first, second, third = levels_of([known, old, equal])
     assert first.line == "0.0,5.0 50.0,50.0 100.0,95.0"

@@ -10,6 +10,7 @@ demo's heads, the templates, and images under Apache-2.0 and CC0.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
@@ -126,10 +127,14 @@ def _pairs(work: Path) -> dict[str, _Pair]:
     paths = work / "icbm152.nii.gz", work / "colin27.nii.gz"
     for image, path in zip((heads.fixed, heads.moving), paths, strict=True):
         image.save(path)
+    mask = dataclasses.replace(heads.fixed, values=heads.mask)
+    mask.save(work / "brain.nii.gz")
     templates = image_path("ct_mr/scct"), image_path("ct_mr/mni152_t1_2mm")
     abdomens = image_path("abdomen/ct"), image_path("abdomen/mr")
     return {
-        "T1 <- T1": _Pair([*map(str, paths)], work / "t1_t1"),
+        "T1 <- T1": _Pair(
+            [*map(str, paths), "--fixed-mask", str(work / "brain.nii.gz")], work / "t1_t1"
+        ),
         "CT <- MR": _Pair([*map(str, templates)], work / "ct_mr"),
         "failed": _Pair([*map(str, abdomens), "--preset", "fast"], work / "failed"),
     }
