@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stn3d.cli.screen import Screen
-from stn3d.registration.progress_bar import ShowVolume, registration_progress, volume_progress
+from stn3d.registration.progress_bar import (
+    ShowVolume,
+    ShowWork,
+    registration_progress,
+    volume_progress,
+    work_progress,
+)
 
 if TYPE_CHECKING:  # it imports torch
     from stn3d.registration.stages import ProgressEvent
@@ -30,4 +36,14 @@ def volumes(screen: Screen) -> Iterator[ShowVolume]:
         yield lambda *_: None
         return
     with volume_progress(screen.stderr) as show:
+        yield show
+
+
+@contextmanager
+def work(screen: Screen) -> Iterator[ShowWork]:
+    """The progress of many registrations."""
+    if screen.quiet:
+        yield lambda *_: None
+        return
+    with work_progress(screen.stderr) as show:
         yield show

@@ -138,8 +138,8 @@ def sharpness(values: Tensor, grid: Grid, mask: Tensor) -> float:
         grid: grid of the image; its axes are those of the world.
         mask: ``grid.shape`` bool, the voxels that are used.
     """
-    image = values[0, 0].double()
+    image = values[0, 0]
     axes = [torch.gradient(image, spacing=s, dim=a)[0] for a, s in enumerate(grid.spacing_mm)]
-    squares = torch.stack([axis[mask].square() for axis in axes]).sum(0)
-    spread = float(image[mask].std())
+    squares = torch.stack([axis[mask].double().square() for axis in axes]).sum(0)
+    spread = float(image[mask].double().std())
     return float(squares.mean()) ** 0.5 / spread if spread > 0 else 0.0

@@ -17,7 +17,8 @@ from stn3d.transforms import Affine, Linear
 
 Matrix = NDArray[np.float64]
 _ITERATIONS = 100
-_TOLERANCE = 1e-12
+_SMALL = 1e-4  # radians: the series of the logarithm is exact to rounding
+_TOLERANCE = 1e-10  # radians, or mm
 
 
 def centring(poses: Sequence[Linear], centre_mm: Tensor) -> Affine:
@@ -67,9 +68,19 @@ def _symmetric(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 def rigid_log(matrix: Matrix) -> Matrix:
     """``(d + 1, d + 1)`` principal logarithm of a rigid matrix."""
-    from scipy.linalg import logm  # slow to import
+    from scipy.spatial.transform import Rotation  # slow to import
 
-    return np.real(logm(matrix))
+    d = len(matrix) - 1
+    rotation = np.eye(3)
+    rotation[:d, :d] = matrix[:d, :d]
+    x, y, z = Rotation.from_matrix(rotation).as_rotvec()
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = float(np.sqrt(x * x + y * y + z * z))
+    factor = 1 / 12 if angle < _SMALL else (1 - angle / (2 * np.tan(angle / 2))) / angle**2
+    left = (np.eye(3) - 0.5 * skew + factor * skew @ skew)[:d, :d]
+    found = np.zeros((d + 1, d + 1))
+    found[:d, :d], found[:d, d] = skew[:d, :d], left @ matrix[:d, d]
+    return found
 
 
 def rigid_exp(matrix: Matrix) -> Matrix:
@@ -119,11 +130,11 @@ def midpoint_poses(pairs: Mapping[tuple[int, int], Linear], count: int) -> list[
 
 
 def _step(poses: Sequence[Matrix], between: Mapping[tuple[int, int], Matrix], j: int) -> Matrix:
-    """Half the mean change that the other images propose for a pose, as a logarithm."""
+    """The mean change that all images propose for a pose, as a logarithm; its own is none."""
     own = np.linalg.inv(poses[j])
     others = [i for i in range(len(poses)) if i != j]
     changes = [rigid_log(own @ between[i, j] @ poses[i]) for i in others]
-    return 0.5 * np.mean(changes, axis=0)
+    return np.sum(changes, axis=0) / len(poses)
 
 
 def _centred(poses: Sequence[Matrix]) -> list[Matrix]:

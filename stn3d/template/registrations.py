@@ -27,7 +27,7 @@ from stn3d.registration.outputs import Outputs
 from stn3d.registration.result import make_folder, versions
 from stn3d.template.folder import file_hash, text_hash
 from stn3d.template.settings import TemplateSettings
-from stn3d.transforms import Linear, Transform
+from stn3d.transforms import Affine, Linear, Transform
 
 Report = Callable[[int, int, str], None]
 """Called with the number of registrations done, their total number and what is in progress."""
@@ -73,11 +73,13 @@ class Outcome:
         name: name of the moving image.
         path: file of the transform.
         metrics: status, reason and correlations.
+        files: names of all files in its folder.
     """
 
     name: str
     path: Path
     metrics: dict[str, Any]
+    files: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -87,6 +89,17 @@ class Outcome:
     def transform(self) -> Transform:
         """Read the transform."""
         return read_transform(self.path)
+
+    def linear(self) -> Affine:
+        """Read the transform of a linear registration.
+
+        Raises:
+            TypeError: it is not linear.
+        """
+        found = self.transform()
+        if not isinstance(found, Linear):
+            raise TypeError(f"a {type(found).__name__} is not linear.")
+        return Affine.from_matrix(found.matrix)
 
 
 @dataclass(eq=False)
@@ -211,7 +224,7 @@ def is_finished(job: Job) -> bool:
 def _outcome(job: Job) -> Outcome:
     content = json.loads(job.record.read_text(encoding="utf8"))
     name = "transform.h5" if job.outputs is not None else f"{job.name}.h5"
-    return Outcome(job.name, job.folder / name, content["metrics"])
+    return Outcome(job.name, job.folder / name, content["metrics"], tuple(content["files"]))
 
 
 def matrix_of(pose: Linear) -> tuple[tuple[float, ...], ...]:

@@ -25,11 +25,11 @@ class Template(Described):
     metrics: dict[str, Any]
 
     def description(self) -> Description:
-        last = self.metrics["iterations"][-1]
+        last = self.metrics["iterations"][-1:]
         rows = [
             ("images", f"{len(self.names)}"),
             ("folder", f"{self.folder}"),
-            ("last mean displacement", number(last["mean_displacement_mm"], "mm")),
+            *(("last mean displacement", number(i["mean_displacement_mm"], "mm")) for i in last),
             ("time", number(sum(self.metrics["timings_s"].values()), "s")),
         ]
         return Description("Template", rows)
