@@ -25,6 +25,7 @@ CONFIGS = (
     "train.yaml",
     "own_pairs.yaml",
     "train_affine.yaml",
+    "train_segmentation.yaml",
     "multi_gpu_train.yaml",
 )
 

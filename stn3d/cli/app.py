@@ -22,9 +22,11 @@ from stn3d.cli.jacobian import jacobian
 from stn3d.cli.landmarks import landmarks
 from stn3d.cli.points import points
 from stn3d.cli.register import register
+from stn3d.cli.report import report
 from stn3d.cli.series import series
 from stn3d.cli.template import template
 from stn3d.cli.training import train
+from stn3d.cli.view import view
 from stn3d.errors import InputError
 
 app = typer.Typer(
@@ -89,6 +91,8 @@ _EXAMPLES = {
         "stn3d explain result/transform.h5 --like fixed.nii.gz --moving moving.nii.gz",
         "stn3d explain image.nii.gz",
     ),
+    "view": ("stn3d view result",),
+    "report": ("stn3d report result", "stn3d report results/*  (an index of all)"),
     "check": ("stn3d check fixed.nii.gz moving.nii.gz",),
     "train": (
         "stn3d train configs/train.yaml output_dir=run epochs=10",
@@ -99,7 +103,7 @@ _EXAMPLES = {
 _PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Registration": (register, series, template, landmarks),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
-    "Looking into files": (explain, check),
+    "Looking at results": (view, report, explain, check),
     "Networks": (train,),
     "Demo": (demo,),
 }

@@ -19,7 +19,7 @@ def demo(
     with screen.opened(doing, quiet, verbose) as shown:
         with slow_imports():
             from stn3d.demo import run
-            from stn3d.registration.result import results_folder
+            from stn3d.registration.folders import results_folder
 
         with results_folder(out) as folder, progress.registration(shown) as show:
             result = run(folder, threads, show)

@@ -63,3 +63,11 @@ Bids = Annotated[
         "from the names of the images.",
     ),
 ]
+NoReport = Annotated[
+    bool,
+    typer.Option(
+        "--no-report",
+        rich_help_panel=FILES,
+        help="Leave out report.html, the page to look at, and report.png, its picture.",
+    ),
+]

@@ -67,7 +67,7 @@ def landmarks(
         with slow_imports():
             from stn3d.io import read_landmarks, refuse_inputs
             from stn3d.landmarks import LandmarkRegistration, register_landmarks
-            from stn3d.registration.result import results_folder
+            from stn3d.registration.folders import results_folder
 
         refuse_inputs([out / n for n in LandmarkRegistration.FILES], [fixed, moving, like])
         pairs = read_landmarks(fixed, moving)

@@ -53,14 +53,14 @@ def register(
     jacobian: file_options.Jacobian = False,
     dicom: file_options.Dicom = False,
     bids: file_options.Bids = False,
+    no_report: file_options.NoReport = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED, and warp MOVING onto FIXED's grid.
 
-    Writes moved.nii.gz, transform.h5, inverse.h5 and metrics.json into the folder --out, with
-    --moving-labels also moved_labels.nii.gz, and prints a quality status: good, check or failed
-    (then the exit code is 3).
+    Writes moved.nii.gz, transform.h5, inverse.h5, metrics.json and a report (stn3d view) into the
+    folder --out, and prints a quality status: good, check or failed (then the exit code is 3).
     """
-    settings = {
+    settings: dict[str, Any] = {
         "kind": kind,
         "metric": metric,
         "preset": preset,
@@ -71,11 +71,8 @@ def register(
         "label_weight": label_weight,
         "landmark_weight": landmark_weight,
         "fill": fill,
-        "device": device,
-        "threads": threads,
-        "max_memory": max_memory,
-        "seed": seed,
     }
+    settings |= {"device": device, "threads": threads, "max_memory": max_memory, "seed": seed}
     sides = {
         "mask": (fixed_mask, moving_mask),
         "exclude": (fixed_exclude, moving_exclude),
@@ -87,7 +84,8 @@ def register(
         "colour": (fixed_colour, moving_colour),
     }
     with screen.opened(f"registering {moving.name} to {fixed.name}", quiet, verbose) as shown:
-        files = {"image_suffix": image_format, "jacobian": jacobian, "dicom": dicom, "bids": bids}
+        files: dict[str, Any] = {"jacobian": jacobian, "dicom": dicom, "bids": bids}
+        files |= {"image_suffix": image_format, "report": not no_report}
         _register((fixed, moving), sides, settings, (out, files), shown)
 
 
@@ -110,9 +108,9 @@ def _register(
     with slow_imports():
         from stn3d.io import refuse_inputs
         from stn3d.registration.api import register as run
+        from stn3d.registration.folders import results_folder
         from stn3d.registration.inputs import RegistrationImage
         from stn3d.registration.outputs import Outputs
-        from stn3d.registration.result import results_folder
         from stn3d.registration.stages import ProgressEvent
 
     out, outputs = output[0], Outputs(**output[1])

@@ -82,7 +82,7 @@ def series(
     with screen.opened(f"registering the volumes of {series.name}", quiet, verbose) as shown:
         with slow_imports():
             from stn3d.io import refuse_inputs, spec_files
-            from stn3d.registration.result import results_folder
+            from stn3d.registration.folders import results_folder
             from stn3d.series.api import register_series
             from stn3d.series.result import BVECS, SeriesRegistration
             from stn3d.series.target import Normalisation

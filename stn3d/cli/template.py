@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stn3d import choices
-from stn3d.cli import options, progress, screen
+from stn3d.cli import file_options, options, progress, screen
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
 from stn3d.errors import InputError
@@ -147,15 +147,16 @@ def template(
     jobs: _Jobs = 1,
     threads: options.Threads = None,
     max_memory: options.MaxMemory = None,
+    no_report: file_options.NoReport = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Unbiased template of a group of images, or of the visits of one subject.
 
     Writes template.nii.gz and template.json into --out, and a folder for each image with
-    transform.h5 (template to image points), inverse.h5, moved.nii.gz and metrics.json. The result
-    depends neither on the order of the images nor, beyond small differences, on the initial
-    target.
+    transform.h5 (template to image points), inverse.h5, moved.nii.gz, metrics.json and a report;
+    index.html shows all of them. The result depends neither on the order of the images nor, beyond
+    small differences, on the initial target.
 
     An interrupted build continues when the command is repeated.
     """
@@ -180,38 +181,41 @@ def template(
     visits = {"jacobian": jacobian, "labels": labels or ()} if within_subject else None
     doing = "visits" if within_subject else "images"
     with screen.opened(f"building a template of {len(images)} {doing}", quiet, verbose) as shown:
-        _build(images, out, start, settings, visits, shown)
+        _build((images, start), out, settings, visits, (not no_report, shown))
 
 
 def _build(
-    images: list[Path],
+    inputs: tuple[list[Path], Path | None],
     out: Path,
-    start: Path | None,
     settings: Mapping[str, Any],
     visits: Mapping[str, Any] | None,
-    shown: Screen,
+    output: tuple[bool, Screen],
 ) -> None:
     """Build a template and show it.
 
     Args:
-        images: the images.
+        inputs: the images, and the initial target.
         out: folder of the results.
-        start: initial target.
         settings: arguments of `TemplateSettings`.
         visits: arguments of `build_within_subject`; None for a group.
-        shown: shows progress and results.
+        output: whether to write reports, and what shows progress and results.
     """
+    (images, start), (report, shown) = inputs, output
     with slow_imports():
+        from stn3d.registration.outputs import Outputs
         from stn3d.template import TemplateSettings, build, build_within_subject
 
-    chosen = TemplateSettings(**settings)
+    chosen, files = TemplateSettings(**settings), Outputs(report=report)
     with progress.work(shown) as show:
         if visits is None:
-            found = build(images, out, start=start, settings=chosen, progress=show)
+            found = build(images, out, start=start, settings=chosen, outputs=files, progress=show)
         else:
-            found = build_within_subject(images, out, settings=chosen, progress=show, **visits)
+            found = build_within_subject(
+                images, out, settings=chosen, outputs=files, progress=show, **visits
+            )
     _show(found, shown)
-    shown.wrote([found.folder / "template.nii.gz", found.folder / "template.json", found.folder])
+    names = ("template.nii.gz", "template.json", "index.html")
+    shown.wrote([path for name in names if (path := found.folder / name).exists()])
 
 
 def _show(found: Template, shown: Screen) -> None:

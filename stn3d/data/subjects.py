@@ -32,13 +32,18 @@ def load_subjects(
     Args:
         folder: NIfTI label maps of one body part; None or empty for random shapes.
         spatial_dims: Dimensions of random shapes, 2 or 3.
-        num_random: Number of random subjects.
+        num_random: Number of random subjects; 0: label maps are required.
         seed: Seed of the random subjects.
         part: Slice of the folder's maps in the order of their names. Default: all.
 
     Raises:
-        InputError: The folder holds no label map, or one is invalid.
+        InputError: The folder holds no label map, or one is invalid; or label maps are required
+            and there is no folder.
     """
+    if not folder and num_random < 1:
+        raise InputError(
+            "no label maps are given; set dataset_dir to a folder with NIfTI label maps."
+        )
     if not folder:
         rngs = (SeededGenerator(seed, i) for i in range(num_random))
         return [random_subject(rng, spatial_dims) for rng in rngs]

@@ -17,10 +17,11 @@ from stn3d.demo.heads import Mode, demo_pair, require_heads
 from stn3d.demo.scores import score_copy, score_two_heads
 from stn3d.io import atomic_write
 from stn3d.registration.api import register
+from stn3d.registration.folders import make_folder
 from stn3d.registration.inputs import RegistrationImage
-from stn3d.registration.result import make_folder
+from stn3d.registration.outputs import Outputs
 from stn3d.registration.stages import Progress
-from stn3d.report import require_matplotlib, save_picture
+from stn3d.report import save_picture
 
 __all__ = ["run"]
 
@@ -49,10 +50,9 @@ def run(
         numbers of the table; ``seconds``: time of the registration; ``total_seconds``.
 
     Raises:
-        InputError: nilearn or matplotlib is not installed, or the folder cannot be written.
+        InputError: nilearn is not installed, or the folder cannot be written.
     """
     begin = time.perf_counter()
-    require_matplotlib()
     require_heads(mode)
     folder = make_folder(out)
     pair = demo_pair(mode, spacing_mm)
@@ -80,8 +80,8 @@ def run(
     result = scores.as_dict()
     result["seconds"] = round(seconds, 2)
     result["total_seconds"] = round(time.perf_counter() - begin, 2)
-    names = ["picture.png", "moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"]
-    result["files"] = [str(folder / name) for name in [*names, "demo.json"]]
+    names = ["picture.png", "demo.json", *Outputs().files("", "").values()]
+    result["files"] = [str(folder / name) for name in names]
     with atomic_write(folder / "demo.json") as part:
         part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
     return result

@@ -30,7 +30,7 @@ from stn3d.io import (
 )
 from stn3d.landmarks.fields import spline_fields
 from stn3d.metrics import tre_mm
-from stn3d.registration.result import make_folder, versions
+from stn3d.registration.folders import make_folder, versions
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, ThinPlateSpline, Transform, describe_linear
 

@@ -1,4 +1,4 @@
-"""Networks that estimate transforms: spatial transformers, cascades, coordinate regression."""
+"""Networks: spatial transformers, cascades, coordinate regression, segmentation."""
 
 from stn3d.nets.aligned_pyramid import AlignedPyramid
 from stn3d.nets.cascade import Cascade, pair_transformer
@@ -15,6 +15,7 @@ from stn3d.nets.recurrent import (
     RecurrentTransformer,
     TimeDistributed,
 )
+from stn3d.nets.segmentation import SegmentationNetwork
 from stn3d.nets.spatial_transformer import (
     CanonicalisingWrapper,
     ComposedTransformers,
@@ -43,6 +44,7 @@ __all__ = [
     "RecurrentKeypointLocalisation",
     "RecurrentLocalisation",
     "RecurrentTransformer",
+    "SegmentationNetwork",
     "SpatialSoftmax",
     "SpatialTransformer",
     "TimeDistributed",

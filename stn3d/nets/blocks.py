@@ -29,12 +29,18 @@ def json_options(**options: Any) -> dict[str, Any]:
 
 
 def convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    stride: int = 1,
+    dropout: float = 0.0,
+    kernel_size: int = 3,
 ) -> nn.Module:
-    """A convolution of kernel size 3, instance normalisation, optional dropout and a leaky ReLU."""
+    """A convolution, instance normalisation, optional dropout and a leaky ReLU."""
     make: type[nn.Module] = _CONVOLUTIONS[spatial_dims]
+    size, padding = kernel_size, kernel_size // 2
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=make(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        conv=make(in_channels, out_channels, size, stride, padding=padding, bias=False),
         norm=_NORMS[spatial_dims](out_channels, affine=True),
     )
     if dropout > 0:

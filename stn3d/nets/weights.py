@@ -24,6 +24,7 @@ from stn3d.memory.limit import memory_shortage
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pyramid import PyramidCascade
+from stn3d.nets.segmentation import SegmentationNetwork
 from stn3d.nets.working_grid import axis_aligned_voxels
 from stn3d.preprocessing.pair import Pair
 
@@ -31,7 +32,10 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "Cascade": Cascade,
     "CoordinateRegressor": CoordinateRegressor,
     "PyramidCascade": PyramidCascade,
+    "SegmentationNetwork": SegmentationNetwork,
 }
+Role = Literal["affine", "dense", "segmentation"]
+_ROLES: dict[str, Role] = {"CoordinateRegressor": "affine", "SegmentationNetwork": "segmentation"}
 _FORMAT = "stn3d weights 2"
 _MOST = 4096  # channels, spacings and all other numbers are smaller
 _EXTENTS = 1 / 4, 8  # of the images relative to those of the training, along the longest axis
@@ -147,14 +151,13 @@ def save_weights(
         part.chmod(0o644)  # safetensors makes the file readable by its owner only
 
 
-def load_weights(
-    path: str | os.PathLike[str], role: Literal["affine", "dense"] | None = None
-) -> TrainedNetwork:
+def load_weights(path: str | os.PathLike[str], role: Role | None = None) -> TrainedNetwork:
     """Read a network from a file of `save_weights`.
 
     Args:
         path: The file.
-        role: What the network must estimate, as in `bundled_weights`; None allows any.
+        role: What the network must estimate, as in `bundled_weights`, or ``segmentation``; None
+            allows any.
 
     Raises:
         InputError: The file does not exist, holds no weights of stn3d, or the weights do not fit
@@ -173,7 +176,7 @@ def load_weights(
             f"{path} holds a {shown_text(name)}, unknown to this version of stn3d; "
             "install a newer version."
         )
-    if role is not None and (name == CoordinateRegressor.__name__) != (role == "affine"):
+    if role is not None and role != _ROLES.get(name, "dense"):
         raise InputError(f"{path} holds a {name}, which is no {role} network; give other weights.")
     network = _network(ARCHITECTURES[name], metadata["options"], tensors, path)
     preprocessing, record = metadata["preprocessing"], metadata["record"]

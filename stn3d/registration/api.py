@@ -239,7 +239,8 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         colours = warp_colours(moving.colours, *grids, fill=settings.fill)
     name = f"moved {moving.name}"
     image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
-    return Registration(transform, inverse, image, fixed, metrics)
+    shown = LoadedPair(inputs.fixed, inputs.moving)  # without what it computed
+    return Registration(transform, inverse, image, fixed, metrics, inputs=shown)
 
 
 def _filled(

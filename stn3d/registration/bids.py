@@ -92,6 +92,8 @@ class BidsNames:
             "transform": f"{there}.h5",
             "inverse": f"{back}.h5",
             "metrics": f"{prefix}from-{moving}_to-{fixed}_desc-registration_metrics.json",
+            "report": f"{prefix}from-{moving}_to-{fixed}_desc-registration_report.html",
+            "picture": f"{prefix}from-{moving}_to-{fixed}_desc-registration_report.png",
             "moved_labels": f"{space}dseg{self.image_suffix}",
             "jacobian": f"{space}desc-jacobian_{suffix}{self.image_suffix}",
             "moved_sidecar": f"{space}{suffix}.json",

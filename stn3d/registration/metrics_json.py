@@ -10,11 +10,11 @@ import torch
 
 from stn3d.evaluation.json_values import json_value
 from stn3d.registration.automatic import Selection
+from stn3d.registration.folders import versions
 from stn3d.registration.initialisation.candidates import InitialTransform
 from stn3d.registration.inputs import LoadedPair
 from stn3d.registration.memory import Budget
 from stn3d.registration.quality import Quality
-from stn3d.registration.result import versions
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Settings
 from stn3d.registration.working_space import WorkingSpace

@@ -25,6 +25,7 @@ class Outputs:
         dicom: write the moved image as a DICOM series in the frame of reference of the fixed one,
             and the transform as a DICOM registration object.
         bids: BIDS names with JSON sidecars, made from the names of the images.
+        report: write report.html, a page to look at, and report.png, its picture.
 
     Raises:
         InputError: the extension is none of these.
@@ -34,6 +35,7 @@ class Outputs:
     jacobian: bool = False
     dicom: bool = False
     bids: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         check_choice("image-format", self.image_suffix, ImageSuffix)
@@ -48,8 +50,8 @@ class Outputs:
 
         Returns:
             Names by what the files hold: ``moved``, ``transform``, ``inverse``, ``metrics``, where
-            wanted ``moved_labels``, ``jacobian``, ``moved_dicom`` and ``dicom_transform``, and for
-            BIDS ``..._sidecar``.
+            wanted ``report``, ``picture``, ``moved_labels``, ``jacobian``, ``moved_dicom`` and
+            ``dicom_transform``, and for BIDS ``..._sidecar``.
         """
         names = self.bids_names(fixed, moving).named() if self.bids else self._plain()
         if self.image_suffix == ".png":  # it holds no fractions
@@ -60,6 +62,8 @@ class Outputs:
             "jacobian": not self.jacobian,
             DICOM_SERIES: not self.dicom,
             "dicom_transform": not self.dicom,
+            "report": not self.report,
+            "picture": not self.report,
         }
         return {key: name for key, name in names.items() if not omitted.get(key, False)}
 
@@ -87,4 +91,6 @@ class Outputs:
             "metrics": "metrics.json",
             "moved_labels": f"moved_labels{suffix}",
             "jacobian": f"jacobian{suffix}",
+            "report": "report.html",
+            "picture": "report.png",
         }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ from numpy.typing import NDArray
 
 from stn3d.choices import ImageInterpolation
 from stn3d.display import Described, Description, number
-from stn3d.errors import InputError
 from stn3d.io import (
-    STDOUT,
     Image,
     ImageSource,
     atomic_folder,
@@ -34,8 +31,11 @@ from stn3d.io import (
 from stn3d.io.dicom_output import DicomTags, write_dicom_series
 from stn3d.io.dicom_series import series_of
 from stn3d.io.sources import open_source
-from stn3d.io.texts import shown_path
+from stn3d.registration.folders import make_folder, versions
+from stn3d.registration.inputs import LoadedPair
 from stn3d.registration.outputs import DICOM_SERIES, Outputs
+from stn3d.report.case import ReportCase
+from stn3d.report.report import Report
 from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
@@ -56,6 +56,7 @@ class Registration(Described):
             versions.
         moving_labels: labels of the moving image, if there are any.
         moving_source: the moving image as given; pictures have its data type.
+        inputs: both images with their masks, labels and landmarks, for the report.
     """
 
     transform: Transform
@@ -65,6 +66,7 @@ class Registration(Described):
     metrics: dict[str, Any]
     moving_labels: ImageSource | None = None
     moving_source: ImageSource | None = None
+    inputs: LoadedPair | None = None
 
     def description(self) -> Description:
         found, settings = self.metrics, self.metrics["settings"]
@@ -134,6 +136,8 @@ class Registration(Described):
 
     def _names(self, outputs: Outputs) -> dict[str, str]:
         labels = self.moving_labels is not None
+        if self.inputs is None:  # no report without the images
+            outputs = dataclasses.replace(outputs, report=False)
         return outputs.files(self._image_name("fixed"), self._image_name("moving"), labels=labels)
 
     def _image_name(self, role: str) -> str:
@@ -153,10 +157,18 @@ class Registration(Described):
             "inverse": lambda path: write_transform(path, self.inverse),
             "moved_labels": self._write_labels,
             "jacobian": self._write_jacobian,
+            **self._report_writers(outputs),
             DICOM_SERIES: self._write_dicom,
             "dicom_transform": self._write_dicom_transform,
             **{key: partial(_write_json, content) for key, content in texts.items()},
         }
+
+    def _report_writers(self, outputs: Outputs) -> dict[str, Callable[[Path], object]]:
+        if self.inputs is None:
+            return {}
+        names = self._names(outputs)
+        report = Report(ReportCase(self.inputs, self.transform, self.metrics, names))
+        return {"report": report.write_page, "picture": report.write_picture}
 
     def _write_moved(self, path: Path) -> None:
         if self.moved.colours is not None:
@@ -190,53 +202,3 @@ class Registration(Described):
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
-
-
-def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """A folder for results, created if needed.
-
-    Raises:
-        InputError: it cannot be created or written.
-    """
-    folder = Path(folder)
-    if folder == STDOUT:
-        raise InputError("stdout cannot take several files; give a folder as --out.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no folder can have this name"
-        raise InputError(
-            f"cannot make the folder {shown_path(folder)}: {reason}; give another --out."
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {folder} is not writable; give another --out.")
-    return folder
-
-
-@contextmanager
-def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder for results, created before any work and removed if the work fails.
-
-    Raises:
-        InputError: see `make_folder`.
-    """
-    folder = Path(folder)
-    made = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
-    try:
-        yield make_folder(folder)
-    except BaseException:
-        for one in made:
-            with suppress(OSError):  # it is not empty, or was never made
-                one.rmdir()
-        raise
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for name in ("stn3d", "torch", "numpy", "scipy", "nibabel", "simpleitk"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -55,7 +55,7 @@ class Tracker:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.levels: list[dict[str, Any]] = []
-        """First and last loss of every level, for metrics.json."""
+        """Losses of every level, for metrics.json."""
         self._clock = Clock()
         self._progress = progress
         self._steps: Sequence[Step] = ()
@@ -119,7 +119,8 @@ class Tracker:
         if (last.get("stage"), last.get("spacing_mm")) != (event.step, event.spacing_mm):
             last = {"stage": event.step, "spacing_mm": event.spacing_mm, "first_loss": event.loss}
             self.levels.append(last)
-        last |= {"last_loss": event.loss, "evaluations": event.iteration}
+        losses = [*last.get("losses", []), float(f"{event.loss:.6g}")]
+        last |= {"last_loss": event.loss, "evaluations": event.iteration, "losses": losses}
 
 
 def device_of(name: str) -> torch.device:

@@ -1,5 +1,5 @@
-"""Pictures of a registration."""
+"""What people look at: the page and the picture of a registration, the index of many."""
 
-from stn3d.report.picture import require_matplotlib, save_picture, save_registration_picture
+from stn3d.report.picture import save_picture
 
-__all__ = ["require_matplotlib", "save_picture", "save_registration_picture"]
+__all__ = ["save_picture"]

@@ -1,28 +1,31 @@
-"""Layout of a picture: panels of planes with a legend; lengths in inches."""
+"""Layout of a picture: panels of planes with a legend, drawn by Pillow; lengths in pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
-from stn3d.length_unit import length_text
-from stn3d.report.planes import SIDES, Pixels, Plane, round_length
+from stn3d.report.planes import SIDES, Plane, round_length
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-CELL, GAP, SEAM, HEADING, MARGIN, CAPTION = 4.7, 0.3, 0.08, 0.34, 0.25, 1.05
+CELL, GAP, SEAM, HEADING, MARGIN, CAPTION = 460, 30, 8, 30, 24, 110
+_LINE, _TEXT, _SMALL = 20, 14, 12
+_LINE_WIDTH = 3  # in a fine plane
+_FINE = 2  # planes are drawn this many times as large, so that lines become smooth
 
 # One colour per thing: moving image, fixed image, deformed grid.
-CONTOUR_COLOUR = "#ff9a1f"
+CONTOUR_COLOUR = (255, 154, 31)
 # Grid lines: no displacement to the largest.
-LINE_COLOURS = ("#35c9bd", "#ffe14d", "#ff5a36")
+LINE_COLOURS = ((53, 201, 189), (255, 225, 77), (255, 90, 54))
 # The same hues for text, dark enough on white.
-INK, TEAL, ORANGE, BLUE = "#444444", "#0e8f86", "#c96a00", "#3a7f9e"
+INK, TEAL, ORANGE, BLUE, HEAD = "#444444", "#0e8f86", "#b35f00", "#3a7f9e", "#111111"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,40 +34,42 @@ class Panel:
 
     Args:
         planes: three planes, or one for 2D images.
-        left: distance from the left edge of the picture, in inches.
-        lower: distance from its lower edge, in inches.
-        scale: inches per mm.
+        left: its left edge.
+        top: its upper edge.
+        scale: pixels per mm.
     """
 
-    planes: list[Plane]
-    left: float
-    lower: float
+    planes: Sequence[Plane]
+    left: int
+    top: int
     scale: float
 
     @classmethod
-    def fitted(cls, planes: list[Plane], left: float, lower: float, height: float) -> Panel:
+    def fitted(cls, planes: Sequence[Plane], left: int, top: int, height: int) -> Panel:
         """A panel as large as the column width and a height allow."""
         wide, high = span_mm(planes)
         seams = SEAM * (len(planes) > 1)
-        scale = min((CELL - seams) / wide, (height - seams) / high)
-        return cls(planes, left, lower + height - scale * high - seams, scale)
+        return cls(planes, left, top, min((CELL - seams) / wide, (height - seams) / high))
 
-    def boxes(self) -> list[tuple[float, float, float, float]]:
-        """Left, lower, width and height of each plane in inches, and last of the legend."""
-        sizes = [(w * self.scale, h * self.scale) for w, h in (p.size_mm for p in self.planes)]
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """Left, upper edge, width and height of each plane, and last of the legend."""
+        sizes = [
+            (max(1, round(w * self.scale)), max(1, round(h * self.scale)))
+            for w, h in (plane.size_mm for plane in self.planes)
+        ]
         if len(sizes) == 1:
             (wide, high) = sizes[0]
             return [
-                (self.left, self.lower, wide, high),
-                (self.left, self.lower - CAPTION, CELL, CAPTION),
+                (self.left, self.top, wide, high),
+                (self.left, self.top + high, CELL, CAPTION),
             ]
         coronal, sagittal, axial = sizes
-        right, upper = self.left + coronal[0] + SEAM, self.lower + axial[1] + SEAM
+        right, lower = self.left + coronal[0] + SEAM, self.top + coronal[1] + SEAM
         return [
-            (self.left, upper, *coronal),
-            (right, upper, *sagittal),
-            (self.left, self.lower, *axial),
-            (right, self.lower, sagittal[0], axial[1]),
+            (self.left, self.top, *coronal),
+            (right, self.top, *sagittal),
+            (self.left, lower, *axial),
+            (right, lower, sagittal[0], axial[1]),
         ]
 
 
@@ -76,120 +81,150 @@ def span_mm(planes: Sequence[Plane]) -> tuple[float, float]:
     return coronal[0] + sagittal[0], coronal[1] + axial[1]
 
 
-def write(figure: Figure, left: float, lower: float, text: str, **style: object) -> None:
-    """Text with its lower left corner at a position in inches."""
-    wide, high = figure.get_size_inches()
-    figure.text(left / wide, lower / high, text, ha="left", va="bottom", **style)  # type: ignore[arg-type]
+class Tile:
+    """A plane that is drawn on, with a fine resolution.
+
+    Args:
+        plane: the plane.
+        size: width and height in the picture.
+        pixels: ``(H, W)`` brightness or ``(H, W, 3)`` colours from 0 to 1; row 0 at the bottom.
+    """
+
+    def __init__(self, plane: Plane, size: tuple[int, int], pixels: NDArray[np.float64]) -> None:
+        self._plane, self._size = plane, size
+        base = Pillow.fromarray(np.round(255 * pixels[::-1]).astype(np.uint8)).convert("RGB")
+        fine = (_FINE * size[0], _FINE * size[1])
+        self._picture = base.resize(fine, Pillow.Resampling.BILINEAR)
+        self._draw = ImageDraw.Draw(self._picture)
+
+    def stencil(self, opacity: NDArray[np.float64], colour: tuple[int, int, int]) -> None:
+        """Paint a colour with an opacity ``(H, W)`` from 0 to 1."""
+        mask = Pillow.fromarray(np.round(255 * opacity[::-1]).astype(np.uint8))
+        mask = mask.resize(self._picture.size, Pillow.Resampling.BILINEAR)
+        self._picture.paste(colour, (0, 0), mask)
+
+    def lines(self, lines: Sequence[Tensor], shares: Sequence[Tensor] | None) -> None:
+        """Draw world lines ``(n, d)`` projected on the plane.
+
+        Args:
+            lines: the lines.
+            shares: ``(n,)`` position in `LINE_COLOURS` of each point, 0 to 1; None for the first.
+        """
+        for number, line in enumerate(lines):
+            points = [tuple(point) for point in self._at(line).tolist()]
+            if shares is None:
+                self._draw.line(points, fill=LINE_COLOURS[0], width=_LINE_WIDTH)
+                continue
+            colours = line_colours(shares[number].numpy())
+            for k in range(len(points) - 1):
+                fill = tuple(colours[k].tolist())
+                self._draw.line(points[k : k + 2], fill=fill, width=_LINE_WIDTH)
+
+    def _at(self, line: Tensor) -> Tensor:
+        """Positions of world points in the tile."""
+        (left, lower), (wide, high) = self._plane.low_mm, self._plane.size_mm
+        across, up = (line[:, axis] for axis in self._plane.axes)
+        x = (across - left) / wide * self._picture.width
+        y = (1 - (up - lower) / high) * self._picture.height
+        return x.new_tensor([x.tolist(), y.tolist()]).T
+
+    def reduced(self) -> Pillow.Image:
+        """The tile in its size."""
+        return self._picture.resize(self._size, Pillow.Resampling.BOX)
+
+    def finished(self, *, bar: bool) -> Pillow.Image:
+        """The tile in its size, with the names of its sides."""
+        picture = self.reduced()
+        draw = ImageDraw.Draw(picture)
+        _name_sides(draw, self._plane, self._size)
+        if bar:
+            _scale_bar(draw, self._plane, self._size)
+        return picture
 
 
-def axes_of(figure: Figure, panel: Panel) -> tuple[list[Axes], Axes]:
-    """Axes of the planes, with the names of their sides and a scale bar, and axes of the legend."""
-    wide, high = figure.get_size_inches()
-    axes = [
-        figure.add_axes((x / wide, y / high, w / wide, h / high)) for x, y, w, h in panel.boxes()
-    ]
-    *planes, legend = axes
-    for ax, plane in zip(planes, panel.planes, strict=True):
-        ax.set_facecolor("black")
-        ax.set(xticks=[], yticks=[])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-        _name_sides(ax, plane)
-    legend.set_axis_off()
-    _scale_bar(planes[-1], panel.planes[-1])
-    return planes, legend
+class Canvas:
+    """The picture.
+
+    Args:
+        size: width and height.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.picture = Pillow.new("RGB", size, "white")
+        self._draw = ImageDraw.Draw(self.picture)
+
+    def write(self, at: tuple[int, int], text: str, size: int, colour: str, bold: int = 0) -> None:
+        """Text with its upper left corner at a position."""
+        style: dict[str, Any] = {"stroke_width": 0.4 * bold, "stroke_fill": colour}
+        self._draw.text(at, _drawable(text), fill=colour, font=_font(size), **style)
+
+    def panel(self, panel: Panel, tiles: Sequence[Tile], lines: Sequence[tuple[str, str]]) -> None:
+        """Place the tiles of a panel and the lines of text of its legend, each with its colour."""
+        *boxes, legend = panel.boxes()
+        for number, (box, tile) in enumerate(zip(boxes, tiles, strict=True)):
+            self.picture.paste(tile.finished(bar=number == len(tiles) - 1), box[:2])
+        for number, (text, colour) in enumerate(lines):
+            at = legend[0] + 8, legend[1] + 8 + _LINE * number
+            self.write(at, text, _TEXT, colour)
+
+    def colour_bar(self, panel: Panel, below: int, largest: str) -> None:
+        """A colour bar of the displacement, in the legend below that many lines of text."""
+        left, top, wide, _ = panel.boxes()[-1]
+        size = (min(150, round(0.7 * wide)), 9)
+        ramp = np.tile(line_colours(np.linspace(0, 1, size[0]))[None], (size[1], 1, 1))
+        at = left + 8, top + 14 + _LINE * below
+        self.picture.paste(Pillow.fromarray(ramp), at)
+        self.write((at[0], at[1] + 13), "0", _SMALL, INK)
+        self.write((at[0] + size[0] - 24, at[1] + 13), largest, _SMALL, INK)
 
 
-def show(ax: Axes, plane: Plane, pixels: Pixels) -> None:
-    """Show brightness ``(H, W)`` or colours ``(H, W, 3)`` from 0 to 1, with axes in mm."""
-    ax.imshow(
-        pixels,
-        origin="lower",
-        extent=plane.extent_mm,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="bilinear",
-        aspect="auto",  # the axes themselves have the plane's proportions
-    )
-    ax.set(xlim=plane.extent_mm[:2], ylim=plane.extent_mm[2:])
+def line_colours(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """``(n, 3)`` colours of grid lines for shares from 0 to 1."""
+    stops = np.array(LINE_COLOURS, float)
+    at = np.clip(shares, 0, 1) * (len(stops) - 1)
+    channels = [np.interp(at, np.arange(len(stops)), stops[:, c]) for c in range(3)]
+    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def legend_text(ax: Axes, lines: Sequence[tuple[str, str]]) -> None:
-    """Lines of text, each with its colour, from the top."""
-    inches = ax.get_window_extent().height / ax.figure.dpi
-    for i, (text, colour) in enumerate(lines):
-        y = 1 - (0.08 + 0.19 * i) / inches
-        ax.text(0.03, y, text, color=colour, fontsize=9.5, va="top", transform=ax.transAxes)
+@cache
+def _font(size: int) -> Any:
+    """Pillow's own font: one of the system may be missing."""
+    return ImageFont.load_default(size)
 
 
-def draw_lines(
-    ax: Axes, plane: Plane, lines: Sequence[Tensor], colours: Sequence[Tensor] | None, width: float
+def _drawable(text: str) -> str:
+    """Text on one line; Pillow refuses halves of surrogate pairs."""
+    return " ".join(text.encode("utf8", "replace").decode().split())
+
+
+def _outlined(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, anchor: str, size: int
 ) -> None:
-    """World lines ``(n, d)`` projected on a plane; colours from 0 to 1, ``(n,)`` for each line."""
-    import numpy as np
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import LinearSegmentedColormap
-
-    flat = [line[:, list(plane.axes)].numpy() for line in lines]
-    if colours is None:
-        drawn = LineCollection(flat, colors=LINE_COLOURS[0], linewidths=width)
-    else:
-        pieces = np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in flat])
-        drawn = LineCollection(list(pieces), linewidths=width, capstyle="round")
-        drawn.set_cmap(LinearSegmentedColormap.from_list("lines", LINE_COLOURS))
-        drawn.set_array(np.concatenate([c[:-1].numpy() for c in colours]))
-        drawn.set_clim(0, 1)
-    ax.add_collection(drawn, autolim=False)
+    style: dict[str, Any] = {"stroke_width": 2, "stroke_fill": "black"}
+    draw.text(at, text, fill="white", font=_font(size), anchor=anchor, **style)
 
 
-def colour_bar(figure: Figure, panel: Panel, below: int, largest_mm: float) -> None:
-    """A colour bar of the displacement, in the legend below that many lines of text."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    left, lower, wide, high = panel.boxes()[-1]
-    size = figure.get_size_inches()
-    y = lower + high - 0.2 - 0.19 * below
-    box = ((left + 0.06) / size[0], y / size[1], min(1.3, 0.6 * wide) / size[0], 0.09 / size[1])
-    ax = figure.add_axes(box)
-    cmap = LinearSegmentedColormap.from_list("lines", LINE_COLOURS)
-    ax.imshow([[i / 63 for i in range(64)]], aspect="auto", cmap=cmap)
-    ax.set_axis_off()
-    text = {"color": INK, "fontsize": 8.5, "transform": ax.transAxes, "va": "top"}
-    ax.text(0, -0.5, "0", ha="left", **text)  # type: ignore[arg-type]
-    ax.text(1, -0.5, f"{length_text(largest_mm, 1)} mm", ha="center", **text)  # type: ignore[arg-type]
-
-
-def _name_sides(ax: Axes, plane: Plane) -> None:
+def _name_sides(draw: ImageDraw.ImageDraw, plane: Plane, size: tuple[int, int]) -> None:
     if plane.name == "image":
         (left, right), (lower, upper) = ("-x", "+x"), ("-y", "+y")
     else:
         (left, right), (lower, upper) = (SIDES[a] for a in plane.axes)
+    wide, high = size
     name = "" if plane.name == "image" else plane.name
-    for x, y, text, ha, va in (
-        (0.02, 0.985, name, "left", "top"),
-        (0.015, 0.5, left, "left", "center"),
-        (0.985, 0.5, right, "right", "center"),
-        (0.5, 0.015, lower, "center", "bottom"),
-        (0.5, 0.985, upper, "center", "top"),
+    for at, text, anchor in (
+        ((5, 4), name, "lt"),
+        ((5, high / 2), left, "lm"),
+        ((wide - 5, high / 2), right, "rm"),
+        ((wide / 2, high - 5), lower, "mb"),
+        ((wide / 2, 4), upper, "mt"),
     ):
-        drawn = ax.text(x, y, text, color="white", fontsize=9, ha=ha, va=va, transform=ax.transAxes)
-        drawn.set_path_effects(_outline())
+        _outlined(draw, at, text, anchor, _TEXT - 1)
 
 
-def _scale_bar(ax: Axes, plane: Plane) -> None:
-    left, _, lower, _ = plane.extent_mm
-    wide, high = plane.size_mm
-    length = round_length(0.3 * wide)
-    x, y = left + 0.03 * wide, lower + 0.03 * high
-    ax.plot([x, x + length], [y, y], color="white", linewidth=2, path_effects=_outline())
-    ax.text(
-        x, y + 0.015 * high, f"{length:g} mm", color="white", fontsize=8, path_effects=_outline()
-    )
-
-
-def _outline() -> list[Any]:
-    """A dark outline that keeps white text legible on bright tissue."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=2.2, foreground="black")]
+def _scale_bar(draw: ImageDraw.ImageDraw, plane: Plane, size: tuple[int, int]) -> None:
+    wide, high = size
+    length_mm = round_length(0.3 * plane.size_mm[0])
+    pixels = length_mm / plane.size_mm[0] * wide
+    draw.rectangle((7, high - 9, 9 + pixels, high - 5), fill="black")
+    draw.rectangle((8, high - 8, 8 + pixels, high - 6), fill="white")
+    _outlined(draw, (8, high - 12), f"{length_mm:g} mm", "lb", _SMALL)

@@ -27,6 +27,7 @@ Pixels: TypeAlias = "NDArray[np.float64]"
 
 FIXED_TINT = (0.66, 0.88, 1.0)
 MOVED_TINT = (1.0, 0.80, 0.50)
+_THIN = 1 / 12  # of the longest side; planes across a slice are thinner
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -92,7 +93,8 @@ class Plane:
 
 
 def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> list[Plane]:
-    """The coronal, sagittal and axial plane through a point; a single plane for d = 2.
+    """The coronal, sagittal and axial plane through a point; a single plane for d = 2 and of a
+    single slice.
 
     Args:
         grid: the planes cover its bounding box in world coordinates.
@@ -104,7 +106,8 @@ def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> lis
     )
     low, high = corners.min(dim=0).values, corners.max(dim=0).values
     at = grid.centre_mm if at_mm is None else torch.clamp(at_mm.double(), low, high)
-    pixel_mm = float((high - low).max()) / pixels
+    longest_mm = float((high - low).max())
+    pixel_mm = longest_mm / pixels
     wanted: list[tuple[str, tuple[int, int]]] = [("image", (0, 1))]
     if grid.ndim == 3:
         wanted = [("coronal", (0, 2)), ("sagittal", (1, 2)), ("axial", (0, 1))]
@@ -113,7 +116,9 @@ def planes_of(grid: Grid, at_mm: Tensor | None = None, pixels: int = 440) -> lis
         shape = [max(1, math.ceil(float(high[a] - low[a]) / pixel_mm - 1e-6)) for a in (up, across)]
         corner = (float(low[across]), float(low[up]))
         planes.append(Plane(name, (across, up), at, corner, (shape[0], shape[1]), pixel_mm))
-    return planes
+    thin = {axis for axis in range(grid.ndim) if high[axis] - low[axis] < _THIN * longest_mm}
+    wide = [plane for plane in planes if not thin & set(plane.axes)]
+    return wide or planes
 
 
 @torch.no_grad()

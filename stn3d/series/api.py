@@ -21,9 +21,9 @@ from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.folders import versions
 from stn3d.registration.initialisation.strategies import refined_candidates, simple_candidates
 from stn3d.registration.progress_bar import chosen_volume_progress
-from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import LinearStage

@@ -19,7 +19,7 @@ from stn3d.display import Described, Description, number
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
-from stn3d.registration.result import make_folder, results_folder
+from stn3d.registration.folders import make_folder, results_folder
 from stn3d.series.gradients import Directions, rotated_bvecs, write_bvecs
 from stn3d.series.target import Target
 from stn3d.transforms import Affine, Linear, Rigid, Transform

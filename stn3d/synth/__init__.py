@@ -12,6 +12,7 @@ from stn3d.synth.samples import (
     SyntheticCoordinates,
     SyntheticPairs,
 )
+from stn3d.synth.segmentations import SegmentationSettings, SyntheticSegmentations
 from stn3d.synth.subjects import (
     Subject,
     common_space,
@@ -29,9 +30,11 @@ __all__ = [
     "RandomAffine",
     "RandomDeformation",
     "SeededGenerator",
+    "SegmentationSettings",
     "Subject",
     "SyntheticCoordinates",
     "SyntheticPairs",
+    "SyntheticSegmentations",
     "centred_grid",
     "common_space",
     "make_subject",

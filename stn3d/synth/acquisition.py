@@ -16,7 +16,7 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import bounding_box
-from stn3d.synth.appearance import MODALITIES, Appearance, Modality
+from stn3d.synth.appearance import MODALITIES, TISSUES, Appearance, Modality
 from stn3d.synth.generator import SeededGenerator
 from stn3d.synth.lookup import look_up
 from stn3d.synth.subjects import FIRST_NON_BRAIN_ID, Subject
@@ -49,6 +49,7 @@ class AcquisitionSettings:
         max_slice_mm: Maximum slice thickness.
         cropped_fov_probability: Probability that the field of view ends within the head.
         bright_background_probability: Probability of a background intensity above 0.
+        lesion_probability: Probability of lesions in the white matter, with a random intensity.
     """
 
     modality_probability: float = 0.5
@@ -67,6 +68,7 @@ class AcquisitionSettings:
     max_slice_mm: float = 6.0
     cropped_fov_probability: float = 0.15
     bright_background_probability: float = 0.1
+    lesion_probability: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,10 @@ def simulate_image(
     head = sampling.read(torch.arange(len(kept), dtype=torch.int16), average=False)
     labels = head * kept[head.int()]
     texture = appearance.stds.to(rng.device)[head.int()] * rng.normal_tensor(*sampling.shape)
-    image = (sampling.read(appearance.means) + texture).clamp(min=0)[None, None]
+    means = sampling.read(appearance.means)
+    if rng.bernoulli(settings.lesion_probability):
+        means = _with_lesions(rng, means, head, sampling.spacing_mm)
+    image = (means + texture).clamp(min=0)[None, None]
     image = _acquire(rng, image, sampling.spacing_mm, settings)[0, 0]
     bright = rng.bernoulli(settings.bright_background_probability)
     background = rng.uniform(0, 0.5) if bright else 0.0
@@ -192,6 +197,16 @@ def simulate_image(
     image = scaled(image, None if bool(weight.all()) else weight > 0) * weight
     labels = labels * weight.to(labels.dtype)
     return SimulatedImage(image[None], labels[None], weight[None])
+
+
+def _with_lesions(rng: SeededGenerator, means: Tensor, labels: Tensor, spacing_mm: float) -> Tensor:
+    """``(*shape)`` intensities with soft spots of one other intensity in the white matter."""
+    white = torch.zeros_like(means)
+    for label in TISSUES["white matter"]:
+        white += labels == label
+    noise = rng.smooth_noise(1, means.shape, rng.log_uniform(2, 8) / spacing_mm)[0, 0]
+    share = ((noise - rng.uniform(1.2, 2.2)) * 3).clamp(0, 1) * white
+    return means + share * (rng.uniform(0, 1.2) - means)
 
 
 def _soft_mask(rng: SeededGenerator, inside: Tensor, spacing_mm: float, rough: bool) -> Tensor:

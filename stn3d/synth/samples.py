@@ -7,29 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from stn3d import kernels
-from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
 from stn3d.losses.coordinates import COORDINATE_UNIT_MM
-from stn3d.synth.acquisition import (
-    AcquisitionSettings,
-    LabelSampling,
-    SimulatedImage,
-    SkullStripping,
-    simulate_image,
-)
-from stn3d.synth.appearance import Appearance, jitter_appearance, sample_appearance
+from stn3d.synth.acquisition import AcquisitionSettings, SkullStripping
+from stn3d.synth.appearance import jitter_appearance
+from stn3d.synth.dataset import Sample, SyntheticDataset, sample_field, vectors
 from stn3d.synth.generator import SeededGenerator
-from stn3d.synth.geometry import Lattice, RandomAffine, RandomDeformation, centred_grid
+from stn3d.synth.geometry import Lattice, RandomAffine, RandomDeformation
 from stn3d.synth.subjects import Subject
-
-Sample = dict[str, Tensor]
 
 _ANY_POSE = RandomAffine(
     rotation_deg=60,
@@ -111,65 +101,7 @@ class PairSettings:
     num_samples: int = 10_000
 
 
-Settings = TypeVar("Settings", CoordinateSettings, PairSettings)
-
-
-class _SyntheticDataset(Dataset[Sample], Generic[Settings]):
-    """Common base of the synthetic datasets.
-
-    Args:
-        subjects: Label maps in a common space; samples are made on their device.
-        settings: Settings of the samples.
-        seed: Seed of all random numbers, together with the index.
-
-    Raises:
-        InputError: There is no subject, or a subject and the working grid differ in dimensions.
-    """
-
-    def __init__(self, subjects: Sequence[Subject], settings: Settings, seed: int = 0) -> None:
-        if not subjects:
-            raise InputError(
-                "synthetic data need at least one subject; see `stn3d.synth.random_subject`."
-            )
-        d = len(settings.shape)
-        if any(s.grid.ndim != d for s in subjects):
-            raise InputError(f"the working grid is {d}D; all subjects must be {d}D too.")
-        self.subjects, self.seed = list(subjects), seed
-        self.settings: Settings = settings
-        self.grid = centred_grid(settings.shape, settings.spacing_mm)
-        self.nodes = Lattice(self.grid, 2, 0)
-        self._num_ids = 1 + max(int(s.ids.max()) for s in subjects)
-
-    def __len__(self) -> int:
-        return self.settings.num_samples
-
-    def _generator(self, index: int) -> SeededGenerator:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index {index} is out of range: the dataset has {len(self)} samples.")
-        return SeededGenerator(self.seed, index, device=self.subjects[0].codes.device)
-
-    def _appearance(self, rng: SeededGenerator) -> Appearance:
-        a = self.settings.acquisition
-        return sample_appearance(
-            rng, self._num_ids, a.modality_probability, a.max_std, a.modalities
-        )
-
-    def _simulate(
-        self,
-        rng: SeededGenerator,
-        subject: Subject,
-        points_mm: Tensor,
-        appearance: Appearance,
-        stripping: SkullStripping,
-    ) -> SimulatedImage:
-        """An image of a subject at canonical points ``(*nodes, d)``."""
-        s = self.settings
-        index = apply_matrix(subject.index_from_canonical, points_mm).movedim(-1, 0).contiguous()
-        sampling = LabelSampling(subject, index, s.shape, s.spacing_mm, s.points_per_voxel)
-        return simulate_image(rng, sampling, appearance, stripping, s.acquisition)
-
-
-class SyntheticCoordinates(_SyntheticDataset[CoordinateSettings]):
+class SyntheticCoordinates(SyntheticDataset[CoordinateSettings]):
     """Synthetic images with the canonical coordinates of their voxels.
 
     Args:
@@ -186,15 +118,15 @@ class SyntheticCoordinates(_SyntheticDataset[CoordinateSettings]):
     def __getitem__(self, index: int) -> Sample:
         """``image``, ``coordinates`` in units of 100 mm, ``coordinates_weight``, ``labels``."""
         s, nodes = self.settings, self.nodes
-        rng = self._generator(index)
+        rng = self.generator_of(index)
         subject = self.subjects[rng.integer(len(self.subjects))]
         canonical_from_grid = torch.linalg.inv(s.pose.sample(rng, self.grid.ndim))
         knots = Lattice(self.grid, 2, 3)
-        anatomy = knots.resample_to(nodes, _sample_field(rng, s.anatomy, knots))
+        anatomy = knots.resample_to(nodes, sample_field(rng, s.anatomy, knots))
         grid_points = nodes.points_mm().float().to(rng.device)
-        points = apply_matrix(canonical_from_grid, grid_points + _vectors(anatomy))
+        points = apply_matrix(canonical_from_grid, grid_points + vectors(anatomy))
         stripping = SkullStripping.sample(rng, s.acquisition)
-        simulated = self._simulate(rng, subject, points, self._appearance(rng), stripping)
+        simulated = self.simulate(rng, subject, points, self.appearance(rng), stripping)
         coordinates = points.movedim(-1, 0)[None].contiguous() / COORDINATE_UNIT_MM
         return {
             "image": simulated.image,
@@ -204,7 +136,7 @@ class SyntheticCoordinates(_SyntheticDataset[CoordinateSettings]):
         }
 
 
-class SyntheticPairs(_SyntheticDataset[PairSettings]):
+class SyntheticPairs(SyntheticDataset[PairSettings]):
     """Synthetic image pairs on one grid, with the true displacement where it is known.
 
     Args:
@@ -226,7 +158,7 @@ class SyntheticPairs(_SyntheticDataset[PairSettings]):
         the same contrast, else 0.
         """
         s = self.settings
-        rng = self._generator(index)
+        rng = self.generator_of(index)
         moving, fixed, same_subject = self._choose_subjects(rng)
         moving_mm, fixed_mm, displacement_mm = self._sample_geometry(rng)
         stripping = {"fixed": SkullStripping.sample(rng, s.acquisition)}
@@ -234,14 +166,14 @@ class SyntheticPairs(_SyntheticDataset[PairSettings]):
         stripping["moving"] = (
             SkullStripping.sample(rng, s.acquisition) if independent else stripping["fixed"]
         )
-        appearance = {"fixed": self._appearance(rng)}
+        appearance = {"fixed": self.appearance(rng)}
         same_contrast = rng.bernoulli(s.acquisition.same_contrast_probability)
         appearance["moving"] = (
-            jitter_appearance(rng, appearance["fixed"]) if same_contrast else self._appearance(rng)
+            jitter_appearance(rng, appearance["fixed"]) if same_contrast else self.appearance(rng)
         )
         content = {"fixed": (fixed, fixed_mm), "moving": (moving, moving_mm)}
         images = {
-            role: self._simulate(rng, *content[role], appearance[role], stripping[role])
+            role: self.simulate(rng, *content[role], appearance[role], stripping[role])
             for role in ("fixed", "moving")
         }
         displacement = displacement_mm / s.spacing_mm
@@ -280,12 +212,12 @@ class SyntheticPairs(_SyntheticDataset[PairSettings]):
         knots = Lattice(self.grid, 4, 3)
         canonical_from_grid = torch.linalg.inv(s.pose.sample(rng, d))
         relative_pose = s.relative_pose.sample(rng, d)
-        anatomy = _sample_field(rng, s.anatomy, knots)
-        deformation = _vectors(knots.resample_to(nodes, _sample_field(rng, s.deformation, knots)))
+        anatomy = sample_field(rng, s.anatomy, knots)
+        deformation = vectors(knots.resample_to(nodes, sample_field(rng, s.deformation, knots)))
         fixed_points = nodes.points_mm().float().to(rng.device)
         moving_points = apply_matrix(relative_pose, fixed_points + deformation)
-        moving = fixed_points + _vectors(knots.resample_to(nodes, anatomy))
-        fixed = moving_points + _vectors(knots.interpolate(anatomy, moving_points))
+        moving = fixed_points + vectors(knots.resample_to(nodes, anatomy))
+        fixed = moving_points + vectors(knots.interpolate(anatomy, moving_points))
         displacement = (moving_points - fixed_points).movedim(-1, 0)[None].contiguous()
         return (
             apply_matrix(canonical_from_grid, moving),
@@ -303,13 +235,3 @@ def inside_grid(displacement_vox: Tensor) -> Tensor:
         at = displacement_vox[axis] + index.reshape(-1, *[1] * (len(shape) - 1 - axis))
         inside &= (at >= -0.5) & (at < n - 0.5)
     return inside.float()[None]
-
-
-def _sample_field(rng: SeededGenerator, deformation: RandomDeformation, knots: Lattice) -> Tensor:
-    """``(1, d, *knots)`` random displacements in mm."""
-    return knots.spacing_mm * deformation.sample(rng, knots.shape, knots.spacing_mm)
-
-
-def _vectors(field: Tensor) -> Tensor:
-    """``(*shape, d)`` of ``(1, d, *shape)``."""
-    return field[0].movedim(0, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from stn3d.io import ImageSource, atomic_write
 from stn3d.registration.outputs import Outputs
 from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock
+from stn3d.report.index import IndexEntry, write_index
+from stn3d.report.table import row_of
 from stn3d.template.folder import Folder
 from stn3d.template.registrations import Job, Outcome, Registrations, matrix_of
 from stn3d.template.settings import TemplateSettings
@@ -159,7 +162,17 @@ class Builder:
             found = self.runs.run(jobs, "registration to the template")
         self.results = {one.name: one.metrics for one in found}
         files = [self.folder.path / one.name / name for one in found for name in one.files]
+        if outputs.report:
+            files.append(self._index(found))
         return [self.folder.template, *files]
+
+    def _index(self, found: Sequence[Outcome]) -> Path:
+        """A page with all registrations to the template, worst first."""
+        entries = []
+        for one in sorted(found, key=lambda one: one.name):
+            metrics = json.loads((one.path.parent / "metrics.json").read_text(encoding="utf8"))
+            entries.append(IndexEntry(one.name, one.path.parent, row_of(metrics)))
+        return write_index(self.folder.path, entries)
 
     def _iterated(self, space: Space, values: Tensor, number: int) -> Tensor:
         """One iteration: register all images, and update the template."""

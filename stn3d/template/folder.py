@@ -15,7 +15,7 @@ from typing import Any
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
 from stn3d.io.texts import shown_path
-from stn3d.registration.result import results_folder
+from stn3d.registration.folders import results_folder
 
 TEMPLATE, SUMMARY = "template.nii.gz", "template.json"
 _WORK, _LOCK = ".work", ".lock"

@@ -23,8 +23,9 @@ import torch
 from stn3d.errors import InputError
 from stn3d.io import ImageSource, atomic_write, read_transform, write_transform
 from stn3d.registration.api import register
+from stn3d.registration.folders import make_folder
 from stn3d.registration.outputs import Outputs
-from stn3d.registration.result import make_folder, versions
+from stn3d.registration.result import versions
 from stn3d.template.folder import file_hash, text_hash
 from stn3d.template.settings import TemplateSettings
 from stn3d.transforms import Affine, Linear, Transform

@@ -35,8 +35,9 @@ from stn3d.io import (
     write_image,
     write_transform,
 )
+from stn3d.registration.folders import make_folder
 from stn3d.registration.outputs import Outputs
-from stn3d.registration.result import make_folder, versions
+from stn3d.registration.result import versions
 from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.template.average import MeanImage, sharpened
 from stn3d.template.builder import Builder
@@ -71,6 +72,7 @@ def build_within_subject(
     jacobian: bool = False,
     labels: Sequence[ImageSource] = (),
     settings: TemplateSettings | None = None,
+    outputs: Outputs | None = None,
     progress: Report | None = None,
 ) -> Template:
     """Build the template of the visits of one subject.
@@ -85,6 +87,7 @@ def build_within_subject(
             visit and its changes are in template.json.
         settings: settings of the template. Default: 2 iterations (of the deformable part), no
             sharpening.
+        outputs: files of each visit that is deformed.
         progress: called with the number of registrations done, their total number and what is in
             progress.
 
@@ -99,7 +102,7 @@ def build_within_subject(
         raise InputError("label maps of the visits need Jacobian maps; add --jacobian.")
     if settings.symmetric:
         raise InputError("a within-subject template cannot be symmetric; omit --symmetric.")
-    clock, names = Clock(), names_of(visits)
+    clock, names, chosen = Clock(), names_of(visits), outputs or Outputs()
     with opened(out) as folder, limited_threads(settings.threads):
         with clock("read"):
             subjects = read_subjects(visits)
@@ -107,7 +110,7 @@ def build_within_subject(
             in_order = [by_name[name] for name in names]
             maps = read_label_maps(labels, [one.read() for one in in_order] if labels else [])
         digests = [[one.name, one.digest] for one in in_order], [digest_of(one) for one in maps]
-        key = text_hash([settings.metrics(), digests, jacobian, versions()["stn3d"]])
+        key = text_hash([settings.metrics(), digests, jacobian, str(chosen), versions()["stn3d"]])
         summary = folder.finished(key)
         if summary is None:
             refuse_inputs(_outputs(folder, names), [visits, labels])
@@ -119,9 +122,8 @@ def build_within_subject(
             with runs.opened():
                 content, values, space = _rigid(builder)
                 if jacobian:
-                    files = _deformed(
-                        builder, values, space, names, dict(zip(names, maps, strict=False))
-                    )
+                    of_visits = dict(zip(names, maps, strict=False))
+                    files = _deformed(builder, values, space, names, of_visits, chosen)
                 else:
                     files = _saved(builder, values, space)
             summary = folder.finish(builder.summary(key, names, space) | content, files)
@@ -242,6 +244,7 @@ def _deformed(
     space: Space,
     names: Sequence[str],
     maps: Mapping[str, Image],
+    outputs: Outputs,
 ) -> list[Path]:
     """Iterate with deformations, register finally, and write the maps of volume change.
 
@@ -251,8 +254,9 @@ def _deformed(
         space: its space.
         names: names of the visits in the order of time.
         maps: label map of each visit, if there are any.
+        outputs: files of each visit.
     """
-    files = builder.deformed(space, values, Outputs())
+    files = builder.deformed(space, values, outputs)
     with builder.clock("volumes"):
         transforms = {n: read_transform(builder.folder.path / n / "transform.h5") for n in names}
         determinants = []

@@ -15,10 +15,16 @@ from stn3d.train.handlers import (
 )
 from stn3d.train.history import HistoryLogger, read_history
 from stn3d.train.inference import RegistrationInferer, SaveRegistrations, prepare_file_batch
-from stn3d.train.loss import LossWithTerms, prepare_coordinate_batch, prepare_pair_batch
-from stn3d.train.metrics import CoordinateMetrics, MeanMetric, PairMetrics, lower_is_better
+from stn3d.train.loss import LossWithTerms, prepare_image_batch, prepare_pair_batch
+from stn3d.train.metrics import (
+    CoordinateMetrics,
+    MeanMetric,
+    PairMetrics,
+    SegmentationMetrics,
+    lower_is_better,
+)
 from stn3d.train.network import DeepSupervision
-from stn3d.train.optimisation import parameter_groups, warmup_cosine
+from stn3d.train.optimisation import parameter_groups, warmup_constant, warmup_cosine
 from stn3d.train.output_folder import prepare_output_dir
 from stn3d.train.outputs import world_transform, write_metrics
 from stn3d.train.state import load_state, read_record, save_state
@@ -40,6 +46,7 @@ __all__ = [
     "SaveBestModel",
     "SaveRegistrations",
     "SeedEachIteration",
+    "SegmentationMetrics",
     "UpdateEMA",
     "bundle_weights",
     "destroy_process_group",
@@ -50,8 +57,8 @@ __all__ = [
     "load_state",
     "lower_is_better",
     "parameter_groups",
-    "prepare_coordinate_batch",
     "prepare_file_batch",
+    "prepare_image_batch",
     "prepare_output_dir",
     "prepare_pair_batch",
     "rank",
@@ -59,6 +66,7 @@ __all__ = [
     "read_record",
     "run_config",
     "save_state",
+    "warmup_constant",
     "warmup_cosine",
     "world_size",
     "world_transform",

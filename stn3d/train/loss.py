@@ -23,10 +23,10 @@ def prepare_pair_batch(
     return torch.cat([on_device["fixed"], on_device["moving"]], dim=1), on_device
 
 
-def prepare_coordinate_batch(
+def prepare_image_batch(
     batch: Batch, device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Batch]:
-    """MONAI's ``prepare_batch`` for coordinate maps: the image as input, the batch as target."""
+    """MONAI's ``prepare_batch`` for single images: the image as input, the batch as target."""
     on_device = _to_device(batch, device, non_blocking)
     return on_device["image"], on_device
 

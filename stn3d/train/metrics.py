@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from stn3d.losses.coordinates import COORDINATE_UNIT_MM, CoordinateLoss
 from stn3d.nets.blocks import resize_displacement
 from stn3d.nets.working_grid import fade_at_border
 from stn3d.sampler import sample, sample_displaced
+from stn3d.structures import STRUCTURES, classes_of_groups
 from stn3d.train.distributed import broadcast_from_first
 from stn3d.train.loss import Batch, Loss
 
@@ -93,6 +94,35 @@ class CoordinateMetrics:
         }
 
 
+class SegmentationMetrics:
+    """Adds metrics of every segmentation to an evaluator's output.
+
+    ``loss``; ``dice``, mean over the structures of the brain and its fluid that the image shows.
+
+    Args:
+        loss: The loss of the training.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    @torch.no_grad()
+    def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        logits = plain_tensor(output["pred"][-1])
+        batch = plain_batch(output["label"])
+        found = logits.argmax(dim=1, keepdim=True)
+        truth = batch["classes"].long()
+        counted = set(range(len(STRUCTURES))) - set(classes_of_groups("background", "head"))
+        return {
+            **output,
+            "loss": [float(self.loss(output["pred"], batch)[0])],
+            "dice": [
+                _dice(t, f, sorted(counted & set(t.unique().tolist())))
+                for t, f in zip(truth, found, strict=True)
+            ],
+        }
+
+
 class MeanMetric:
     """Mean of a metric over all samples that have it, as a metric of MONAI's evaluators.
 
@@ -145,6 +175,6 @@ def _label_pairs(field: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor]]:
     return list(zip(batch["fixed_labels"], moved, strict=True))
 
 
-def _dice(fixed: Tensor, moved: Tensor) -> float:
-    values = list(metrics.dice(fixed.cpu(), moved.cpu()).values())
+def _dice(fixed: Tensor, moved: Tensor, labels: Sequence[int] | None = None) -> float:
+    values = list(metrics.dice(fixed.cpu(), moved.cpu(), labels).values())
     return sum(values) / len(values) if values else math.nan

@@ -67,3 +67,27 @@ def warmup_cosine(iterations: int, warmup: int = 0, floor: float = 0.0) -> Calla
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return factor
+
+
+def warmup_constant(
+    warmup: int = 0, decay_start: int = 0, decay: int = 1, floor: float = 0.0
+) -> Callable[[int], float]:
+    """Factor of the learning rate by iteration: linear warm-up, constant, then cosine decay.
+
+    Unlike with `warmup_cosine`, the length of a run need not be known at its start: it runs at a
+    constant rate until it is resumed with a start of the decay.
+
+    Args:
+        warmup: Iterations of the warm-up.
+        decay_start: Iteration at which the decay starts; 0: never.
+        decay: Iterations of the decay.
+        floor: Factor at the end of the decay.
+    """
+    cosine = warmup_cosine(decay, floor=floor)
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return (iteration + 1) / warmup
+        return cosine(iteration - decay_start) if 0 < decay_start <= iteration else 1.0
+
+    return factor

@@ -13,7 +13,7 @@ from torch import nn
 
 from stn3d.errors import InputError
 from stn3d.nets.weights import bundled_weights, load_weights, save_weights
-from stn3d.registration.result import versions
+from stn3d.registration.folders import versions
 from stn3d.train.handlers import is_best_epoch
 
 logger = logging.getLogger("stn3d.train")

@@ -19,7 +19,8 @@ from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels, write_image, write_transform
 from tests.helpers.synthetic import Known, dense_truth, grid_about, known_pair, linear_truth
 
-RESULTS = {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"}
+REPORT = {"report.html", "report.png"}
+RESULTS = {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"} | REPORT
 
 
 QUICK = ["--preset", "fast", "--threads", "1"]

@@ -15,6 +15,7 @@ from stn3d import landmarks as point_sets
 from stn3d import sampler as sampling
 from stn3d.grid import Grid
 from stn3d.losses.coordinates import CoordinateLoss
+from stn3d.losses.segmentation import SegmentationLoss
 from stn3d.transforms import normalised
 from tests.helpers.networks import randomised
 
@@ -272,6 +273,9 @@ NETS: dict[str, Case] = {
     ),
     "RecurrentLocalisation": network(RECURRENT, IMAGE),
     "RecurrentTransformer": network(nets.RecurrentTransformer(RECURRENT), IMAGE),
+    "SegmentationNetwork": network(
+        nets.SegmentationNetwork(2, classes=3, channels=(4, 6), voxel_channels=4), IMAGE
+    ),
     "SpatialSoftmax": network(
         nets.SpatialSoftmax(3, 2), random(2, 3, *SHAPE), random(2, 3, 2, seed=1)
     ),
@@ -354,6 +358,13 @@ def coordinate_metrics(like: Like) -> Any:
     return {name: output[name] for name in ("loss", "coordinate_error_mm", "tissue_dice")}
 
 
+def segmentation_metrics(like: Like) -> Any:
+    batch = {"classes": like.image(LABELS + 4)}
+    output = {"pred": (like.image(random(2, 8, *SHAPE)),), "label": batch}
+    output = train.SegmentationMetrics(SegmentationLoss())(output)
+    return {name: output[name] for name in ("loss", "dice")}
+
+
 def prepared(prepare: Callable[..., Any], like: Like) -> Any:
     batch = {"fixed": like.image(IMAGE), "moving": like.image(IMAGE), **coordinate_batch(like)}
     made = prepare(batch, CPU)
@@ -367,7 +378,8 @@ TRAIN: dict[str, Case] = {
         (like.image(random(2, 3, 6, 5)),), coordinate_batch(like)
     ),
     "PairMetrics": pair_metrics,
-    "prepare_coordinate_batch": lambda like: prepared(train.prepare_coordinate_batch, like),
+    "SegmentationMetrics": segmentation_metrics,
+    "prepare_image_batch": lambda like: prepared(train.prepare_image_batch, like),
     "prepare_pair_batch": lambda like: prepared(train.prepare_pair_batch, like),
     "world_transform": lambda like: train.world_transform(
         like.points(FIELD[0]), like.points(GRID.world_from_index), like.points(MATRIX)

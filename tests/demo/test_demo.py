@@ -22,13 +22,15 @@ from stn3d.grid import Grid
 from stn3d.io import read_image, read_transform
 from stn3d.warp import jacobian_determinant
 
-FILES = ["demo.json", "inverse.h5", "metrics.json", "moved.nii.gz", "picture.png", "transform.h5"]
+FILES = [
+    "demo.json", "inverse.h5", "metrics.json", "moved.nii.gz", "picture.png", "report.html",
+    "report.png", "transform.h5",
+]  # fmt: skip
 
 
 @pytest.fixture
 def heads(request: pytest.FixtureRequest) -> None:
-    """Skips where the heads of a mode, or matplotlib, are not installed."""
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    """Skips where the heads of a mode are not installed."""
     try:
         source.require_heads(request.param)
     except InputError as error:
@@ -115,8 +117,6 @@ def test_tissues_by_intensity() -> None:
 
 
 def test_a_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 

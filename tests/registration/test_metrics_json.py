@@ -60,7 +60,9 @@ def test_the_keys_are_these_and_json_knows_their_values(result: Registration) ->
     metrics = json.loads(json.dumps(result.metrics, allow_nan=False))
     assert set(metrics) == KEYS
     assert metrics["schema_version"] == 1
-    assert set(metrics["fixed"]) == {"name", "shape", "spacing_mm", "window", "colour"}
+    assert set(metrics["fixed"]) == {
+        "name", "shape", "spacing_mm", "window", "colour", "sources",
+    }  # fmt: skip
     assert (metrics["fixed"]["window"], metrics["moving"]["window"]) == ("0,1", None)
     assert set(metrics["initial_candidates"][0]) == {"name", "loss", "fov_overlap_fraction"}
     assert metrics["initial_candidates"][0]["name"] == "centre_of_mass"

@@ -18,8 +18,10 @@ from tests.cli.cases import QUICK, make_files
 
 
 def test_names() -> None:
-    plain = Outputs().files("f.nii", "m.nii")
+    plain = Outputs(report=False).files("f.nii", "m.nii")
     assert list(plain.values()) == ["moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"]
+    both = Outputs().files("f.nii", "m.nii").items() - plain.items()
+    assert both == {("report", "report.html"), ("picture", "report.png")}
     more = Outputs(image_suffix=".mha", jacobian=True).files("f.nii", "m.nii", labels=True)
     assert {"moved.mha", "moved_labels.mha", "jacobian.mha"} <= set(more.values())
     with pytest.raises(InputError, match="image-format"):
@@ -71,6 +73,8 @@ def test_bids_names_and_sidecars(tmp_path: Path) -> None:
     assert main(["register", str(fixed), str(moving), "--out", str(out), *QUICK, "--bids"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "sub-01_from-T1w_to-Test_desc-registration_metrics.json",
+        "sub-01_from-T1w_to-Test_desc-registration_report.html",
+        "sub-01_from-T1w_to-Test_desc-registration_report.png",
         "sub-01_from-T1w_to-Test_mode-image_xfm.h5",
         "sub-01_from-T1w_to-Test_mode-image_xfm.json",
         "sub-01_from-Test_to-T1w_mode-image_xfm.h5",

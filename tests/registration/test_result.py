@@ -43,7 +43,9 @@ def test_saved_files_say_what_the_registration_says(
     folder = tmp_path / "new" / "folder"
     result.save(folder)
     names = sorted(p.name for p in folder.iterdir())
-    assert names == ["inverse.h5", "metrics.json", "moved.nii.gz", "transform.h5"]
+    assert names == [
+        "inverse.h5", "metrics.json", "moved.nii.gz", "report.html", "report.png", "transform.h5",
+    ]  # fmt: skip
     points = known.fixed_grid.points_mm().flatten(0, -2)[::7]
     for name, transform in (("transform.h5", result.transform), ("inverse.h5", result.inverse)):
         assert (

@@ -126,7 +126,9 @@ def test_order_and_start_do_not_matter(
 def test_bad_images_are_rejected(group: list[Shape], tmp_path: Path) -> None:
     first, out = group[0].path, tmp_path / "out"
     flat = tmp_path / "flat.nii.gz"
-    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((20, 20, 20), np.float32), np.eye(4)), flat)
+    nib.save(
+        nib.Nifti1Image(np.random.default_rng(0).random((20, 20, 20), np.float32), np.eye(4)), flat
+    )
     hounsfield = np.full((20, 20), -1000, np.float32)
     hounsfield[5:15, 5:15] = 40
     nib.save(nib.Nifti1Image(hounsfield, np.eye(4)), tmp_path / "ct.nii.gz")

@@ -96,6 +96,7 @@ def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path, config: str)
     [
         (["train.yaml"], "train"),
         (["train_affine.yaml"], "train"),
+        (["train_segmentation.yaml"], "train"),
         (["train.yaml", "own_pairs.yaml"], "train"),
         (["evaluate.yaml"], "infer"),
         (["inference.yaml"], "infer"),

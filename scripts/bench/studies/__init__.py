@@ -18,6 +18,7 @@ STUDIES = {
     "contrasts": "T1 to T2 and FLAIR under known deformations",
     "contrasts_rigid": "MR contrasts of one person under known rigid transforms",
     "ct_mr": "CT and MR head templates, rigid, from random initial poses",
+    "segmentation": "structures of the head in real images of any contrast, and brain masks",
     "bodies": "abdomen CT and MR, lungs, prostate MR and ultrasound",
     "stripped": "stripped brains and whole heads of any contrast",
     "sliding": "lungs that slide along the chest wall under a known motion",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -70,6 +71,32 @@ class RegistrationImage:
         """A plain image source as a side without further data."""
         return source if isinstance(source, cls) else cls(source)  # type: ignore[arg-type]
 
+    def sources(self) -> dict[str, Any]:
+        """Absolute paths and choices, for metrics.json: ``image``, ``mask``, ``exclude``,
+        ``labels``, ``landmarks`` (None if not given, or in memory), ``channels``, ``volume``,
+        ``colour``, and ``in_memory``, what was given without a file."""
+        single = {key: getattr(self, key) for key in _FILES}
+        channels = [_path(source) for source in self.channels]
+        in_memory = [k for k, v in single.items() if v is not None and _path(v) is None]
+        return {
+            **{key: _path(value) for key, value in single.items()},
+            "channels": channels,
+            "volume": self.volume,
+            "colour": self.colour,
+            "in_memory": in_memory + (["channels"] if None in channels else []),
+        }
+
+
+_FILES = ("image", "mask", "exclude", "labels", "landmarks")
+
+
+def _path(source: Any) -> str | None:
+    """Absolute path of a file or folder; None for anything else, such as a pipe."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = os.path.abspath(source)
+    return path if os.path.isfile(path) or os.path.isdir(path) else None
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
@@ -85,6 +112,7 @@ class LoadedImage:
         landmarks_mm: ``(N, d)`` landmarks, world RAS+ mm.
         window: intensity window, see `RegistrationImage`.
         colour: what is registered of a colour image; None for an image without colours.
+        given: where all of this comes from; None if that is not known.
     """
 
     role: Role
@@ -96,6 +124,7 @@ class LoadedImage:
     landmarks_mm: Tensor | None = None
     window: str | None = None
     colour: ColourSelection | None = None
+    given: RegistrationImage | None = None
 
     @property
     def grid(self) -> Grid:
@@ -176,6 +205,7 @@ class LoadedImage:
             "spacing_mm": spacing_mm,
             "window": self.window,
             "colour": None if self.colour is None else self.colour.description,
+            "sources": None if self.given is None else self.given.sources(),
         }
 
 
@@ -239,7 +269,7 @@ def read_side(
     channels = [_on_grid(read_image, source, image, what) for source in given.channels]
     found = tuple(channel for channel in channels if channel is not None)
     return LoadedImage(
-        role, image, mask, exclude, found, labels, window=given.window, colour=colour
+        role, image, mask, exclude, found, labels, window=given.window, colour=colour, given=given
     )
 
 

@@ -1,0 +1,64 @@
+"""Folders for results, and the versions that a result depends on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from stn3d.errors import InputError
+from stn3d.io import STDOUT
+from stn3d.io.texts import shown_path
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """A folder for results, created if needed.
+
+    Raises:
+        InputError: it cannot be created or written.
+    """
+    folder = Path(folder)
+    if folder == STDOUT:
+        raise InputError("stdout cannot take several files; give a folder as --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no folder can have this name"
+        raise InputError(
+            f"cannot make the folder {shown_path(folder)}: {reason}; give another --out."
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {folder} is not writable; give another --out.")
+    return folder
+
+
+@contextmanager
+def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder for results, created before any work and removed if the work fails.
+
+    Raises:
+        InputError: see `make_folder`.
+    """
+    folder = Path(folder)
+    made = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
+    try:
+        yield make_folder(folder)
+    except BaseException:
+        for one in made:
+            with suppress(OSError):  # it is not empty, or was never made
+                one.rmdir()
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("stn3d", "torch", "numpy", "scipy", "nibabel", "simpleitk"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
