@@ -43,13 +43,14 @@ _Spacing = Annotated[
     ),
 ]
 _Sharpening = Annotated[
-    float | None,
+    float,
     typer.Option(
         "--sharpening",
         metavar="STRENGTH",
+        show_default=False,
         rich_help_panel=options.METHOD,
-        help="Strength of the unsharp mask on each mean; 0 for none. Default: 1; 0 with "
-        "--within-subject.",
+        help="Strength of the unsharp mask on each mean. Default: 0, none, with which labels "
+        "match better through the template.",
     ),
 ]
 _Metric = Annotated[
@@ -137,7 +138,7 @@ def template(
     metric: _Metric = "lncc",
     preset: _Preset = "default",
     spacing: _Spacing = None,
-    sharpening: _Sharpening = None,
+    sharpening: _Sharpening = 0.0,
     config: options.Config = None,
     symmetric: _Symmetric = False,
     start: _Start = None,
@@ -168,7 +169,7 @@ def template(
         raise InputError("--start biases a within-subject template towards an image; omit it.")
     settings = {
         "iterations": (2 if within_subject else 4) if iterations is None else iterations,
-        "sharpening": (0.0 if within_subject else 1.0) if sharpening is None else sharpening,
+        "sharpening": sharpening,
         "preset": preset,
         "metric": metric,
         "symmetric": symmetric,

@@ -85,8 +85,7 @@ def build_within_subject(
             ``changes/A_to_B.nii.gz`` for consecutive visits, the local volume in B over that in A.
         labels: a label map for each visit; with ``jacobian``, the volume of each label in each
             visit and its changes are in template.json.
-        settings: settings of the template. Default: 2 iterations (of the deformable part), no
-            sharpening.
+        settings: settings of the template. Default: 2 iterations (of the deformable part).
         outputs: files of each visit that is deformed.
         progress: called with the number of registrations done, their total number and what is in
             progress.
@@ -97,7 +96,7 @@ def build_within_subject(
     Raises:
         InputError: see `build`; or the labels do not fit the visits, or a registration failed.
     """
-    settings = settings or TemplateSettings(iterations=ITERATIONS, sharpening=0.0)
+    settings = settings or TemplateSettings(iterations=ITERATIONS)
     if labels and not jacobian:
         raise InputError("label maps of the visits need Jacobian maps; add --jacobian.")
     if settings.symmetric:
