@@ -82,6 +82,7 @@ def build(
             count = len(subjects) * (settings.iterations + 2) + settings.symmetric
             runs = Registrations(settings, count, progress or (lambda *_: None))
             builder = Builder(subjects, folder, settings, runs, clock)
+            builder.further["start"] = first.image_name
             with runs.opened():
                 with clock("affine"):
                     space, values = _affine_mean(builder, first)

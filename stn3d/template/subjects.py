@@ -30,6 +30,7 @@ class Subject:
         source: the image.
         digest: hash of its values and its geometry.
         grid: its grid.
+        image_name: path of the image, or its name in messages.
         centroid_mm: ``(d,)`` centroid of its foreground.
         foreground_ml: volume of its foreground; in 2D its area in units of 1000 mm^2.
         is_ct: whether it is a CT in HU.
@@ -39,6 +40,7 @@ class Subject:
     source: ImageSource
     digest: str
     grid: Grid
+    image_name: str
     centroid_mm: Tensor
     foreground_ml: float
     is_ct: bool
@@ -98,6 +100,7 @@ def subject_of(source: ImageSource, name: str) -> Subject:
         source,
         digest_of(image),
         image.grid,
+        image.name,
         apply_matrix(image.grid.world_from_index, index[None])[0],
         volume_ml,
         looks_like_ct(image.values),

@@ -33,7 +33,7 @@ def anatomy(ndim: int) -> Anatomy:
     return Anatomy(torch.zeros(ndim).double(), 3)
 
 
-def make_group(folder: Path, count: int = 3, ndim: int = 2) -> list[Shape]:
+def make_group(folder: Path, count: int, ndim: int = 2) -> list[Shape]:
     """Images of different grids, sizes, poses and shapes."""
     made = []
     for n in range(count):
