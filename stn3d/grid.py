@@ -287,3 +287,10 @@ class Grid(Described):
         index = apply_matrix(frame.index_from_world, points_mm.double())
         low, high = index.amin(0).floor(), index.amax(0).ceil()
         return frame.cropped(low.long().tolist(), (high.long() + 1).tolist())
+
+
+def centred_grid(shape: Sequence[int], spacing_mm: float) -> Grid:
+    """An isotropic grid along the world axes, centred on the world origin."""
+    d = len(shape)
+    centre = torch.tensor([-(n - 1) / 2 * spacing_mm for n in shape], dtype=torch.float64)
+    return Grid(tuple(shape), homogeneous(spacing_mm * torch.eye(d).double(), centre))

@@ -14,6 +14,7 @@ from stn3d import __version__
 from stn3d.cli import process, screen
 from stn3d.cli.apply import apply
 from stn3d.cli.check import check
+from stn3d.cli.cohort import cohort
 from stn3d.cli.convert import compose, convert, invert
 from stn3d.cli.demo import demo
 from stn3d.cli.evaluate import evaluate
@@ -47,6 +48,11 @@ _EXAMPLES = {
         "stn3d register mr.nii.gz ct.nii.gz --out result --kind rigid",
         "stn3d register fixed.nii.gz moving.nii.gz --out result \\\n"
         "    --fixed-labels fixed_labels.nii.gz --moving-labels moving_labels.nii.gz",
+    ),
+    "cohort": (
+        "stn3d cohort pairs.csv --out results",
+        "stn3d cohort bids --to MNI152NLin2009cAsym --out derivatives/stn3d",
+        "stn3d cohort pairs.csv --out results --index $SLURM_ARRAY_TASK_ID",
     ),
     "series": (
         "stn3d series bold.nii.gz --out result",
@@ -101,7 +107,7 @@ _EXAMPLES = {
     "demo": ("stn3d demo",),
 }
 _PANELS: dict[str, tuple[Callable[..., object], ...]] = {
-    "Registration": (register, series, template, landmarks),
+    "Registration": (register, cohort, series, template, landmarks),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
     "Looking at results": (view, report, explain, check),
     "Networks": (train,),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from stn3d.cli.screen import Screen
 from stn3d.registration.progress_bar import (
+    ShowPair,
     ShowVolume,
     ShowWork,
+    pair_progress,
     registration_progress,
     volume_progress,
     work_progress,
@@ -46,4 +48,14 @@ def work(screen: Screen) -> Iterator[ShowWork]:
         yield lambda *_: None
         return
     with work_progress(screen.stderr) as show:
+        yield show
+
+
+@contextmanager
+def cohort(screen: Screen, total: int) -> Iterator[ShowPair]:
+    """The progress of a cohort."""
+    if screen.quiet:
+        yield lambda *_: None
+        return
+    with pair_progress(total, screen.stderr) as show:
         yield show

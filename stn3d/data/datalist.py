@@ -9,18 +9,16 @@ transforms map fixed to moving points.
 from __future__ import annotations
 
 import difflib
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.io.image_output import ITK_SUFFIXES, NIFTI_SUFFIXES
+from stn3d.io.pair_tables import ROLES, file_stem
 from stn3d.io.texts import parse_json, read_text, shown_path
 
 _MOST_MB = 100
-ROLES = ("fixed", "moving")
 KEYS = (
     *ROLES,
     *(f"{role}_{what}" for role in ROLES for what in ("labels", "mask", "points")),
@@ -112,56 +110,3 @@ def _pairs_of_folder(folder: Path) -> list[dict[str, str]]:
                 pair[f"{role}_{what}"] = str(file)
         pairs.append(pair)
     return pairs
-
-
-def pair_names(pairs: Sequence[Mapping[str, str]]) -> list[str]:
-    """A name for each pair, ``MOVING_to_FIXED`` after its files; no two pairs share one.
-
-    Where files in several folders are named alike, the folders that differ precede the names of the
-    files: ``sub-02_t1_to_sub-01_t1``. Pairs of the same two files are numbered.
-
-    Args:
-        pairs: Pairs from `read_pairs`.
-    """
-    files = [tuple(Path(os.path.abspath(pair[role])) for role in ROLES[::-1]) for pair in pairs]
-    alike: dict[str, list[tuple[Path, ...]]] = {}
-    for one in dict.fromkeys(files):
-        alike.setdefault(_name(one, 0).casefold(), []).append(one)
-    names = {one: name for group in alike.values() for one, name in _distinct(group).items()}
-    return _numbered([names[one] for one in files])
-
-
-def _distinct(group: Sequence[tuple[Path, ...]]) -> dict[tuple[Path, ...], str]:
-    """Names with as few folders as distinguish pairs of files, or none where folders do not."""
-    deepest = max(len(path.parts) for one in group for path in one)
-    for depth in range(deepest):
-        names = {one: _name(one, depth) for one in group}
-        if len({name.casefold() for name in names.values()}) == len(group):
-            return names
-    return {one: _name(one, 0) for one in group}
-
-
-def _name(files: Sequence[Path], depth: int) -> str:
-    """The names of files, each preceded by those of ``depth`` folders."""
-    folders = [path.parts[1:-1][-depth:] if depth else () for path in files]
-    stems = [file_stem(path) or path.name for path in files]
-    return "_to_".join("_".join([*up, stem]) for up, stem in zip(folders, stems, strict=True))
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The names with ``_2`` and so on where one has occurred before, in upper or lower case."""
-    taken: set[str] = set()
-    found = []
-    for name in names:
-        tried = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
-        one = next(one for one in tried if one.casefold() not in taken)
-        taken.add(one.casefold())
-        found.append(one)
-    return found
-
-
-def file_stem(file: Path) -> str | None:
-    """The name without its extension; None unless it is an image or a table of points."""
-    suffixes = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, ".mgz", ".csv")
-    found = next((s for s in sorted(suffixes, key=len)[::-1] if file.name.endswith(s)), None)
-    return None if found is None else file.name.removesuffix(found)

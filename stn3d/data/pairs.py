@@ -16,7 +16,6 @@ from monai.transforms import Transform as DictionaryTransform
 from torch import Tensor
 
 from stn3d.data.batches import Sample
-from stn3d.data.datalist import ROLES, file_stem
 from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.io import (
@@ -28,6 +27,7 @@ from stn3d.io import (
     read_transform,
     require_same_grid,
 )
+from stn3d.io.pair_tables import ROLES, file_stem
 from stn3d.nets.working_grid import resample_through, working_image
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair

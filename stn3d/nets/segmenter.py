@@ -11,18 +11,22 @@ from scipy import ndimage
 from torch import Tensor
 
 from stn3d import kernels
-from stn3d.grid import Grid
+from stn3d.grid import Grid, centred_grid, homogeneous
+from stn3d.nets.coordinates import CoordinateRegressor
+from stn3d.nets.pose import estimate_pose
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
-from stn3d.nets.working_grid import working_image
-from stn3d.preprocessing.prepared import PreparedImage, bounding_box
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.structures import brain_classes
 from stn3d.transforms import Affine
+from stn3d.transforms.fit import fit_linear
 
-_MARGIN_VOX = 4  # background kept around the head in the first pass
-_MARGIN_MM = 20.0  # surroundings kept around the brain in the second pass
+_BOX_MM = (176.0, 208.0, 176.0)  # extent of the working grid: a brain and its surroundings
+_MAX_PASSES = 2
+_CENTRED_MM = 8.0  # distance of the brain from the centre of the box that needs no other pass
+_COARSE_MM, _FOREGROUND = 4.0, 0.2  # of the centre of an image without a pose
 _CLOSING_MM = 6.0  # width of half a fissure that the brain mask fills
-_MIN_BRAIN_ML = 100.0  # a smaller brain is not trusted to place the second pass
+_MIN_BRAIN_ML = 100.0  # a smaller brain does not place the next pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,31 +95,61 @@ class Segmentation:
         return found.masked_fill_(background > best, 0)
 
 
-def segment(
-    trained: TrainedNetwork, image: PreparedImage, upright_from_world: Affine | None = None
-) -> Segmentation:
-    """Segment the head in an image.
+def upright_frame(coordinates: TrainedNetwork, image: PreparedImage) -> Affine:
+    """The rigid transform from an image's world to an upright frame (RAS) around the brain.
 
-    The network sees the whole image first, then the surroundings of the brain that it found.
+    Its origin is the centre of the brain. Where the network finds no head, the axes are those of
+    the image's world, and the origin is the centre of the foreground.
+
+    Args:
+        coordinates: A `CoordinateRegressor`, the bundled network ``affine``, and its spacing.
+        image: Any orientation, spacing and field of view.
+    """
+    network = coordinates.network
+    assert isinstance(network, CoordinateRegressor)
+    pose = estimate_pose(network, image, coordinates.preprocessing["spacing_mm"])
+    if pose is None:
+        centre = foreground_centre(image)
+        return Affine.from_matrix(homogeneous(torch.eye(len(centre)).double(), -centre))
+    points = pose.points_mm
+    return fit_linear("rigid", points, pose.common_from_world(points), pose.weight)
+
+
+def foreground_centre(image: PreparedImage) -> Tensor:
+    """``(d,)`` centre of mass of the brighter half of an image's range, in mm."""
+    coarse = image.at(_COARSE_MM)
+    weight = (coarse.image[0, 0] > _FOREGROUND) * 1.0
+    points = coarse.grid.points_mm()
+    return (points * weight[..., None]).flatten(0, -2).sum(0) / weight.sum().clamp(min=1)
+
+
+def segment(
+    trained: TrainedNetwork, image: PreparedImage, upright_from_world: Affine
+) -> Segmentation:
+    """Segment the head in an image, within a box around its brain.
 
     Args:
         trained: A `SegmentationNetwork` and its spacing.
-        image: Any spacing and field of view; the head may be rotated by about 20 degrees.
-        upright_from_world: Rigid transform that rotates the head upright (RAS), for example from
-            `stn3d.nets.pose.estimate_pose`. Default: the image's axes are right.
+        image: Any orientation, spacing and field of view.
+        upright_from_world: As from `upright_frame`; the head may be off by about 20 degrees and
+            25 mm.
     """
     spacing_mm = trained.preprocessing["spacing_mm"]
-    upright = Affine.identity(3) if upright_from_world is None else upright_from_world
-    grid = Grid(image.grid.shape, upright.matrix @ image.grid.world_from_index)
-    turned = working_image(PreparedImage(image.image, grid, image.mask), spacing_mm, _MARGIN_VOX)
-    probabilities = _probabilities(trained, turned)
-    near = _brain_box(probabilities, turned.grid)
-    if near is not None:
-        turned = turned.cropped(*near)
-        probabilities = _probabilities(trained, turned)
-    assert turned.mask is not None
-    world = torch.linalg.inv(upright.matrix) @ turned.grid.world_from_index
-    return Segmentation(probabilities, Grid(turned.grid.shape, world), turned.mask)
+    box = centred_grid([round(mm / spacing_mm) for mm in _BOX_MM], spacing_mm)
+    coarse = image.at(spacing_mm)
+    for _ in range(_MAX_PASSES):
+        seen = coarse.warped(upright_from_world.inverse(), box)
+        probabilities = _probabilities(trained, seen)
+        off = _brain_centre(probabilities, box)
+        if off is None or float(torch.linalg.vector_norm(off)) < _CENTRED_MM:
+            break
+        step = Affine.from_matrix(homogeneous(torch.eye(3).double(), -off))
+        moved = upright_from_world.then(step)
+        assert isinstance(moved, Affine)
+        upright_from_world = moved
+    assert seen.mask is not None
+    world_from_index = torch.linalg.inv(upright_from_world.matrix) @ box.world_from_index
+    return Segmentation(probabilities, Grid(box.shape, world_from_index), seen.mask)
 
 
 @torch.no_grad()
@@ -126,12 +160,9 @@ def _probabilities(trained: TrainedNetwork, image: PreparedImage) -> Tensor:
     return torch.softmax(logits.movedim(1, -1).float(), dim=-1).movedim(-1, 1).contiguous()
 
 
-def _brain_box(probabilities: Tensor, grid: Grid) -> tuple[list[int], list[int]] | None:
-    """The surroundings of the brain in voxels; None without a plausible brain."""
+def _brain_centre(probabilities: Tensor, grid: Grid) -> Tensor | None:
+    """``(3,)`` centre of the brain in mm; None without a plausible brain."""
     brain = probabilities[0, brain_classes()].sum(dim=0) > 0.5
-    spacing_mm = min(grid.spacing_mm)
-    if float(brain.sum()) * spacing_mm**3 / 1000 < _MIN_BRAIN_ML:
+    if float(brain.sum()) * math.prod(grid.spacing_mm) / 1000 < _MIN_BRAIN_ML:
         return None
-    start, stop = bounding_box(brain)
-    margin = round(_MARGIN_MM / spacing_mm)
-    return [a - margin for a in start], [b + margin for b in stop]
+    return grid.points_mm()[brain].mean(dim=0)

@@ -118,7 +118,9 @@ class PreparedImage:
         if grid.shape == self.grid.shape:
             return self
         # From the level of half the spacing: Gaussians add up, and small ones are the cheapest.
-        return self.cached(grid.shape, lambda: self.at(spacing_mm / 2)._resampled(grid))
+        # By spacing, not by shape, so that the level does not depend on which others were made.
+        key = "level", spacing_mm
+        return self.cached(key, lambda: self.at(spacing_mm / 2)._resampled(grid))
 
     def _resampled(self, grid: Grid) -> PreparedImage:
         """The image on a coarser grid; masked voxels do not leak across the edge of the mask."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -33,6 +34,10 @@ ShowVolume = Callable[[int, int, int, float], None]
 
 ShowWork = Callable[[int, int, str], None]
 """Called with how many registrations are done, of how many, and what is in progress."""
+
+ShowPair = Callable[[int, int, str, str, float], None]
+"""Called with how many pairs of a cohort are finished, of how many, the last one's name, its status
+and its seconds; 0 if it was finished before."""
 
 STEPS = {
     "read": "reading the images",
@@ -112,6 +117,33 @@ def work_progress(console: Console | None = None) -> Iterator[ShowWork]:
 
         def show(done: int, total: int, text: str) -> None:
             bar.update(task, description=f"{text} ({done} of {total})", completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def pair_progress(total: int, console: Console | None = None) -> Iterator[ShowPair]:
+    """Show the progress of a cohort: pairs of each status, and the time left.
+
+    Args:
+        total: Number of pairs.
+        console: Where it is shown. Default: stderr; in a notebook, below the cell.
+    """
+    console = _console() if console is None else console
+    if not _is_live(console):
+        yield _pair_line
+        return
+    counts: Counter[str] = Counter()
+    columns = (*_columns(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Progress(
+        *columns, console=console, transient=True, expand=True, speed_estimate_period=600
+    ) as bar:
+        task = bar.add_task("starting the workers", total=total)
+
+        def show(done: int, total: int, name: str, status: str, seconds: float) -> None:
+            counts[status] += 1
+            text = ", ".join(f"{n} {status}" for status, n in counts.items())
+            bar.update(task, description=text, completed=done, total=total)
 
         yield show
 
@@ -264,3 +296,7 @@ def _columns() -> tuple[ProgressColumn, ...]:
 
 def _volume_line(done: int, total: int, number: int, correlation: float) -> None:
     print(f"volume {number}: correlation {correlation:.4f} ({done} of {total})", file=sys.stderr)
+
+
+def _pair_line(done: int, total: int, name: str, status: str, seconds: float) -> None:
+    print(f"{done} of {total}: {name}: {status}, {seconds:.1f} s", file=sys.stderr)

@@ -24,7 +24,7 @@ from stn3d.sampler import sample
 from stn3d.transforms import Transform
 from stn3d.warp import resample_image, warp_image
 
-_VOXELS = 1_200_000  # of a copy; three of them and the viewer make a page of 3 to 5 MB
+_VOXELS = 1_000_000  # of a copy; three of them and the viewer make a page of 3 to 5 MB
 _GREYS = 127  # of a copy: seven bits compress better than eight
 _NODES = 150_000  # of the copy of the transform
 _TESTED = 4000  # points at which the copy of the transform is compared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import math
@@ -12,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stn3d.choices import check_known
 from stn3d.errors import InputError, shown_text
 from stn3d.evaluation import Evaluation, EvaluationOptions
 from stn3d.evaluation.json_values import json_value
-from stn3d.io.texts import read_text
+from stn3d.io.pair_tables import TableRow, cell_path, read_pair_table
 from stn3d.registration.inputs import RegistrationImage
 from stn3d.scoring.api import PairData, evaluate_data
 from stn3d.scoring.comparison import (
@@ -43,7 +41,6 @@ _FILES = (
 )
 COLUMNS = ("pair", "method", *_FILES)
 _TRANSFORMS = ("transform", "inverse", "true_transform")
-_MOST_MB = 64
 _METRICS = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
 
 
@@ -117,23 +114,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
         InputError: the file cannot be read, a column is unknown, a row is incomplete or repeated,
             or a file does not exist.
     """
-    text = read_text(path, "table of pairs", "give a CSV file", _MOST_MB)
-    first = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",")
-    header = [name.strip() for name in next(reader, [])]
-    if not header:
-        raise InputError(f"{path} is empty; give a header line and a line for each pair.")
-    for name in header:
-        check_known(f"column in {path}", name, COLUMNS)
-    if len(set(header)) < len(header):
-        raise InputError(f"{path} has two columns of one name; give each column once.")
-    rows = [
-        _row(path, reader.line_num, header, cells)
-        for cells in reader
-        if any(c.strip() for c in cells)
-    ]
-    if not rows:
-        raise InputError(f"{path} has a header and no pairs; add a line for each pair.")
+    rows = [_row(path, one) for one in read_pair_table(path, COLUMNS)]
     seen: dict[tuple[str, str], int] = {}
     for row in rows:
         other = seen.setdefault((row.pair, row.method), row.line)
@@ -146,13 +127,9 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     return rows
 
 
-def _row(
-    path: str | os.PathLike[str], line: int, header: Sequence[str], cells: Sequence[str]
-) -> PairRow:
+def _row(path: str | os.PathLike[str], row: TableRow) -> PairRow:
     """A row, checked to be complete."""
-    if len(cells) > len(header):
-        raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns.")
-    given = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()}
+    line, given = row.line, row.cells
     wanted = ("fixed_labels", "moved_labels") if "moved_labels" in given else ("fixed", "moving")
     for name in wanted:
         if name not in given:
@@ -161,7 +138,11 @@ def _row(
                 "moved_labels."
             )
     folder = Path(path).parent
-    files = {name: _path(folder, name, given[name]) for name in _FILES if name in given}
+    files = {
+        name: cell_path(folder, given[name], transform=name in _TRANSFORMS)
+        for name in _FILES
+        if name in given
+    }
     for name, file in files.items():
         if name not in _TRANSFORMS and not os.path.exists(file):
             raise InputError(f"{path}, line {line}: there is no {name} {shown_text(file)}.")
@@ -169,14 +150,6 @@ def _row(
     pair = given.get("pair") or " <- ".join(Path(name).name for name in named if name)
     pair = pair or Path(given["fixed_labels"]).name
     return PairRow(line, pair, given.get("method", ""), files)
-
-
-def _path(folder: Path, column: str, cell: str) -> str:
-    """The path of a cell; prefixes of transforms are kept."""
-    prefix, mark, rest = cell.rpartition(":")
-    if column in _TRANSFORMS and mark and not (folder / cell).exists() and len(prefix) > 1:
-        return f"{prefix}:{folder / rest}"
-    return str(folder / cell)
 
 
 def evaluate_pairs(

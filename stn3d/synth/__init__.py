@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from stn3d.grid import centred_grid
 from stn3d.synth.acquisition import AcquisitionSettings
 from stn3d.synth.appearance import MODALITIES, Modality
 from stn3d.synth.generator import SeededGenerator
-from stn3d.synth.geometry import RandomAffine, RandomDeformation, centred_grid
+from stn3d.synth.geometry import RandomAffine, RandomDeformation
 from stn3d.synth.samples import (
     CoordinateSettings,
     PairSettings,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stn3d.errors import InputError
-from stn3d.grid import apply_matrix
+from stn3d.grid import apply_matrix, centred_grid
 from stn3d.synth.acquisition import (
     AcquisitionSettings,
     LabelSampling,
@@ -19,7 +19,7 @@ from stn3d.synth.acquisition import (
 )
 from stn3d.synth.appearance import Appearance, sample_appearance
 from stn3d.synth.generator import SeededGenerator
-from stn3d.synth.geometry import Lattice, RandomDeformation, centred_grid
+from stn3d.synth.geometry import Lattice, RandomDeformation
 from stn3d.synth.subjects import Subject
 
 Sample = dict[str, Tensor]

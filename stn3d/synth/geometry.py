@@ -158,10 +158,3 @@ class Lattice:
         """``(*shape, d)`` world positions of the nodes, float64."""
         world = self.grid.world_from_index @ torch.linalg.inv(self.node_from_voxel)
         return Grid(self.shape, world).points_mm()
-
-
-def centred_grid(shape: Sequence[int], spacing_mm: float) -> Grid:
-    """An isotropic grid along the world axes, centred on the world origin."""
-    d = len(shape)
-    centre = torch.tensor([-(n - 1) / 2 * spacing_mm for n in shape], dtype=torch.float64)
-    return Grid(tuple(shape), homogeneous(spacing_mm * torch.eye(d).double(), centre))

@@ -25,6 +25,8 @@ _ACQUISITION = AcquisitionSettings(
     thick_slice_probability=0.3,
     cropped_fov_probability=0.2,
     lesion_probability=0.15,
+    max_blur_mm=2.0,
+    max_noise=0.08,
 )
 
 

@@ -26,7 +26,7 @@ from stn3d.registration.runtime import Clock, limited_threads
 from stn3d.template.builder import Builder
 from stn3d.template.folder import opened, text_hash
 from stn3d.template.linear_mean import product, reflection, symmetry_pose
-from stn3d.template.registrations import Job, Registrations, Report
+from stn3d.template.registrations import Job, Report, opened_runs
 from stn3d.template.result import Template
 from stn3d.template.settings import TemplateSettings
 from stn3d.template.space import template_grid, template_spacing_mm
@@ -42,7 +42,7 @@ def build(
     start: ImageSource | None = None,
     settings: TemplateSettings | None = None,
     outputs: Outputs | None = None,
-    progress: Report | None = None,
+    progress: Report | bool | None = None,
 ) -> Template:
     """Build an unbiased template of a group of images.
 
@@ -55,8 +55,8 @@ def build(
         start: initial target. Default: the image whose foreground has the median volume.
         settings: settings of the template.
         outputs: files of each image.
-        progress: called with the number of registrations done, their total number and what is in
-            progress.
+        progress: true for a progress bar, or a function that is called with the number of
+            registrations done, their total number and what is in progress.
 
     Returns:
         The template, its transforms and its metrics.
@@ -80,10 +80,9 @@ def build(
             refuse_inputs([folder.template, *(folder.path / n for n in own)], [images, start])
             folder.begin()
             count = len(subjects) * (settings.iterations + 2) + settings.symmetric
-            runs = Registrations(settings, count, progress or (lambda *_: None))
-            builder = Builder(subjects, folder, settings, runs, clock)
-            builder.further["start"] = first.image_name
-            with runs.opened():
+            with opened_runs(settings, count, progress) as runs:
+                builder = Builder(subjects, folder, settings, runs, clock)
+                builder.further["start"] = first.image_name
                 with clock("affine"):
                     space, values = _affine_mean(builder, first)
                 written = builder.deformed(space, values, files)

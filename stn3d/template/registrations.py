@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,13 +25,12 @@ from stn3d.io import ImageSource, atomic_write, read_transform, write_transform
 from stn3d.registration.api import register
 from stn3d.registration.folders import make_folder
 from stn3d.registration.outputs import Outputs
+from stn3d.registration.progress_bar import ShowWork as Report
+from stn3d.registration.progress_bar import chosen_work_progress
 from stn3d.registration.result import versions
 from stn3d.template.folder import file_hash, text_hash
 from stn3d.template.settings import TemplateSettings
 from stn3d.transforms import Affine, Linear, Transform
-
-Report = Callable[[int, int, str], None]
-"""Called with the number of registrations done, their total number and what is in progress."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,23 @@ class Registrations:
         if jobs == 1:
             return threads
         return max(1, (threads or os.cpu_count() or 1) // jobs)
+
+
+@contextmanager
+def opened_runs(
+    settings: TemplateSettings, total: int, progress: Report | bool | None
+) -> Iterator[Registrations]:
+    """The registrations of a build, with their processes and their progress.
+
+    Args:
+        settings: settings of the template.
+        total: expected number of registrations in all.
+        progress: see `stn3d.template.build`.
+    """
+    with chosen_work_progress(progress) as report:
+        runs = Registrations(settings, total, report or (lambda *_: None))
+        with runs.opened():
+            yield runs
 
 
 def run_job(job: Job, threads: int | None) -> None:

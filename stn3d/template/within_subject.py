@@ -43,7 +43,7 @@ from stn3d.template.average import MeanImage, sharpened
 from stn3d.template.builder import Builder
 from stn3d.template.folder import Folder, opened, text_hash
 from stn3d.template.linear_mean import inverse_consistent, midpoint_poses, product
-from stn3d.template.registrations import Registrations, Report
+from stn3d.template.registrations import Report, opened_runs
 from stn3d.template.result import Template
 from stn3d.template.settings import TemplateSettings
 from stn3d.template.space import template_grid, template_spacing_mm
@@ -73,7 +73,7 @@ def build_within_subject(
     labels: Sequence[ImageSource] = (),
     settings: TemplateSettings | None = None,
     outputs: Outputs | None = None,
-    progress: Report | None = None,
+    progress: Report | bool | None = None,
 ) -> Template:
     """Build the template of the visits of one subject.
 
@@ -87,8 +87,8 @@ def build_within_subject(
             visit and its changes are in template.json.
         settings: settings of the template. Default: 2 iterations (of the deformable part).
         outputs: files of each visit that is deformed.
-        progress: called with the number of registrations done, their total number and what is in
-            progress.
+        progress: true for a progress bar, or a function that is called with the number of
+            registrations done, their total number and what is in progress.
 
     Returns:
         The template, its transforms and its metrics.
@@ -116,9 +116,8 @@ def build_within_subject(
             folder.begin()
             count = len(visits) * (len(visits) - 1)
             count += len(visits) * (settings.iterations + 1) if jacobian else 0
-            runs = Registrations(settings, count, progress or (lambda *_: None))
-            builder = Builder(subjects, folder, settings, runs, clock)
-            with runs.opened():
+            with opened_runs(settings, count, progress) as runs:
+                builder = Builder(subjects, folder, settings, runs, clock)
                 content, values, space = _rigid(builder)
                 if jacobian:
                     of_visits = dict(zip(names, maps, strict=False))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stn3d.data.datalist import ROLES
+from stn3d.io.pair_tables import ROLES
 from stn3d.nets.weights import TrainedNetwork
 from stn3d.registration.api import register
 from stn3d.registration.inputs import RegistrationImage

@@ -91,3 +91,15 @@ def test_the_box_around_a_mask() -> None:
     assert bounding_box(mask) == ([0, 0, 0], [5, 6, 7])
     mask[1, 2, 3] = mask[3, 2, 4] = True
     assert bounding_box(mask) == ([1, 2, 3], [4, 3, 5])
+
+
+def test_a_level_does_not_depend_on_those_made_before() -> None:
+    image = torch.rand(1, 1, 40, 37, 33, generator=torch.Generator().manual_seed(0))
+    grid = Grid.of_spacing((40, 37, 33), 1.0)
+    near, far = 4.0, 4.01  # the same shape, by way of different ones or not
+    assert grid.coarsened(near).shape == grid.coarsened(far).shape
+    alone, after = PreparedImage(image, grid), PreparedImage(image, grid)
+    after.at(near)
+    assert torch.equal(alone.at(far).image, after.at(far).image)
+    assert torch.equal(alone.at(far).grid.world_from_index, after.at(far).grid.world_from_index)
+    assert after.at(far) is after.at(far)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stn3d.synth.geometry import Lattice, centred_grid
+from stn3d.grid import centred_grid
+from stn3d.synth.geometry import Lattice
 from stn3d.synth.lookup import look_up, look_up_reference
 
 

@@ -50,11 +50,14 @@ class _Announcer(event.Listener):
     """Logs one message when kernels are compiled, because that run takes longer."""
 
     def __init__(self) -> None:
-        self.announced = False
+        self.announced = self.has_compiled = False
 
     def on_start(self, event: Any) -> None:
         module = event.data["dispatcher"].py_func.__module__
-        if not self.announced and module.startswith("stn3d.kernels."):
+        if not module.startswith("stn3d.kernels."):
+            return
+        self.has_compiled = True
+        if not self.announced:
             self.announced = True
             cached = f"not cached, since {_CACHE.reason}" if _CACHE.reason else "cached"
             logging.getLogger("stn3d").warning(
@@ -65,7 +68,18 @@ class _Announcer(event.Listener):
         pass
 
 
-event.register("numba:compile", _Announcer())
+_ANNOUNCER = _Announcer()
+event.register("numba:compile", _ANNOUNCER)
+
+
+def is_first_run() -> bool:
+    """Whether this process has compiled kernels that later ones load from the cache.
+
+    Code that was just compiled and the same code from the cache round differently, so results of
+    this process are not those of later ones.
+    """
+    return _ANNOUNCER.has_compiled and _CACHE.path is not None
+
 
 _MIN_VOXELS_PER_THREAD = 5_000  # about what is processed while a thread wakes up
 _pool: ThreadPoolExecutor | None = None

@@ -112,4 +112,4 @@ class LocalCorrelation(ImageMetric):
         return window_radii(radius_vox * min(spacing_mm), spacing_mm)
 
     def support(self, fixed: PreparedImage, radii: Sequence[int]) -> Tensor:
-        return textured(fixed, radii)
+        return fixed.cached(("textured", *radii), lambda: textured(fixed, radii))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from stn3d.preprocessing.intensity import (
 from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.inputs.labels import LabelGroup, label_channels
 from stn3d.registration.inputs.landmarks import PointSource
+from stn3d.registration.inputs.memo import Memo
 
 Role = Literal["fixed", "moving"]
 
@@ -53,6 +54,9 @@ class RegistrationImage:
         volume: number of the volume of a 4D image, from 0.
         colour: what is registered of a colour image: ``luminance`` (the default),
             ``haematoxylin``, ``eosin`` or ``dab``.
+        keep: keep what is read and prepared of this side for further registrations with this
+            object, such as those of many images to one template. Results are the same. Not for
+            several threads at once.
     """
 
     image: ImageSource
@@ -65,6 +69,13 @@ class RegistrationImage:
     window: str | None = None
     volume: int | None = None
     colour: ColourChannel | None = None
+    keep: bool = False
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False)
+
+    @property
+    def memo(self) -> Memo:
+        """What is kept of this side; empty at each use unless it is to be kept."""
+        return self._memo if self.keep else Memo()
 
     @classmethod
     def of(cls, source: RegistrationImage | ImageSource) -> RegistrationImage:
@@ -113,6 +124,7 @@ class LoadedImage:
         window: intensity window, see `RegistrationImage`.
         colour: what is registered of a colour image; None for an image without colours.
         given: where all of this comes from; None if that is not known.
+        memo: what was computed from all of these but the landmarks.
     """
 
     role: Role
@@ -125,6 +137,7 @@ class LoadedImage:
     window: str | None = None
     colour: ColourSelection | None = None
     given: RegistrationImage | None = None
+    memo: Memo = field(default_factory=Memo, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -136,15 +149,18 @@ class LoadedImage:
         """The image's name in messages."""
         return self.image.name
 
-    @cached_property
+    @property
     def is_ct(self) -> bool:
         """Whether the image looks like CT in HU."""
-        return looks_like_ct(self.image.values)
+        return self.memo.of("is_ct", lambda: looks_like_ct(self.image.values))
 
-    @cached_property
+    @property
     def may_be_stripped(self) -> bool:
         """Whether the image ends at a background without noise, as after skull stripping, and does
         not show bone if it is CT: air around a whole head may be constant too."""
+        return self.memo.of("may_be_stripped", self._may_be_stripped)
+
+    def _may_be_stripped(self) -> bool:
         values = self.image.values
         return constant_background(values) is not None and not (self.is_ct and shows_bone(values))
 
@@ -178,6 +194,12 @@ class LoadedImage:
         Raises:
             InputError: the window does not fit the image, or no voxel is left.
         """
+        key = "prepared", tuple(weights), label_group, str(device)
+        return self.memo.of(key, lambda: self._prepared(weights, label_group, device))
+
+    def _prepared(
+        self, weights: Sequence[float], label_group: LabelGroup | None, device: torch.device
+    ) -> PreparedImage:
         channels = [self._first(), *(scaled(one.values, self.included) for one in self.channels)]
         groups = tuple(ChannelGroup(weight) for weight in weights) if self.channels else None
         if label_group is not None and self.labels is not None:
@@ -244,6 +266,8 @@ def read_side(
 ) -> LoadedImage:
     """Read masks, channels and labels of an image, and check that they lie on its grid.
 
+    What `RegistrationImage.keep` keeps of an earlier call is used.
+
     Args:
         given: the sources.
         image: the image, as read.
@@ -253,6 +277,13 @@ def read_side(
     Raises:
         InputError: a mask, channel or label map cannot be used; the message says why.
     """
+    key = "side", role, image.grid.ndim
+    return given.memo.of(key, lambda: _read_side(given, image, role, colour))
+
+
+def _read_side(
+    given: RegistrationImage, image: Image, role: Role, colour: ColourSelection | None
+) -> LoadedImage:
     mask = _on_grid(read_mask, given.mask, image, f"{role} mask")
     labels = _on_grid(read_labels, given.labels, image, f"{role} labels")
     if labels is not None and bool((labels.values < 0).any()):

@@ -136,9 +136,7 @@ def read_pair(
             message says which, why, and what to do.
     """
     given = RegistrationImage.of(fixed), RegistrationImage.of(moving)
-    images = [
-        read_image(side.image, role, side.volume) for side, role in zip(given, _ROLES, strict=True)
-    ]
+    images = [_image(side, role) for side, role in zip(given, _ROLES, strict=True)]
     ndim = min(ndim, *(image.grid.ndim for image in images))
     chosen = [
         with_channel(side, in_dimension(image, ndim), role)
@@ -158,6 +156,11 @@ def read_pair(
             for side, points in zip(sides, points_mm, strict=True)
         )
     )
+
+
+def _image(side: RegistrationImage, role: Role) -> Image:
+    """The image of a side, as it was read before if it is kept."""
+    return side.memo.of(("image", role), lambda: read_image(side.image, role, side.volume))
 
 
 def _require_one_dimension(fixed: Image, moving: Image) -> None:

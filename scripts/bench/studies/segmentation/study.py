@@ -20,8 +20,8 @@ from scripts.bench.studies.segmentation.page import report
 from scripts.bench.studies.segmentation.pictures import save_pictures
 from stn3d import Grid, kernels
 from stn3d.io import Image, read_image
-from stn3d.nets.segmenter import Segmentation, segment
-from stn3d.nets.weights import TrainedNetwork, load_weights
+from stn3d.nets.segmenter import Segmentation, segment, upright_frame
+from stn3d.nets.weights import TrainedNetwork, bundled_weights, load_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import PreparedImage
 
@@ -73,7 +73,9 @@ def run(options: Options) -> None:
 
 def segmented(trained: TrainedNetwork, image: Image) -> Segmentation:
     """The segmentation of an image as it is read."""
-    return segment(trained, PreparedImage(scaled(image.values), image.grid))
+    prepared = PreparedImage(scaled(image.values), image.grid)
+    frame = upright_frame(load_weights(bundled_weights("affine")), prepared)
+    return segment(trained, prepared, frame)
 
 
 def compared(
