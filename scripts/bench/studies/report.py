@@ -2,7 +2,7 @@
 
     python -m scripts.bench report run --work DIR
 
-Each registration runs with and without its report, in turns; the least time of each counts. The
+Each registration runs with and without its report, alternately; the least time of each counts. The
 screenshots need playwright and Chromium. Only images whose terms allow derivatives are shown: the
 demo's heads, the templates, and images under Apache-2.0 and CC0.
 """
