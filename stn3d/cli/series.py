@@ -65,13 +65,18 @@ def series(
     bvecs: _Bvecs = None,
     then: _Then = None,
     like: _Like = None,
+    no_report: Annotated[
+        bool,
+        typer.Option("--no-report", help="Leave out report.html and motion.svg, its plot."),
+    ] = False,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Rigid motion correction of a 4D series (fMRI, DWI, perfusion).
 
-    Writes moved.nii.gz, a transform for each volume, motion.csv and metrics.json into --out.
+    Writes moved.nii.gz, a transform for each volume, motion.csv, metrics.json and a report with a
+    plot of the motion (stn3d view) into --out.
 
     With --then and --like, the volumes are resampled in another space, such as that of a template.
     Motion correction and normalisation are composed, so that each volume is interpolated once.
@@ -87,7 +92,9 @@ def series(
             from stn3d.series.result import BVECS, SeriesRegistration
             from stn3d.series.target import Normalisation
 
-        outputs = [out / name for name in (*SeriesRegistration.FILES, BVECS)]
+        outputs = [
+            out / name for name in (*SeriesRegistration.FILES, *SeriesRegistration.REPORT, BVECS)
+        ]
         refuse_inputs(outputs, [series, reference, bvecs, like])
         refuse_inputs(outputs, [file for spec in then or () for file in spec_files(spec)])
         normalisation = None if like is None else Normalisation(like, tuple(then or ()))
@@ -103,7 +110,7 @@ def series(
                     progress=show,
                     **chosen,
                 )
-            files = found.save(folder)
+            files = found.save(folder, report=not no_report)
         metrics = found.metrics
         summary.show_metrics(shown, before=metrics["before"], after=metrics["after"])
         summary.show_metrics(shown, motion=metrics["motion"])

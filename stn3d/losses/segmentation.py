@@ -11,6 +11,8 @@ from torch import Tensor
 
 from stn3d.arguments import tensor_arguments
 
+_PART = 1 << 14  # voxels that are processed together, few enough for the cache
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationLoss:
@@ -60,8 +62,11 @@ class _CrossEntropyAndDice(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, weights: tuple[float, float]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        probability = torch.softmax(logits.float(), dim=-1)
-        n, classes = probability.shape
+        n, classes = logits.shape
+        parts = [slice(i, i + _PART) for i in range(0, n, _PART)]
+        probability = logits.new_empty(n, classes, dtype=torch.float32)
+        for part in parts:
+            torch.softmax(logits[part].float(), dim=-1, out=probability[part])
         of_target = probability.gather(1, target[:, None])[:, 0]
         entropy = -of_target.clamp(min=1e-30).log().mean()
         counts = torch.bincount(target, minlength=classes)
@@ -74,10 +79,13 @@ class _CrossEntropyAndDice(torch.autograd.Function):
             everywhere = weights[1] * present * 2 * both / total**2
             at_target = (-weights[1] * present * 2 / total)[target] * of_target
             at_target -= weights[0] / n
-            mean = probability @ everywhere + at_target
-            gradient = probability.mul_(everywhere - mean[:, None])
-            gradient.scatter_add_(1, target[:, None], at_target[:, None])
-            ctx.save_for_backward(gradient.to(logits.dtype))
+            gradient = torch.empty_like(logits)
+            for part in parts:
+                own = at_target[part, None]
+                mean = (probability[part] @ everywhere)[:, None] + own
+                here = probability[part].mul_(everywhere - mean)
+                gradient[part] = here.scatter_add_(1, target[part, None], own)
+            ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(entropy, dice_loss)
         return loss, entropy, dice_loss
 

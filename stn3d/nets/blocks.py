@@ -129,7 +129,8 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 def crop_to_shape(image: Tensor, shape: Sequence[int]) -> Tensor:
     """The first voxels of an image along each axis, up to a shape."""
     for axis, n in enumerate(shape, start=2):
-        image = image.narrow(axis, 0, n)
+        if image.shape[axis] != n:  # the gradient of a slice costs a copy
+            image = image.narrow(axis, 0, n)
     return image
 
 

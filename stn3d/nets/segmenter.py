@@ -21,7 +21,7 @@ from stn3d.structures import brain_classes
 from stn3d.transforms import Affine
 from stn3d.transforms.fit import fit_linear
 
-_BOX_MM = (176.0, 208.0, 176.0)  # extent of the working grid: a brain and its surroundings
+_BOX_MM = (192.0, 224.0, 192.0)  # extent of the working grid: a brain and its surroundings
 _MAX_PASSES = 2
 _CENTRED_MM = 8.0  # distance of the brain from the centre of the box that needs no other pass
 _COARSE_MM, _FOREGROUND = 4.0, 0.2  # of the centre of an image without a pose

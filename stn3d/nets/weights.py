@@ -120,6 +120,7 @@ def save_weights(
     network: nn.Module,
     preprocessing: dict[str, Any],
     record: dict[str, Any],
+    half: bool = False,
 ) -> None:
     """Write a network's weights and metadata; the file is written atomically.
 
@@ -128,6 +129,7 @@ def save_weights(
         network: One of `ARCHITECTURES`; its ``options`` are its constructor arguments.
         preprocessing: How images are resampled, plain JSON values.
         record: How it was trained, plain JSON values.
+        half: Store the weights as float16, in half the space; they are read as float32.
 
     Raises:
         InputError: The network's class is unknown, or the file cannot be written.
@@ -144,7 +146,8 @@ def save_weights(
     }
     header = {"format": _FORMAT, "stn3d": json.dumps(metadata)}
     tensors = {
-        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+        key: (value.half() if half else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
     }
     with atomic_write(Path(path)) as part:
         save_file(tensors, part, header)

@@ -119,7 +119,7 @@ def thumbnail_of(views: Sequence[View]) -> bytes:
     for view in views:
         size = [max(1, round(_THUMBNAIL_HEIGHT * mm / high)) for mm in view.plane.size_mm]
         drawn = Tile(view.plane, (size[0], size[1]), view.fixed)
-        drawn.stencil(view.edges("after"), CONTOUR_COLOUR)
+        drawn.stencil(0.8 * view.edges("after"), CONTOUR_COLOUR)
         tiles.append(drawn.reduced())
     row = Pillow.new("RGB", (sum(tile.width for tile in tiles), _THUMBNAIL_HEIGHT))
     left = 0

@@ -39,7 +39,7 @@ _DARK = 0.02  # brightness of the fixed image above which the moved image's wind
 _SOME = 250_000  # values from which thresholds are computed
 _COARSE = 2  # pixels of an image along a pixel of the deformation
 _MOST_LINES = 26  # of the deformed grid along the longest side
-_SLAB = 0.06  # of the longest side of the image; landmarks farther from the plane are faint
+_SLAB = 0.1  # of the longest side of the image; landmarks farther from the plane are faint
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class View:
         axes = list(self.plane.axes)
         others = [a for a in range(fixed.shape[1]) if a not in axes]
         away = (fixed - self.plane.at_mm)[:, others].norm(dim=1)
-        near = 1 / (1 + (away / (_SLAB * max(self.case.fixed.grid.size_mm))) ** 2)
+        near = 0.2 + 0.8 / (1 + (away / (_SLAB * max(self.case.fixed.grid.size_mm))) ** 2)
         # Drawn in fixed space: the error after registration, rotated back by the affine part.
         back = self.case.affine.inverse()
         with torch.no_grad():
@@ -156,7 +156,7 @@ class Landmark:
         fixed: position right and up in mm.
         before: where the moving landmark lies before registration.
         after: where it lies after registration.
-        nearness: 1 on the plane, less away from it.
+        nearness: 1 on the plane, down to 0.2 away from it.
         error_mm: distance after registration.
     """
 

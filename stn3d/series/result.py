@@ -20,6 +20,7 @@ from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
 from stn3d.registration.folders import make_folder, results_folder
+from stn3d.report.motion import MotionCurves, motion_plot, series_html
 from stn3d.series.gradients import Directions, rotated_bvecs, write_bvecs
 from stn3d.series.target import Target
 from stn3d.transforms import Affine, Linear, Rigid, Transform
@@ -125,6 +126,7 @@ class SeriesRegistration(Described):
     bvecs: Directions | None = None
 
     FILES: ClassVar = ("moved.nii.gz", "motion.csv", "metrics.json")
+    REPORT: ClassVar = ("report.html", "motion.svg")
 
     def description(self) -> Description:
         motion = self.motion.metrics()
@@ -174,9 +176,13 @@ class SeriesRegistration(Described):
         turned = rotated_bvecs(bvecs, rotations, self.series.image(0).grid, grid)
         return replace(self, bvecs=turned)
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+    def save(self, folder: str | os.PathLike[str], *, report: bool = True) -> list[Path]:
         """Write moved.nii.gz, transforms/0000.h5 ..., motion.csv, metrics.json and, for a series
         with gradient directions, moved.bvec; all or none.
+
+        Args:
+            folder: folder for the files, created if needed.
+            report: write report.html, a page with the motion, and motion.svg, its plot.
 
         Returns:
             The files, and the folder of the transforms.
@@ -187,6 +193,8 @@ class SeriesRegistration(Described):
         folder = make_folder(folder)
         moved, table, metrics = (folder / name for name in self.FILES)
         further = [] if self.bvecs is None else [folder / BVECS]
+        page, plot = (folder / name for name in self.REPORT)
+        further += [page, plot] if report else []
         with results_folder(folder / "transforms") as transforms, ExitStack() as files:
             part = {
                 path: files.enter_context(atomic_write(path))
@@ -200,6 +208,10 @@ class SeriesRegistration(Described):
             part[metrics].write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf8")
             if self.bvecs is not None:
                 write_bvecs(part[folder / BVECS], self.bvecs)
+            if report:
+                curves = self._curves()
+                part[page].write_text(series_html(curves, self.metrics), encoding="utf8")
+                part[plot].write_text(motion_plot(curves), encoding="utf8")
             self.moved.write(part[moved])
         written = {_name(number) for number in range(len(self.transforms))}
         for old in transforms.glob("[0-9][0-9][0-9][0-9]*.h5"):
@@ -207,10 +219,25 @@ class SeriesRegistration(Described):
                 old.unlink()
         return [moved, transforms, table, metrics, *further]
 
+    @property
+    def _axes(self) -> tuple[str, str]:
+        """Names of the axes of rotation and of translation."""
+        axes = "xyz"[: self.reference.grid.ndim]
+        return (axes if len(axes) == 3 else "z"), axes
+
+    def _curves(self) -> MotionCurves:
+        motion = self.motion
+        rotation, translation = (
+            dict(zip(names, values.T.tolist(), strict=True))
+            for names, values in zip(
+                self._axes, (motion.rotation_deg, motion.translation_mm), strict=True
+            )
+        )
+        return MotionCurves(rotation, translation, motion.framewise_displacement_mm.tolist())
+
     def _table(self) -> str:
         """Content of motion.csv: one line per volume."""
-        axes = "xyz"[: self.reference.grid.ndim]
-        rotation_axes = axes if len(axes) == 3 else "z"
+        rotation_axes, axes = self._axes
         head = ["volume", *(f"rotation_{a}_deg" for a in rotation_axes)]
         head += [*(f"translation_{a}_mm" for a in axes), "framewise_displacement_mm", "correlation"]
         motion, correlations = self.motion, torch.tensor(self.correlations, dtype=torch.float64)

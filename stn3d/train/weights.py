@@ -29,6 +29,7 @@ class SaveBestModel:
         preprocessing: How images are resampled, plain JSON values.
         record: Record of the training, plain JSON values; iteration, metrics and versions are
             added.
+        half: Write the weights as float16.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class SaveBestModel:
         validator: Any,
         preprocessing: Mapping[str, Any],
         record: Mapping[str, Any],
+        half: bool = False,
     ) -> None:
+        self.half = half
         self.path, self.network, self.validator = Path(path), network, validator
         self.preprocessing, self.record = dict(preprocessing), dict(record)
 
@@ -55,7 +58,7 @@ class SaveBestModel:
             "validation": {name: float(value) for name, value in metrics.items()},
             "versions": versions(),
         }
-        save_weights(self.path, self.network, self.preprocessing, record)
+        save_weights(self.path, self.network, self.preprocessing, record, self.half)
 
 
 def bundle_weights(bundle_root: str | os.PathLike[str]) -> str:

@@ -48,6 +48,19 @@ def test_weights_and_metadata_are_restored(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_weights_in_half_precision_take_half_the_space(tmp_path: Path) -> None:
+    made = network()
+    for half in (False, True):
+        save_weights(tmp_path / f"{half}", made, {"spacing_mm": 2.0}, {}, half)
+    read, exact = load_weights(tmp_path / "True").network, made.state_dict()
+    assert all(value.dtype == torch.float32 for value in read.state_dict().values())
+    for name, value in read.state_dict().items():
+        assert torch.equal(value, exact[name].half().float())
+    header = 8 + int.from_bytes((tmp_path / "True").read_bytes()[:8], "little")
+    whole, small = ((tmp_path / name).stat().st_size for name in ("False", "True"))
+    assert small - header <= (whole - header) / 2 + 1024
+
+
 def test_a_cascade_of_spatial_transformers_is_saved_and_loaded(tmp_path: Path) -> None:
     stage = {"head": "affine", "spatial_dims": 2, "in_channels": 1, "channels": [4, 6]}
     made = Cascade([stage, {**stage, "head": "velocity"}], [2, 1])

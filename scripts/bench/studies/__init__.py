@@ -36,6 +36,7 @@ STUDIES = {
     "cohort": "many pairs: pairs an hour, faults, and the load of the scheduler",
     "throughput": "training throughput of the networks against MONAI's",
     "training": "page about a training run of a network",
+    "report": "pages of registrations: seconds, megabytes, screenshots",
     "synth": "picture of synthetic training samples",
 }
 

@@ -69,12 +69,13 @@ def _plane(view: View, case: ReportCase) -> dict[str, Any]:
         "height": round(high, 4),
         "tile": f"{200 * longest / _TILES / wide:.3f}% {200 * longest / _TILES / high:.3f}%",
         "pixelated": max(plane.shape) < _FEW_PIXELS,
+        "coloured": case.fixed.colours is not None or case.moving.colours is not None,
         "fixed": picture_uri(view.fixed),
         "edges": {when: stencil_uri(view.edges(when), _ORANGE) for when in _WHENS},
         "outlines": _outlines(view),
         "landmarks": _landmarks(view),
-        "stroke": round(longest / 400, 4),
-        "dot": round(longest / 90, 4),
+        "stroke": round(longest / 300, 4),
+        "dot": round(longest / 60, 4),
         "sides": _sides(plane),
         "bar_pct": round(100 * bar_mm / wide, 2),
         "bar_text": f"{bar_mm:g} mm",
@@ -125,7 +126,8 @@ def _caption(plane: Plane, case: ReportCase) -> str:
     if plane.name == "image":
         return f"x right, y up; {plane.size_mm[0]:.4g} x {plane.size_mm[1]:.4g} mm"
     (across,) = (axis for axis in range(3) if axis not in plane.axes)
-    return f"{plane.name}, {'xyz'[across]} = {float(plane.at_mm[across]):.{case.decimals}f} mm"
+    rounded = round(float(plane.at_mm[across]), case.decimals) + 0.0
+    return f"{plane.name}, {'xyz'[across]} = {rounded:.{case.decimals}f} mm"
 
 
 def _position(plane: Plane) -> dict[str, Any]:

@@ -60,13 +60,14 @@ def rendered(template: str, content: dict[str, Any], scripts: list[str], style: 
         scripts: the scripts that may run; the first is ``script`` in the template.
         style: name of a style beside the common one.
     """
-    hashes = " ".join(_hash(_script(name)) for name in scripts)
+    allowed = [_hash(_script(name)) for name in scripts]
+    source = " ".join([*allowed, "blob:"]) if allowed else "'none'"
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes} "
-        "blob:; connect-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {source}; "
+        "connect-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
     )
     styles = Markup("").join(_script(name) for name in ("style.css", style) if name)
-    common = {"policy": policy, "style": styles, "script": _script(scripts[0])}
+    common = {"policy": policy, "style": styles, "script": _script(scripts[0]) if scripts else ""}
     return _template(template).render({**common, **content})
 
 

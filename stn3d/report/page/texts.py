@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -22,6 +22,7 @@ _COMPARED = (
     ("tre_mm", "Landmark error (TRE), mean, mm", ".3g", -1),
     ("fov_overlap_pct", "Field-of-view overlap, %", ".1f", 0),
 )
+_SAME_CONTRAST = ("lncc", "ncc", "mse")  # metrics; with others correlation says little
 _AFTER = (
     ("folding_pct", "Folded voxels, %", ".3g"),
     ("log_jacobian_sd", "SD of log-Jacobian", ".3f"),
@@ -64,13 +65,17 @@ def texts_content(case: ReportCase) -> dict[str, Any]:
 
 def _status(quality: Mapping[str, Any]) -> dict[str, Any]:
     word = quality["status"] if quality["status"] in _STATUSES else "check"
-    reason = str(quality["reason"])
     return {
         "word": word,
-        "reason": reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else "."),
-        "suggestion": quality.get("suggestion") or "",
-        "warnings": list(quality.get("warnings") or ()),
+        "reason": _sentence(str(quality["reason"])),
+        "suggestion": _sentence(quality.get("suggestion") or ""),
+        "warnings": [_sentence(str(one)) for one in quality.get("warnings") or ()],
     }
+
+
+def _sentence(text: str) -> str:
+    """Text with a capital at the start and a full stop at the end."""
+    return text[:1].upper() + text[1:] + ("." if text and not text.endswith(".") else "")
 
 
 def _names(side: Mapping[str, Any]) -> dict[str, str]:
@@ -83,37 +88,32 @@ def _facts(case: ReportCase) -> list[tuple[str, str]]:
     metric = settings["metric"]
     other = settings["deformable_metric"]
     seconds = sum(metrics["timings_s"].values())
-    grids = [
-        (
-            f"{role} image",
-            f"{_sizes(metrics[role]['shape'])} at {_sizes(metrics[role]['spacing_mm'])} mm",
-        )
-        for role in ("fixed", "moving")
-    ]
+    shapes = [_sizes(metrics[role]["shape"], "d") for role in ("fixed", "moving")]
+    spacings = [_sizes(metrics[role]["spacing_mm"], ".3g") for role in ("fixed", "moving")]
     return [
         ("kind", settings["kind"]),
         ("metric", metric if other in (None, metric) else f"{metric}, then {other}"),
         ("preset", settings["preset"]),
         ("time", f"{seconds:.1f} s on {metrics['threads']} threads"),
-        *grids,
+        ("fixed image", f"{shapes[0]} at {spacings[0]} mm"),
+        ("moving image", f"{shapes[1]} at {spacings[1]} mm"),
     ]
 
 
-def _sizes(values: list[float]) -> str:
-    texts = [f"{value:.4g}" for value in values]
-    return (
-        texts[0]
-        if len(set(texts)) == 1 and "." not in texts[0] and float(values[0]) < 10
-        else " x ".join(texts)
-    )
+def _sizes(values: Sequence[float], form: str) -> str:
+    """Sizes along the axes, one for all that are equal."""
+    texts = [format(value, form) for value in values]
+    return texts[0] if form != "d" and len(set(texts)) == 1 else " x ".join(texts)
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
+    same_contrast = metrics["settings"]["metric"] in _SAME_CONTRAST
     for key, name, form, sign in _COMPARED:
         before, after = (_mean(metrics[when].get(key)) for when in ("before", "after"))
         if before is None and after is None:
             continue
+        sign = 0 if "correlation" in key and not same_contrast else sign
         change = ""
         if sign and before is not None and after is not None and before != after:
             change = "better" if (after - before) * sign > 0 else "worse"
@@ -201,13 +201,14 @@ def _choices(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append((f"{_WHAT[what]}: {settings[what]}", "As given."))
     candidates = metrics["initial_candidates"]
     if candidates:
-        names = ", ".join(dict.fromkeys(one["name"].replace("_", " ") for one in candidates[1:]))
+        best, *others = (one["name"].replace("_", " ") for one in candidates)
+        names = ", ".join(dict.fromkeys(name for name in others if name != best))
         why = (
             f"Best of {len(candidates)} initial transforms; also tried: {names}."
             if names
             else "The only initial transform tried."
         )
-        found.append((f"Start: {candidates[0]['name'].replace('_', ' ')}", why))
+        found.append((f"Start: {best}", why))
     if metrics["linear_parameters"]:
         found.append(("Linear part", _linear(metrics["linear_parameters"])))
     for note in (metrics["geometry"]["note"], metrics["memory"]["note"]):
