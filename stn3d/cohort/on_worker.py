@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from stn3d.startup import starting
+from stn3d.memory.free import free_gb
+from stn3d.memory.limit import resident_gb
+from stn3d.startup import keep_freed_memory, release_freed_memory, starting
+
+_PLENTY = 2.0  # times what the process holds; freed memory is kept where so much more is free
 
 
 def packed(work: Any, task: Any) -> bytes:
@@ -27,6 +31,10 @@ def on_worker(content: bytes) -> tuple[str, Any]:
     from distributed import get_worker
     from distributed.protocol import pickle
 
+    keep_freed_memory()
     with starting():  # in a new process this imports torch
         work, task = pickle.loads(content)
-    return get_worker().address, work(task)
+    result = work(task)
+    if (free := free_gb()) is not None and free < _PLENTY * resident_gb():
+        release_freed_memory()
+    return get_worker().address, result
