@@ -1,0 +1,322 @@
+"""Templates of 15 brains and of the visits of one person.
+
+    python -m scripts.bench template run --work DIR [--greedy DIR]
+
+Group: a template of the 15 T1 brains of shared/data/brains with the default settings. For pairs of
+brains, the labels of one are warped to the other through the template (the inverse of its
+transform, then the transform of the first; one interpolation), beside a direct registration with
+the default preset. Dice is the mean over labels of at least 100 voxels in both maps, nearest
+neighbour, as in the study brains. Sharpness is the root mean square gradient over the standard
+deviation of the intensities in the foreground.
+
+Visits: two visits of one person with multiple sclerosis in three contrasts (Lesjak et al. 2016),
+never resampled. The transform from visit 1 to visit 2 through the midpoint is compared with the
+published affines, over the foreground, beside direct rigid registrations; the published ones are
+automatic, so good to about a millimetre. The visits are also given in the other order.
+
+With --greedy, a folder written by scripts/bench/greedy_template.py, the same for its brains and a
+template of stn3d of the same brains with as many iterations.
+
+Builds are kept in --work and continued. Direct registrations are measured for --offsets: brain i is
+registered to brains i + offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+import stn3d
+from scripts.bench.machine import machine
+from scripts.bench.options import RunOptions, command_line, option, required
+from scripts.bench.pages import command, conditions, table, write_page
+from scripts.bench.paths import SHARED, image_path
+from scripts.bench.store import Row, Store, read
+from stn3d.grid import apply_matrix
+from stn3d.io import Image, read_image, read_labels
+from stn3d.metrics import dice, foreground, select_labels
+from stn3d.sampler import sample
+from stn3d.template import Template, TemplateSettings, build, build_within_subject
+from stn3d.template.linear_mean import product
+from stn3d.transforms import Affine, Linear, Transform
+
+BRAINS = "1000 1001 1002 1006 1007 1008 1009 1010 1011 1012 1013 1014 1015 1017 1036"
+TUNING = frozenset(["1000", "1001", "1006", "1007", "1008", "1009", "1010", "1011"])
+CONTRASTS = ("T1W", "T2W", "FLAIR")
+KEYS = ("kind", "name", "tool")
+MIN_VOXELS = 100
+THROUGH, DIRECT, GREEDY, SMALL = (
+    "through the template",
+    "direct",
+    "through greedy's template",
+    "through a template of the same brains",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """Options of the study."""
+
+    work: Path = required("folder of the builds")
+    brains: str = option(BRAINS, "brains of the template")
+    iterations: int = option(4, "iterations of the group template")
+    offsets: str = option("1 4", "offsets of the pairs that are registered directly")
+    greedy: Path | None = option(None, "folder of a template by greedy")
+
+
+def run(options: Options) -> None:
+    """Measure what is not measured yet, then report."""
+    shared: Row = {"machine": machine(), "threads": options.threads}
+    store = Store(options.out, "template", KEYS, shared, command=command_line("template", options))
+    names = options.brains.split()
+    group = _built(options.work / "group", names, options.iterations, options.threads)
+    store.add(_of_template("template", f"{len(names)} brains", group))
+    _measure_pairs(store, group.folder, names, THROUGH)
+    offsets = [int(offset) for offset in options.offsets.split()]
+    pairs = [
+        (fixed, names[(n + offset) % len(names)])
+        for offset in offsets
+        for n, fixed in enumerate(names)
+    ]
+    wanted = [{"kind": "pair", "name": f"{f} <- {m}", "tool": DIRECT} for f, m in pairs]
+    store.measure(wanted, lambda row: _direct(row, options.threads))
+    if options.greedy is not None:
+        few = [path.name[:4] for path in sorted(options.greedy.glob("*_t1"))]
+        count = int((options.greedy / "iterations.txt").read_text(encoding="utf8"))
+        small = _built(options.work / "small", few, count, options.threads)
+        _measure_pairs(store, options.greedy, few, GREEDY)
+        _measure_pairs(store, small.folder, few, SMALL)
+    for row in _visits(options):
+        store.add(row)
+    report(options.out)
+
+
+def _built(folder: Path, names: Sequence[str], iterations: int, threads: int) -> Template:
+    settings = TemplateSettings(iterations=iterations, threads=threads)
+    images = [image_path(f"brains/{name}_t1") for name in names]
+    return build(images, folder, settings=settings, progress=True)
+
+
+def _of_template(kind: str, name: str, template: Template) -> Row:
+    """Metrics of a build."""
+    last = template.metrics["iterations"][-1]
+    return {
+        "kind": kind,
+        "name": name,
+        "tool": "stn3d",
+        "iterations": template.metrics["iterations"],
+        "sharpness": last["sharpness"],
+        "sharpness_of_images": last["sharpness_of_images"],
+        "statuses": [one["status"] for one in template.metrics["images"]],
+        "timings_s": template.metrics["timings_s"],
+    }
+
+
+# -- pairs through a template ---------------------------------------------------------------------
+
+
+def _measure_pairs(store: Store, folder: Path, names: Sequence[str], tool: str) -> None:
+    """Dice of all ordered pairs through a template that are not measured yet."""
+    for fixed in names:
+        rows = [
+            {"kind": "pair", "name": f"{fixed} <- {moving}", "tool": tool}
+            for moving in names
+            if moving != fixed
+        ]
+        if all(store.has(row) for row in rows):
+            continue
+        back = stn3d.read_transform(folder / f"{fixed}_t1" / "inverse.h5")
+        labels = _labels(fixed)
+        points = _mapped(back, labels.grid.points_mm().reshape(-1, 3).float())
+        for row in rows:
+            if not store.has(row):
+                moving = row["name"].split()[-1]
+                ahead = stn3d.read_transform(folder / f"{moving}_t1" / "transform.h5")
+                value = dice_at(labels, _labels(moving), _mapped(ahead, points))
+                store.add(row | {"dice": value})
+
+
+def _mapped(transform: Transform, points: Tensor) -> Tensor:
+    """Points ``(N, 3)`` mapped in parts."""
+    return torch.cat([transform(part) for part in points.split(1 << 20)])
+
+
+def _labels(name: str) -> Image:
+    return read_labels(image_path(f"brains/{name}_labels"))
+
+
+def dice_at(fixed: Image, moving: Image, points_mm: Tensor) -> float:
+    """Mean Dice of the labels.
+
+    Args:
+        fixed: label map.
+        moving: the other label map.
+        points_mm: ``(N, 3)`` where each voxel of the fixed map is in the moving one.
+    """
+    index = apply_matrix(moving.grid.index_from_world, points_mm)[None]
+    moved = sample(moving.values.float(), index, "nearest").int().reshape(fixed.values.shape)
+    chosen = select_labels(fixed.values, moving.values, None, MIN_VOXELS)
+    return mean(dice(fixed.values, moved, chosen.labels).values())
+
+
+def _direct(row: Row, threads: int) -> Row:
+    """A direct registration with the default preset."""
+    fixed, moving = (
+        stn3d.RegistrationImage(
+            image_path(f"brains/{name}_t1"), labels=image_path(f"brains/{name}_labels")
+        )
+        for name in row["name"].split(" <- ")
+    )
+    after = stn3d.register(fixed, moving, threads=threads).metrics["after"]
+    return {"dice": after["dice"]}
+
+
+# -- visits ---------------------------------------------------------------------------------------
+
+
+def _visits(options: Options) -> Iterator[Row]:
+    """Errors to the published affines: between visits, and between contrasts of each visit."""
+    folder = SHARED / "data" / "ms_longitudinal" / "patient01"
+    for contrast in CONTRASTS:
+        images = [folder / f"study{visit}_{contrast}.nii.gz" for visit in (1, 2)]
+        ends = [_from_common(folder, visit, contrast) for visit in (1, 2)]
+        yield from _compared(options, f"{contrast}: visit 1 to 2", images, ends, "lncc")
+    for visit in (1, 2):
+        for a, b in (("FLAIR", "T1W"), ("FLAIR", "T2W"), ("T1W", "T2W")):
+            images = [folder / f"study{visit}_{one}.nii.gz" for one in (a, b)]
+            ends = [_from_common(folder, visit, one) for one in (a, b)]
+            yield from _compared(options, f"visit {visit}: {a} to {b}", images, ends, "nmi")
+
+
+def _compared(
+    options: Options, name: str, images: Sequence[Path], ends: Sequence[Affine], metric: str
+) -> Iterator[Row]:
+    """Errors of one pair: before, direct in both directions, and through the midpoint."""
+    settings = TemplateSettings(iterations=1, threads=options.threads, metric=metric)  # type: ignore[arg-type]
+    place = options.work / name.replace(": ", "_").replace(" ", "_")
+    found = build_within_subject(images, place, settings=settings)
+    again = build_within_subject(
+        images[::-1], place.with_name(f"{place.name}_r"), settings=settings
+    )
+    files = [one.folder / "template.nii.gz" for one in (found, again)]
+    there, back = (found.transform(one) for one in found.names)
+    assert isinstance(there, Linear)
+    assert isinstance(back, Linear)
+    how = {"kind": "rigid", "metric": metric, "threads": options.threads}
+    forward = stn3d.register(*images, **how).transform  # type: ignore[arg-type]
+    backward = stn3d.register(*images[::-1], **how).transform.inverse()  # type: ignore[arg-type]
+    truth = product(_inverse(ends[0]), ends[1])
+    fixed = read_image(images[0])
+    points = fixed.grid.points_mm()[foreground(fixed.values)][::97]
+    tools: dict[str, Transform] = {
+        "headers": Affine.identity(3),
+        "direct": forward,
+        "direct, other direction": backward,
+        "midpoint": product(_inverse(there), back),
+    }
+    for tool, transform in tools.items():
+        row: Row = {"kind": "visits", "name": name, "tool": tool}
+        row["error_mm"] = _distance_mm(transform, truth, points)
+        if tool == "midpoint":
+            row["swapped_equal"] = files[0].read_bytes() == files[1].read_bytes()
+        if tool.startswith("direct"):
+            row["to_midpoint_mm"] = _distance_mm(transform, tools["midpoint"], points)
+        yield row
+
+
+def _distance_mm(one: Transform, other: Transform, points: Tensor) -> float:
+    return float((one(points) - other(points)).norm(dim=-1).mean())
+
+
+def _inverse(transform: Linear) -> Affine:
+    return Affine.from_matrix(torch.linalg.inv(transform.matrix))
+
+
+def _from_common(folder: Path, visit: int, contrast: str) -> Affine:
+    """Published: points of the common space to points of an image."""
+    names = [f"study{visit}_FLAIR_to_common_space"]
+    names += [f"study{visit}_{contrast}_intrastudy_to_FLAIR"] if contrast != "FLAIR" else []
+    whole = Affine.identity(3)
+    for name in names:
+        part = stn3d.read_transform(folder / f"{name}.txt")
+        assert isinstance(part, Linear)
+        whole = product(whole, part)
+    return whole
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def report(folder: Path) -> None:
+    """Write README.md."""
+    results = read(folder)
+    about = (__doc__ or "").split("\n\n")
+    lines = ["# Templates", "", *command(results), *about[2:], "", *conditions(results)]
+    lines += ["## Pairs of brains", "", *table(_pairs_table(results.rows)), ""]
+    lines += ["## Iterations", "", *table(_iterations_table(results.rows)), ""]
+    lines += ["## Visits and contrasts of one person, mm", "", *table(_visits_table(results.rows))]
+    write_page(folder, lines)
+
+
+def _pairs_table(rows: Sequence[Row]) -> list[list[str]]:
+    """Mean Dice over the pairs that both tools have."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["kind"] == "pair":
+            found.setdefault(row["tool"], {})[row["name"]] = row["dice"]
+    head = ["pairs", "number", "Dice through the template", "Dice, other", "difference"]
+    lines = [head]
+    every = found.get(THROUGH, {})
+    if every:
+        lines.append(["all ordered pairs", str(len(every)), f"{mean(every.values()):.4f}", "", ""])
+    chosen = (
+        ("registered directly", DIRECT, THROUGH, None),
+        ("of these, both brains used for tuning", DIRECT, THROUGH, True),
+        ("of these, no brain used for tuning", DIRECT, THROUGH, False),
+        ("greedy's brains, by greedy", GREEDY, SMALL, None),
+    )
+    for name, tool, through, tuned in chosen:
+        both = [
+            pair
+            for pair in found.get(tool, {})
+            if pair in found.get(through, {}) and tuned in (None, _is_tuned(pair))
+        ]
+        if both:
+            a, b = (mean(found[one][pair] for pair in both) for one in (through, tool))
+            lines.append([name, str(len(both)), f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}"])
+    return lines
+
+
+def _is_tuned(pair: str) -> bool | str:
+    """Whether both brains of a pair were used for tuning; "mixed" if one was."""
+    used = [name in TUNING for name in pair.split(" <- ")]
+    return used[0] if used[0] == used[1] else "mixed"
+
+
+def _iterations_table(rows: Sequence[Row]) -> list[list[str]]:
+    keys = ("mean_displacement_mm", "relative_change", "sharpness", "sharpness_of_images")
+    lines = [["template", "iteration", "mean displacement, mm", "change", "sharpness", "of images"]]
+    for row in rows:
+        if row["kind"] == "template":
+            for number, one in enumerate(row["iterations"]):
+                cells = [f"{one[key]:.3f}" if key in one else "" for key in keys]
+                lines.append([row["name"], str(number), *cells])
+    return lines
+
+
+def _visits_table(rows: Sequence[Row]) -> list[list[str]]:
+    tools = ("headers", "direct", "direct, other direction", "midpoint")
+    lines = [["images", *tools, "midpoint to direct, both directions", "equal in the other order"]]
+    visits = {(row["name"], row["tool"]): row for row in rows if row["kind"] == "visits"}
+    for name in dict.fromkeys(name for name, _ in visits):
+        each = [visits[name, tool] for tool in tools]
+        away = [f"{one['to_midpoint_mm']:.3f}" for one in each if "to_midpoint_mm" in one]
+        cells = [f"{one['error_mm']:.3f}" for one in each]
+        equal = "yes" if each[-1]["swapped_equal"] else "no"
+        lines.append([name, *cells, ", ".join(away), equal])
+    return lines
