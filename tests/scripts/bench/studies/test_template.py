@@ -54,7 +54,7 @@ def test_the_page_compares_pairs_that_both_have(tmp_path: Path) -> None:
     write(tmp_path / "results.json", Results("template", head, rows))
     report(tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "| all ordered pairs | 3 | 0.6333 |" in page
+    assert "| all that were measured | 3 | 0.6333 |" in page
     assert "| registered directly | 2 | 0.6500 | 0.6550 | -0.0050 |" in page
     assert "| of these, both brains used for tuning | 1 | 0.6600 | 0.6500 | +0.0100 |" in page
     assert "| of these, no brain used for tuning | 1 | 0.6400 | 0.6600 | -0.0200 |" in page
