@@ -108,7 +108,7 @@ def _pairs(
         init: initial transform of all pairs.
     """
     with slow_imports():
-        from stn3d.cohort import read_cohort
+        from stn3d.cohort import read_cohort, run_one  # noqa: F401, the second imports the rest
 
     files = {name: str(path) for name, path in template.items() if name != "to" and path}
     if init and len(init) > 1:

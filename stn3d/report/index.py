@@ -103,8 +103,9 @@ def _files(out: Path, entry: IndexEntry) -> tuple[str, str]:
     """Relative address of the page, and the thumbnail as a data URI; empty where there is none."""
     if entry.folder is None:
         return "", ""
-    found = [one for one in registrations_in(entry.folder) if one.name in ("", entry.name)]
-    found = found or registrations_in(entry.folder)[:1]
+    found = registrations_in(entry.folder)
+    if len(found) > 1:  # files with BIDS names
+        found = [one for one in found if one.name == entry.name]
     if not found or not found[0].page.is_file():
         return "", ""
     relative = os.path.relpath(found[0].page, out).replace(os.sep, "/")

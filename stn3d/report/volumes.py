@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn3d.grid import Grid, apply_matrix
+from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import Image
 from stn3d.report.case import ReportCase
 from stn3d.report.encoding import packed
@@ -66,8 +66,18 @@ def _coarse(grid: Grid) -> Grid:
 
 
 def _resampled(image: Image, grid: Grid) -> Tensor:
-    values = image.values.float()
-    return values if grid.shape == image.grid.shape else resample_image(values, image.grid, grid)
+    """An image on a coarse grid; large voxels are first averaged in whole blocks, which is fast."""
+    values, own = image.values.float(), image.grid
+    if grid.shape == own.shape:
+        return values
+    ratios = [t / s for s, t in zip(own.spacing_mm, grid.spacing_mm, strict=True)]
+    blocks = [max(1, min(math.floor(r + 1e-6), n)) for r, n in zip(ratios, own.shape, strict=True)]
+    if max(blocks) > 1:
+        values = torch.nn.functional.avg_pool3d(values, blocks)
+        shift = torch.tensor([(block - 1) / 2 for block in blocks]).double()
+        index = homogeneous(torch.diag(torch.tensor(blocks).double()), shift)
+        own = Grid(tuple(values.shape[2:]), own.world_from_index @ index)
+    return resample_image(values, own, grid)
 
 
 def _nifti(values: Tensor, grid: Grid, window: tuple[float, float]) -> str:

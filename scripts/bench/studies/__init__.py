@@ -34,8 +34,10 @@ STUDIES = {
     "scaling": "time and memory against image size",
     "mnist": "spatial transformer networks on distorted MNIST",
     "transformer_speed": "speed of the affine transformer layer against torch and kornia",
+    "cohort": "many pairs: pairs an hour, faults, and the load of the scheduler",
     "throughput": "training throughput of the networks against MONAI's",
     "training": "page about a training run of a network",
+    "report": "pages of registrations: seconds, megabytes, screenshots",
     "synth": "picture of synthetic training samples",
 }
 
