@@ -37,6 +37,7 @@ from scripts.bench.options import RunOptions, command_line, option, required
 from scripts.bench.pages import command, conditions, table, write_page
 from scripts.bench.paths import SHARED, image_path
 from scripts.bench.store import Row, Store, read
+from stn3d.choices import MetricName
 from stn3d.grid import apply_matrix
 from stn3d.io import Image, read_image, read_labels
 from stn3d.metrics import dice, foreground, select_labels
