@@ -154,7 +154,7 @@ def _side(about: Mapping[str, Any], role: str, metrics: Path) -> RegistrationIma
     single = ("image", "mask", "exclude", "labels", "landmarks")
     for key in single:
         path = sources.get(key)
-        if path is not None and not os.path.exists(path):
+        if path is not None and not (isinstance(path, str) and os.path.exists(path)):
             what = "image" if key == "image" else key
             raise InputError(
                 f"the {role} {what} {path} of {metrics} is no longer there; put it back, or "
