@@ -101,13 +101,14 @@ class Registration(Described):
         return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
     def save(self, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> list[Path]:
-        """Write the moved image, the transform, its inverse and metrics.json, all or none.
+        """Write the moved image, the transform, its inverse, metrics.json and the report, all or
+        none.
 
         Args:
             folder: folder for the files, created if needed.
             outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
-                ``inverse.h5``, ``metrics.json``, and ``moved_labels.nii.gz`` if there are labels of
-                the moving image.
+                ``inverse.h5``, ``metrics.json``, ``report.html``, ``report.png``, and
+                ``moved_labels.nii.gz`` if there are labels of the moving image.
 
         Returns:
             The files written.
