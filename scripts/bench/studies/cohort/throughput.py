@@ -97,6 +97,7 @@ def under_kills(pairs: Pairs, work: Path, seed: int) -> Row:
     moments, out = random.Random(seed), work / "killed"
     shutil.rmtree(out, ignore_errors=True)
     command = cohort_command(write_table(work / "pairs.csv", pairs), out, 2, 1)
+    command += ["--retries", "9"]  # a pair may be hit more than twice
     begin, killed = time.monotonic(), {"workers": 0, "runs": 0}
     code = -signal.SIGKILL
     while code == -signal.SIGKILL:
