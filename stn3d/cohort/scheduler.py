@@ -18,6 +18,8 @@ from stn3d.errors import InputError, shown_text
 if TYPE_CHECKING:
     from distributed import Client
 
+CONNECT_S = 10
+"""How long a scheduler may take to answer."""
 MEMORY = "memory_gb"
 """Name of the resource that workers declare and pairs ask for."""
 
@@ -70,6 +72,21 @@ class SchedulerChoice:
     def __post_init__(self) -> None:
         for key in self.slurm:
             check_known("setting of Slurm (--slurm)", key, SLURM_SETTINGS)
+
+
+def check_scheduler(choice: SchedulerChoice) -> None:
+    """Check, before any work, that pairs can be registered there.
+
+    Raises:
+        InputError: see `cluster`.
+    """
+    _dask("dask")
+    if choice.name == "slurm":
+        _dask("dask_jobqueue")
+    distributed = _dask("distributed")
+    if choice.name not in ("local", "slurm"):
+        with _connected(distributed, choice.name):
+            pass
 
 
 @contextmanager
@@ -162,7 +179,7 @@ def _connected(distributed: Any, address: str) -> Iterator[Client]:
     """
     where = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
     try:
-        client = distributed.Client(**where, timeout="10 s")
+        client = distributed.Client(**where, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"there is no Dask scheduler at {shown_text(address)} ({error}); start one with "

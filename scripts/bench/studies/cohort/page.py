@@ -12,7 +12,7 @@ KEYS = ("part", "what")
 _STEPS = (
     ("read_s", "reading the table, s"),
     ("missing_s", "looking for missing files, s"),
-    ("run_s", "run: estimates, submission, locks, fingerprints, records, s"),
+    ("run_s", "run: submission, locks, fingerprints, records, s"),
     ("tasks_per_s", "pairs per second on two cores"),
     ("client_cpu_s", "CPU time of the client, s"),
     ("scheduler_cpu_s", "CPU time of the scheduler, s"),
