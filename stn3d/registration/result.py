@@ -40,6 +40,7 @@ from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
 
+_WRITERS = 2  # files written at a time; more take more memory and are no faster on two cores
 _SHOWN = "correlation", "local_correlation", "dice"  # metrics in the description of a result
 
 
@@ -128,7 +129,7 @@ class Registration(Described):
                 for key, name in names.items()
             }
             # Entered last, so left first: no thread writes when the parts are removed.
-            threads = files.enter_context(ThreadPoolExecutor())
+            threads = files.enter_context(ThreadPoolExecutor(_WRITERS))
             writers = self._writers(outputs)
             jobs = [threads.submit(writers[key], part) for key, part in parts.items()]
             for job in jobs:

@@ -30,7 +30,7 @@ from stn3d.template.registrations import Job, Report, opened_runs
 from stn3d.template.result import Template
 from stn3d.template.settings import TemplateSettings
 from stn3d.template.space import template_grid, template_spacing_mm
-from stn3d.template.subjects import Subject, names_of, read_subjects, subject_of
+from stn3d.template.subjects import START, Subject, names_of, read_subjects, subject_of
 from stn3d.template.update import Space, image_on
 from stn3d.transforms import Affine
 
@@ -69,7 +69,7 @@ def build(
     with opened(out) as folder, limited_threads(settings.threads):
         with clock("read"):
             subjects = read_subjects(images)
-            first = _median_subject(subjects) if start is None else subject_of(start, "start")
+            first = _median_subject(subjects) if start is None else subject_of(start, START)
         digests = [[one.name, one.digest] for one in subjects]
         content = [settings.metrics(), first.digest, str(files), digests, versions()["stn3d"]]
         key = text_hash(content)

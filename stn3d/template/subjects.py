@@ -15,10 +15,14 @@ from stn3d.errors import InputError
 from stn3d.grid import Grid, apply_matrix
 from stn3d.io import Image, ImageSource, read_image
 from stn3d.io.files import without_suffixes
+from stn3d.io.sources import open_source
 from stn3d.metrics import foreground
 from stn3d.preprocessing.intensity import looks_like_ct
 
-_RESERVED = ("template", "work")
+START = "start"
+"""Name of an initial target that is given."""
+
+_RESERVED = ("template", "changes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ class Subject:
 
     def read(self) -> Image:
         """Read the image again."""
-        return read_image(self.source, f"image {self.name}")
+        return read_image(self.source)
 
 
 def read_subjects(images: Sequence[ImageSource], least: int = 2) -> list[Subject]:
@@ -91,7 +95,14 @@ def subject_of(source: ImageSource, name: str) -> Subject:
     Raises:
         InputError: it cannot be used.
     """
-    image = read_image(source, f"image {name}")
+    role = "start image" if name == START else "image"
+    volumes = open_source(source, role).num_volumes
+    if volumes > 1:
+        raise InputError(
+            f"{name} holds {volumes} volumes; give images of one volume, such as the mean of a "
+            "series after motion correction."
+        )
+    image = read_image(source, role)
     seen = foreground(image.values)
     index = seen.nonzero().double().mean(0)
     volume_ml = float(seen.sum()) * abs(float(torch.linalg.det(image.grid.world_from_index))) / 1000

@@ -137,7 +137,10 @@ def test_bad_images_are_rejected(group: list[Shape], tmp_path: Path) -> None:
     hounsfield = np.full((20, 20), -1000, np.float32)
     hounsfield[5:15, 5:15] = 40
     nib.save(nib.Nifti1Image(hounsfield, np.eye(4)), tmp_path / "ct.nii.gz")
+    series = np.random.default_rng(0).random((20, 20, 1, 5), np.float32)
+    nib.save(nib.Nifti1Image(series, np.eye(4)), tmp_path / "series.nii.gz")
     cases: list[tuple[list[Path], str]] = [
+        ([first, tmp_path / "series.nii.gz"], "series holds 5 volumes; give images of one volume"),
         ([first], "at least 2 images; got 1"),
         ([first, first], "is given twice"),
         ([first, tmp_path / "gone.nii.gz"], "gone.nii.gz"),

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from scripts.bench.store import Results, write
-from scripts.bench.studies.template import DIRECT, THROUGH, dice_at, report
+from scripts.bench.studies.template import report
+from scripts.bench.studies.template.page import DIRECT, THROUGH
+from scripts.bench.studies.template.study import dice_at
 from stn3d.grid import Grid
 from stn3d.io import read_labels
 
