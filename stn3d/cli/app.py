@@ -25,6 +25,7 @@ from stn3d.cli.points import points
 from stn3d.cli.register import register
 from stn3d.cli.report import report
 from stn3d.cli.series import series
+from stn3d.cli.template import template
 from stn3d.cli.training import train
 from stn3d.cli.view import view
 from stn3d.errors import InputError
@@ -57,6 +58,10 @@ _EXAMPLES = {
         "stn3d series bold.nii.gz --out result",
         "stn3d series bold.nii.gz --out result --like template.nii.gz \\\n"
         "    --then template_to_t1.h5 --then t1_to_bold.h5",
+    ),
+    "template": (
+        "stn3d template sub-*/anat/*_T1w.nii.gz --out template",
+        "stn3d template visit1.nii.gz visit2.nii.gz --within-subject --jacobian --out halfway",
     ),
     "landmarks": (
         "stn3d landmarks fixed.csv moving.csv --out result",
@@ -102,7 +107,7 @@ _EXAMPLES = {
     "demo": ("stn3d demo",),
 }
 _PANELS: dict[str, tuple[Callable[..., object], ...]] = {
-    "Registration": (register, cohort, series, landmarks),
+    "Registration": (register, cohort, series, template, landmarks),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
     "Looking at results": (view, report, explain, check),
     "Networks": (train,),

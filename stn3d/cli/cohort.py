@@ -79,6 +79,7 @@ def cohort(
     template = {"to": to, "fixed_mask": fixed_mask, "fixed_labels": fixed_labels}
     how = {"rerun": rerun, "verify": verify}
     with screen.opened(f"registering the pairs of {source.name}", quiet, verbose) as shown:
+        _refuse_source(source, out)
         pairs = _pairs(source, template, (suffix, participant or ()), init)
         if count:
             typer.echo(len(pairs))
@@ -91,6 +92,14 @@ def cohort(
             failed = _all(pairs, choice, (out, request, how), shown)
         if failed:
             raise typer.Exit(3)
+
+
+def _refuse_source(source: Path, out: Path) -> None:
+    """Make sure that results do not go into the BIDS folder itself."""
+    if source.is_dir() and out.exists() and out.samefile(source):
+        raise InputError(
+            f"--out is the BIDS folder {source} itself; give {source / 'derivatives' / 'stn3d'}."
+        )
 
 
 def _pairs(
@@ -108,7 +117,7 @@ def _pairs(
         init: initial transform of all pairs.
     """
     with slow_imports():
-        from stn3d.cohort import read_cohort
+        from stn3d.cohort import read_cohort, run_one  # noqa: F401, the second imports the rest
 
     files = {name: str(path) for name, path in template.items() if name != "to" and path}
     if init and len(init) > 1:

@@ -10,9 +10,11 @@ from stn3d.cli.screen import Screen
 from stn3d.registration.progress_bar import (
     ShowPair,
     ShowVolume,
+    ShowWork,
     pair_progress,
     registration_progress,
     volume_progress,
+    work_progress,
 )
 
 if TYPE_CHECKING:  # it imports torch
@@ -36,6 +38,16 @@ def volumes(screen: Screen) -> Iterator[ShowVolume]:
         yield lambda *_: None
         return
     with volume_progress(screen.stderr) as show:
+        yield show
+
+
+@contextmanager
+def work(screen: Screen) -> Iterator[ShowWork]:
+    """The progress of many registrations."""
+    if screen.quiet:
+        yield lambda *_: None
+        return
+    with work_progress(screen.stderr) as show:
         yield show
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 
@@ -18,6 +19,9 @@ from stn3d.io.sources import open_source
 from stn3d.memory.limit import allowed_gb
 from stn3d.registration.memory import estimated_gb
 
+_Size: TypeAlias = "tuple[tuple[int, ...], tuple[float, ...]]"
+"""Shape and spacing in mm."""
+
 _MARGIN = 1.15  # of the estimate: saving, masks, memory that the process keeps
 _LEAST_GB = 0.6  # an idle worker with torch and numba
 _SAMPLE = 64
@@ -28,20 +32,40 @@ def needed_gb(pair: CohortPair, request: CohortRequest) -> float:
 
     An image that cannot be read needs none: its pair fails at once.
     """
-    settings = request.settings
     try:
-        grids = [_grid(pair.files[role]) for role in ("fixed", "moving")]
-        needed = max(_LEAST_GB, _MARGIN * estimated_gb(grids[0], grids[1], settings))
+        fixed, moving = (_size(pair.files[role]) for role in ("fixed", "moving"))
+        return _needed_gb(fixed, moving, _Keyed(request))
     except (InputError, OSError, ValueError):
         return _LEAST_GB
-    return needed if settings.max_memory is None else min(needed, settings.max_memory)
 
 
 @lru_cache(maxsize=64)
-def _grid(path: str) -> Grid:
-    """The grid of an image, from its header."""
+def _size(path: str) -> _Size:
+    """Shape and spacing of an image, from its header; the estimate depends on nothing else."""
     stored = open_source(path, "image")
-    return grid_of(stored.affine, stored.shape[: 2 if stored.planar else 3])
+    grid = grid_of(stored.affine, stored.shape[: 2 if stored.planar else 3])
+    return grid.shape, grid.spacing_mm
+
+
+class _Keyed:
+    """A request that is compared by its digest, as a key of a cache."""
+
+    def __init__(self, request: CohortRequest) -> None:
+        self.request = request
+
+    def __hash__(self) -> int:
+        return hash(self.request.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.request.digest == other.request.digest
+
+
+@lru_cache(maxsize=1024)
+def _needed_gb(fixed: _Size, moving: _Size, keyed: _Keyed) -> float:
+    settings = keyed.request.settings
+    grids = [Grid.of_spacing(shape, spacing_mm) for shape, spacing_mm in (fixed, moving)]
+    needed = max(_LEAST_GB, _MARGIN * estimated_gb(grids[0], grids[1], settings))
+    return needed if settings.max_memory is None else min(needed, settings.max_memory)
 
 
 def sampled_need_gb(pairs: Sequence[CohortPair], request: CohortRequest) -> float:

@@ -99,8 +99,8 @@ def _of_table(path: str | os.PathLike[str], given: Mapping[str, str]) -> list[Co
     folder = Path(os.path.abspath(path)).parent
     files = [_files(path, folder, row, given) for row in rows]
     named = [row.cells.get("name") or row.cells.get("pair") for row in rows]
-    made = pair_names(files)
-    names = [name or default for name, default in zip(named, made, strict=True)]
+    made = named if all(named) else pair_names(files)
+    names = [name or str(default) for name, default in zip(named, made, strict=True)]
     lines: dict[str, int] = {}
     for row, name in zip(rows, names, strict=True):
         _check_name(f"{path}, line {row.line}", name)

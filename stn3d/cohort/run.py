@@ -15,7 +15,7 @@ from stn3d.cohort.pairs import CohortPair
 from stn3d.cohort.record import PairRecord
 from stn3d.cohort.request import CohortRequest, open_cohort
 from stn3d.cohort.run_pair import PairTask, run_pair
-from stn3d.cohort.scheduler import SchedulerChoice, cluster
+from stn3d.cohort.scheduler import SchedulerChoice, check_scheduler, cluster
 from stn3d.cohort.summary import CohortResult, write_summary
 from stn3d.cohort.window import InterruptedRunError, Report, Run
 from stn3d.errors import InputError
@@ -54,6 +54,7 @@ def register_cohort(
     """
     request, choice = request or CohortRequest(), scheduler or SchedulerChoice()
     folder = CohortFolder.at(out)
+    check_scheduler(choice)
     open_cohort(folder, request, rerun=rerun)
     run = Run(pairs, request, folder, choice.retries, report, verify)
     run.find_finished()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stn3d.choices import check_known
 from stn3d.cohort.layout import CohortFolder
 from stn3d.cohort.needs import WorkerPlan
 from stn3d.errors import InputError, shown_text
@@ -17,6 +18,8 @@ from stn3d.errors import InputError, shown_text
 if TYPE_CHECKING:
     from distributed import Client
 
+CONNECT_S = 10
+"""How long a scheduler may take to answer."""
 MEMORY = "memory_gb"
 """Name of the resource that workers declare and pairs ask for."""
 
@@ -24,6 +27,8 @@ _ENVIRONMENT = {
     "GOMP_SPINCOUNT": "3000",
     "THP_MEM_ALLOC_ENABLE": "1",
 }  # of `stn3d.startup`, before torch is imported
+_ONE_TASK = ("--nthreads", "1", "--memory-limit", "0")  # Slurm itself limits the memory
+_NANNY_GB = 0.25  # the process that restarts a worker
 _SETTINGS = {
     "distributed.worker.memory.target": False,  # images are not dask's to spill
     "distributed.worker.memory.spill": False,
@@ -35,6 +40,13 @@ _SETTINGS = {
 }
 
 
+SLURM_SETTINGS = (
+    "queue", "account", "walltime", "job_name", "job_cpu", "job_mem", "interface",
+    "local_directory", "job_extra_directives",
+)  # fmt: skip
+"""Arguments of ``dask_jobqueue.SLURMCluster`` that a user may set."""
+
+
 @dataclass(frozen=True)
 class SchedulerChoice:
     """Where pairs are registered.
@@ -44,15 +56,37 @@ class SchedulerChoice:
             ``tcp://host:8786``, or the path of its scheduler file.
         workers: number of workers; None for what fits into this machine, or 1 Slurm job for each
             pair up to 100.
-        slurm: arguments of ``dask_jobqueue.SLURMCluster``, such as ``queue`` and ``walltime``;
-            others come from Dask's configuration files.
+        slurm: settings of the jobs by a name of `SLURM_SETTINGS`; others come from Dask's
+            configuration files.
         retries: how often a pair is tried again after its worker died or the machine failed.
+
+    Raises:
+        InputError: a setting of Slurm is unknown.
     """
 
     name: str = "local"
     workers: int | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
     retries: int = 2
+
+    def __post_init__(self) -> None:
+        for key in self.slurm:
+            check_known("setting of Slurm (--slurm)", key, SLURM_SETTINGS)
+
+
+def check_scheduler(choice: SchedulerChoice) -> None:
+    """Check, before any work, that pairs can be registered there.
+
+    Raises:
+        InputError: see `cluster`.
+    """
+    _dask("dask")
+    if choice.name == "slurm":
+        _dask("dask_jobqueue")
+    distributed = _dask("distributed")
+    if choice.name not in ("local", "slurm"):
+        with _connected(distributed, choice.name):
+            pass
 
 
 @contextmanager
@@ -116,23 +150,22 @@ def _slurm(
     jobqueue = _dask("dask_jobqueue")
     exports = [f"export {name}={value}" for name, value in _environment(plan.threads).items()]
     private = folder.root / ".cohort"
-    try:
-        made = jobqueue.SLURMCluster(
-            cores=plan.threads,
-            processes=1,
-            memory=f"{plan.memory_gb:.2f} GiB",
-            python=sys.executable,
-            job_script_prologue=exports,
-            worker_extra_args=["--nthreads", "1", "--resources", f"{MEMORY}={plan.memory_gb:.2f}"],
-            security=distributed.Security.temporary(),
-            shared_temp_directory=str(private),
-            log_directory=str(private / "slurm"),
-            **choice.slurm,
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"dask-jobqueue refuses a setting of Slurm: {error}; see --slurm."
-        ) from None
+    own = _dask("dask").config.get("jobqueue.slurm.job-script-prologue", None) or []
+    settings: dict[str, Any] = dict(choice.slurm)
+    if "job_extra_directives" in settings:
+        settings["job_extra_directives"] = [settings["job_extra_directives"]]
+    made = jobqueue.SLURMCluster(
+        cores=plan.threads,
+        processes=1,
+        memory=f"{plan.memory_gb + _NANNY_GB:.2f} GiB",
+        python=sys.executable,
+        job_script_prologue=[*own, *exports],
+        worker_extra_args=[*_ONE_TASK, "--resources", f"{MEMORY}={plan.memory_gb:.2f}"],
+        security=distributed.Security.temporary(),
+        shared_temp_directory=str(private),
+        log_directory=str(private / "slurm"),
+        **settings,
+    )
     made.scale(jobs=plan.count)
     return made
 
@@ -146,7 +179,7 @@ def _connected(distributed: Any, address: str) -> Iterator[Client]:
     """
     where = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
     try:
-        client = distributed.Client(**where, timeout="10 s")
+        client = distributed.Client(**where, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"there is no Dask scheduler at {shown_text(address)} ({error}); start one with "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stn3d.cohort.layout import CohortFolder
 from stn3d.cohort.needs import needed_gb
+from stn3d.cohort.on_worker import on_worker, packed
 from stn3d.cohort.pairs import CohortPair
 from stn3d.cohort.record import PairRecord, is_finished, read_record
 from stn3d.cohort.request import CohortRequest
@@ -119,13 +120,6 @@ class Run:
             self.report(done, total, record.name, record.status, record.seconds)
 
 
-def _on_worker(work: Work, task: PairTask) -> tuple[str, Outcome]:
-    """Work on a pair; with the worker's address."""
-    from distributed import get_worker
-
-    return get_worker().address, work(task)
-
-
 class _Window:
     """Pairs that the scheduler knows of: a few for each worker, however many there are."""
 
@@ -177,8 +171,9 @@ class _Window:
                 return
             resources = {MEMORY: need_gb}
         key = f"pair-{task.pair.name}-{task.tries}-{time.monotonic_ns()}"
+        content = packed(self._run.work, task)
         future = self._client.submit(
-            _on_worker, self._run.work, task, key=key, pure=False, resources=resources, retries=0
+            on_worker, content, key=key, pure=False, resources=resources, retries=0
         )
         self._tasks[key] = task
         self._completed.add(future)

@@ -46,7 +46,7 @@ def allowed_gb(limit_gb: float | None) -> tuple[float | None, str]:
 def available_gb() -> float | None:
     """The memory that may be allocated on top of what the process holds, in GB; None if unknown."""
     limit_gb = _limit_gb.get()
-    left = None if limit_gb is None else max(0.0, limit_gb - _resident_gb())
+    left = None if limit_gb is None else max(0.0, limit_gb - resident_gb())
     free = allowed_gb(None)[0]
     known = [gb for gb in (left, free) if gb is not None]
     return min(known, default=None)
@@ -80,7 +80,7 @@ def require_memory(floats: float, what: str, suggestion: str) -> None:
         raise InputError(f"{what} needs {shortage}; {suggestion}.")
 
 
-def _resident_gb() -> float:
+def resident_gb() -> float:
     """Memory that this process holds; 0 where the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf8")

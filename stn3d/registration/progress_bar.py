@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # it imports torch
 ShowVolume = Callable[[int, int, int, float], None]
 """Called with how many volumes are done, of how many, the volume's number and its correlation."""
 
+ShowWork = Callable[[int, int, str], None]
+"""Called with how many registrations are done, of how many, and what is in progress."""
+
 ShowPair = Callable[[int, int, str, str, float], None]
 """Called with how many pairs of a cohort are finished, of how many, the last one's name, its status
 and its seconds; 0 if it was finished before."""
@@ -102,6 +105,23 @@ def volume_progress(console: Console | None = None) -> Iterator[ShowVolume]:
 
 
 @contextmanager
+def work_progress(console: Console | None = None) -> Iterator[ShowWork]:
+    """Show the progress of many registrations; arguments as for `registration_progress`."""
+    console = _console() if console is None else console
+    if not _is_live(console):
+        yield _WorkLines()
+        return
+    columns = (*_columns(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("reading the images", total=None)
+
+        def show(done: int, total: int, text: str) -> None:
+            bar.update(task, description=f"{text} ({done} of {total})", completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
 def pair_progress(total: int, console: Console | None = None) -> Iterator[ShowPair]:
     """Show the progress of a cohort: pairs of each status, and the time left.
 
@@ -126,6 +146,30 @@ def pair_progress(total: int, console: Console | None = None) -> Iterator[ShowPa
             bar.update(task, description=text, completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def chosen_work_progress(progress: ShowWork | bool | None) -> Iterator[ShowWork | None]:
+    """The callback of many registrations, as for `chosen_progress`."""
+    if isinstance(progress, bool):
+        if progress:
+            with work_progress() as show:
+                yield show
+            return
+        progress = None
+    yield progress
+
+
+class _WorkLines:
+    """Prints a line for each registration that is done."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        if done > self._done:
+            self._done = done
+            print(f"{text} ({done} of {total})", file=sys.stderr)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from stn3d.transforms import Transform
 from stn3d.warp import jacobian_determinant
 from stn3d.warp.apply import apply, apply_to_file
 
+_WRITERS = 2  # files written at a time; more take more memory and are no faster on two cores
 _SHOWN = "correlation", "local_correlation", "dice"  # metrics in the description of a result
 
 
@@ -101,13 +102,14 @@ class Registration(Described):
         return apply(self.transform, image, self.fixed, interpolation, fill=fill)
 
     def save(self, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> list[Path]:
-        """Write the moved image, the transform, its inverse and metrics.json, all or none.
+        """Write the moved image, the transform, its inverse, metrics.json and the report, all or
+        none.
 
         Args:
             folder: folder for the files, created if needed.
             outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
-                ``inverse.h5``, ``metrics.json``, and ``moved_labels.nii.gz`` if there are labels of
-                the moving image.
+                ``inverse.h5``, ``metrics.json``, ``report.html``, ``report.png``, and
+                ``moved_labels.nii.gz`` if there are labels of the moving image.
 
         Returns:
             The files written.
@@ -127,7 +129,7 @@ class Registration(Described):
                 for key, name in names.items()
             }
             # Entered last, so left first: no thread writes when the parts are removed.
-            threads = files.enter_context(ThreadPoolExecutor())
+            threads = files.enter_context(ThreadPoolExecutor(_WRITERS))
             writers = self._writers(outputs)
             jobs = [threads.submit(writers[key], part) for key, part in parts.items()]
             for job in jobs:

@@ -57,8 +57,9 @@ def repeating_command(metrics: Mapping[str, Any], out: str) -> str | None:
         for key, option in _SOURCES.items():
             if key in given["in_memory"]:
                 return None
-            if given.get(key) is not None:
-                words += [f"--{role}-{option}", str(given[key])]
+            value = metrics[role]["window"] if key == "window" else given.get(key)
+            if value is not None:
+                words += [f"--{role}-{option}", str(value)]
         for path in given["channels"]:
             words += [f"--{role}-channel", path]
     settings = metrics["settings"]
@@ -144,11 +145,12 @@ def _path_of(side: Mapping[str, Any], name: str) -> str:
 
 
 def _slicer(fixed: str, moving: str, transform: str) -> str:
+    # strings of JSON are strings of Python, in double quotes, which single quotes of a shell keep
     return "; ".join(
         [
-            f"f = slicer.util.loadVolume({fixed!r})",
-            f"m = slicer.util.loadVolume({moving!r})",
-            f"t = slicer.util.loadTransform({transform!r})",
+            f"f = slicer.util.loadVolume({json.dumps(fixed)})",
+            f"m = slicer.util.loadVolume({json.dumps(moving)})",
+            f"t = slicer.util.loadTransform({json.dumps(transform)})",
             "m.SetAndObserveTransformNodeID(t.GetID())",
             "slicer.util.setSliceViewerLayers(background=f, foreground=m, foregroundOpacity=0.5)",
         ]

@@ -69,10 +69,10 @@ def levels_of(stages: Sequence[Mapping[str, Any]]) -> list[Level]:
 
 
 def _line(losses: Sequence[float]) -> str:
-    """An SVG polyline of losses in a box of 100 by 100."""
-    low, high = min(losses), max(losses)
-    span = high - low or 1.0
+    """An SVG polyline of losses in a box of 100 by 100, from the lowest to the first one, so that
+    trial steps of a line search do not set the scale."""
+    low, high = min(losses), losses[0]
+    span = high - low or max(losses) - low or 1.0
     step = 100 / max(1, len(losses) - 1)
-    return " ".join(
-        f"{n * step:.1f},{95 - 90 * (loss - low) / span:.1f}" for n, loss in enumerate(losses)
-    )
+    heights = [95 - 90 * min(1.0, (loss - low) / span) for loss in losses]
+    return " ".join(f"{n * step:.1f},{height:.1f}" for n, height in enumerate(heights))

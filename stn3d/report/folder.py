@@ -121,14 +121,21 @@ def write_report(folder: str | os.PathLike[str]) -> list[Path]:
 def write_report_of(files: ResultFiles) -> list[Path]:
     """Make the page and the picture of one registration, see `write_report`."""
     metrics = files.content()
-    fixed, moving = (_side(metrics[role], role, files.metrics) for role in ("fixed", "moving"))
-    names = {"moved": files.moved.name, "transform": files.transform.name}
-    inputs = read_pair(fixed, moving)
-    case = ReportCase(inputs, read_transform(files.transform), metrics, names)
-    report = Report(case)
-    with ExitStack() as parts:
-        report.write_page(parts.enter_context(atomic_write(files.page)))
-        report.write_picture(parts.enter_context(atomic_write(files.picture)))
+    try:
+        fixed, moving = (_side(metrics[role], role, files.metrics) for role in ("fixed", "moving"))
+        names = {"moved": files.moved.name, "transform": files.transform.name}
+        inputs = read_pair(fixed, moving)
+        report = Report(ReportCase(inputs, read_transform(files.transform), metrics, names))
+        with ExitStack() as parts:
+            report.write_page(parts.enter_context(atomic_write(files.page)))
+            report.write_picture(parts.enter_context(atomic_write(files.picture)))
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # edited, or of long ago
+        raise InputError(
+            f"{files.metrics} does not hold what this version of stn3d writes "
+            f"({type(error).__name__}: {error}); register again to get a report."
+        ) from error
     return [files.page, files.picture]
 
 
@@ -147,7 +154,7 @@ def _side(about: Mapping[str, Any], role: str, metrics: Path) -> RegistrationIma
     single = ("image", "mask", "exclude", "labels", "landmarks")
     for key in single:
         path = sources.get(key)
-        if path is not None and not os.path.exists(path):
+        if path is not None and not (isinstance(path, str) and os.path.exists(path)):
             what = "image" if key == "image" else key
             raise InputError(
                 f"the {role} {what} {path} of {metrics} is no longer there; put it back, or "

@@ -22,11 +22,11 @@ _SHOWN: tuple[tuple[str, str, int, int], ...] = (
     ("dice_after", "Dice", 3, 1),
     ("hd95_mm_after", "HD95, mm", 2, -1),
     ("tre_mm_after", "TRE, mm", 2, -1),
-    ("correlation_after", "Correlation", 3, 1),
+    ("correlation_after", "Corr.", 3, 1),
     ("local_correlation_after", "Local corr.", 3, 1),
     ("folding_pct", "Folding, %", 3, -1),
     ("log_jacobian_sd", "SD log J", 3, -1),
-    ("inverse_consistency_error_mm", "Inv. error, mm", 3, -1),
+    ("inverse_consistency_error_mm", "Inv. err., mm", 3, -1),
     ("time_s", "Time, s", 1, 0),
 )
 
@@ -103,8 +103,9 @@ def _files(out: Path, entry: IndexEntry) -> tuple[str, str]:
     """Relative address of the page, and the thumbnail as a data URI; empty where there is none."""
     if entry.folder is None:
         return "", ""
-    found = [one for one in registrations_in(entry.folder) if one.name in ("", entry.name)]
-    found = found or registrations_in(entry.folder)[:1]
+    found = registrations_in(entry.folder)
+    if len(found) > 1:  # files with BIDS names
+        found = [one for one in found if one.name == entry.name]
     if not found or not found[0].page.is_file():
         return "", ""
     relative = os.path.relpath(found[0].page, out).replace(os.sep, "/")

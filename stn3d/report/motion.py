@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from stn3d.report.page.render import rendered
 
-_COLOURS = ("#2f6f9f", "#c96a00", "#0e8f86")
+_COLOURS = ("#3f86bd", "#d9771a", "#159a8e")
 _LEFT, _WIDTH, _HEIGHT, _GAP = 56.0, 900.0, 120.0, 46.0
 _NAMES = {"x": "x, right", "y": "y, anterior", "z": "z, superior"}
 

@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stn3d.grid import Grid, apply_matrix
+from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import Image
 from stn3d.report.case import ReportCase
 from stn3d.report.encoding import packed
-from stn3d.report.planes import brightness
 from stn3d.report.views import Scales
 from stn3d.sampler import sample
-from stn3d.transforms import Transform
-from stn3d.warp import resample_image, warp_image
+from stn3d.transforms import Affine, Transform
+from stn3d.warp import warp_image
 
 _VOXELS = 1_000_000  # of a copy; three of them and the viewer make a page of 3 to 5 MB
 _GREYS = 127  # of a copy: seven bits compress better than eight
@@ -66,13 +65,25 @@ def _coarse(grid: Grid) -> Grid:
 
 
 def _resampled(image: Image, grid: Grid) -> Tensor:
-    values = image.values.float()
-    return values if grid.shape == image.grid.shape else resample_image(values, image.grid, grid)
+    """An image on a coarse grid. Voxels are averaged in whole blocks and then interpolated; a
+    Gaussian would need two more copies of the image."""
+    values, own = image.values.float(), image.grid
+    if grid.shape == own.shape:
+        return values
+    ratios = [t / s for s, t in zip(own.spacing_mm, grid.spacing_mm, strict=True)]
+    blocks = [max(1, min(math.floor(r + 1e-6), n)) for r, n in zip(ratios, own.shape, strict=True)]
+    if max(blocks) > 1:
+        values = torch.nn.functional.avg_pool3d(values, blocks)
+        shift = torch.tensor([(block - 1) / 2 for block in blocks]).double()
+        index = homogeneous(torch.diag(torch.tensor(blocks).double()), shift)
+        own = Grid(tuple(values.shape[2:]), own.world_from_index @ index)
+    return warp_image(values, own, Affine.identity(grid.ndim), grid)
 
 
 def _nifti(values: Tensor, grid: Grid, window: tuple[float, float]) -> str:
-    grey = brightness(values[0, 0].double().numpy(), window)
-    array = np.round(_GREYS * grey).astype(np.uint8)
+    low, high = window
+    grey = ((values[0, 0] - low) / max(high - low, 1e-12)).clamp_(0, 1).mul_(_GREYS).round_()
+    array = grey.to(torch.uint8).numpy()
     image = nib.Nifti1Image(array, grid.world_from_index.numpy())
     image.header["cal_max"] = _GREYS
     image.header["cal_min"] = 0

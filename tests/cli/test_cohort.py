@@ -57,6 +57,7 @@ def test_a_bids_folder_gives_derivatives(data: Path) -> None:
     out, template = data / "out", data / "tpl-Blobs_T1w.nii.gz"
     shutil.copy(data / "im0.nii.gz", template)
     command = ["cohort", str(data / "bids"), "--to", str(template), "--out", str(out), *QUICK]
+    assert main([*command, "--out", str(data / "bids")]) == 2
     assert main([*command, "--index", "0", "--quiet"]) == 0
     names = {one.name for one in (out / "sub-01" / "anat").iterdir()}
     assert "sub-01_from-T1w_to-Blobs_mode-image_xfm.h5" in names

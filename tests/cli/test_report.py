@@ -53,7 +53,20 @@ def test_an_image_that_is_gone_and_folders_without_a_registration_are_named(
         metrics["moving"]["sources"] = sources
         path.write_text(json.dumps(metrics), encoding="utf8")
         assert main(["report", str(later)]) == 2
-        assert words in capfd.readouterr().err.splitlines()[-1]
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert words in last
+        assert "InputError" not in last
+    known = json.loads((result / "metrics.json").read_text(encoding="utf8"))
+    for damage in (
+        {"quality": {}}, {"before": []}, {"settings": {}}, {"stages": [{}]}, {"timings_s": None},
+        {"fixed": {"sources": known["fixed"]["sources"]}}, {"auto_selected": {"kind": 1}},
+        {"fixed": 3}, {"moving": {"sources": {"image": 1}}},
+    ):  # fmt: skip
+        path.write_text(json.dumps(known | damage), encoding="utf8")
+        before = (later / "report.html").read_bytes()
+        assert main(["report", str(later)]) == 2, damage
+        assert "register again" in capfd.readouterr().err.splitlines()[-1]
+        assert (later / "report.html").read_bytes() == before
     path.write_text("[1]", encoding="utf8")
     for folder, words in (
         (later, "no metrics.json of a registration"),

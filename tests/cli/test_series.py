@@ -35,7 +35,8 @@ def test_progress_and_metrics_are_printed(
     assert [line.split(":")[0] for line in progress] == [f"volume {n}" for n in range(COUNT)]
     assert all(re.search(r"correlation \d\.\d{4} \(\d of 5\)$", line) for line in progress)
     assert any("framewise displacement, mean, mm" in line for line in printed)
-    names = ("moved.nii.gz", "transforms", "motion.csv", "metrics.json")
+    names = ["moved.nii.gz", "transforms", "motion.csv", "metrics.json"]
+    names += ["report.html", "motion.svg"]
     assert [line for line in printed if line.startswith("wrote")] == [
         f"wrote {out / n}" for n in names
     ]

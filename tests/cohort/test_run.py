@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 from stn3d.cohort import CohortPair, CohortRequest, PairRecord, SchedulerChoice, register_cohort
 from stn3d.cohort import needs as needs_module
 from stn3d.cohort.layout import CohortFolder
-from stn3d.cohort.lock import locked
 from stn3d.cohort.needs import local_workers, needed_gb
 from stn3d.cohort.request import open_cohort
 from stn3d.cohort.run import run_one
@@ -183,8 +183,15 @@ def test_a_folder_holds_one_cohort(
         run_one(pairs, 3, tmp_path / "out", other, rerun=True)
 
 
-def test_a_missing_scheduler_is_an_input_error(pairs: list[CohortPair], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no Dask scheduler at nowhere"):
-        register_cohort(pairs, tmp_path / "out", scheduler=SchedulerChoice("nowhere:1"))
-    with locked(CohortFolder.at(tmp_path / "out").lock("p1")):
-        pass
+def test_what_is_missing_is_said_before_any_work(
+    pairs: list[CohortPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stn3d.cohort.scheduler.CONNECT_S", 1)
+    with pytest.raises(InputError, match=r"no Dask scheduler at 127\.0\.0\.1:1"):
+        register_cohort(pairs, tmp_path / "out", scheduler=SchedulerChoice("127.0.0.1:1"))
+    for name, package in (("local", "distributed"), ("slurm", "dask_jobqueue")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=r"needs .*; install it with pip install 'stn3d\["):
+            register_cohort(pairs, tmp_path / "out", scheduler=SchedulerChoice(name))
+        monkeypatch.undo()
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ GIGA_FLOATS = 2**30 / 4
 
 def test_a_limit_counts_what_the_process_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "free_gb", lambda: 100.0)
-    monkeypatch.setattr(module, "_resident_gb", lambda: 0.5)
+    monkeypatch.setattr(module, "resident_gb", lambda: 0.5)
     assert available_gb() == 80
     with memory_limit(2.0):
         assert available_gb() == 1.5

@@ -96,8 +96,9 @@ def test_the_box_around_a_mask() -> None:
 def test_a_level_does_not_depend_on_those_made_before() -> None:
     image = torch.rand(1, 1, 40, 37, 33, generator=torch.Generator().manual_seed(0))
     grid = Grid.of_spacing((40, 37, 33), 1.0)
-    near, far = 4.0, 4.01  # the same shape, by way of different ones or not
+    near, far = 4.0, 4.11  # the same shape, by way of levels of different shapes
     assert grid.coarsened(near).shape == grid.coarsened(far).shape
+    assert grid.coarsened(near / 2).shape != grid.coarsened(far / 2).shape
     alone, after = PreparedImage(image, grid), PreparedImage(image, grid)
     after.at(near)
     assert torch.equal(alone.at(far).image, after.at(far).image)

@@ -25,6 +25,7 @@ STUDIES = {
     "lesion": "effect of a lesion on a registration, with and without exclusion mask",
     "initialisation": "affine registration from random initial poses",
     "quality": "reliability of the automatic quality check",
+    "template": "templates of 15 brains and of the visits of one person",
     "cross_tool": "transform files, written by stn3d and applied by other tools, and the reverse",
     "quality_examples": "the examples of the page about the quality check",
     "quality_limits": "measures of the quality check on many kinds of images",
@@ -33,8 +34,10 @@ STUDIES = {
     "scaling": "time and memory against image size",
     "mnist": "spatial transformer networks on distorted MNIST",
     "transformer_speed": "speed of the affine transformer layer against torch and kornia",
+    "cohort": "many pairs: pairs an hour, faults, and the load of the scheduler",
     "throughput": "training throughput of the networks against MONAI's",
     "training": "page about a training run of a network",
+    "report": "pages of registrations: seconds, megabytes, screenshots",
     "synth": "picture of synthetic training samples",
 }
 

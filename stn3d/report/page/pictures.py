@@ -69,6 +69,7 @@ def _plane(view: View, case: ReportCase) -> dict[str, Any]:
         "height": round(high, 4),
         "tile": f"{200 * longest / _TILES / wide:.3f}% {200 * longest / _TILES / high:.3f}%",
         "pixelated": max(plane.shape) < _FEW_PIXELS,
+        "coloured": case.fixed.colours is not None or case.moving.colours is not None,
         "fixed": picture_uri(view.fixed),
         "edges": {when: stencil_uri(view.edges(when), _ORANGE) for when in _WHENS},
         "outlines": _outlines(view),
