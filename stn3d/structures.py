@@ -15,9 +15,18 @@ import torch
 from torch import Tensor
 
 Side = Literal["left", "right", ""]
-Group = Literal["background", "head", "fluid", "white matter", "cortex", "deep grey", "other brain"]
+Group = Literal[
+    "background",
+    "head",
+    "outer fluid",
+    "ventricle",
+    "white matter",
+    "cortex",
+    "deep grey",
+    "other brain",
+]
 
-_BRAIN_GROUPS = ("white matter", "cortex", "deep grey", "other brain")
+_OUTSIDE = ("background", "head", "outer fluid")
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,8 @@ class Structure:
 
     @property
     def is_brain(self) -> bool:
-        """Whether the structure belongs to the brain mask: all tissue of the brain and the
-        ventricles, not the fluid around it."""
-        return self.group in _BRAIN_GROUPS or "ventricle" in self.name
+        """Whether the structure belongs to the brain: its tissue and ventricles."""
+        return self.group not in _OUTSIDE
 
 
 def _both(
@@ -60,12 +68,12 @@ STRUCTURES: tuple[Structure, ...] = (
     Structure("soft tissue", "", "head", (502, 506, 507, 508, 509, 511, 514, 530)),
     Structure("skull", "", "head", (500, 515, 516)),
     # Fluid around brain and spinal cord, cavum septi pellucidi, optic chiasm.
-    Structure("cerebrospinal fluid", "", "fluid", (24, 72, 85, 512)),
+    Structure("cerebrospinal fluid", "", "outer fluid", (24, 72, 85, 512)),
     # With the rim of lesions around the ventricles (25, 57) and perivascular spaces (30, 62).
     *_both("cerebral white matter", "white matter", (2, 25, 30, 77), (41, 57, 62)),
     *_both("cerebral cortex", "cortex", (3,), (42,)),
     # With the inferior horn (5, 44) and the choroid plexus (136, 137, 163, 164).
-    *_both("lateral ventricle", "fluid", (4, 5, 136, 137), (43, 44, 163, 164)),
+    *_both("lateral ventricle", "ventricle", (4, 5, 136, 137), (43, 44, 163, 164)),
     *_both("cerebellar white matter", "white matter", (7,), (46,)),
     *_both("cerebellar cortex", "cortex", (8,), (47,)),
     *_both("thalamus", "deep grey", (10,), (49,)),
@@ -76,8 +84,8 @@ STRUCTURES: tuple[Structure, ...] = (
     *_both("amygdala", "deep grey", (18,), (54,)),
     *_both("accumbens", "deep grey", (26,), (58,)),
     *_both("ventral diencephalon", "other brain", (28,), (60,)),
-    Structure("third ventricle", "", "fluid", (14,)),
-    Structure("fourth ventricle", "", "fluid", (15,)),
+    Structure("third ventricle", "", "ventricle", (14,)),
+    Structure("fourth ventricle", "", "ventricle", (15,)),
     Structure("brain stem", "", "other brain", (16,)),
 )
 """Structures by class number. 0 is everything that an image does not show."""
@@ -91,7 +99,7 @@ def classes_of_groups(*groups: Group) -> tuple[int, ...]:
 
 @cache
 def brain_classes() -> tuple[int, ...]:
-    """Class numbers of the brain mask."""
+    """Class numbers of the brain: its tissue and ventricles."""
     return tuple(i for i, one in enumerate(STRUCTURES) if one.is_brain)
 
 

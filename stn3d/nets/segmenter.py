@@ -17,7 +17,7 @@ from stn3d.nets.pose import estimate_pose
 from stn3d.nets.precision import has_native_bfloat16
 from stn3d.nets.weights import TrainedNetwork
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.structures import brain_classes
+from stn3d.structures import brain_classes, classes_of_groups
 from stn3d.transforms import Affine
 from stn3d.transforms.fit import fit_linear
 
@@ -25,7 +25,7 @@ _BOX_MM = (192.0, 224.0, 192.0)  # extent of the working grid: a brain and its s
 _MAX_PASSES = 2
 _CENTRED_MM = 8.0  # distance of the brain from the centre of the box that needs no other pass
 _COARSE_MM, _FOREGROUND = 4.0, 0.2  # of the centre of an image without a pose
-_CLOSING_MM = 6.0  # width of half a fissure that the brain mask fills
+_FLUID_MM = 6.0  # distance from the brain up to which its mask contains fluid
 _MIN_BRAIN_ML = 100.0  # a smaller brain does not place the next pass
 
 
@@ -55,18 +55,21 @@ class Segmentation:
 
     @property
     def mask(self) -> Tensor:
-        """``(1, 1, *grid.shape)`` bool, the brain with the fluid in its fissures.
+        """``(1, 1, *grid.shape)`` bool, the brain with the fluid around it.
 
-        The largest connected part of the brain, closed by `_CLOSING_MM`, without holes.
+        The largest connected part of the brain, and fluid up to `_FLUID_MM` from it, without holes.
+        Brain masks of templates, such as that of MNI152, contain this fluid too.
         """
         brain = self.brain[0, 0].cpu().numpy() > 0.5
         parts, count = ndimage.label(brain)
         if count > 1:
             brain = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-        steps = round(_CLOSING_MM / min(self.grid.spacing_mm))
-        closed = ndimage.binary_closing(np.pad(brain, steps), iterations=steps)
-        closed = ndimage.binary_fill_holes(closed)[(slice(steps, -steps or None),) * brain.ndim]
-        return torch.from_numpy(closed)[None, None]
+        wet = (
+            self.brain + self.probabilities[:, classes_of_groups("outer fluid")].sum(1, True)
+        ) > 0.5
+        steps = round(_FLUID_MM / min(self.grid.spacing_mm))
+        near = ndimage.binary_dilation(brain, iterations=max(1, steps)) & wet[0, 0].cpu().numpy()
+        return torch.from_numpy(ndimage.binary_fill_holes(near | brain))[None, None]
 
     @property
     def uncertainty(self) -> Tensor:

@@ -11,6 +11,8 @@ Images and what they are compared with:
 - ct_mr: the Dice of the brain mask with that of the MNI152 template, in whose space the templates
   are up to 1 to 3 mm.
 - head_natives: pictures only.
+- abdomen, lungs, chest, prostate: how much brain the network sees where there is none, and how
+  uncertain it is (mean entropy within the brain mask, as a fraction of the largest possible).
 
 ``aseg_pair`` and the brains 1000, 1001, 1006 and 1013 may serve to choose settings; the page marks
 them and gives the means of the others apart.

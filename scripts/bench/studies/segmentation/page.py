@@ -49,9 +49,11 @@ def means(rows: Sequence[Row]) -> list[list[str]]:
 
 def images(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each image."""
-    found = [["image", "Dice of structures", "Dice of the brain mask", "brain, ml", "seconds"]]
+    titles = ["Dice of structures", "Dice of the brain mask", "brain, ml", "uncertainty", "seconds"]
+    found = [["image", *titles]]
+    keys = ("dice", "brain_dice", "brain_ml", "uncertainty", "seconds")
     for row in rows:
-        cells = [number(row.get(key)) for key in ("dice", "brain_dice", "brain_ml", "seconds")]
+        cells = [number(row.get(key)) for key in keys]
         found.append([row["image"], *cells])
     return found
 

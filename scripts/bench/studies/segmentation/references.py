@@ -12,7 +12,7 @@ from torch import Tensor
 from scripts.bench.paths import SHARED, existing, image_path
 from stn3d import Grid, metrics
 from stn3d.io import read_labels
-from stn3d.structures import STRUCTURES, classes_of_groups, classes_of_ids
+from stn3d.structures import STRUCTURES, brain_classes, classes_of_ids
 
 TUNED = ("brains/1000", "brains/1001", "brains/1006", "brains/1013", "aseg_pair")
 UNKNOWN = 255  # manual labels without a counterpart
@@ -35,12 +35,7 @@ _MANUAL = {
     "3rd Ventricle": "third ventricle",
     "4th Ventricle": "fourth ventricle",
 }
-SCORED = tuple(
-    i
-    for i in range(len(STRUCTURES))
-    if i not in classes_of_groups("background", "head")
-    and STRUCTURES[i].name != "cerebrospinal fluid"
-)
+SCORED = brain_classes()
 
 
 def images(pattern: str) -> list[str]:
@@ -51,9 +46,11 @@ def images(pattern: str) -> list[str]:
     names += [f"contrasts/p07_{one}" for one in ("t1", "t1post", "t2", "flair")]
     names += [f"ct_mr/{one}" for one in _TEMPLATES]
     names += [f"head_natives/inputs/{one}" for one in ("FLAIR_MICCAI2017", "T1w2mm", "T2w", "fmri")]
+    names += OTHER_BODIES
     return [name for name in names if any(fnmatch(name, p) for p in pattern.split(","))]
 
 
+OTHER_BODIES = ("abdomen/ct", "abdomen/mr", "lung_mr/0004", "ct_body/chest_ct", "prostate/case0_mr")
 _TEMPLATES = (
     *("mni152_t1_2mm", "single_subj_T1", "avg152T2", "avg152PD"),
     *("scct", "scct_stripped"),

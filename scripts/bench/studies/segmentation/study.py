@@ -84,13 +84,17 @@ def compared(
     """What the segmentation of an image is compared with, see the study's page."""
     matrix = found.grid.index_from_world @ grid.world_from_index
     brain = kernels.resample(found.mask.float(), matrix, grid.shape) > MIN_BRAIN
-    row: Row = {"brain_ml": round(float(brain.sum()) * prod(grid.spacing_mm) / 1000, 1)}
+    inside = found.uncertainty[found.mask]
+    row: Row = {
+        "brain_ml": round(float(brain.sum()) * prod(grid.spacing_mm) / 1000, 1),
+        "uncertainty": round(float(inside.mean()), 4) if len(inside) else None,
+    }
     if name.startswith("ct_mr/"):
         return row | {"brain_dice": references.mni_brain_dice(brain, grid)}
     if name.startswith("contrasts/"):
         t1 = read_image(image_path("contrasts/p07_t1"))
         reference = segmented(trained, t1).classes_on(grid)
-    elif name.startswith("head_natives/"):
+    elif name.startswith(("head_natives/", *references.OTHER_BODIES)):
         return row
     else:
         reference = references.reference_classes(name)
