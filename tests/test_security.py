@@ -24,6 +24,11 @@ ALLOWED = {
     # the package's own modules by the names in a constant table
     ("stn3d/kernels/common/dispatch.py", "importlib.import_module"),
     ("stn3d/__init__.py", "importlib.import_module"),
+    ("stn3d/cohort/__init__.py", "importlib.import_module"),
+    # optional packages and modules of one platform, by constant names
+    ("stn3d/cohort/lock.py", "importlib.import_module"),
+    ("stn3d/cohort/pairs.py", "importlib.import_module"),
+    ("stn3d/cohort/scheduler.py", "importlib.import_module"),
     ("stn3d/io/points/vtk_child.py", "numpy.load"),  # arrays of the parent, without pickles
 }
 

@@ -78,7 +78,7 @@ Retries = Annotated[
     _option(
         "N",
         RUNNING,
-        "How often a pair is tried again after its worker was killed or the machine failed.",
+        "Repetitions of a pair after its worker was killed or the machine failed.",
     ),
 ]
 Index = Annotated[
