@@ -105,13 +105,15 @@ def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> N
     tool.execute(reslice)
 
 
-def greedy_rigid(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
-    """Only the first stage, with 6 parameters."""
+def greedy_rigid(
+    metric: str, fixed: Path, moving: Path, out: Path, threads: int, *, parameters: int = 6
+) -> None:
+    """Only the first stage, with 6 or 12 parameters."""
     from picsl_greedy import Greedy3D
 
     tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
     matrix, moved = out / "affine.mat", out / "moved.nii.gz"
-    tool.execute(f'{pair} -a -dof 6 -ia-image-centers -o "{matrix}"')
+    tool.execute(f'{pair} -a -dof {parameters} -ia-image-centers -o "{matrix}"')
     tool.execute(f'-threads {threads} -rf "{fixed}" -rm "{moving}" "{moved}" -r "{matrix}"')
 
 

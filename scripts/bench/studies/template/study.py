@@ -15,7 +15,8 @@ from scripts.bench.machine import machine
 from scripts.bench.options import RunOptions, command_line, option, required
 from scripts.bench.paths import image_path
 from scripts.bench.store import Row, Store
-from scripts.bench.studies.template.page import DIRECT, THROUGH, report
+from scripts.bench.studies.template.greedy import greedy_template
+from scripts.bench.studies.template.page import DIRECT, GREEDY, THROUGH, report
 from scripts.bench.studies.template.visits import visit_rows
 from stn3d.grid import apply_matrix
 from stn3d.io import Image, read_labels
@@ -38,6 +39,7 @@ class Options(RunOptions):
     brains: str = option(BRAINS, "brains of the template")
     iterations: int = option(4, "iterations of the group template")
     offsets: str = option("1 4", "offsets of the pairs that are registered directly")
+    greedy_iterations: int = option(2, "iterations of the template by greedy; 0 for no such one")
 
 
 def run(options: Options) -> None:
@@ -49,6 +51,10 @@ def run(options: Options) -> None:
     row = _of_template("template", f"{len(names)} brains", group)
     store.measure([row], lambda _: _volumes_ml(group, names))
     _measure_pairs(store, group.folder, names, THROUGH)
+    if options.greedy_iterations:
+        images = [image_path(f"brains/{name}_t1") for name in names]
+        given = options.work / "greedy", options.greedy_iterations, options.threads
+        _measure_pairs(store, greedy_template(images, *given), names, GREEDY)
     offsets = [int(offset) for offset in options.offsets.split()]
     pairs = [
         (fixed, names[(n + offset) % len(names)])
