@@ -59,7 +59,7 @@ _Metric = Annotated[
         "metric",
         options.METHOD,
         choices.MetricChoice,
-        options.described("Similarity metric", choices.METRIC_CHOICES, "lncc"),
+        options.described("Similarity metric", choices.METRIC_CHOICES, choices.AUTOMATIC.same),
     ),
 ]
 _Preset = Annotated[
@@ -135,7 +135,7 @@ def template(
     images: _Images,
     out: options.OutFolder,
     iterations: _Iterations = None,
-    metric: _Metric = "lncc",
+    metric: _Metric = choices.AUTOMATIC.same,
     preset: _Preset = "default",
     spacing: _Spacing = None,
     sharpening: _Sharpening = 0.0,

@@ -202,7 +202,9 @@ def affine_part(transform: Transform, grid: Grid, per_axis: int = 10) -> Affine:
         mapped = transform.forward(points)
     centre, target = points.mean(dim=0), mapped.mean(dim=0)
     linear = torch.linalg.lstsq(points - centre, mapped - target).solution.T
-    return Affine.from_matrix(homogeneous(linear, target - linear @ centre), centre)
+    # LAPACK's last digits depend on where arrays lie in memory; equal pages are equal bytes.
+    matrix = homogeneous(linear, target - linear @ centre).round(decimals=9)
+    return Affine.from_matrix(matrix, centre)
 
 
 def rotation_angle_deg(affine: Affine) -> float:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from stn3d.choices import MetricChoice, Preset, check_choice, check_known
+from stn3d.choices import AUTOMATIC, MetricChoice, Preset, check_choice, check_known
 from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.registration.settings import read_config, settings_from
@@ -38,7 +38,7 @@ class TemplateSettings:
 
     iterations: int = 4
     preset: Preset = "default"
-    metric: MetricChoice = "lncc"
+    metric: MetricChoice = AUTOMATIC.same
     symmetric: bool = False
     spacing_mm: float | None = None
     sharpening: float = 0.0

@@ -107,5 +107,7 @@ def test_other_commands_do_not_import_dask() -> None:
         "import sys, stn3d.cli.app, stn3d.registration.api\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('dask', 'distributed')])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert ran.stdout.strip() == "[]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from stn3d.template.registrations import Job, Registrations, is_finished, run_job
@@ -22,14 +24,16 @@ def test_two_processes_give_the_same_bytes_and_damage_is_found(tmp_path: Path) -
             for p in paths[1:]
         ]
 
+    job = jobs(tmp_path / "one")[0]
+    for name in ("compiles", "one"):  # what compiles kernels may differ in the last digits
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            alone.submit(run_job, jobs(tmp_path / name)[0], 1).result()
     seen: list[tuple[int, int, str]] = []
     runs = Registrations(settings, 2, lambda *now: seen.append(now))
     with runs.opened():
         found = runs.run(jobs(tmp_path / "two"), "test")
     assert seen[-1] == (2, 2, "test: shape2")
     assert [one.name for one in found] == ["shape1", "shape2"]
-    job = jobs(tmp_path / "one")[0]
-    run_job(job, 1)
     assert (tmp_path / "one" / "shape1.h5").read_bytes() == found[0].path.read_bytes()
     assert is_finished(job)
     (tmp_path / "one" / "shape1.h5").write_bytes(b"cut off")

@@ -276,7 +276,8 @@ def test_monai_runs_the_bundle_from_the_root_of_the_repository(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr[-3000:]
     names = {file.name for file in (tmp_path / "out" / "moving_to_fixed").iterdir()}
-    assert names == {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"}
+    report = {"report.html", "report.png"}
+    assert names == {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"} | report
 
 
 @pytest.mark.filterwarnings("ignore:No hash value:UserWarning")

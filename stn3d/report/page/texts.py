@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from stn3d.losses.similarity import METRICS
 from stn3d.report.case import ReportCase
 from stn3d.report.commands import commands_of
 from stn3d.report.convergence import levels_of
@@ -22,7 +23,6 @@ _COMPARED = (
     ("tre_mm", "Landmark error (TRE), mean, mm", ".3g", -1),
     ("fov_overlap_pct", "Field-of-view overlap, %", ".1f", 0),
 )
-_SAME_CONTRAST = ("lncc", "ncc", "mse")  # metrics; with others correlation says little
 _AFTER = (
     ("folding_pct", "Folded voxels, %", ".3g"),
     ("log_jacobian_sd", "SD of log-Jacobian", ".3f"),
@@ -108,7 +108,8 @@ def _sizes(values: Sequence[float], form: str) -> str:
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
-    same_contrast = metrics["settings"]["metric"] in _SAME_CONTRAST
+    metric = METRICS.get(metrics["settings"]["metric"])
+    same_contrast = metric is not None and metric.contrast == "same"  # else it says little
     for key, name, form, sign in _COMPARED:
         before, after = (_mean(metrics[when].get(key)) for when in ("before", "after"))
         if before is None and after is None:

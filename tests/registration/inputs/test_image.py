@@ -196,7 +196,9 @@ def test_a_side_in_memory_knows_what_is_included_and_tells_about_itself() -> Non
         "window": "0,1",
         "colour": None,
     }
-    assert side.about() == about
+    found = side.about()
+    assert found.pop("sources")["in_memory"] == ["image", "mask", "exclude"]
+    assert found == about
     plain = read_side(RegistrationImage(image), image, "fixed")
     assert plain.included is None
     prepared = plain.prepared((1.0,), None, torch.device("cpu"))

@@ -74,7 +74,7 @@ class Cohort:
         command = [*before, sys.executable, "-m", "stn3d", "cohort", str(self.table)]
         command += ["--out", str(out), "--workers", "2", *QUICK, *further]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", cwd=ROOT,
             start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
