@@ -45,7 +45,7 @@ def test_array_jobs_and_their_summary(data: Path, capfd: pytest.CaptureFixture[s
     printed, said = capfd.readouterr()
     assert f"wrote {data / 'out' / 'summary.csv'}" in printed
     assert "b: error; there is no moving image" in said
-    page = (data / "out" / "index.html").read_text()
+    page = (data / "out" / "index.html").read_text(encoding="utf-8")
     assert "a/report.html" in page
     assert "there is no moving image" in page
     with (data / "out" / "summary.csv").open() as file:

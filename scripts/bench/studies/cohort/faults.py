@@ -146,7 +146,7 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     for one in [*psutil.Process(process.pid).children(recursive=True), process]:
         with _ended():
             os.kill(one.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # closes the pipe too
 
 
 @contextmanager
