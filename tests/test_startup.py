@@ -73,7 +73,9 @@ def test_freed_memory_is_kept_and_released() -> None:
         "s.release_freed_memory()\n"
         "print(kept, resident_gb() - before)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     kept, released = (float(word) for word in ran.stdout.split())
     if platform.libc_ver()[0] == "glibc":
         assert kept > 0.2

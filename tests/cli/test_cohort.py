@@ -62,10 +62,10 @@ def test_a_bids_folder_gives_derivatives(data: Path) -> None:
     names = {one.name for one in (out / "sub-01" / "anat").iterdir()}
     assert "sub-01_from-T1w_to-Blobs_mode-image_xfm.h5" in names
     assert "sub-01_space-Blobs_T1w.nii.gz" in names
-    described = json.loads((out / "dataset_description.json").read_text())
+    described = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))
     assert described["DatasetType"] == "derivative"
     assert described["GeneratedBy"][0]["Name"] == "stn3d"
-    assert ".cohort" in (out / ".bidsignore").read_text().split()
+    assert ".cohort" in (out / ".bidsignore").read_text(encoding="utf-8").split()
 
 
 @pytest.mark.parametrize(

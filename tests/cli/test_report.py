@@ -154,7 +154,7 @@ def test_the_command_on_the_page_repeats_the_registration(
     for name in ("moved.nii.gz", "transform.h5"):
         assert Path("repeated", name).read_bytes() == Path("out", name).read_bytes()
     again, settings = (
-        json.loads(Path(folder, "metrics.json").read_text())["settings"]
+        json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))["settings"]
         for folder in ("repeated", "out")
     )
     assert again == settings

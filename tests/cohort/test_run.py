@@ -175,7 +175,7 @@ def test_a_folder_holds_one_cohort(
         open_cohort(folder, other)
     open_cohort(folder, other, rerun=True)
     open_cohort(folder, other)
-    text = folder.description.read_text()
+    text = folder.description.read_text(encoding="utf-8")
     folder.description.write_text(text.replace('"stn3d": "', '"stn3d": "9.'))
     with pytest.raises(InputError, match=r"results of stn3d 9\."):
         open_cohort(folder, other)

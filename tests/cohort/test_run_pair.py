@@ -46,7 +46,7 @@ def test_a_pair_is_registered_once(task: PairTask, tmp_path: Path) -> None:
     names = {"p1/moved.nii.gz", "p1/transform.h5", "p1/inverse.h5", "p1/metrics.json"}
     assert names <= set(first.record.outputs)
     assert first.record == read_record(folder, "p1")
-    metrics = json.loads((task.root / "p1/metrics.json").read_text())
+    metrics = json.loads((task.root / "p1/metrics.json").read_text(encoding="utf-8"))
     assert first.record.row["status"] == metrics["quality"]["status"]
     again = run_pair(task)
     assert again == Outcome("p1", first.record, was_finished=True)

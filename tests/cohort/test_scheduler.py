@@ -43,7 +43,7 @@ def test_pairs_are_registered_by_slurm_jobs(
     choice = SchedulerChoice("slurm", workers=1, slurm=settings)
     result = register_cohort(pairs[:2], tmp_path / "out", request_, scheduler=choice)
     assert result.counts()["good"] + result.counts()["check"] == 2
-    script = (slurm / "job.sh").read_text()
+    script = (slurm / "job.sh").read_text(encoding="utf-8")
     for line in ("#SBATCH -p long", "#SBATCH -t 02:00:00", "#SBATCH --nice=7"):
         assert line in script
     assert "--resources memory_gb=0.60" in script

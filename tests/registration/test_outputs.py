@@ -82,7 +82,7 @@ def test_bids_names_and_sidecars(tmp_path: Path) -> None:
         "sub-01_space-Test_T1w.json",
         "sub-01_space-Test_T1w.nii.gz",
     ]
-    sidecar = json.loads((out / "sub-01_space-Test_T1w.json").read_text())
+    sidecar = json.loads((out / "sub-01_space-Test_T1w.json").read_text(encoding="utf-8"))
     assert sidecar["SpatialReference"] == str(fixed)
     assert sidecar["Sources"] == [str(fixed), str(moving)]
     assert nib.load(out / "sub-01_space-Test_T1w.nii.gz").shape == nib.load(fixed).shape

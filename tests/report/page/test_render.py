@@ -226,7 +226,9 @@ LEAST_CONTRAST = """() => {
 def test_the_stored_viewer_is_the_published_one() -> None:
     path = Path(render.__file__).parent / "assets" / f"niivue-{render.NIIVUE_VERSION}.min.js.gz"
     assert hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == NIIVUE
-    licence = path.with_name(f"niivue-{render.NIIVUE_VERSION}.LICENSE.txt").read_text()
+    licence = path.with_name(f"niivue-{render.NIIVUE_VERSION}.LICENSE.txt").read_text(
+        encoding="utf-8"
+    )
     assert "BSD 2-Clause" in licence
 
 

@@ -108,7 +108,7 @@ def finished(out: Path) -> dict[str, int]:
     found = {}
     for path in out.glob(".cohort/records/*.json"):
         if not path.name.startswith("."):
-            record = json.loads(path.read_text())  # whole at any moment
+            record = json.loads(path.read_bytes())  # whole at any moment
             if record["state"] == "done":
                 found[record["name"]] = path.stat().st_mtime_ns
     return found

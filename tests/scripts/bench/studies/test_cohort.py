@@ -26,7 +26,7 @@ def test_the_page_compares_pairs_an_hour_and_lists_findings(tmp_path: Path) -> N
     head = {"command": "cohort run", "machine": "a machine", "versions": {}}
     write(tmp_path / "results.json", Results("cohort", head, rows))
     report(tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "1.80 times as many pairs an hour as a shell loop" in text
     assert "15.00 times as many pairs an hour as greedy" in text
     assert "| disk full | 5 | 1 |" in text
