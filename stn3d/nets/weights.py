@@ -6,9 +6,11 @@ of the training. Nothing is unpickled, so reading a file runs no code.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,18 +103,31 @@ class TrainedNetwork:
         return max(self.preprocessing.get("shape", [_USUAL_SHAPE]))
 
     def to(self, device: torch.device) -> TrainedNetwork:
-        """The same with its network on a device."""
-        return replace(self, network=self.network.to(device))
+        """The same on a device, with a copy of its network if that is on another one."""
+        if all(one.device == device for one in self.network.state_dict().values()):
+            return self
+        return replace(self, network=copy.deepcopy(self.network).to(device))
 
 
-def bundled_weights(name: Literal["affine", "dense"]) -> Path:
+def bundled_weights(name: Role) -> Path:
     """A weight file of the package.
 
     Args:
-        name: ``affine`` regresses head coordinates for the initial transform, ``dense`` estimates
-            displacement fields.
+        name: ``affine`` regresses head coordinates: for the initial transform of a registration,
+            and for the upright frame in which a head is segmented. ``dense`` estimates displacement
+            fields. ``segmentation`` labels the structures of the head.
     """
     return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+
+
+@cache
+def bundled_network(name: Role) -> TrainedNetwork:
+    """A network of the package on the CPU, read when it is first asked for and kept.
+
+    Args:
+        name: as for `bundled_weights`.
+    """
+    return load_weights(bundled_weights(name), name)
 
 
 def save_weights(
@@ -159,8 +174,7 @@ def load_weights(path: str | os.PathLike[str], role: Role | None = None) -> Trai
 
     Args:
         path: The file.
-        role: What the network must estimate, as in `bundled_weights`, or ``segmentation``; None
-            allows any.
+        role: What the network must estimate, as in `bundled_weights`; None allows any.
 
     Raises:
         InputError: The file does not exist, holds no weights of stn3d, or the weights do not fit

@@ -17,7 +17,7 @@ from stn3d.grid import Grid
 from stn3d.memory import limit as memory_limit
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.weights import bundled_weights, load_weights, save_weights
+from stn3d.nets.weights import bundled_network, bundled_weights, load_weights, save_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
@@ -189,6 +189,15 @@ def test_bundled_weights_load_and_record_their_training(path: Path) -> None:
     assert {"seed", "iterations", "versions", "validation"} <= trained.record.keys()
     assert trained.preprocessing["spacing_mm"] in (2.0, 4.0)
     assert trained.input_format == (3, 1)
+
+
+def test_a_bundled_network_is_read_once_and_copied_to_another_device() -> None:
+    trained = bundled_network("segmentation")
+    assert bundled_network("segmentation") is trained
+    assert trained.to(torch.device("cpu")) is trained
+    elsewhere = trained.to(torch.device("meta"))
+    assert {one.device.type for one in elsewhere.network.parameters()} == {"meta"}
+    assert {one.device.type for one in trained.network.parameters()} == {"cpu"}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from scripts.bench.studies.segmentation.pictures import save_pictures
 from stn3d import Grid, kernels
 from stn3d.io import Image, read_image
 from stn3d.nets.segmenter import Segmentation, segment, upright_frame
-from stn3d.nets.weights import TrainedNetwork, bundled_weights, load_weights
+from stn3d.nets.weights import TrainedNetwork, bundled_network, load_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import PreparedImage
 
@@ -74,7 +74,7 @@ def run(options: Options) -> None:
 def segmented(trained: TrainedNetwork, image: Image) -> Segmentation:
     """The segmentation of an image as it is read."""
     prepared = PreparedImage(scaled(image.values), image.grid)
-    frame = upright_frame(load_weights(bundled_weights("affine")), prepared)
+    frame = upright_frame(bundled_network("affine"), prepared)
     return segment(trained, prepared, frame)
 
 
