@@ -21,6 +21,7 @@ from stn3d.kernels.jacobian import jacobian_determinant
 from stn3d.kernels.lncc import lncc
 from stn3d.kernels.resample import resample
 from stn3d.kernels.resample.types import Displacement
+from stn3d.kernels.resample_classes import resample_classes
 from stn3d.kernels.resample_labels import resample_labels
 from stn3d.kernels.sample_affine import sample_affine
 from stn3d.kernels.sample_linear import sample_linear
@@ -53,6 +54,7 @@ __all__ = [
     "mutual_information",
     "points_of",
     "resample",
+    "resample_classes",
     "resample_labels",
     "sample_affine",
     "sample_linear",

@@ -88,14 +88,7 @@ class Segmentation:
             ``(1, 1, *grid.shape)`` uint8.
         """
         matrix = self.grid.index_from_world @ grid.world_from_index
-        best = torch.zeros(1, 1, *grid.shape)
-        found = torch.zeros_like(best, dtype=torch.uint8)
-        for number in range(1, self.probabilities.shape[1]):
-            here = kernels.resample(self.probabilities[:, number : number + 1], matrix, grid.shape)
-            better = here > best
-            best, found = torch.maximum(best, here), found.masked_fill_(better, number)
-        background = kernels.resample(self.probabilities[:, :1], matrix, grid.shape)
-        return found.masked_fill_(background > best, 0)
+        return kernels.resample_classes(self.probabilities, matrix, grid.shape).cpu()
 
 
 def upright_frame(coordinates: TrainedNetwork, image: PreparedImage) -> Affine:
