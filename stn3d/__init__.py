@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stn3d import nets as nets
     from stn3d import report as report
     from stn3d import sampler as sampler
+    from stn3d import segmentation as segmentation
     from stn3d import synth as synth
     from stn3d import train as train
     from stn3d import transforms as transforms
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from stn3d.registration.inputs import RegistrationImage
     from stn3d.registration.result import Registration
     from stn3d.scoring.api import evaluate
+    from stn3d.segmentation.api import segment
+    from stn3d.segmentation.result import SegmentationResult
     from stn3d.series.api import register_series
     from stn3d.series.result import SeriesRegistration
     from stn3d.transforms import (
@@ -74,6 +77,7 @@ __all__ = [
     "Registration",
     "RegistrationImage",
     "Rigid",
+    "SegmentationResult",
     "SeriesRegistration",
     "Similarity",
     "Transform",
@@ -89,6 +93,7 @@ __all__ = [
     "register",
     "register_landmarks",
     "register_series",
+    "segment",
     "to_ddf",
     "transform_points",
     "write_image",
@@ -116,6 +121,8 @@ _MODULES = {
     "stn3d.registration.inputs": ("RegistrationImage",),
     "stn3d.registration.result": ("Registration",),
     "stn3d.scoring.api": ("evaluate",),
+    "stn3d.segmentation.api": ("segment",),
+    "stn3d.segmentation.result": ("SegmentationResult",),
     "stn3d.series.api": ("register_series",),
     "stn3d.series.result": ("SeriesRegistration",),
     "stn3d.transforms": (
@@ -139,6 +146,7 @@ _SUBMODULES = (
     "nets",
     "report",
     "sampler",
+    "segmentation",
     "synth",
     "train",
     "transforms",

@@ -31,7 +31,8 @@ EvaluationProtocol = Literal["strict", "l2r"]
 ImageRole = Literal["fixed", "moving"]
 CoordinateSystem = Literal["ras", "lps"]
 GeometryKind = Literal["points", "surface", "streamlines"]
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"]
+VolumeSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+ImageSuffix = Literal[VolumeSuffix, ".png", ".tif"]
 TransformFormat = Literal[
     "auto",
     "itk",
@@ -150,11 +151,14 @@ COORDINATE_SYSTEMS: dict[str, str] = {
     "ras": "x increases to the right, y to anterior (NIfTI, nibabel, FreeSurfer, MRtrix)",
     "lps": "x increases to the left, y to posterior (DICOM, ITK, ANTs, 3D Slicer)",
 }
-IMAGE_SUFFIXES: dict[str, str] = {
+VOLUME_SUFFIXES: dict[str, str] = {
     ".nii.gz": "compressed NIfTI",
     ".nii": "NIfTI",
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
+}
+IMAGE_SUFFIXES: dict[str, str] = {
+    **VOLUME_SUFFIXES,
     ".png": "PNG, of 2D images; a Jacobian map is TIFF",
     ".tif": "TIFF, of 2D images",
 }

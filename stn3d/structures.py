@@ -1,7 +1,8 @@
 """Structures of the head that the segmentation network knows, and the label ids that they contain.
 
 The ids are FreeSurfer's, and from 500 on those of SynthSeg's training maps (Billot et al. 2023,
-doi:10.1016/j.media.2023.102789), which also label the head outside the brain.
+doi:10.1016/j.media.2023.102789), which also label the head outside the brain. There FreeSurfer has
+165 (Skull) and 258 (Head-ExtraCerebral).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Structure:
         name: Name without the side.
         side: ``left``, ``right``, or empty for structures of the midline and outside the brain.
         group: Kind of tissue.
-        ids: Label ids that the structure contains.
+        ids: Label ids that the structure contains; the first is the one that is written.
     """
 
     name: str
@@ -49,6 +50,11 @@ class Structure:
     def full_name(self) -> str:
         """Name with the side, such as ``left hippocampus``."""
         return f"{self.side} {self.name}".strip()
+
+    @property
+    def label(self) -> int:
+        """The label id that segmentations hold, one of FreeSurferColorLUT.txt."""
+        return self.ids[0]
 
     @property
     def is_brain(self) -> bool:
@@ -65,8 +71,8 @@ def _both(
 STRUCTURES: tuple[Structure, ...] = (
     Structure("background", "", "background", (0,)),
     # Arteries, eyes, muscle and fat, optic nerves, mucosa, skin, dura and sinuses.
-    Structure("soft tissue", "", "head", (502, 506, 507, 508, 509, 511, 514, 530)),
-    Structure("skull", "", "head", (500, 515, 516)),
+    Structure("soft tissue", "", "head", (258, 502, 506, 507, 508, 509, 511, 514, 530)),
+    Structure("skull", "", "head", (165, 500, 515, 516)),
     # Fluid around brain and spinal cord, cavum septi pellucidi, optic chiasm.
     Structure("cerebrospinal fluid", "", "outer fluid", (24, 72, 85, 512)),
     # With the rim of lesions around the ventricles (25, 57) and perivascular spaces (30, 62).

@@ -38,6 +38,9 @@ def test_every_label_has_exactly_one_class() -> None:
         "skull": 515,
     }
     assert len(classes_of_ids(10)) == 10
+    written = [one.label for one in STRUCTURES]
+    assert table[torch.tensor(written)].tolist() == list(range(len(STRUCTURES)))
+    assert max(written) == 258, "FreeSurfer's, not SynthSeg's"
 
 
 def test_mirrored_structures_are_on_the_other_side() -> None:

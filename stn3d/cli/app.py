@@ -24,6 +24,7 @@ from stn3d.cli.landmarks import landmarks
 from stn3d.cli.points import points
 from stn3d.cli.register import register
 from stn3d.cli.report import report
+from stn3d.cli.segment import segment
 from stn3d.cli.series import series
 from stn3d.cli.template import template
 from stn3d.cli.training import train
@@ -62,6 +63,10 @@ _EXAMPLES = {
     "template": (
         "stn3d template sub-*/anat/*_T1w.nii.gz --out template",
         "stn3d template visit1.nii.gz visit2.nii.gz --within-subject --jacobian --out halfway",
+    ),
+    "segment": (
+        "stn3d segment head.nii.gz --out result",
+        "stn3d segment sub-*/anat/*_T1w.nii.gz --out segmentations",
     ),
     "landmarks": (
         "stn3d landmarks fixed.csv moving.csv --out result",
@@ -108,6 +113,7 @@ _EXAMPLES = {
 }
 _PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Registration": (register, cohort, series, template, landmarks),
+    "Segmentation": (segment,),
     "Using transforms": (apply, points, evaluate, convert, compose, invert, jacobian),
     "Looking at results": (view, report, explain, check),
     "Networks": (train,),
@@ -146,7 +152,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what follows the program's name; by default the process's own arguments.
 
     Returns:
-        The exit code: 0, 2 for bad input, 3 for a registration that failed, 130 when interrupted.
+        The exit code: 0, 2 for bad input, 3 for a registration or segmentation that failed, 130
+        when interrupted.
     """
     process.begin()
     return _run(args)

@@ -174,7 +174,11 @@ def write_colours(
 
 
 def write_volumes(
-    path: str | os.PathLike[str], volumes: Iterable[Tensor], like: Geometry, dtype: np.dtype[Any]
+    path: str | os.PathLike[str],
+    volumes: Iterable[Tensor],
+    like: Geometry,
+    dtype: np.dtype[Any],
+    slope: float = 1.0,
 ) -> None:
     """Write an image volume by volume; only one volume is in memory.
 
@@ -183,6 +187,7 @@ def write_volumes(
         volumes: volumes ``(1, 1, *like.grid.shape)``, as many as the header of ``like`` has.
         like: image that defines the geometry.
         dtype: data type in the file; fractions are rounded to one of integers.
+        slope: what a step of the values stands for, written into the header; NIfTI only.
 
     Raises:
         InputError: the file cannot be written, or cannot hold the image.
@@ -193,7 +198,8 @@ def write_volumes(
     arrays = (_stored(volume.numpy()[0, 0], dtype) for volume in volumes)
     with atomic_write(path) as part:
         if _is_nifti(path):
-            nifti.save(part, (array.reshape(shape) for array in arrays), dtype, like.header)
+            stored = (array.reshape(shape) for array in arrays)
+            nifti.save(part, stored, dtype, like.header, slope=slope)
         else:
             itk.save(part, next(arrays), like.grid.world_from_index.numpy())
 

@@ -253,6 +253,7 @@ def save(
     dtype: Any,
     like: nib.Nifti1Header,
     intent: int | None = None,
+    slope: float = 1.0,
 ) -> None:
     """Write volumes one by one with the shape, geometry, codes and units of a header.
 
@@ -261,6 +262,7 @@ def save(
     """
     header = _header_to_write(like, np.dtype(dtype))
     header["intent_code"] = header["intent_code"] if intent is None else intent
+    header["scl_slope"] = slope
     voxels = (volume.astype(dtype, copy=False).tobytes(order="F") for volume in volumes)
     pieces = chain([header.binaryblock, bytes(_NO_EXTENSION)], voxels)
     packed = path.name.lower().endswith(".gz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Segmentation:
         """``(1, 1, *grid.shape)`` probability of the brain: its tissue and ventricles."""
         return self.probabilities[:, brain_classes()].sum(dim=1, keepdim=True)
 
-    @property
+    @cached_property
     def mask(self) -> Tensor:
         """``(1, 1, *grid.shape)`` bool, the brain with the fluid around it.
 
@@ -74,9 +75,12 @@ class Segmentation:
     @property
     def uncertainty(self) -> Tensor:
         """``(1, 1, *grid.shape)`` entropy as a fraction of the largest possible, from 0 to 1."""
-        p = self.probabilities
-        entropy = -(p * p.clamp(min=1e-12).log()).sum(dim=1, keepdim=True)
-        return entropy / math.log(p.shape[1])
+        return _entropy(self.probabilities)
+
+    def uncertainty_within(self, mask: Tensor) -> Tensor:
+        """``(N,)`` uncertainty of the voxels of a mask ``(1, 1, *grid.shape)``."""
+        voxels = self.probabilities[0][:, mask[0, 0].to(self.probabilities.device)]
+        return _entropy(voxels[None])[0, 0]
 
     def classes_on(self, grid: Grid) -> Tensor:
         """The most probable class at the voxels of another grid, 0 outside the working grid.
@@ -89,6 +93,25 @@ class Segmentation:
         """
         matrix = self.grid.index_from_world @ grid.world_from_index
         return kernels.resample_classes(self.probabilities, matrix, grid.shape).cpu()
+
+    def mask_on(self, grid: Grid) -> Tensor:
+        """The mask at the voxels of another grid, False outside the working grid.
+
+        Args:
+            grid: Grid of the result.
+
+        Returns:
+            ``(1, 1, *grid.shape)`` bool.
+        """
+        matrix = self.grid.index_from_world @ grid.world_from_index
+        mask = self.mask.float()
+        return kernels.resample_classes(torch.cat([1 - mask, mask], 1), matrix, grid.shape).bool()
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    """``(1, 1, ...)`` entropy of ``(1, classes, ...)`` as a fraction of the largest possible."""
+    entropy = torch.special.entr(probabilities).sum(dim=1, keepdim=True)
+    return entropy / math.log(probabilities.shape[1])
 
 
 def upright_frame(coordinates: TrainedNetwork, image: PreparedImage) -> Affine:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stn3d.errors import InputError, shown_text
+from stn3d.grid import Grid
 from stn3d.io import atomic_write
 from stn3d.io.texts import parse_json, shown_path
 from stn3d.memory.limit import memory_shortage
@@ -84,15 +85,16 @@ class TrainedNetwork:
 
     def size_mismatch(self, pair: Pair) -> str | None:
         """Why the extents of a pair do not suit the network; None if they do."""
+        return self.extent_mismatch(pair.fixed.grid, pair.moving.grid)
+
+    def extent_mismatch(self, *grids: Grid) -> str | None:
+        """Why the extents of images, or the memory for them, do not suit the network."""
         spacing_mm = self.preprocessing["spacing_mm"]
         least_mm, most_mm = (spacing_mm * factor * self._longest_vox for factor in _EXTENTS)
-        grids = pair.fixed.grid, pair.moving.grid
         for longest_mm in (max(grid.size_mm) for grid in grids):
             if not least_mm <= longest_mm <= most_mm:
-                return (
-                    f"is for images of {least_mm:.3g} to {most_mm:.3g} mm, "
-                    f"and one measures {longest_mm:.3g} mm"
-                )
+                least, most, longest = map(_length, (least_mm, most_mm, longest_mm))
+                return f"is for images of {least} to {most} mm, and one measures {longest} mm"
         voxels = max(axis_aligned_voxels(grid, spacing_mm) for grid in grids)
         shortage = memory_shortage(_FLOATS_PER_VOXEL * voxels)
         return None if shortage is None else f"needs {shortage}"
@@ -107,6 +109,10 @@ class TrainedNetwork:
         if all(one.device == device for one in self.network.state_dict().values()):
             return self
         return replace(self, network=copy.deepcopy(self.network).to(device))
+
+
+def _length(mm: float) -> str:
+    return f"{mm:.0f}" if 100 <= mm < 10_000 else f"{mm:.3g}"
 
 
 def bundled_weights(name: Role) -> Path:

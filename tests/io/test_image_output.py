@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -13,7 +14,7 @@ import torch
 
 from stn3d.errors import InputError
 from stn3d.grid import Grid
-from stn3d.io import GeometryWarning, read_image, write_colours, write_image
+from stn3d.io import GeometryWarning, read_image, write_colours, write_image, write_volumes
 from stn3d.io.colours import channels_of
 from tests.io.test_colours import picture, some_colours
 
@@ -73,3 +74,15 @@ def test_what_a_picture_cannot_hold_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             write_image(tmp_path / name, like.values, like, np.dtype(dtype))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_of_a_volume_have_the_slope_of_the_header(tmp_path: Path) -> None:
+    """As nibabel and SimpleITK read them."""
+    values = torch.tensor([0.0, 100, 254.6, 300])[None, None, :, None, None].expand(1, 1, 4, 3, 2)
+    image = read_image((values, Grid.of_spacing((4, 3, 2), 2.0)))
+    path = tmp_path / "steps.nii.gz"
+    write_volumes(path, [values.contiguous()], image, np.dtype(np.uint8), slope=1 / 255)
+    expected = np.array([0, 100, 255, 255]) / 255
+    assert nib.load(path).get_data_dtype() == np.uint8
+    assert np.allclose(nib.load(path).get_fdata()[:, 0, 0], expected)
+    assert np.allclose(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0, 0], expected)

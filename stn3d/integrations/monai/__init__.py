@@ -1,4 +1,5 @@
-"""MONAI's transforms for registration: register, apply and draw transforms in pipelines.
+"""MONAI's transforms for registration: register, apply and draw transforms in pipelines; and for
+the segmentation of heads.
 
 Images are channel-first MetaTensors of one subject, ``(C, i, j[, k])``; every transform keeps their
 affine right and can be inverted by MONAI's ``Invertd``.
@@ -13,6 +14,7 @@ from stn3d.integrations.monai.random import (
     RandSmoothDeformd,
 )
 from stn3d.integrations.monai.register import Registerd
+from stn3d.integrations.monai.segment import SegmentHeadd
 
 __all__ = [
     "ApplyTransform",
@@ -25,4 +27,5 @@ __all__ = [
     "RandSmoothDeform",
     "RandSmoothDeformd",
     "Registerd",
+    "SegmentHeadd",
 ]

@@ -1,0 +1,194 @@
+"""The result of a segmentation, and the files it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stn3d import kernels
+from stn3d.display import Described, Description, number
+from stn3d.io import Image, atomic_write, write_image, write_volumes
+from stn3d.nets.segmentation_quality import SegmentationQuality, assess_segmentation
+from stn3d.nets.segmenter import Segmentation
+from stn3d.registration.folders import make_folder, versions
+from stn3d.segmentation.label_table import label_table_tsv
+from stn3d.segmentation.outputs import SegmentationOutputs
+from stn3d.segmentation.picture import write_segmentation_picture
+from stn3d.segmentation.volumes import (
+    StructureVolume,
+    structure_volumes,
+    volume_rows,
+    volumes_csv,
+    voxel_ml,
+)
+from stn3d.structures import STRUCTURES
+
+_STEPS = 255  # of a probability in a file
+_LABELS = np.dtype(np.int16)  # whichever labels there are
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SegmentationResult(Described):
+    """The segmentation of an image.
+
+    Args:
+        image: the image.
+        labels: ids of FreeSurferColorLUT.txt on the image's grid, int16; 0 is background.
+        mask: brain mask on the image's grid, bool: brain, ventricles, and the fluid up to 6 mm from
+            them.
+        segmentation: probabilities on the working grid.
+        quality: whether the network knows what the image shows, and whether all of the brain is
+            seen.
+        volumes: volume of each structure within the image: its voxels in ``labels``.
+        run: device and timings, for volumes.json.
+    """
+
+    image: Image
+    labels: Image
+    mask: Image
+    segmentation: Segmentation
+    quality: SegmentationQuality
+    volumes: tuple[StructureVolume, ...]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, image: Image, segmentation: Segmentation) -> SegmentationResult:
+        """The result on the grid of an image."""
+        classes = segmentation.classes_on(image.grid)
+        ids = np.array([one.label for one in STRUCTURES], np.int16)
+        plain = replace(image, colours=None)
+        labels = torch.from_numpy(ids[classes.numpy()])
+        mask = segmentation.mask_on(image.grid)
+        mask_ml = round(int(mask.sum()) * voxel_ml(image.grid), 3)
+        return cls(
+            image,
+            replace(plain, values=labels, name=f"labels of {image.name}"),
+            replace(plain, values=mask, name=f"brain mask of {image.name}"),
+            segmentation,
+            assess_segmentation(segmentation, mask_ml),
+            structure_volumes(classes, image.grid),
+        )
+
+    @property
+    def brain_mask_ml(self) -> float:
+        """Volume of the brain mask within the image: its voxels in ``mask``."""
+        return self.quality.measures.brain_mask_ml
+
+    def probabilities(self) -> Image:
+        """The probability of each structure on the image's grid, in the order of
+        `stn3d.structures.STRUCTURES`: ``(1, 33, *shape)`` float32, 0 outside the working grid."""
+        header = self.image.header.copy()
+        header.set_data_shape((*self.image.grid.shape, len(STRUCTURES)))
+        values = torch.cat(list(self._probability_volumes()), dim=1)
+        name = f"probabilities of {self.image.name}"
+        return replace(self.image, values=values, header=header, name=name, colours=None)
+
+    def uncertainty(self) -> Image:
+        """The entropy of the probabilities as a fraction of the largest possible, from 0 to 1, on
+        the image's grid; 0 outside the working grid."""
+        values = _on_grid(self.segmentation, self.segmentation.uncertainty, self.image)
+        name = f"uncertainty of {self.image.name}"
+        return replace(self.image, values=values, name=name, colours=None)
+
+    def description(self) -> Description:
+        rows = [
+            ("of", self.image.name),
+            ("status", self.quality.status),
+            ("brain mask", number(self.brain_mask_ml, "ml")),
+            ("uncertainty", number(self.quality.measures.uncertainty_mean or 0.0)),
+        ]
+        return Description("SegmentationResult", rows)
+
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """The image and its labels."""
+        return [*self.image.thumbnails(), *self.labels.thumbnails()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of volumes.json."""
+        grid = self.image.grid
+        return {
+            "image": {
+                "name": self.image.name,
+                "shape": list(grid.shape),
+                "spacing_mm": [round(mm, 6) for mm in grid.spacing_mm],
+            },
+            "quality": self.quality.as_dict(),
+            "brain_mask_ml": self.brain_mask_ml,
+            "structures": [one.to_dict() for one in self.volumes],
+            **self.run,
+            "versions": versions(),
+        }
+
+    def save(
+        self, folder: str | os.PathLike[str], outputs: SegmentationOutputs | None = None
+    ) -> list[Path]:
+        """Write labels, brain mask, volumes and a picture, all or none.
+
+        Args:
+            folder: folder for the files, created if needed; existing files are replaced.
+            outputs: further files and the format of images. Default: ``labels.nii.gz``,
+                ``mask.nii.gz``, ``labels.tsv``, ``volumes.csv``, ``volumes.json`` and
+                ``segmentation.png``.
+
+        Returns:
+            The files written.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder, names = make_folder(folder), (outputs or SegmentationOutputs()).files()
+        writers = self._writers()
+        with ExitStack() as files:
+            parts = {
+                key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
+            }
+            # Entered last, so left first: no thread writes when the parts are removed.
+            threads = files.enter_context(ThreadPoolExecutor(max(1, torch.get_num_threads())))
+            for job in [threads.submit(writers[key], part) for key, part in parts.items()]:
+                job.result()
+        return [folder / name for name in names.values()]
+
+    def _writers(self) -> dict[str, Callable[[Path], object]]:
+        """What writes each kind of file."""
+        return {
+            "labels": lambda path: write_image(path, self.labels.values, self.labels, _LABELS),
+            "mask": lambda path: write_image(path, self.mask.values, self.mask),
+            "probabilities": self._write_probabilities,
+            "uncertainty": lambda path: write_image(path, self.uncertainty().values, self.image),
+            "label_table": lambda path: _write_text(path, label_table_tsv()),
+            "volumes_csv": lambda path: _write_text(path, volumes_csv(volume_rows(self))),
+            "volumes_json": lambda path: _write_text(path, json.dumps(self.to_dict(), indent=2)),
+            "picture": lambda path: write_segmentation_picture(path, self),
+        }
+
+    def _probability_volumes(self) -> Iterator[Tensor]:
+        for one in self.segmentation.probabilities.split(1, dim=1):
+            yield _on_grid(self.segmentation, one, self.image)
+
+    def _write_probabilities(self, path: Path) -> None:
+        header = self.image.header.copy()
+        header.set_data_shape((*self.image.grid.shape, len(STRUCTURES)))
+        like = replace(self.image, header=header)
+        steps = (volume * _STEPS for volume in self._probability_volumes())
+        write_volumes(path, steps, like, np.dtype(np.uint8), slope=1 / _STEPS)
+
+
+def _on_grid(segmentation: Segmentation, values: Tensor, image: Image) -> Tensor:
+    """Values of the working grid on the grid of an image, 0 outside, on the CPU."""
+    matrix = segmentation.grid.index_from_world @ image.grid.world_from_index
+    return kernels.resample(values, matrix, image.grid.shape).cpu()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf8")

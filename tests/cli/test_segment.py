@@ -1,0 +1,110 @@
+"""The command `segment` on a real brain and on images that show none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from stn3d.cli import main
+from stn3d.grid import Grid
+from stn3d.io import read_image, write_image
+from stn3d.nets.weights import save_weights
+from tests.cli.cases import without_opening
+from tests.helpers.brain import brain, brain_segmentation, quick_network
+
+FILES = ["labels.nii.gz", "mask.nii.gz", "labels.tsv", "volumes.csv", "volumes.json"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A brain, noise, and the weights of a quick network."""
+    made = tmp_path_factory.mktemp("heads")
+    write_image(made / "brain.nii.gz", brain().values, brain())
+    generator = torch.Generator().manual_seed(2)
+    noise = read_image((torch.rand(1, 1, 40, 40, 40, generator=generator), grid_of(40)))
+    write_image(made / "noise.nii.gz", noise.values, noise)
+    trained = quick_network()
+    save_weights(made / "quick.safetensors", trained.network, trained.preprocessing, {})
+    return made
+
+
+def grid_of(count: int) -> Grid:
+    return Grid.of_spacing((count, count, count), 4.0)
+
+
+def test_a_brain_is_segmented_as_in_python(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    assert main(["segment", str(folder / "brain.nii.gz"), "--out", str(out)]) == 0
+    printed = capfd.readouterr().out.splitlines()
+    names = [*FILES, "segmentation.png"]
+    assert [line for line in printed if line.startswith("wrote")] == [
+        f"wrote {out / name}" for name in names
+    ]
+    assert printed[-1].startswith("quality: good; ")
+    assert any(line.split()[:1] == ["hippocampus"] and len(line.split()) == 3 for line in printed)
+    labels = np.asarray(nib.load(out / "labels.nii.gz").dataobj)
+    expected = brain_segmentation()
+    assert np.mean(labels == expected.labels.numpy()) > 0.999
+    content = json.loads((out / "volumes.json").read_text(encoding="utf-8"))
+    assert content["brain_mask_ml"] == pytest.approx(expected.brain_mask_ml, rel=1e-3)
+    capfd.readouterr()
+    table = ["--label-table", str(out / "labels.tsv"), "--labels", "left hippocampus"]
+    maps = [str(out / "labels.nii.gz")] * 2
+    command = ["evaluate", "--fixed-labels", maps[0], "--moved-labels", maps[1], *table]
+    assert main([*command, "--csv", str(tmp_path / "labels.csv")]) == 0
+    assert "left hippocampus" in (tmp_path / "labels.csv").read_text(encoding="utf-8")
+
+
+def test_an_unknown_image_has_its_own_exit_code_and_json(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--weights", str(folder / "quick.safetensors"), "--no-picture"]
+    noise = str(folder / "noise.nii.gz")
+    command = ["segment", noise, "--out", str(tmp_path), *options]
+    assert main([*command, "--json", "--probabilities"]) == 3
+    out, err = capfd.readouterr()
+    content = json.loads(out)
+    assert content["quality"]["status"] == "failed"
+    assert content == json.loads((tmp_path / "volumes.json").read_text(encoding="utf-8"))
+    assert "quality: failed; " in err
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "probabilities.nii.gz"}
+    both = [str(folder / "brain.nii.gz"), noise]
+    assert main(["segment", *both, "--out", str(tmp_path / "both"), *options]) == 3
+    printed, progress = capfd.readouterr()
+    rows = [line.split() for line in printed.splitlines()]
+    assert [row[:2] for row in rows if row[:1] in (["brain"], ["noise"])] == [
+        ["brain", "good"],
+        ["noise", "failed"],
+    ]
+    assert "noise: failed; the mean uncertainty" in printed
+    assert without_opening(progress.splitlines()) == ["noise (1 of 2)", "noise (2 of 2)"]
+    assert (tmp_path / "both" / "noise" / "labels.nii.gz").exists()
+
+
+def test_bad_input_is_one_sentence(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plane = tmp_path / "plane.nii.gz"
+    nib.save(nib.Nifti1Image(np.eye(30, dtype=np.float32), np.eye(4)), plane)
+    for words, message in (
+        ([str(plane)], "is a 2D image, and segmentation needs a volume of the head"),
+        ([str(plane), "--weights", str(plane)], "cannot be read"),
+        ([str(plane), "--image-format", ".png"], "image-format"),
+        ([str(plane), "--device", "tpu"], "device"),
+        ([str(plane), "--threads", "0"], "number of threads"),
+        ([str(tmp_path / "none.nii.gz")], "there is no image"),
+    ):
+        assert main(["segment", *words, "--out", str(tmp_path / "out")]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        lines = without_opening(err.splitlines())
+        assert len(lines) == 1
+        assert message in lines[0]
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""Segmentation of heads: images, files, pictures."""

@@ -1,0 +1,73 @@
+"""The files of a segmentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from stn3d.errors import InputError
+from stn3d.segmentation import SegmentationOutputs
+from stn3d.segmentation import result as module
+from stn3d.structures import STRUCTURES
+from tests.helpers.brain import brain, brain_segmentation
+
+
+def test_files_lie_on_the_grid_of_the_image_and_agree(tmp_path: Path) -> None:
+    result = brain_segmentation()
+    outputs = SegmentationOutputs(probabilities=True, uncertainty=True)
+    files = result.save(tmp_path / "out", outputs)
+    assert sorted(files) == sorted((tmp_path / "out").iterdir())
+    names = {path.name for path in files}
+    assert names == {
+        *("labels.nii.gz", "mask.nii.gz", "probabilities.nii.gz", "uncertainty.nii.gz"),
+        *("labels.tsv", "volumes.csv", "volumes.json", "segmentation.png"),
+    }
+    read = {n: nib.load(tmp_path / "out" / n) for n in names if n.endswith(".nii.gz")}
+    for one in read.values():
+        assert one.shape[:3] == brain().grid.shape
+        assert np.allclose(one.affine, brain().affine)
+    labels, mask = (np.asarray(read[f"{n}.nii.gz"].dataobj) for n in ("labels", "mask"))
+    assert labels.dtype == np.int16
+    assert mask.dtype == np.uint8
+    assert np.array_equal(labels, result.labels.numpy())
+    p = read["probabilities.nii.gz"].get_fdata()
+    assert p.shape[3] == len(STRUCTURES)
+    exact = result.probabilities().numpy()
+    assert np.abs(p - exact).max() < 0.5 / 255 + 1e-6
+    inside = exact.sum(axis=-1) > 0.5
+    assert np.allclose(exact[inside].sum(axis=-1), 1, atol=1e-5)
+    ids = np.array([one.label for one in STRUCTURES])
+    assert np.mean(ids[exact.argmax(axis=-1)] == labels) > 0.9999
+    u = read["uncertainty.nii.gz"].get_fdata()
+    assert 0 <= u.min() < u.max() <= 1
+    content = json.loads((tmp_path / "out" / "volumes.json").read_text(encoding="utf-8"))
+    assert content == json.loads(json.dumps(result.to_dict()))
+    assert content["quality"]["measures"]["brain_mask_ml"] == content["brain_mask_ml"]
+    voxel_mm3 = abs(np.linalg.det(brain().affine))
+    assert content["brain_mask_ml"] == pytest.approx(mask.sum() * voxel_mm3 / 1000, abs=1e-3)
+
+
+def test_nothing_is_written_if_a_file_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_segmentation_picture", fail)
+    with pytest.raises(InputError, match="No space left"):
+        brain_segmentation().save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_formats_and_a_description(tmp_path: Path) -> None:
+    result = brain_segmentation()
+    files = result.save(tmp_path, SegmentationOutputs(image_suffix=".nrrd", picture=False))
+    assert {path.suffix for path in files} == {".nrrd", ".tsv", ".csv", ".json"}
+    assert repr(result).startswith("SegmentationResult(of ")
+    assert "status good" in repr(result)
+    with pytest.raises(InputError, match="image-format"):
+        SegmentationOutputs(image_suffix=".png")  # type: ignore[arg-type]
