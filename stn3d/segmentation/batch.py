@@ -14,7 +14,7 @@ from stn3d.registration.folders import results_folder
 from stn3d.registration.progress_bar import ShowWork
 from stn3d.segmentation.api import segment
 from stn3d.segmentation.outputs import SegmentationOutputs
-from stn3d.segmentation.volumes import Row, volume_rows, volumes_csv
+from stn3d.segmentation.volumes import Row, volumes_csv
 from stn3d.template.subjects import names_of
 
 
@@ -102,4 +102,4 @@ def _segmented(
     result = segment(image, **settings)
     with results_folder(folder):
         files = result.save(folder, outputs)
-    return SegmentedFile(name, result.to_dict(), volume_rows(result), files)
+    return SegmentedFile(name, result.to_dict(), result.rows(), files)

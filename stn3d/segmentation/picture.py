@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,14 +15,10 @@ from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.io import Image
 from stn3d.preprocessing.intensity import limits
 from stn3d.report.layout import GAP, HEAD, HEADING, INK, MARGIN, Canvas, Tile
-from stn3d.report.picture import write_picture
 from stn3d.report.planes import Plane, brightness, image_on_plane, planes_of
 from stn3d.report.views import borders, values_at
 from stn3d.segmentation.label_table import colour_of
 from stn3d.structures import STRUCTURES
-
-if TYPE_CHECKING:
-    from stn3d.segmentation.result import SegmentationResult
 
 _WIDTH, _TITLE, _LINE = 1240, 34, 20
 _AROUND_MM = 25.0  # of the head that is shown around the brain
@@ -31,18 +26,19 @@ _OPACITY, _MASK_COLOUR = 0.5, (255, 154, 31)
 _SWATCH, _COLUMNS = 14, 4
 
 
-def write_segmentation_picture(path: Path, result: SegmentationResult) -> None:
-    """Write the picture as PNG."""
-    write_picture(path, segmentation_picture(result))
-
-
-def segmentation_picture(result: SegmentationResult) -> Pillow.Image:
+def segmentation_picture(image: Image, labels: Image, mask: Image, title: str) -> Pillow.Image:
     """Coronal, sagittal and axial plane through the brain.
 
     Upper row: the image with the outline of the brain mask. Lower row: structures in the colours of
     labels.tsv, and their names below.
+
+    Args:
+        image: the image.
+        labels: labels on its grid.
+        mask: brain mask on its grid.
+        title: title of the picture.
     """
-    region, centre_mm = _region(result)
+    region, centre_mm = _region(mask)
     planes = planes_of(region, centre_mm)
     wide = sum(plane.size_mm[0] for plane in planes)
     scale = (_WIDTH - 2 * MARGIN - GAP * (len(planes) - 1)) / wide
@@ -52,16 +48,15 @@ def segmentation_picture(result: SegmentationResult) -> Pillow.Image:
     rows = [MARGIN + _TITLE + HEADING + (high + HEADING) * n for n in range(2)]
     below = rows[1] + high + GAP // 2
     canvas = Canvas((_WIDTH, below + legend + MARGIN))
-    measures = f"{result.quality.status}; brain mask {result.brain_mask_ml:.0f} ml"
-    canvas.write((MARGIN, MARGIN), f"{Path(result.image.name).name}: {measures}", 18, HEAD)
-    window = limits(result.image.values)
+    canvas.write((MARGIN, MARGIN), title, 18, HEAD)
+    window = limits(image.values)
     for row, heading in zip(rows, ("Outline of the brain mask", "Structures"), strict=True):
         canvas.write((MARGIN, row - HEADING + 6), heading, 16, INK, bold=1)
     left = MARGIN
     for plane in planes:
         size = round(scale * plane.size_mm[0]), round(scale * plane.size_mm[1])
-        grey = brightness(image_on_plane(result.image, plane), window)
-        for row, tile in zip(rows, _tiles(result, plane, size, grey), strict=True):
+        grey = brightness(image_on_plane(image, plane), window)
+        for row, tile in zip(rows, _tiles(labels, mask, plane, size, grey), strict=True):
             canvas.picture.paste(tile.finished(bar=plane is planes[-1]), (left, row))
         left += size[0] + GAP
     _draw_legend(canvas, names, below)
@@ -69,16 +64,18 @@ def segmentation_picture(result: SegmentationResult) -> Pillow.Image:
 
 
 def _tiles(
-    result: SegmentationResult, plane: Plane, size: tuple[int, int], grey: NDArray[np.float64]
+    labels: Image,
+    mask: Image,
+    plane: Plane,
+    size: tuple[int, int],
+    grey: NDArray[np.float64],
 ) -> tuple[Tile, Tile]:
     """The image with the outline of the mask, and with the structures."""
-    points = plane.points_mm()
-    mask = values_at(_numbers(result.mask), points, nearest=True)
+    inside, ids = (_numbers_on(one, plane) for one in (mask, labels))
     outlined = Tile(plane, size, grey)
-    outlined.stencil(borders(mask), _MASK_COLOUR)
-    labels = values_at(_numbers(result.labels), points, nearest=True)
-    colours = _colour_table()[labels.astype(int)]
-    opacity = np.where(labels > 0, _OPACITY, 0.0)[..., None]
+    outlined.stencil(borders(inside), _MASK_COLOUR)
+    colours = _colour_table()[ids.astype(int)]
+    opacity = np.where(ids > 0, _OPACITY, 0.0)[..., None]
     mixed = (1 - opacity) * grey[..., None] + opacity * colours
     return outlined, Tile(plane, size, mixed)
 
@@ -102,20 +99,28 @@ def _colour_table() -> NDArray[np.float64]:
     return table
 
 
-def _numbers(image: Image) -> Image:
-    return Image(image.values.float(), image.grid, image.name, image.header)
+def _numbers_on(image: Image, plane: Plane) -> NDArray[np.float64]:
+    """Labels or a mask on a plane."""
+    return values_at(replace(image, values=image.values.float()), plane.points_mm(), nearest=True)
 
 
-def _region(result: SegmentationResult) -> tuple[Grid, Tensor | None]:
+def _region(mask: Image) -> tuple[Grid, Tensor | None]:
     """The box around the brain that is shown, in voxels of 1 mm along the world axes, and the
     centre of the brain."""
-    segmentation = result.segmentation
-    inside = (segmentation.mask & (segmentation.seen.cpu() > 0))[0, 0]
+    inside = mask.values[0, 0]
     if not bool(inside.any()):
-        return result.image.grid, None
-    points = apply_matrix(segmentation.grid.world_from_index, inside.nonzero().double())
-    low, high = points.amin(0), points.amax(0)
+        return mask.grid, None
+    corners, centre = [], []
+    for axis in range(3):
+        counts = inside.sum(dim=[a for a in range(3) if a != axis]).double()
+        at = counts.nonzero()[:, 0].double()
+        corners.append(torch.stack([at[0], at[-1]]))
+        centre.append((counts * torch.arange(len(counts))).sum() / counts.sum())
+    matrix = mask.grid.world_from_index
+    ends = apply_matrix(matrix, torch.cartesian_prod(*corners))
+    low, high = ends.amin(0), ends.amax(0)
     half = (high - low) / 2 + _AROUND_MM
     half[1:] = half[1:].max()  # so that all planes have one height
     shape = tuple(int(n) for n in (2 * half).round())
-    return Grid(shape, homogeneous(torch.eye(3).double(), (low + high) / 2 - half)), points.mean(0)
+    box = Grid(shape, homogeneous(torch.eye(3).double(), (low + high) / 2 - half))
+    return box, apply_matrix(matrix, torch.stack(centre)[None])[0]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from torch import Tensor
 
 from stn3d import kernels
@@ -22,13 +23,14 @@ from stn3d.io import Image, atomic_write, write_image, write_volumes
 from stn3d.nets.segmentation_quality import SegmentationQuality, assess_segmentation
 from stn3d.nets.segmenter import Segmentation
 from stn3d.registration.folders import make_folder, versions
+from stn3d.report.picture import write_picture
 from stn3d.segmentation.label_table import label_table_tsv
 from stn3d.segmentation.outputs import SegmentationOutputs
-from stn3d.segmentation.picture import write_segmentation_picture
+from stn3d.segmentation.picture import segmentation_picture
 from stn3d.segmentation.volumes import (
+    Row,
     StructureVolume,
     structure_volumes,
-    volume_rows,
     volumes_csv,
     voxel_ml,
 )
@@ -101,6 +103,12 @@ class SegmentationResult(Described):
         name = f"uncertainty of {self.image.name}"
         return replace(self.image, values=values, name=name, colours=None)
 
+    def picture(self) -> Pillow.Image:
+        """Three planes through the brain, with the outline of its mask and the structures."""
+        title = f"{Path(self.image.name).name}: {self.quality.status}"
+        title = f"{title}; brain mask {self.brain_mask_ml:.0f} ml"
+        return segmentation_picture(self.image, self.labels, self.mask, title)
+
     def description(self) -> Description:
         rows = [
             ("of", self.image.name),
@@ -113,6 +121,13 @@ class SegmentationResult(Described):
     def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
         """The image and its labels."""
         return [*self.image.thumbnails(), *self.labels.thumbnails()]
+
+    def rows(self) -> list[Row]:
+        """A row of volumes.csv for each structure, in the order of `volumes.COLUMNS`."""
+        about = [self.image.name, self.quality.status]
+        return [
+            [*about, one.index, one.name, one.volume_ml, self.brain_mask_ml] for one in self.volumes
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The content of volumes.json."""
@@ -167,9 +182,9 @@ class SegmentationResult(Described):
             "probabilities": self._write_probabilities,
             "uncertainty": lambda path: write_image(path, self.uncertainty().values, self.image),
             "label_table": lambda path: _write_text(path, label_table_tsv()),
-            "volumes_csv": lambda path: _write_text(path, volumes_csv(volume_rows(self))),
+            "volumes_csv": lambda path: _write_text(path, volumes_csv(self.rows())),
             "volumes_json": lambda path: _write_text(path, json.dumps(self.to_dict(), indent=2)),
-            "picture": lambda path: write_segmentation_picture(path, self),
+            "picture": lambda path: write_picture(path, self.picture()),
         }
 
     def _probability_volumes(self) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.structures import STRUCTURES
-
-if TYPE_CHECKING:
-    from stn3d.segmentation.result import SegmentationResult
 
 Row: TypeAlias = "list[str | int | float]"
 COLUMNS = "image", "status", "index", "name", "volume_ml", "brain_mask_ml"
@@ -73,11 +70,3 @@ def volumes_csv(rows: Iterable[Row]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return file.getvalue()
-
-
-def volume_rows(result: SegmentationResult) -> list[Row]:
-    """A row for each structure of an image, in the order of `COLUMNS`."""
-    about = [result.image.name, result.quality.status]
-    return [
-        [*about, one.index, one.name, one.volume_ml, result.brain_mask_ml] for one in result.volumes
-    ]

@@ -9,7 +9,6 @@ from stn3d.grid import Grid
 from stn3d.io import read_image
 from stn3d.nets.segmenter import Segmentation
 from stn3d.segmentation import SegmentationResult
-from stn3d.segmentation.picture import segmentation_picture
 from stn3d.structures import STRUCTURES
 
 
@@ -27,7 +26,7 @@ def ball() -> SegmentationResult:
 
 
 def test_structures_have_their_colours_and_the_mask_its_outline() -> None:
-    pixels = np.asarray(segmentation_picture(ball())).astype(int)
+    pixels = np.asarray(ball().picture()).astype(int)
     pink = (pixels[..., 0] - pixels[..., 1] > 80) & (pixels[..., 2] - pixels[..., 1] > 60)
     orange = (pixels[..., 0] - pixels[..., 2] > 120) & (pixels[..., 1] > 100)
     rows = np.nonzero(pink.sum(axis=1) > 40)[0]  # of the planes, not of the legend
@@ -46,4 +45,4 @@ def test_a_picture_without_a_brain_is_drawn_too() -> None:
     nothing = Segmentation(empty, result.segmentation.grid, result.segmentation.seen)
     found = SegmentationResult.of(result.image, nothing)
     assert found.quality.status == "failed"
-    assert segmentation_picture(found).width == 1240
+    assert found.picture().width == 1240

@@ -57,7 +57,7 @@ def test_nothing_is_written_if_a_file_cannot_be(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_segmentation_picture", fail)
+    monkeypatch.setattr(module, "write_picture", fail)
     with pytest.raises(InputError, match="No space left"):
         brain_segmentation().save(tmp_path)
     assert list(tmp_path.iterdir()) == []

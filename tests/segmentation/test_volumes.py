@@ -32,7 +32,7 @@ def test_volumes_are_voxels_times_their_volume() -> None:
 
 def test_the_table_agrees_with_the_label_map() -> None:
     result = brain_segmentation()
-    rows = list(csv.DictReader(volumes_csv(result_rows()).splitlines()))
+    rows = list(csv.DictReader(volumes_csv(result.rows()).splitlines()))
     assert tuple(rows[0]) == COLUMNS
     labels, size = result.labels.values, math.prod(result.labels.grid.spacing_mm) / 1000
     for row in rows:
@@ -43,9 +43,3 @@ def test_the_table_agrees_with_the_label_map() -> None:
         )
     total = sum(float(row["volume_ml"]) for row in rows if int(row["index"]) not in (24, 165, 258))
     assert 1000 < total < result.brain_mask_ml < 2100
-
-
-def result_rows() -> list[list[str | int | float]]:
-    from stn3d.segmentation.volumes import volume_rows
-
-    return volume_rows(brain_segmentation())

@@ -34,12 +34,12 @@ class SegmentHeadd(MapTransform):
         probabilities_suffix: likewise of the probabilities ``(33, i, j, k)``, float32, in the order
             of `stn3d.structures.STRUCTURES`.
         status_suffix: likewise of the quality status, ``good``, ``check`` or ``failed``.
-        allow_missing_keys: leave out keys that a dictionary lacks.
+        allow_missing_keys: omit keys that a dictionary lacks.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Default: that of the image.
         network: a segmentation network of `stn3d.nets.load_weights`. Default: that of the package.
 
     Raises:
-        InputError: an option is unknown, or all items are left out.
+        InputError: an option is unknown, or the suffixes name no item, or two items alike.
     """
 
     def __init__(
