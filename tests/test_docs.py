@@ -1,4 +1,4 @@
-"""Tutorials and a guide run as written: python blocks in one namespace, stn3d lines by its main.
+"""Tutorials and two guides run as written: python blocks in one namespace, stn3d lines by its main.
 
 Only trainings are shortened. Text blocks of the pages in `PRINTED` are what the block before
 prints; numbers may differ by 5 %, because results depend slightly on the processor.
@@ -14,7 +14,11 @@ import pytest
 from tests.helpers.paths import ROOT
 
 GUIDE = ROOT / "docs" / "guides" / "python-objects.md"
-PAGES = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), GUIDE]
+PAGES = [
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+    GUIDE,
+    ROOT / "docs" / "segmentation.md",
+]
 PRINTED = {"first-registration", "landmarks", "series", "spatial-transformers", GUIDE.stem}
 PRINTED |= {"monai-pipeline"}
 BLOCK = re.compile(r"^```(python|bash|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -60,8 +60,8 @@ _Uncertainty = Annotated[
     typer.Option(
         "--uncertainty",
         rich_help_panel=FILES,
-        help="Also write the uncertainty of each voxel: the entropy of its probabilities, from 0 "
-        "to 1.",
+        help="Also write uncertainty.nii.gz: the entropy of each voxel's probabilities, from 0 to "
+        "1.",
     ),
 ]
 _NoPicture = Annotated[

@@ -14,8 +14,8 @@ class SegmentationOutputs:
     Args:
         image_suffix: extension, and so the format, of images of one volume: ``.nii.gz``, ``.nii``,
             ``.nrrd`` or ``.mha``.
-        probabilities: write the probability of each structure, a 4D image in steps of 1/255.
-        uncertainty: write the uncertainty of each voxel, from 0 to 1.
+        probabilities: write the probability of each structure as 4D NIfTI in steps of 1/255.
+        uncertainty: write the uncertainty of each voxel, from 0 to 1, as NIfTI in such steps.
         picture: write a picture of three planes.
 
     Raises:
@@ -36,7 +36,7 @@ class SegmentationOutputs:
             "labels": f"labels{self.image_suffix}",
             "mask": f"mask{self.image_suffix}",
             "probabilities": "probabilities.nii.gz",
-            "uncertainty": f"uncertainty{self.image_suffix}",
+            "uncertainty": "uncertainty.nii.gz",
             "label_table": "labels.tsv",
             "volumes_csv": "volumes.csv",
             "volumes_json": "volumes.json",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ from stn3d.segmentation.volumes import (
 )
 from stn3d.structures import STRUCTURES
 
-_STEPS = 255  # of a probability in a file
+_STEPS = 255  # of values from 0 to 1 in a file
 _LABELS = np.dtype(np.int16)  # whichever labels there are
 
 
@@ -180,7 +180,7 @@ class SegmentationResult(Described):
             "labels": lambda path: write_image(path, self.labels.values, self.labels, _LABELS),
             "mask": lambda path: write_image(path, self.mask.values, self.mask),
             "probabilities": self._write_probabilities,
-            "uncertainty": lambda path: write_image(path, self.uncertainty().values, self.image),
+            "uncertainty": self._write_uncertainty,
             "label_table": lambda path: _write_text(path, label_table_tsv()),
             "volumes_csv": lambda path: _write_text(path, volumes_csv(self.rows())),
             "volumes_json": lambda path: _write_text(path, json.dumps(self.to_dict(), indent=2)),
@@ -194,15 +194,23 @@ class SegmentationResult(Described):
     def _write_probabilities(self, path: Path) -> None:
         header = self.image.header.copy()
         header.set_data_shape((*self.image.grid.shape, len(STRUCTURES)))
-        like = replace(self.image, header=header)
-        steps = (volume * _STEPS for volume in self._probability_volumes())
-        write_volumes(path, steps, like, np.dtype(np.uint8), slope=1 / _STEPS)
+        _write_steps(path, self._probability_volumes(), replace(self.image, header=header))
+
+    def _write_uncertainty(self, path: Path) -> None:
+        image = self.uncertainty()
+        _write_steps(path, [image.values], image)
 
 
 def _on_grid(segmentation: Segmentation, values: Tensor, image: Image) -> Tensor:
     """Values of the working grid on the grid of an image, 0 outside, on the CPU."""
     matrix = segmentation.grid.index_from_world @ image.grid.world_from_index
     return kernels.resample(values, matrix, image.grid.shape).cpu()
+
+
+def _write_steps(path: Path, volumes: Iterable[Tensor], like: Image) -> None:
+    """Write values from 0 to 1 in whole steps: as floats the file would be 20 times as large."""
+    steps = (volume * _STEPS for volume in volumes)
+    write_volumes(path, steps, like, np.dtype(np.uint8), slope=1 / _STEPS)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -44,6 +44,7 @@ def test_files_lie_on_the_grid_of_the_image_and_agree(tmp_path: Path) -> None:
     assert np.mean(ids[exact.argmax(axis=-1)] == labels) > 0.9999
     u = read["uncertainty.nii.gz"].get_fdata()
     assert 0 <= u.min() < u.max() <= 1
+    assert np.abs(u - result.uncertainty().numpy()).max() < 0.5 / 255 + 1e-6
     content = json.loads((tmp_path / "out" / "volumes.json").read_text(encoding="utf-8"))
     assert content == json.loads(json.dumps(result.to_dict()))
     assert content["quality"]["measures"]["brain_mask_ml"] == content["brain_mask_ml"]

@@ -49,11 +49,19 @@ def means(rows: Sequence[Row]) -> list[list[str]]:
 
 def images(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each image."""
-    titles = ["Dice of structures", "Dice of the brain mask", "brain, ml", "uncertainty", "seconds"]
+    titles = [
+        "Dice of structures",
+        "Dice of the brain mask",
+        "brain, ml",
+        "uncertainty",
+        "status",
+        "seconds",
+    ]
     found = [["image", *titles]]
-    keys = ("dice", "brain_dice", "brain_ml", "uncertainty", "seconds")
+    keys = ("dice", "brain_dice", "brain_ml", "uncertainty")
     for row in rows:
         cells = [number(row.get(key)) for key in keys]
+        cells += [row.get("status", ""), number(row.get("seconds"))]
         found.append([row["image"], *cells])
     return found
 

@@ -18,14 +18,13 @@ from scripts.bench.store import Row, Store
 from scripts.bench.studies.segmentation import references
 from scripts.bench.studies.segmentation.page import report
 from scripts.bench.studies.segmentation.pictures import save_pictures
-from stn3d import Grid, kernels
+from stn3d import Grid
 from stn3d.io import Image, read_image
+from stn3d.nets.segmentation_quality import assess_segmentation
 from stn3d.nets.segmenter import Segmentation, segment, upright_frame
 from stn3d.nets.weights import TrainedNetwork, bundled_network, load_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import PreparedImage
-
-MIN_BRAIN = 0.5  # probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +81,12 @@ def compared(
     trained: TrainedNetwork, name: str, found: Segmentation, classes: Tensor, grid: Grid
 ) -> Row:
     """What the segmentation of an image is compared with, see the study's page."""
-    matrix = found.grid.index_from_world @ grid.world_from_index
-    brain = kernels.resample(found.mask.float(), matrix, grid.shape) > MIN_BRAIN
-    inside = found.uncertainty[found.mask]
+    brain = found.mask_on(grid)
+    quality = assess_segmentation(found)
     row: Row = {
         "brain_ml": round(float(brain.sum()) * prod(grid.spacing_mm) / 1000, 1),
-        "uncertainty": round(float(inside.mean()), 4) if len(inside) else None,
+        "uncertainty": quality.measures.uncertainty_mean,
+        "status": quality.status,
     }
     if name.startswith("ct_mr/"):
         return row | {"brain_dice": references.mni_brain_dice(brain, grid)}
