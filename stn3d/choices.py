@@ -22,6 +22,7 @@ MetricChoice = Literal["auto", MetricName]
 Preset = Literal["fast", "default", "accurate"]
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 Estimator = Literal["auto", "optimiser", "network", "both"]
+Features = Literal["auto", "none"]
 Device = Literal["auto", "cpu", "cuda"]
 WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
@@ -116,6 +117,10 @@ ESTIMATORS: dict[str, str] = {
     "optimiser": "iterative optimisation only",
     "network": "the bundled networks; linear stages stay with the optimiser",
     "both": "the networks, then the optimiser from there",
+}
+FEATURES: dict[str, str] = {
+    "auto": "tissues that a network finds, for heads of different contrast that it knows",
+    "none": "the images alone",
 }
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",

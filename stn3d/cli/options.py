@@ -159,6 +159,15 @@ Estimator = Annotated[
         described("Estimator of the transform", choices.ESTIMATORS, "auto"),
     ),
 ]
+Features = Annotated[
+    str | None,
+    choice(
+        "features",
+        METHOD,
+        choices.Features,
+        described("Features of the deformable stage", choices.FEATURES, "auto"),
+    ),
+]
 Config = Annotated[
     Path | None,
     _option(
@@ -174,24 +183,6 @@ LandmarkKind = Annotated[
         None,
         choices.LandmarkKind,
         described("Kind of transform", choices.LANDMARK_KINDS, "rigid"),
-    ),
-]
-SeriesMetric = Annotated[
-    str,
-    choice(
-        "metric",
-        None,
-        choices.MetricName,
-        described("Similarity metric of the volumes", choices.METRICS, choices.AUTOMATIC.series),
-    ),
-]
-SeriesInterpolation = Annotated[
-    str,
-    choice(
-        "interpolation",
-        None,
-        choices.SeriesInterpolation,
-        described("Interpolation of the moved volumes", choices.SERIES_INTERPOLATIONS, "linear"),
     ),
 ]
 ImageInterpolation = Annotated[

@@ -29,6 +29,7 @@ def register(
     preset: options.Preset = None,
     init: options.Init = None,
     estimator: options.Estimator = None,
+    features: options.Features = None,
     config: options.Config = None,
     fixed_mask: options.FixedMask = None,
     moving_mask: options.MovingMask = None,
@@ -66,12 +67,12 @@ def register(
         "preset": preset,
         "init": tuple(init) if init and len(init) > 1 else init and init[0],
         "estimator": estimator,
+        "features": features,
         "config": config,
         "channel_weights": channel_weight,
-        "label_weight": label_weight,
-        "landmark_weight": landmark_weight,
         "fill": fill,
     }
+    settings |= {"label_weight": label_weight, "landmark_weight": landmark_weight}
     settings |= {"device": device, "threads": threads, "max_memory": max_memory, "seed": seed}
     sides = {
         "mask": (fixed_mask, moving_mask),

@@ -13,6 +13,28 @@ from stn3d.cli.process import slow_imports
 from stn3d.errors import InputError
 
 _SPACE = "Space of the moved volumes"
+_Metric = Annotated[
+    str,
+    options.choice(
+        "metric",
+        None,
+        choices.MetricName,
+        options.described(
+            "Similarity metric of the volumes", choices.METRICS, choices.AUTOMATIC.series
+        ),
+    ),
+]
+_Interpolation = Annotated[
+    str,
+    options.choice(
+        "interpolation",
+        None,
+        choices.SeriesInterpolation,
+        options.described(
+            "Interpolation of the moved volumes", choices.SERIES_INTERPOLATIONS, "linear"
+        ),
+    ),
+]
 _Bvecs = Annotated[
     Path | None,
     typer.Option(
@@ -59,8 +81,8 @@ def series(
             "Default: the middle one.",
         ),
     ] = None,
-    metric: options.SeriesMetric = choices.AUTOMATIC.series,
-    interpolation: options.SeriesInterpolation = "linear",
+    metric: _Metric = choices.AUTOMATIC.series,
+    interpolation: _Interpolation = "linear",
     fill: options.Fill = "auto",
     bvecs: _Bvecs = None,
     then: _Then = None,

@@ -45,7 +45,7 @@ class Pose:
 def estimate_pose(
     network: CoordinateRegressor, image: PreparedImage, spacing_mm: float
 ) -> Pose | None:
-    """The pose of the head in an image; None if the network finds too little tissue.
+    """The pose of the head in an image, computed once; None if the network finds too little tissue.
 
     After each pass the head is rotated to the estimated pose and the network runs again, until the
     pose converges: the more upright the head, the more accurate the coordinates.
@@ -55,6 +55,13 @@ def estimate_pose(
         image: Any orientation, spacing and field of view.
         spacing_mm: Spacing of the network's working grid.
     """
+    key = "pose", network, spacing_mm
+    return image.cached(key, lambda: _converged_pose(network, image, spacing_mm))
+
+
+def _converged_pose(
+    network: CoordinateRegressor, image: PreparedImage, spacing_mm: float
+) -> Pose | None:
     coarse, pose = image.at(spacing_mm), None
     upright_from_world = Affine.identity(image.grid.ndim)
     for _ in range(_MAX_PASSES):

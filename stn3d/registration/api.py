@@ -9,8 +9,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from stn3d.choices import (
     Estimator,
+    Features,
     InitialMethod,
     Kind,
     MetricChoice,
@@ -30,7 +29,6 @@ from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.cascade import CascadeResult, initial_steps, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.given_transform import initial_transform
@@ -48,12 +46,12 @@ from stn3d.registration.postprocessing import final
 from stn3d.registration.progress_bar import chosen_progress
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import measure_quality
+from stn3d.registration.request import Request
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
 from stn3d.registration.settings import (
     Settings,
     read_config,
-    settings_from,
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.working_space import WorkingSpace, working_space
@@ -81,6 +79,7 @@ class FurtherSettings(TypedDict, total=False):
     max_memory: float | None
     seed: int | None
     fill: str | float | None
+    features: Features | None
 
 
 def register(
@@ -120,7 +119,7 @@ def register(
             `Settings.deformable_weights`.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``, ``fill``.
+            ``max_memory``, ``seed``, ``fill``, ``features``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -132,7 +131,7 @@ def register(
     named = init is None or isinstance(init, str | os.PathLike)
     method = init if named else "given"
     options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
-    request = _Request(options, read_config(config))
+    request = Request(options, read_config(config))
     settings = request.settings
     start = initial_transform(settings.init if named else init, fixed, moving)
     with chosen_progress(progress) as report:
@@ -146,27 +145,9 @@ def register(
     return dataclasses.replace(found, moving_labels=labels, moving_source=source)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The settings asked for, and what they are with a metric that was selected."""
-
-    options: dict[str, Any]
-    config: Mapping[str, Any]
-
-    @cached_property
-    def settings(self) -> Settings:
-        return settings_from(self.options, self.config)
-
-    def with_metric(self, metric: MetricName, selected: SelectedMetric | None) -> Settings:
-        changes: dict[str, Any] = {"metric": metric}
-        if selected is not None and self.settings.deformable_metric is None:
-            changes["deformable_metric"] = selected.deformable_metric
-        return settings_from({**self.options, **changes}, self.config)
-
-
 def _registered(
     inputs: LoadedPair,
-    request: _Request,
+    request: Request,
     given: Transform | None,
     tracker: Tracker,
     trained: TrainedNetwork | None,
@@ -189,11 +170,16 @@ def _registered(
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     begin, head, content = start.best.transform, start.network, start.content
-    cascade = run_cascade(
-        pair, memory.settings, begin, lambda: head.transform, tracker, content, trained
-    )
+    choices = request.with_features(start.metric, selected, grids, channels)
+    ways = lambda: head.transform, tracker, content, trained, choices
+    cascade = run_cascade(pair, memory.settings, begin, *ways)
     region = None if content is None else content.selection(cascade.transform)
-    selections = {"metric": selected, "kind": cascade.kind, "region": region}
+    selections = {
+        "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
+        "kind": cascade.kind,
+        "features": cascade.features,
+        "region": region,
+    }
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
     return _completed(estimation, cascade, tracker)
@@ -207,7 +193,8 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         cascade: the transform and the prepared images, in the working space.
         tracker: times the steps.
     """
-    pair, found = cascade.pair, final(cascade.transform, estimation.space.grids[0])
+    pair, compared = cascade.pair, cascade.compared
+    found = final(cascade.transform, estimation.space.grids[0])
     inputs, settings = estimation.inputs, estimation.settings
     fixed, moving, case = inputs.fixed.image, inputs.moving.image, inputs.evaluation_case
     with tracker.step("inverse"):
@@ -216,12 +203,12 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     with tracker.step("metrics"):  # before the moved image takes memory
         before = evaluate_case(case, Affine.identity(fixed.grid.ndim)).to_dict()
         identity = Affine.identity(pair.fixed.grid.ndim)
-        before["image_loss"] = optimised_loss(pair, identity, settings, tracker.levels)
+        before["image_loss"] = optimised_loss(compared, identity, settings, tracker.levels)
     with tracker.step("warp"):
         moved = warp_image(moving.values, moving.grid, transform, fixed.grid)
     with tracker.step("metrics"):
         after = evaluate_case(case, transform, inverse, moved).to_dict()
-        after["image_loss"] = optimised_loss(pair, found, settings, tracker.levels)
+        after["image_loss"] = optimised_loss(compared, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):

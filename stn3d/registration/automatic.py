@@ -8,7 +8,7 @@ different contrasts some tissues keep their order of brightness and others chang
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,6 +72,13 @@ class SelectedMetric(Selection):
     choice: MetricName
     deformable_metric: MetricName | None = None
 
+    def used(self, deformable_metric: MetricName | None) -> SelectedMetric:
+        """The selection with the metric that the deformable stage uses; None for ``choice``."""
+        if deformable_metric in (None, self.choice):
+            return replace(self, deformable_metric=None)
+        reason = f"{self.reason}; the deformable stage uses metric '{deformable_metric}'"
+        return replace(self, reason=reason, deformable_metric=deformable_metric)
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -115,18 +122,17 @@ def select_metric(
     positive = found.positive_local_correlation_fraction
     nonlinear = found.nonlinear_variance_fraction
     edges = None if any(ct) else AUTOMATIC.edges
-    deformable = f"; the deformable stage uses metric '{edges}'" if edges else ""
     if positive is not None and positive >= _SAME_CONTRAST:
         reason = "the images have the same contrast: "
         reason += f"{positive:.0%} of the local correlation is positive"
         if edges and nonlinear >= _CHANGED_CONTRAST and (found.local_r2_mean or 0) >= _SAME_SUBJECT:
             reason += ", but the intensities are not linearly related, e.g. contrast agent or noise"
-            return SelectedMetric(AUTOMATIC.same, reason + deformable, evidence, edges)
+            return SelectedMetric(AUTOMATIC.same, reason, evidence, edges)
         return SelectedMetric(AUTOMATIC.same, reason, evidence)
     mixed = positive is not None and positive < _MIXED
     if nonlinear >= (_DIFFERENT_IF_MIXED if mixed else _DIFFERENT_CONTRAST):
         reason = "the images have different contrasts: their intensity relationship is not "
-        reason += "monotonic" + deformable
+        reason += "monotonic"
         return SelectedMetric(AUTOMATIC.different, reason, evidence, edges)
     return SelectedMetric(AUTOMATIC.same, "there is no evidence of different contrasts", evidence)
 
@@ -153,7 +159,6 @@ def different_contrasts(selected: SelectedMetric) -> SelectedMetric:
         if positive is None
         else f"{max(positive, 0.0):.0%} of the local correlation within the content is positive"
     )
-    reason += f"; the deformable stage uses metric '{structure}'"
     return SelectedMetric(AUTOMATIC.different, reason, selected.evidence, structure)
 
 

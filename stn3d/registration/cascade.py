@@ -12,6 +12,7 @@ from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent, unscaled
+from stn3d.registration.features import FeatureSettings, features_of
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Expected work beside the stages, in voxel visits: of every registration, and per voxel.
 _INITIALISE, _QUALITY_CHECK = 8e6, 4e6
 _INVERSE, _METRICS, _WARP = 0.8, 0.4, 0.1
+_CONTRASTS = "same", "different"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class CascadeResult:
         settings: the settings used, with the kind that was selected.
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
+        compared: what the last stage compared: these images, or features of them.
+        features: whether features were used; None if they were not considered.
         repeated_kind: kind of the repeated registrations of the quality check; None for that of the
             linear stages.
     """
@@ -42,6 +46,8 @@ class CascadeResult:
     settings: Settings
     kind: Selection | None
     pair: Pair
+    compared: Pair
+    features: Selection | None = None
     repeated_kind: LinearKind | None = None
 
 
@@ -53,6 +59,7 @@ def run_cascade(
     tracker: Tracker,
     content: SharedContent | None = None,
     trained: TrainedNetwork | None = None,
+    choices: FeatureSettings | None = None,
 ) -> CascadeResult:
     """Run the stages from an initial transform; where no kind is given, select it on the way.
 
@@ -65,13 +72,67 @@ def run_cascade(
         content: what both images show, if one of them ends where the other goes on: the linear
             stages run within the content first, then around it; the others run where it lies.
         trained: the deformable network, see `stages_of`.
+        choices: settings of the registration with features; None if they are not to be used.
 
     Raises:
         InputError: the deformable network is for other images.
     """
     stages = stages_of(pair, settings, trained)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
-    rest, transform = stages[len(linear) :], start
+    rest = stages[len(linear) :]
+    aligned = _linear_part(pair, settings, start, linear, rest, tracker, content)
+    same, different = (METRICS[settings.metric_name].contrast == one for one in _CONTRASTS)
+    selected, subjects, features = None, None, None
+    if settings.kind == "auto" or (choices is not None and settings.is_deformable):
+        heads = head() if different else None
+        subjects = select_kind(settings.metric_name, aligned.transform, heads)
+    if settings.kind == "auto":
+        selected = subjects
+        assert selected is not None
+        kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
+        settings = dataclasses.replace(settings, kind=kind)
+        if kind == "rigid":
+            rest, transform = _rigid_again(pair, settings, start, content)
+            tracker.plan(expected_steps(rest, pair))
+            aligned = dataclasses.replace(aligned, transform=transform)
+    view = aligned.view
+    if content is not None and settings.is_deformable:
+        view = content.deformable(aligned.transform, same)
+    compared = view
+    wanted = choices is not None and settings.is_deformable and different
+    if wanted and subjects is not None and choices is not None and head() is not None:
+        with tracker.step("features"):
+            features = features_of(pair, view, subjects.choice == "rigid", choices)
+    if features is not None and features.pair is not None and features.settings is not None:
+        compared = features.pair
+        settings = dataclasses.replace(features.settings, kind=settings.kind)
+        rest = [*settings.stages()[-1:]]
+        tracker.plan(expected_steps(rest, pair))
+    # In the coarse voxels of the quality check, different contrasts do not determine the scale.
+    repeated_kind: LinearKind | None = None if content is None or same else "rigid"
+    result = _through(rest, compared, aligned.transform, tracker)
+    chosen = None if features is None else features.selection
+    return CascadeResult(result, settings, selected, view, compared, chosen, repeated_kind)
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """The result of the linear stages, and the pair with the masks that they used."""
+
+    transform: Transform
+    view: Pair
+
+
+def _linear_part(
+    pair: Pair,
+    settings: Settings,
+    start: Transform,
+    linear: list[LinearStage],
+    rest: Sequence[Stage],
+    tracker: Tracker,
+    content: SharedContent | None,
+) -> _Aligned:
+    """Run the linear stages: where there is content, within it first, then around it."""
     same = METRICS[settings.metric_name].contrast == "same"
     if content is not None and same:
         linear[-1] = _finer(linear[-1], content.finest_linear_mm)
@@ -80,30 +141,21 @@ def run_cascade(
     twice = linear if content is not None and same else []
     tracker.plan(expected_steps([*twice, *linear, *rest], pair))
     view = pair if content is None else content.within
-    transform = _through(twice, view, transform, tracker)
+    transform = _through(twice, view, start, tracker)
     if content is not None and same:
         view = content.around(transform)
-    transform = _through(linear, view, transform, tracker)
-    selected = None
-    if settings.kind == "auto":
-        metric = settings.metric_name
-        contrast = METRICS[metric].contrast
-        selected = select_kind(metric, transform, head() if contrast == "different" else None)
-        kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
-        settings = dataclasses.replace(settings, kind=kind)
-        if kind == "rigid":  # from the start again, down to finer levels
-            rest, transform = list(settings.stages()), start
-            if content is not None and isinstance(start, Linear):
-                last = [stage for stage in rest if isinstance(stage, LinearStage)][-1]
-                rest = [_from_spacing(last, pair, content.spacing_mm)]
-                transform = unscaled(start, pair)
-            tracker.plan(expected_steps(rest, pair))
-    if content is not None and settings.is_deformable:
-        view = content.deformable(transform, same)
-    # In the coarse voxels of the quality check, different contrasts do not determine the scale.
-    repeated_kind: LinearKind | None = None if content is None or same else "rigid"
-    result = _through(rest, view, transform, tracker)
-    return CascadeResult(result, settings, selected, view, repeated_kind)
+    return _Aligned(_through(linear, view, transform, tracker), view)
+
+
+def _rigid_again(
+    pair: Pair, settings: Settings, start: Transform, content: SharedContent | None
+) -> tuple[list[Stage], Transform]:
+    """The stages of a rigid registration from the start again, down to finer levels."""
+    stages: list[Stage] = list(settings.stages())
+    if content is None or not isinstance(start, Linear):
+        return stages, start
+    last = [stage for stage in stages if isinstance(stage, LinearStage)][-1]
+    return [_from_spacing(last, pair, content.spacing_mm)], unscaled(start, pair)
 
 
 def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:

@@ -43,6 +43,7 @@ STEPS = {
     "read": "reading the images",
     "prepare": "preparing the images",
     "initialise": "finding the initial transform",
+    "features": "segmenting both heads",
     "inverse": "inverting the transform",
     "warp": "warping the moving image",
     "metrics": "computing metrics",

@@ -13,6 +13,7 @@ from typing import Any
 from stn3d.choices import (
     AUTOMATIC,
     Estimator,
+    Features,
     Kind,
     LinearKind,
     MetricChoice,
@@ -62,6 +63,9 @@ class Settings:
             ``network``, ``both`` (the network, then the optimiser from there), or ``auto`` (the
             optimiser; the network adds an initial transform where no simple one is good). The
             linear stages always use the optimiser.
+        features: What the deformable stage compares in heads of different contrast: ``auto`` (white
+            and grey matter as the segmentation network finds them, where it knows both images, see
+            `stn3d.registration.features`) or ``none`` (the images alone).
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field; None for the
@@ -93,6 +97,7 @@ class Settings:
     preset: Preset = "default"
     init: str = "auto"
     estimator: Estimator = "auto"
+    features: Features = "auto"
     affine_weights: str | None = None
     deformable_weights: str | None = None
     device: str = "auto"
@@ -113,6 +118,7 @@ class Settings:
             check_known("deformable_metric", self.deformable_metric, tuple(METRICS))
         check_choice("preset", self.preset, Preset)
         check_choice("estimator", self.estimator, Estimator)
+        check_choice("features", self.features, Features)
         object.__setattr__(self, "device", str(self.device))  # also a torch.device
         check_device(self.device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")

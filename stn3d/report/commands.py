@@ -19,6 +19,7 @@ _OPTIONS = {
     "preset": "--preset",
     "init": "--init",
     "estimator": "--estimator",
+    "features": "--features",
     "label_weight": "--label-weight",
     "landmark_weight": "--landmark-weight",
     "fill": "--fill",

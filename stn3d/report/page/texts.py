@@ -35,7 +35,12 @@ _REGIONS = {
     "foreground": "the foreground of the fixed image",
     "image": "the whole fixed image",
 }
-_WHAT = {"metric": "Metric", "kind": "Kind of transform", "region": "Region"}
+_WHAT = {
+    "metric": "Metric",
+    "kind": "Kind of transform",
+    "features": "Features",
+    "region": "Region",
+}
 _STATUSES = ("good", "check", "failed")
 _NONE = "\N{EN DASH}"
 
