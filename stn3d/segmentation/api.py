@@ -11,8 +11,8 @@ import torch
 
 from stn3d.errors import InputError, shown
 from stn3d.io import Image, ImageSource, read_image
-from stn3d.nets.segmenter import Segmentation, upright_frame
-from stn3d.nets.segmenter import segment as segment_prepared
+from stn3d.nets.orientation import segment_any_orientation
+from stn3d.nets.segmenter import Segmentation
 from stn3d.nets.weights import TrainedNetwork, bundled_network
 from stn3d.preprocessing.intensity import looks_like_ct, scaled
 from stn3d.preprocessing.prepared import PreparedImage
@@ -85,8 +85,8 @@ def _segmented(
             f"the network has {shown(classes)} classes, and those of {len(STRUCTURES)} structures "
             "of 3D images of one channel are needed; give weights of a segmentation network."
         )
-    frame = upright_frame(bundled_network("affine").to(device), prepared)
-    return segment_prepared(trained.to(device), prepared, frame)
+    coordinates = bundled_network("affine").to(device)
+    return segment_any_orientation(coordinates, trained.to(device), prepared)
 
 
 def require_head_extents(image: Image) -> None:

@@ -40,13 +40,17 @@ def test_a_brain_is_labelled_where_it_is() -> None:
 
 
 def test_the_same_brain_in_any_orientation_has_the_same_labels() -> None:
-    """Axes permuted and reversed; and the head turned in the world, far from the origin."""
+    """Axes permuted and reversed; the head turned in the world, far from the origin; and a header
+    in which the face is backwards and the head upside down."""
     plain = stn3d.segment(brain(), network=quick_network())
     values, grid = permuted(brain())
     turn = torch.eye(4).double()
     turn[:3, :3], turn[:3, 3] = rotation(3, (20, -15, 30)), torch.tensor([150.0, -80, 300])
     turned = Grid(grid.shape, turn @ grid.world_from_index)
-    for where, least in ((grid, 0.97), (turned, 0.93)):
+    wrong = Grid(
+        grid.shape, torch.diag(torch.tensor([1.0, -1, -1, 1])).double() @ grid.world_from_index
+    )
+    for where, least in ((grid, 0.97), (turned, 0.93), (wrong, 0.9)):
         found = stn3d.segment((values, where), network=quick_network())
         back = found.labels.values[0, 0].flip(0, 2).permute(1, 2, 0)[None, None]
         a, b = (classes_of_ids(600)[x.long()] for x in (plain.labels.values, back))
