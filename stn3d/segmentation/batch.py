@@ -52,7 +52,8 @@ def segment_files(
         images: image sources, see `stn3d.segment`.
         folder: folder for the results, created if needed.
         outputs: files to write for each image.
-        progress: called with how many images are done, of how many, and the name of the last one.
+        progress: called before and after each image with how many are done, of how many, and its
+            name.
         **settings: settings of `stn3d.segment`.
 
     Returns:
@@ -70,22 +71,21 @@ def segment_files(
     files = [one / file for one in folders for file in outputs.files().values()]
     refuse_inputs([*files, out / _SUMMARY], images)
     found: list[SegmentedFile] = []
+    show = progress or (lambda *_: None)
     with results_folder(out):
-        for image, name, into in zip(images, names, folders, strict=True):
-            if progress is not None:
-                progress(len(found), len(images), name)
+        for number, (image, name, into) in enumerate(zip(images, names, folders, strict=True)):
+            show(number, len(images), name)
             try:
                 found.append(_segmented(image, name, into, outputs, settings))
             except InputError as error:
                 if single:
                     raise
                 found.append(SegmentedFile(name, error=str(error)))
+            show(number + 1, len(images), name)
         if not single:
             with atomic_write(out / _SUMMARY) as part:
                 text = volumes_csv([row for one in found for row in one.rows])
                 part.write_text(text, encoding="utf8")
-        if progress is not None:
-            progress(len(found), len(images), names[-1])
     return found
 
 
