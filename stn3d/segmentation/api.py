@@ -9,6 +9,7 @@ import dataclasses
 
 import torch
 
+from stn3d.choices import check_device
 from stn3d.errors import InputError, shown
 from stn3d.io import Image, ImageSource, read_image
 from stn3d.nets.orientation import segment_any_orientation
@@ -58,8 +59,8 @@ def segment(
         ...
         stn3d.errors.InputError: there is no image slice.png; check the path.
     """
-    clock = Clock()
-    where = device_of(device)
+    check_device(device)
+    clock, where = Clock(), device_of(device)
     with limited_threads(threads):
         with clock("read"):
             read = read_image(image, "image", volume)

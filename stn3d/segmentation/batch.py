@@ -12,10 +12,13 @@ from stn3d.errors import InputError
 from stn3d.io import ImageSource, atomic_write, refuse_inputs
 from stn3d.registration.folders import results_folder
 from stn3d.registration.progress_bar import ShowWork
+from stn3d.registration.runtime import device_of, limited_threads
 from stn3d.segmentation.api import segment
 from stn3d.segmentation.outputs import SegmentationOutputs
 from stn3d.segmentation.volumes import Row, volumes_csv
 from stn3d.template.subjects import names_of
+
+_SUMMARY = "volumes.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,8 @@ def segment_files(
         not end the others.
 
     Raises:
-        InputError: an output is one of the images, a folder cannot be written, an image is given
-            twice, or the only image cannot be segmented.
+        InputError: a setting cannot be used, an output is one of the images, the folder cannot be
+            written, an image is given twice, or the only image cannot be segmented.
     """
     outputs, out = outputs or SegmentationOutputs(), Path(folder)
     names = names_of(images)
@@ -70,9 +73,10 @@ def segment_files(
     folders = [out if single else out / name for name in names]
     files = [one / file for one in folders for file in outputs.files().values()]
     refuse_inputs([*files, out / _SUMMARY], images)
+    device_of(settings.get("device", "auto"))  # no image is needed to refuse a setting
     found: list[SegmentedFile] = []
     show = progress or (lambda *_: None)
-    with results_folder(out):
+    with limited_threads(settings.get("threads")), results_folder(out):
         for number, (image, name, into) in enumerate(zip(images, names, folders, strict=True)):
             show(number, len(images), name)
             try:
@@ -87,9 +91,6 @@ def segment_files(
                 text = volumes_csv([row for one in found for row in one.rows])
                 part.write_text(text, encoding="utf8")
     return found
-
-
-_SUMMARY = "volumes.csv"
 
 
 def _segmented(

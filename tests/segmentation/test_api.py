@@ -99,5 +99,7 @@ def test_an_unknown_image_fails_and_an_unsuited_network_is_refused() -> None:
     found = stn3d.segment(noise, network=quick_network())
     assert found.quality.status == "failed"
     assert not found.quality.is_known
+    with pytest.raises(InputError, match="device"):
+        stn3d.segment(noise, device="tpu")
     with pytest.raises(InputError, match="give weights of a segmentation network"):
         stn3d.segment(noise, network=bundled_network("affine"))
