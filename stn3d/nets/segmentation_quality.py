@@ -89,7 +89,9 @@ class SegmentationMeasures:
 
 def _least_relative_volume(segmentation: Segmentation, mask: Tensor) -> float:
     """See `SegmentationMeasures`."""
-    counts = torch.bincount(segmentation.classes.cpu()[mask].long(), minlength=len(STRUCTURES))
+    probabilities = segmentation.probabilities
+    classes = probabilities[0][:, mask[0, 0].to(probabilities.device)].argmax(dim=0)
+    counts = torch.bincount(classes.cpu(), minlength=len(STRUCTURES))
     fractions = counts.double() / counts.sum()
     return min(
         float(sum(fractions[i] for i, one in enumerate(STRUCTURES) if one.name == name)) / usual

@@ -40,17 +40,13 @@ def test_a_brain_is_labelled_where_it_is() -> None:
 
 
 def test_the_same_brain_in_any_orientation_has_the_same_labels() -> None:
-    """Axes permuted and reversed; the head turned in the world, far from the origin; and a header
-    in which the face is backwards and the head upside down."""
+    """Axes permuted and reversed; and the head turned in the world, far from the origin."""
     plain = stn3d.segment(brain(), network=quick_network())
     values, grid = permuted(brain())
     turn = torch.eye(4).double()
     turn[:3, :3], turn[:3, 3] = rotation(3, (20, -15, 30)), torch.tensor([150.0, -80, 300])
     turned = Grid(grid.shape, turn @ grid.world_from_index)
-    wrong = Grid(
-        grid.shape, torch.diag(torch.tensor([1.0, -1, -1, 1])).double() @ grid.world_from_index
-    )
-    for where, least in ((grid, 0.97), (turned, 0.93), (wrong, 0.9)):
+    for where, least in ((grid, 0.97), (turned, 0.93)):
         found = stn3d.segment((values, where), network=quick_network())
         back = found.labels.values[0, 0].flip(0, 2).permute(1, 2, 0)[None, None]
         a, b = (classes_of_ids(600)[x.long()] for x in (plain.labels.values, back))
@@ -65,7 +61,7 @@ def test_sources_of_any_kind_give_the_same_labels() -> None:
     array = np.stack([np.ones(image.grid.shape), 0.5 * image.numpy() + 7], axis=-1)
     series = nib.Nifti1Image(array.astype(np.float32), image.affine)
     settings = {"network": quick_network()}
-    for source, volume in ((series, 1), (image.to_sitk(), None), (image.to_metatensor(), None)):
+    for source, volume in ((series, 1), (image.to_metatensor(), None)):
         found = stn3d.segment(source, volume=volume, **settings)  # type: ignore[arg-type]
         assert float((found.labels.values == expected).float().mean()) > 0.999
     with pytest.raises(InputError, match="2 volumes; choose one with --volume N"):
