@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
+from stn3d.choices import check_device
 from stn3d.errors import InputError, shown
 from stn3d.io import Image, ImageSource, read_image
-from stn3d.nets.segmenter import Segmentation, upright_frame
-from stn3d.nets.segmenter import segment as segment_prepared
+from stn3d.nets.orientation import segment_any_orientation
 from stn3d.nets.weights import TrainedNetwork, bundled_network
 from stn3d.preprocessing.intensity import looks_like_ct, scaled
 from stn3d.preprocessing.prepared import PreparedImage
@@ -58,8 +56,8 @@ def segment(
         ...
         stn3d.errors.InputError: there is no image slice.png; check the path.
     """
-    clock = Clock()
-    where = device_of(device)
+    check_device(device)
+    clock, where, trained = Clock(), device_of(device), _checked(network)
     with limited_threads(threads):
         with clock("read"):
             read = read_image(image, "image", volume)
@@ -68,16 +66,28 @@ def segment(
             values = scaled(read.values).to(where)
             prepared = PreparedImage(values, read.grid)
         with clock("network"):
-            found = _segmented(prepared, network, where)
+            coordinates = bundled_network("affine").to(where)
+            found = segment_any_orientation(coordinates, trained.to(where), prepared)
         with clock("resample"):
             result = SegmentationResult.of(read, found)
-    about = {"is_ct": looks_like_ct(read.values), "device": str(where), "timings_s": clock.seconds}
+    about = {
+        "is_ct": looks_like_ct(read.values),
+        "network": {
+            "spacing_mm": trained.preprocessing["spacing_mm"],
+            "iterations": trained.record.get("iterations"),
+        },
+        "device": str(where),
+        "timings_s": clock.seconds,
+    }
     return dataclasses.replace(result, run=about)
 
 
-def _segmented(
-    prepared: PreparedImage, network: TrainedNetwork | None, device: torch.device
-) -> Segmentation:
+def _checked(network: TrainedNetwork | None) -> TrainedNetwork:
+    """A network that is given, or that of the package.
+
+    Raises:
+        InputError: it does not label the structures of 3D images.
+    """
     trained = bundled_network("segmentation") if network is None else network
     classes = trained.options.get("classes")
     if trained.input_format != (3, 1) or classes != len(STRUCTURES):
@@ -85,8 +95,7 @@ def _segmented(
             f"the network has {shown(classes)} classes, and those of {len(STRUCTURES)} structures "
             "of 3D images of one channel are needed; give weights of a segmentation network."
         )
-    frame = upright_frame(bundled_network("affine").to(device), prepared)
-    return segment_prepared(trained.to(device), prepared, frame)
+    return trained
 
 
 def require_head_extents(image: Image) -> None:

@@ -12,10 +12,13 @@ from stn3d.errors import InputError
 from stn3d.io import ImageSource, atomic_write, refuse_inputs
 from stn3d.registration.folders import results_folder
 from stn3d.registration.progress_bar import ShowWork
+from stn3d.registration.runtime import device_of, limited_threads
 from stn3d.segmentation.api import segment
 from stn3d.segmentation.outputs import SegmentationOutputs
 from stn3d.segmentation.volumes import Row, volumes_csv
 from stn3d.template.subjects import names_of
+
+_SUMMARY = "volumes.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,8 @@ def segment_files(
         images: image sources, see `stn3d.segment`.
         folder: folder for the results, created if needed.
         outputs: files to write for each image.
-        progress: called with how many images are done, of how many, and the name of the last one.
+        progress: called before and after each image with how many are done, of how many, and its
+            name.
         **settings: settings of `stn3d.segment`.
 
     Returns:
@@ -60,8 +64,8 @@ def segment_files(
         not end the others.
 
     Raises:
-        InputError: an output is one of the images, a folder cannot be written, an image is given
-            twice, or the only image cannot be segmented.
+        InputError: a setting cannot be used, an output is one of the images, the folder cannot be
+            written, an image is given twice, or the only image cannot be segmented.
     """
     outputs, out = outputs or SegmentationOutputs(), Path(folder)
     names = names_of(images)
@@ -69,27 +73,24 @@ def segment_files(
     folders = [out if single else out / name for name in names]
     files = [one / file for one in folders for file in outputs.files().values()]
     refuse_inputs([*files, out / _SUMMARY], images)
+    device_of(settings.get("device", "auto"))  # no image is needed to refuse a setting
     found: list[SegmentedFile] = []
-    with results_folder(out):
-        for image, name, into in zip(images, names, folders, strict=True):
-            if progress is not None:
-                progress(len(found), len(images), name)
+    show = progress or (lambda *_: None)
+    with limited_threads(settings.get("threads")), results_folder(out):
+        for number, (image, name, into) in enumerate(zip(images, names, folders, strict=True)):
+            show(number, len(images), name)
             try:
                 found.append(_segmented(image, name, into, outputs, settings))
             except InputError as error:
                 if single:
                     raise
                 found.append(SegmentedFile(name, error=str(error)))
+            show(number + 1, len(images), name)
         if not single:
             with atomic_write(out / _SUMMARY) as part:
                 text = volumes_csv([row for one in found for row in one.rows])
                 part.write_text(text, encoding="utf8")
-        if progress is not None:
-            progress(len(found), len(images), names[-1])
     return found
-
-
-_SUMMARY = "volumes.csv"
 
 
 def _segmented(

@@ -53,7 +53,7 @@ class SegmentationResult(Described):
         quality: whether the network knows what the image shows, and whether all of the brain is
             seen.
         volumes: volume of each structure within the image: its voxels in ``labels``.
-        run: device and timings, for volumes.json.
+        run: network, device and timings, for volumes.json.
     """
 
     image: Image
@@ -113,7 +113,7 @@ class SegmentationResult(Described):
         rows = [
             ("of", self.image.name),
             ("status", self.quality.status),
-            ("brain mask", number(self.brain_mask_ml, "ml")),
+            ("brain mask", f"{self.brain_mask_ml:.0f} ml"),
             ("uncertainty", number(self.quality.measures.uncertainty_mean or 0.0)),
         ]
         return Description("SegmentationResult", rows)

@@ -75,17 +75,26 @@ def test_an_unknown_image_has_its_own_exit_code_and_json(
     assert content == json.loads((tmp_path / "volumes.json").read_text(encoding="utf-8"))
     assert "quality: failed; " in err
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, "probabilities.nii.gz"}
-    both = [str(folder / "brain.nii.gz"), noise]
-    assert main(["segment", *both, "--out", str(tmp_path / "both"), *options]) == 3
+
+
+def test_an_image_that_cannot_be_read_does_not_end_the_others(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    out = tmp_path / "out"
+    options = ["--weights", str(folder / "quick.safetensors"), "--no-picture", "--out", str(out)]
+    assert main(["segment", str(bad), str(folder / "brain.nii.gz"), *options]) == 2
     printed, progress = capfd.readouterr()
-    rows = [line.split() for line in printed.splitlines()]
-    assert [row[:2] for row in rows if row[:1] in (["brain"], ["noise"])] == [
+    rows = [line.split()[:2] for line in printed.splitlines()]
+    assert [row for row in rows if row[:1] in (["bad"], ["brain"])] == [
+        ["bad", "error"],
         ["brain", "good"],
-        ["noise", "failed"],
     ]
-    assert "noise: failed; the mean uncertainty" in printed
-    assert without_opening(progress.splitlines()) == ["noise (1 of 2)", "noise (2 of 2)"]
-    assert (tmp_path / "both" / "noise" / "labels.nii.gz").exists()
+    lines = without_opening(progress.splitlines())
+    assert lines[:2] == ["bad (1 of 2)", "brain (2 of 2)"]
+    assert lines[2].startswith(f"stn3d: {bad}")
+    assert sorted(path.name for path in out.iterdir()) == ["brain", "volumes.csv"]
 
 
 def test_bad_input_is_one_sentence(

@@ -61,7 +61,7 @@ def test_sources_of_any_kind_give_the_same_labels() -> None:
     array = np.stack([np.ones(image.grid.shape), 0.5 * image.numpy() + 7], axis=-1)
     series = nib.Nifti1Image(array.astype(np.float32), image.affine)
     settings = {"network": quick_network()}
-    for source, volume in ((series, 1), (image.to_sitk(), None), (image.to_metatensor(), None)):
+    for source, volume in ((series, 1), (image.to_metatensor(), None)):
         found = stn3d.segment(source, volume=volume, **settings)  # type: ignore[arg-type]
         assert float((found.labels.values == expected).float().mean()) > 0.999
     with pytest.raises(InputError, match="2 volumes; choose one with --volume N"):
@@ -95,5 +95,7 @@ def test_an_unknown_image_fails_and_an_unsuited_network_is_refused() -> None:
     found = stn3d.segment(noise, network=quick_network())
     assert found.quality.status == "failed"
     assert not found.quality.is_known
+    with pytest.raises(InputError, match="device"):
+        stn3d.segment(noise, device="tpu")
     with pytest.raises(InputError, match="give weights of a segmentation network"):
         stn3d.segment(noise, network=bundled_network("affine"))

@@ -56,6 +56,9 @@ def test_outputs_that_are_inputs_and_repeated_images_are_refused(tmp_path: Path)
         segment_files([labels], tmp_path)
     with pytest.raises(InputError, match="is given twice"):
         segment_files([labels, labels], tmp_path / "out")
+    for wrong in ({"threads": 0}, {"device": "cuda:77"}):
+        with pytest.raises(InputError, match=r"(threads|CUDA)"):
+            segment_files([labels, tmp_path / "other.nii.gz"], tmp_path / "out", **wrong)
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"no image")
     with pytest.raises(InputError, match="bad"):

@@ -47,6 +47,9 @@ def test_files_lie_on_the_grid_of_the_image_and_agree(tmp_path: Path) -> None:
     assert np.abs(u - result.uncertainty().numpy()).max() < 0.5 / 255 + 1e-6
     content = json.loads((tmp_path / "out" / "volumes.json").read_text(encoding="utf-8"))
     assert content == json.loads(json.dumps(result.to_dict()))
+    assert list(content)[:4] == ["image", "quality", "brain_mask_ml", "structures"]
+    assert list(content)[4:] == ["is_ct", "network", "device", "timings_s", "versions"]
+    assert content["network"]["spacing_mm"] == 2.0
     assert content["quality"]["measures"]["brain_mask_ml"] == content["brain_mask_ml"]
     voxel_mm3 = abs(np.linalg.det(brain().affine))
     assert content["brain_mask_ml"] == pytest.approx(mask.sum() * voxel_mm3 / 1000, abs=1e-3)
