@@ -39,7 +39,7 @@ _NOISE = 2e-4  # least variance, relative to the square of the intensity range
 
 
 WHITE_MATTER, GREY_MATTER = 1.0, 0.5
-"""Values of `tissue_contrast`, which is 0 elsewhere."""
+"""Values of `contrast_of`, which is 0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,17 @@ def tissue_probabilities(
     return result
 
 
-def tissue_contrast(
-    image: PreparedImage, segmentation: Segmentation, settings: TissueSettings | None = None
-) -> Tensor:
-    """The image with the same contrast whatever its own: white matter, half as bright grey matter.
+def contrast_of(tissues: Tensor) -> Tensor:
+    """An image of the same contrast for any image: white matter, and half as bright grey matter.
 
     It resembles a T1-weighted image of the brain without its surroundings, noise and bias field.
 
     Args:
-        image: As for `tissue_probabilities`.
-        segmentation: Its segmentation.
-        settings: Default: `TissueSettings()`.
+        tissues: ``(1, 3, *shape)``, as from `tissue_probabilities`.
 
     Returns:
-        ``(1, 1, *image.grid.shape)`` float32 from 0 to 1.
+        ``(1, 1, *shape)`` float32 from 0 to 1.
     """
-    tissues = tissue_probabilities(image, segmentation, settings)
     return WHITE_MATTER * tissues[:, :1] + GREY_MATTER * tissues[:, 1:2]
 
 

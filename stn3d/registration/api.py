@@ -170,8 +170,8 @@ def _registered(
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     begin, head, content = start.best.transform, start.network, start.content
-    choices = request.with_features(start.metric, selected, grids, channels)
-    ways = lambda: head.transform, tracker, content, trained, choices
+    choice = request.with_features(start.metric, selected, grids, channels)
+    ways = lambda: head.transform, tracker, content, trained, choice
     cascade = run_cascade(pair, memory.settings, begin, *ways)
     region = None if content is None else content.selection(cascade.transform)
     selections = {

@@ -30,6 +30,7 @@ _DIFFERENT_IF_MIXED = 0.08
 _CHANGED_CONTRAST = (
     0.055  # nonlinear_variance_fraction from here on: changed, as by a contrast agent
 )
+_SURELY_SAME = 0.93  # positive_local_correlation_fraction from here on: no doubt
 _SAME_SUBJECT = 0.66  # local_r2_mean from here on: one subject
 
 # What `relation` compares.
@@ -141,6 +142,16 @@ def shows_same_contrast(selected: SelectedMetric) -> bool:
     """Whether the local correlation is evidence of the same contrast."""
     positive = selected.evidence.get("positive_local_correlation_fraction")
     return positive is not None and positive >= _SAME_CONTRAST
+
+
+def may_differ(selected: SelectedMetric) -> bool:
+    """Whether the metric for the same contrast was selected although the intensities are not
+    linearly related, as those of T1-weighted and FLAIR images, where only grey and white matter
+    change their order."""
+    nonlinear = selected.evidence.get("nonlinear_variance_fraction", 0.0)
+    positive = selected.evidence.get("positive_local_correlation_fraction")
+    is_same = METRICS[selected.choice].contrast == "same" and selected.deformable_metric is None
+    return is_same and nonlinear >= _CHANGED_CONTRAST and (positive or 0.0) < _SURELY_SAME
 
 
 def different_contrasts(selected: SelectedMetric) -> SelectedMetric:

@@ -12,7 +12,7 @@ from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent, unscaled
-from stn3d.registration.features import FeatureSettings, features_of
+from stn3d.registration.features import FeatureChoice, features_of
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -59,7 +59,7 @@ def run_cascade(
     tracker: Tracker,
     content: SharedContent | None = None,
     trained: TrainedNetwork | None = None,
-    choices: FeatureSettings | None = None,
+    choice: FeatureChoice | None = None,
 ) -> CascadeResult:
     """Run the stages from an initial transform; where no kind is given, select it on the way.
 
@@ -72,7 +72,7 @@ def run_cascade(
         content: what both images show, if one of them ends where the other goes on: the linear
             stages run within the content first, then around it; the others run where it lies.
         trained: the deformable network, see `stages_of`.
-        choices: settings of the registration with features; None if they are not to be used.
+        choice: how features are used; None if they are not to be.
 
     Raises:
         InputError: the deformable network is for other images.
@@ -82,13 +82,10 @@ def run_cascade(
     rest = stages[len(linear) :]
     aligned = _linear_part(pair, settings, start, linear, rest, tracker, content)
     same, different = (METRICS[settings.metric_name].contrast == one for one in _CONTRASTS)
-    selected, subjects, features = None, None, None
-    if settings.kind == "auto" or (choices is not None and settings.is_deformable):
-        heads = head() if different else None
-        subjects = select_kind(settings.metric_name, aligned.transform, heads)
+    selected, features = None, None
     if settings.kind == "auto":
-        selected = subjects
-        assert selected is not None
+        heads = head() if different else None
+        selected = select_kind(settings.metric_name, aligned.transform, heads)
         kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":
@@ -99,15 +96,14 @@ def run_cascade(
     if content is not None and settings.is_deformable:
         view = content.deformable(aligned.transform, same)
     compared = view
-    wanted = choices is not None and settings.is_deformable and different
-    if wanted and subjects is not None and choices is not None and head() is not None:
+    if choice is not None and settings.is_deformable and head() is not None:
         with tracker.step("features"):
-            features = features_of(pair, view, subjects.choice == "rigid", choices)
-    if features is not None and features.pair is not None and features.settings is not None:
-        compared = features.pair
-        settings = dataclasses.replace(features.settings, kind=settings.kind)
-        rest = [*settings.stages()[-1:]]
-        tracker.plan(expected_steps(rest, pair))
+            features = features_of(pair, view, aligned.transform, choice)
+        if features.pair is not None:
+            compared = features.pair
+            settings = dataclasses.replace(choice.settings, kind=settings.kind)
+            rest = [*settings.stages()[-1:]]
+            tracker.plan(expected_steps(rest, pair))
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
     result = _through(rest, compared, aligned.transform, tracker)

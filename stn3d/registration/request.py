@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.grid import Grid
 from stn3d.losses.similarity import METRICS
-from stn3d.registration.automatic import SelectedMetric
-from stn3d.registration.features import FeatureSettings
+from stn3d.registration.automatic import SelectedMetric, may_differ
+from stn3d.registration.features import FeatureChoice
 from stn3d.registration.memory import budget
 from stn3d.registration.settings import Settings, settings_from
 
@@ -43,9 +43,9 @@ class Request:
         self,
         metric: MetricName,
         selected: SelectedMetric | None,
-        grids: Sequence[Grid],
+        grids: tuple[Grid, Grid],
         channels: int,
-    ) -> FeatureSettings | None:
+    ) -> FeatureChoice | None:
         """The settings with features of the deformable stage, within the memory allowed; None where
         they cannot be used.
 
@@ -57,22 +57,16 @@ class Request:
             grids: Grids of the fixed and the moving image.
             channels: Number of channels of either image.
         """
-        settings = self.settings
+        settings, chosen = self.settings, self._deformable_selection(selected)
         optimised = settings.estimator in ("auto", "optimiser") and settings.is_deformable
-        if (
-            settings.features == "none"
-            or not optimised
-            or self._deformable_selection(selected) is None
-        ):
+        if settings.features == "none" or not optimised or chosen is None:
             return None
-        if METRICS[metric].contrast != "different":
+        different = METRICS[metric].contrast == "different"
+        if not different and not may_differ(chosen):
             return None
-        fixed, moving = grids
-        across, within = (
-            budget(fixed, moving, self._with_metrics(metric, deformable), count).settings
-            for deformable, count in ((AUTOMATIC.same, channels), (AUTOMATIC.edges, channels + 1))
-        )
-        return FeatureSettings(across, within)
+        with_tissues = budget(*grids, self._with_metrics(metric, AUTOMATIC.same), channels).settings
+        edges = self._with_metrics(metric, AUTOMATIC.edges).deformable
+        return FeatureChoice(with_tissues, edges, only_if_reversed=not different)
 
     def _deformable_selection(self, selected: SelectedMetric | None) -> SelectedMetric | None:
         """The selection, where it includes the metric of the deformable stage."""

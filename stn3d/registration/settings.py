@@ -63,9 +63,9 @@ class Settings:
             ``network``, ``both`` (the network, then the optimiser from there), or ``auto`` (the
             optimiser; the network adds an initial transform where no simple one is good). The
             linear stages always use the optimiser.
-        features: What the deformable stage compares in heads of different contrast: ``auto`` (white
-            and grey matter as the segmentation network finds them, where it knows both images, see
-            `stn3d.registration.features`) or ``none`` (the images alone).
+        features: What the deformable stage compares in heads of two subjects and contrasts:
+            ``auto`` (white and grey matter as the segmentation network finds them, where it knows
+            both images, see `stn3d.registration.features`) or ``none`` (the images alone).
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field; None for the

@@ -15,7 +15,13 @@ from torch import Tensor
 from stn3d.grid import homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.registration.automatic import relation, select_kind, select_metric
+from stn3d.registration.automatic import (
+    SelectedMetric,
+    may_differ,
+    relation,
+    select_kind,
+    select_metric,
+)
 from stn3d.transforms import Affine, Transform
 from tests.helpers.geometry_cases import DIMS, rotation, uniform
 from tests.helpers.synthetic import Known, dense_truth, known_pair, linear_truth, plain_grid
@@ -283,3 +289,16 @@ def test_other_pairs_of_different_contrasts_may_deform(
     selected = select_kind("nmi", found, head)
     assert selected.choice == "deformable"
     assert re.search(reason, selected.reason)
+
+
+def test_the_contrast_is_in_doubt_where_intensities_are_hardly_linearly_related() -> None:
+    evidence = {"positive_local_correlation_fraction": 0.85, "nonlinear_variance_fraction": 0.09}
+    doubtful = SelectedMetric("lncc", "the contrast seems the same", evidence)
+    assert may_differ(doubtful)
+    for surer in (
+        {**evidence, "nonlinear_variance_fraction": 0.03},
+        {**evidence, "positive_local_correlation_fraction": 0.98},
+    ):
+        assert not may_differ(replace(doubtful, evidence=surer))
+    assert not may_differ(replace(doubtful, deformable_metric="gradient"))
+    assert not may_differ(replace(doubtful, choice="nmi"))

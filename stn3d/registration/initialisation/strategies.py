@@ -202,9 +202,11 @@ class NetworkEstimate:
 
     @cached_property
     def _trained(self) -> TrainedNetwork:
-        from stn3d.nets.weights import bundled_weights, load_weights
+        from stn3d.nets.weights import bundled_network, load_weights
 
-        return load_weights(self.weights or bundled_weights("affine"), "affine")
+        if self.weights is None:
+            return bundled_network("affine")
+        return load_weights(self.weights, "affine")
 
 
 SIMPLE: dict[InitialMethod, tuple[Strategy, ...]] = {
