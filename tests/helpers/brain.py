@@ -55,6 +55,13 @@ def quick_network() -> TrainedNetwork:
     return replace(trained, preprocessing={**trained.preprocessing, "spacing_mm": 3.0})
 
 
+def as_t2(values: Tensor) -> Tensor:
+    """A T1-weighted image with dark white matter and bright fluid."""
+    x = (values / float(values[values > 0].quantile(0.98))).clamp(max=1)
+    t2 = torch.where(x < 0.5, 1.0 - 0.9 * x, 0.55 - 0.6 * (x - 0.5))
+    return torch.where(x > 0.08, t2, x)
+
+
 def permuted(image: Image) -> tuple[Tensor, Grid]:
     """The same voxels at the same places in an array of other axes, two of them reversed."""
     values = image.values[0, 0].permute(2, 0, 1).flip(0, 2)[None, None].contiguous()

@@ -16,6 +16,7 @@ from stn3d.evaluation import EvaluationCase, EvaluationOptions, evaluate_case
 from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels
 from stn3d.registration.result import Registration
+from tests.helpers.brain import as_t2, brain
 from tests.helpers.heads import head_image
 from tests.helpers.paths import ROOT
 from tests.helpers.registration import sides
@@ -129,6 +130,12 @@ def stripped_and_whole() -> Registration:
     return stn3d.register(*sources, preset="fast", threads=1, estimator="optimiser")
 
 
+def two_contrasts() -> Registration:
+    """Whether features are used is selected too: one person's T1 and T2."""
+    t1 = brain(4.0)
+    return stn3d.register(t1, (as_t2(t1.values), t1.grid), kind="deformable", preset="fast")
+
+
 def like_ct(image: Tensor) -> Tensor:
     """Air and soft tissue in HU."""
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
@@ -157,7 +164,7 @@ def values() -> list[tuple[str, Any]]:
     grid: Grid = plain_grid(2, 32)
     known = known_pair(dense_truth(grid, 0.5), grid, grid)
     runs = [guided(), automatic(known.fixed, known), automatic(like_ct(known.fixed), known)]
-    runs.append(stripped_and_whole())
+    runs += [stripped_and_whole(), two_contrasts()]
     labels = [read_labels(((image > 0.3).int(), where)) for image, where in known.sources]
     case = EvaluationCase(
         *(read_image(source) for source in known.sources), *labels, true_transform=known.truth
