@@ -29,14 +29,10 @@ TISSUES: tuple[tuple[Group, ...], ...] = (
 """Groups of structures that have similar intensities: white matter, grey matter, fluid."""
 
 _BRAIN = 0.02  # probability of the tissues beyond which a voxel is computed
-_ITERATIONS = 4
 _SAMPLES_MM = 2.0  # distance of the voxels that the Gaussians are fitted to
-_WINDOW_MM = 20.0  # sigma of the windows in which they are fitted
 _GLOBAL = 0.02  # weight of the whole image's Gaussian in each window, in voxels of the tissue
 _LEAST_PRIOR = 0.01
-_PRIOR_POWER = 0.5  # of the tissues' prior among themselves: the network's edges are uncertain
 _NOISE = 2e-4  # least variance, relative to the square of the intensity range
-
 
 WHITE_MATTER, GREY_MATTER = 1.0, 0.5
 """Values of `contrast_of`, which is 0 elsewhere."""
@@ -53,9 +49,9 @@ class TissueSettings:
         iterations: Expectation-maximisation steps.
     """
 
-    window_mm: float = _WINDOW_MM
-    prior_power: float = _PRIOR_POWER
-    iterations: int = _ITERATIONS
+    window_mm: float = 20.0
+    prior_power: float = 0.5
+    iterations: int = 4
 
 
 @torch.no_grad()

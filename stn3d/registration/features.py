@@ -24,7 +24,7 @@ from stn3d.registration.stages import DeformableStage
 from stn3d.transforms import Transform
 
 if TYPE_CHECKING:
-    from stn3d.nets.segmenter import Segmentation
+    pass
 
 TISSUES, NONE = "tissues", "none"
 _FLOATS_PER_VOXEL = 250  # float32 values of a pass of the segmentation network, measured
@@ -88,11 +88,11 @@ def features_of(pair: Pair, view: Pair, transform: Transform, choice: FeatureCho
     tissues = {}
     for role in ("fixed", "moving"):
         image: PreparedImage = getattr(pair.first, role)
-        segmentation, unknown = _known(image)
-        if segmentation is None:
+        known, unknown = _tissues(image)
+        if known is None:
             reason = f"the segmentation network does not know what the {role} image shows"
             return Features(Selection(NONE, f"{reason}: {unknown}", evidence))
-        tissues[role] = _tissues(image, segmentation)
+        tissues[role] = known
     reason = "the contrasts differ and the segmentation network knows both images"
     if choice.only_if_reversed:
         whiter = {role: _whiter(getattr(pair.first, role), one) for role, one in tissues.items()}
@@ -117,22 +117,27 @@ def _local_agreement(view: Pair, transform: Transform, edges: DeformableStage) -
     return relation(view, aligned, max(view.finest_mm, _FINE_MM * view.unit_mm)).local_r2_mean
 
 
-def _known(image: PreparedImage) -> tuple[Segmentation | None, str]:
-    """The segmentation of an image, computed once, or why the network does not know it."""
-    from stn3d.nets.segmentation_quality import assess_segmentation
+def _tissues(image: PreparedImage) -> tuple[torch.Tensor | None, str]:
+    """The tissues of an image, computed once, or why the network does not know the image.
 
-    found: Segmentation = image.cached("segmentation", lambda: _segmented(image))
-    quality = image.cached("segmentation quality", lambda: assess_segmentation(found))
-    return (found, "") if quality.is_known else (None, quality.reason)
+    The segmentation is not kept: its probabilities take as much memory as many images.
+    """
+    return image.cached("tissues", lambda: _segmented_tissues(image))
 
 
-def _segmented(image: PreparedImage) -> Segmentation:
+def _segmented_tissues(image: PreparedImage) -> tuple[torch.Tensor | None, str]:
     from stn3d.nets.orientation import segment_any_orientation
+    from stn3d.nets.segmentation_quality import assess_segmentation
+    from stn3d.nets.tissues import tissue_probabilities
     from stn3d.nets.weights import bundled_network
 
     device = image.image.device
     coordinates, trained = bundled_network("affine"), bundled_network("segmentation")
-    return segment_any_orientation(coordinates.to(device), trained.to(device), image)
+    found = segment_any_orientation(coordinates.to(device), trained.to(device), image)
+    quality = assess_segmentation(found)
+    if not quality.is_known:
+        return None, quality.reason
+    return tissue_probabilities(image, found), ""
 
 
 def _whiter(image: PreparedImage, tissues: torch.Tensor) -> bool:
@@ -140,13 +145,6 @@ def _whiter(image: PreparedImage, tissues: torch.Tensor) -> bool:
     values = image.image[:, :1]
     means = [voxel_mean(values[tissues[:, k : k + 1] > _CERTAIN]) for k in (0, 1)]
     return bool(means[0] > means[1])
-
-
-def _tissues(image: PreparedImage, segmentation: Segmentation) -> torch.Tensor:
-    from stn3d.nets.tissues import tissue_probabilities
-
-    made: torch.Tensor = image.cached("tissues", lambda: tissue_probabilities(image, segmentation))
-    return made
 
 
 def _with_tissues(image: PreparedImage, tissues: torch.Tensor) -> PreparedImage:
