@@ -54,15 +54,30 @@ class TissueSettings:
     iterations: int = 4
 
 
+def expected_tissues(segmentation: Segmentation) -> Tensor:
+    """Probabilities of white matter, grey matter and fluid on the working grid.
+
+    Args:
+        segmentation: The segmentation of an image.
+
+    Returns:
+        ``(1, 3, *segmentation.grid.shape)`` float32.
+    """
+    classes = segmentation.probabilities
+    groups = [classes[:, classes_of_groups(*one)].sum(dim=1, keepdim=True) for one in TISSUES]
+    return torch.cat(groups, dim=1)
+
+
 @torch.no_grad()
 def tissue_probabilities(
-    image: PreparedImage, segmentation: Segmentation, settings: TissueSettings | None = None
+    image: PreparedImage, expected: Tensor, coarse: Grid, settings: TissueSettings | None = None
 ) -> Tensor:
     """Probabilities of white matter, grey matter and fluid.
 
     Args:
         image: The image that was segmented; only its first channel is read.
-        segmentation: Its segmentation.
+        expected: ``(1, 3, *coarse.shape)``, as from `expected_tissues` of its segmentation.
+        coarse: Working grid of the segmentation.
         settings: Default: `TissueSettings()`.
 
     Returns:
@@ -70,10 +85,7 @@ def tissue_probabilities(
     """
     settings = settings or TissueSettings()
     grid, values = image.grid, image.image[:, :1]
-    coarse = segmentation.probabilities
-    groups = [coarse[:, classes_of_groups(*one)].sum(dim=1, keepdim=True) for one in TISSUES]
-    expected = torch.cat(groups, dim=1)
-    matrix = segmentation.grid.index_from_world @ grid.world_from_index
+    matrix = coarse.index_from_world @ grid.world_from_index
     near = kernels.resample(expected.sum(1, True), matrix, grid.shape)[0, 0] > _BRAIN
     result = values.new_zeros(1, len(TISSUES), *grid.shape)
     if not bool(near.any()):
@@ -81,7 +93,7 @@ def tissue_probabilities(
     start, stop = bounding_box(near.cpu())
     box = (slice(None), slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
     part = grid.cropped(start, stop)
-    to_coarse = segmentation.grid.index_from_world @ part.world_from_index
+    to_coarse = coarse.index_from_world @ part.world_from_index
     prior = _prior(kernels.resample(expected, to_coarse, part.shape), settings.prior_power)
     mixture = _LocalMixture.fitted(values[box], prior, part, settings)
     result[box] = mixture.posterior(values[box], prior)[:, :-1]

@@ -29,7 +29,7 @@ from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.cascade import CascadeResult, initial_steps, run_cascade
+from stn3d.registration.cascade import CascadeResult, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
@@ -45,7 +45,7 @@ from stn3d.registration.metrics_json import Estimation, Measurements, registrati
 from stn3d.registration.postprocessing import final
 from stn3d.registration.progress_bar import chosen_progress
 from stn3d.registration.quality import assess_quality
-from stn3d.registration.quality_measures import measure_quality
+from stn3d.registration.quality_measures import QualityMeasures, measure_quality
 from stn3d.registration.request import Request
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
@@ -54,6 +54,7 @@ from stn3d.registration.settings import (
     read_config,
 )
 from stn3d.registration.stages import Progress, ProgressEvent
+from stn3d.registration.steps import initial_steps
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -171,7 +172,7 @@ def _registered(
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     begin, head, content = start.best.transform, start.network, start.content
     choice = request.with_features(start.metric, selected, grids, channels)
-    ways = lambda: head.transform, tracker, content, trained, choice
+    ways = lambda: head.transform, tracker, content, trained, choice, start.structures
     cascade = run_cascade(pair, memory.settings, begin, *ways)
     region = None if content is None else content.selection(cascade.transform)
     selections = {
@@ -212,8 +213,7 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
-        names = settings.linear_kind, settings.metric_name
-        measures = measure_quality(pair, found, *names, after, cascade.repeated_kind)
+        measures = _measured_quality(cascade, found, after)
         quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
@@ -228,6 +228,16 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
     shown = LoadedPair(inputs.fixed, inputs.moving)  # without what it computed
     return Registration(transform, inverse, image, fixed, metrics, inputs=shown)
+
+
+def _measured_quality(
+    cascade: CascadeResult, found: Transform, after: dict[str, Any]
+) -> QualityMeasures:
+    """The measures of the quality check, which compares what the linear stages compared."""
+    linear = cascade.linear
+    pair = cascade.pair if linear.tissues is None else linear.tissues
+    names = cascade.settings.linear_kind, linear.metric
+    return measure_quality(pair, found, *names, after, cascade.repeated_kind, cascade.structures)
 
 
 def _filled(

@@ -19,6 +19,7 @@ from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.reductions import voxel_mean, voxel_sum
+from stn3d.registration.structures import PairStructures
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
 
@@ -249,13 +250,20 @@ def _correlation_ratio(a: Tensor, b: Tensor) -> float:
     return 1 - within / free * (len(b) - 1) / whole if whole > 0 and free > 0 else 0.0
 
 
-def select_kind(metric: MetricName, transform: Transform, head: Affine | None) -> Selection:
+def select_kind(
+    metric: MetricName,
+    transform: Transform,
+    head: Affine | None,
+    structures: PairStructures | None = None,
+) -> Selection:
     """Select ``rigid`` for one subject's head in different contrasts, else ``deformable``.
 
     Args:
         metric: Metric of the linear stages.
         transform: Result of the linear stages.
         head: The network's estimate of the transform between two heads; None if it has none.
+        structures: The structures of both heads; None if they are not known, or do not tell one
+            subject from two, as in CT.
     """
     contrast = METRICS[metric].contrast
     if contrast == "any":
@@ -273,9 +281,16 @@ def select_kind(metric: MetricName, transform: Transform, head: Affine | None) -
         reason = "the images do not both show a head"
     elif difference > _SAME_SIZE:
         reason = f"the heads differ in size (by {difference:.0%})"
-    else:
+    elif structures is None or structures.aligned_overlap is None:
         reason = "heads of the same size in different contrasts are taken to be one subject's"
         return Selection("rigid", reason, evidence)
+    else:
+        evidence |= structures.evidence
+        overlap = f"the Dice of white matter is {structures.aligned_overlap.white_matter_dice:.2f}"
+        if structures.is_one_subject:
+            reason = f"the heads have the same size and {overlap}, as in images of one subject"
+            return Selection("rigid", reason, evidence)
+        reason = f"{overlap}, as in heads of two subjects"
     return Selection("deformable", reason, evidence)
 
 

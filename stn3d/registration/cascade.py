@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,19 +11,19 @@ from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
-from stn3d.registration.content import SharedContent, unscaled
+from stn3d.registration.content import SharedContent
 from stn3d.registration.features import FeatureChoice, features_of
-from stn3d.registration.runtime import Step, Tracker
+from stn3d.registration.linear_part import Aligned, LinearPart, rigid_again, through
+from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
-from stn3d.transforms import Affine, Linear, LinearKind, Transform
+from stn3d.registration.steps import expected_steps
+from stn3d.registration.structures import PairStructures, structures_of
+from stn3d.transforms import Affine, LinearKind, Transform
 
 if TYPE_CHECKING:
     from stn3d.nets.weights import TrainedNetwork
 
-# Expected work beside the stages, in voxel visits: of every registration, and per voxel.
-_INITIALISE, _QUALITY_CHECK = 8e6, 4e6
-_INVERSE, _METRICS, _WARP = 0.8, 0.4, 0.1
 _CONTRASTS = "same", "different"
 
 
@@ -37,7 +37,9 @@ class CascadeResult:
         kind: the selection of the kind; None if the kind was given.
         pair: the images with the masks that the last stage used.
         compared: what the last stage compared: these images, or features of them.
+        linear: the linear part.
         features: whether features were used; None if they were not considered.
+        structures: the structures of both heads; None if they were not needed or are not known.
         repeated_kind: kind of the repeated registrations of the quality check; None for that of the
             linear stages.
     """
@@ -47,7 +49,9 @@ class CascadeResult:
     kind: Selection | None
     pair: Pair
     compared: Pair
+    linear: Aligned
     features: Selection | None = None
+    structures: PairStructures | None = None
     repeated_kind: LinearKind | None = None
 
 
@@ -60,6 +64,7 @@ def run_cascade(
     content: SharedContent | None = None,
     trained: TrainedNetwork | None = None,
     choice: FeatureChoice | None = None,
+    structures: PairStructures | None = None,
 ) -> CascadeResult:
     """Run the stages from an initial transform; where no kind is given, select it on the way.
 
@@ -73,6 +78,8 @@ def run_cascade(
             stages run within the content first, then around it; the others run where it lies.
         trained: the deformable network, see `stages_of`.
         choice: how features are used; None if they are not to be.
+        structures: the structures of two heads whose contrast is not the same: the linear stages
+            compare them in two people's heads, and a skull that only one image shows is masked.
 
     Raises:
         InputError: the deformable network is for other images.
@@ -80,16 +87,23 @@ def run_cascade(
     stages = stages_of(pair, settings, trained)
     linear = [stage for stage in stages if isinstance(stage, LinearStage)]
     rest = stages[len(linear) :]
-    aligned = _linear_part(pair, settings, start, linear, rest, tracker, content)
+    part = LinearPart(pair, settings, start, tracker)
+    if structures is not None and _aligns_tissues(settings, structures, choice):
+        aligned = part.on_tissues(structures, linear[-1], rest)
+    elif structures is not None:
+        aligned = part.checked(structures, linear, rest)
+    else:
+        aligned = part.on_images(linear, rest, content)
     same, different = (METRICS[settings.metric_name].contrast == one for one in _CONTRASTS)
     selected, features = None, None
     if settings.kind == "auto":
         heads = head() if different else None
-        selected = select_kind(settings.metric_name, aligned.transform, heads)
+        tells = None if structures is None or structures.is_ct else structures
+        selected = select_kind(settings.metric_name, aligned.transform, heads, tells)
         kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":
-            rest, transform = _rigid_again(pair, settings, start, content)
+            rest, transform = rigid_again(pair, settings, start, content)
             tracker.plan(expected_steps(rest, pair))
             aligned = dataclasses.replace(aligned, transform=transform)
     view = aligned.view
@@ -98,7 +112,8 @@ def run_cascade(
     compared = view
     if choice is not None and settings.is_deformable and head() is not None:
         with tracker.step("features"):
-            features = features_of(pair, view, aligned.transform, choice)
+            found = structures_of(pair) if structures is None else structures
+            features = features_of(pair, view, found, choice)
         if features.pair is not None:
             compared = features.pair
             settings = dataclasses.replace(choice.settings, kind=settings.kind)
@@ -106,75 +121,30 @@ def run_cascade(
             tracker.plan(expected_steps(rest, pair))
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
-    result = _through(rest, compared, aligned.transform, tracker)
-    chosen = None if features is None else features.selection
-    return CascadeResult(result, settings, selected, view, compared, chosen, repeated_kind)
+    result = through(rest, compared, aligned.transform, tracker)
+    return CascadeResult(
+        result,
+        settings,
+        selected,
+        view,
+        compared,
+        linear=aligned,
+        features=None if features is None else features.selection,
+        structures=structures,
+        repeated_kind=repeated_kind,
+    )
 
 
-@dataclass(frozen=True)
-class _Aligned:
-    """The result of the linear stages, and the pair with the masks that they used."""
+def _aligns_tissues(
+    settings: Settings, structures: PairStructures, choice: FeatureChoice | None
+) -> bool:
+    """Whether the linear stages compare tissues too, because the deformable one will.
 
-    transform: Transform
-    view: Pair
-
-
-def _linear_part(
-    pair: Pair,
-    settings: Settings,
-    start: Transform,
-    linear: list[LinearStage],
-    rest: Sequence[Stage],
-    tracker: Tracker,
-    content: SharedContent | None,
-) -> _Aligned:
-    """Run the linear stages: where there is content, within it first, then around it."""
-    same = METRICS[settings.metric_name].contrast == "same"
-    if content is not None and same:
-        linear[-1] = _finer(linear[-1], content.finest_linear_mm)
-    elif content is not None:  # the outline misleads, and coarse voxels show little else
-        linear = [_from_spacing(linear[-1], pair, content.spacing_mm)]
-    twice = linear if content is not None and same else []
-    tracker.plan(expected_steps([*twice, *linear, *rest], pair))
-    view = pair if content is None else content.within
-    transform = _through(twice, view, start, tracker)
-    if content is not None and same:
-        view = content.around(transform)
-    return _Aligned(_through(linear, view, transform, tracker), view)
-
-
-def _rigid_again(
-    pair: Pair, settings: Settings, start: Transform, content: SharedContent | None
-) -> tuple[list[Stage], Transform]:
-    """The stages of a rigid registration from the start again, down to finer levels."""
-    stages: list[Stage] = list(settings.stages())
-    if content is None or not isinstance(start, Linear):
-        return stages, start
-    last = [stage for stage in stages if isinstance(stage, LinearStage)][-1]
-    return [_from_spacing(last, pair, content.spacing_mm)], unscaled(start, pair)
-
-
-def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
-    """A stage that goes down to a spacing at least; None stands for a length of the images."""
-    if stage.finest_spacing_mm is None:
-        return stage
-    return dataclasses.replace(stage, finest_spacing_mm=min(stage.finest_spacing_mm, spacing_mm))
-
-
-def _from_spacing(stage: LinearStage, pair: Pair, spacing_mm: float) -> LinearStage:
-    """A stage with one level of a spacing, and one or more that are finer."""
-    first = spacing_mm / pair.finest_mm
-    factors = {first, max(1.0, first / 2), *(one for one in stage.factors if one < first)}
-    return dataclasses.replace(stage, factors=tuple(sorted(factors, reverse=True)))
-
-
-def _through(
-    stages: Sequence[Stage], pair: Pair, transform: Transform, tracker: Tracker
-) -> Transform:
-    for stage in stages:
-        with tracker.step(stage.name):
-            transform = stage(pair, transform, tracker)
-    return transform
+    Where the kind of transform is selected, CT is first compared as it is.
+    """
+    if choice is None or not settings.is_deformable or structures.is_one_subject:
+        return False
+    return not (structures.is_ct and settings.kind == "auto")
 
 
 def stages_of(pair: Pair, settings: Settings, trained: TrainedNetwork | None = None) -> list[Stage]:
@@ -203,25 +173,3 @@ def stages_of(pair: Pair, settings: Settings, trained: TrainedNetwork | None = N
     *linear, deformable = stages
     network = NetworkStage(trained.to(pair.fixed.image.device), settings.deformable)
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
-
-
-def expected_steps(stages: Sequence[Stage], pair: Pair) -> list[Step]:
-    """The stages and the steps after them, with their expected work."""
-    levels = [(stage, stage.levels(pair)) for stage in stages]
-    steps = [Step(stage.name, sum(one.work for one in each), True) for stage, each in levels]
-    last, finest = levels[-1][0], levels[-1][1][-1]
-    inverse = 0.0 if isinstance(last, LinearStage) else _INVERSE * finest.voxels
-    size = pair.fixed.grid.num_voxels
-    end = (
-        ("inverse", inverse),
-        ("metrics", _METRICS * size),
-        ("warp", _WARP * size),
-        ("metrics", _METRICS * size),
-        ("quality_check", _QUALITY_CHECK),
-    )
-    return steps + [Step(name, work) for name, work in end]
-
-
-def initial_steps(settings: Settings, pair: Pair) -> list[Step]:
-    """The initialisation and all steps after it, before a metric is selected."""
-    return [Step("initialise", _INITIALISE), *expected_steps(settings.stages(), pair)]

@@ -14,25 +14,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stn3d.memory.limit import memory_shortage
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_mean
-from stn3d.registration.automatic import Selection, relation
+from stn3d.registration.automatic import Selection
 from stn3d.registration.settings import Settings
-from stn3d.registration.stages import DeformableStage
-from stn3d.transforms import Transform
+from stn3d.registration.structures import PairStructures
 
 if TYPE_CHECKING:
-    pass
+    from stn3d.nets.head_structures import HeadStructures
 
 TISSUES, NONE = "tissues", "none"
-_FLOATS_PER_VOXEL = 250  # float32 values of a pass of the segmentation network, measured
-_WORKING_VOXELS = 96 * 112 * 96
 _CERTAIN = 0.9  # probability of a voxel whose intensity stands for its tissue
-_COARSE_LEVELS = 2  # of the stage by which one subject is recognised
-_FINE_MM = 2.0  # spacing at which it is
-_ONE_SUBJECT = 0.45  # local_r2_mean from here on: one subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +35,11 @@ class FeatureChoice:
     Args:
         settings: Settings of the registration with features: the metric of the deformable stage is
             one for the same contrast.
-        edges: A stage that compares the images whatever their contrast.
         only_if_reversed: Whether the contrast may be the same: tissues are compared only where
             white matter is the brighter one in one image and grey matter in the other.
     """
 
     settings: Settings
-    edges: DeformableStage
     only_if_reversed: bool = False
 
 
@@ -65,7 +56,12 @@ class Features:
     pair: Pair | None = None
 
 
-def features_of(pair: Pair, view: Pair, transform: Transform, choice: FeatureChoice) -> Features:
+def features_of(
+    pair: Pair,
+    view: Pair,
+    structures: PairStructures | str,
+    choice: FeatureChoice,
+) -> Features:
     """Features of two heads of different contrast.
 
     There are none where the network does not know what an image shows, and for one subject's head:
@@ -74,25 +70,19 @@ def features_of(pair: Pair, view: Pair, transform: Transform, choice: FeatureCho
     Args:
         pair: The prepared images.
         view: The same images with the masks of the deformable stage.
-        transform: The result of the linear stages.
+        structures: The structures of both images, or why there are none.
         choice: How features are used.
     """
-    shortage = memory_shortage(_FLOATS_PER_VOXEL * _WORKING_VOXELS)
-    if shortage is not None:
-        return Features(Selection(NONE, f"the segmentation network needs {shortage}", {}))
-    agreement = _local_agreement(view, transform, choice.edges)
-    evidence = {"local_r2_mean": agreement}
-    if agreement is None or agreement >= _ONE_SUBJECT:
-        reason = "the images agree in small windows as those of one subject do"
+    if isinstance(structures, str):
+        return Features(Selection(NONE, structures, {}))
+    evidence = structures.evidence
+    if structures.is_one_subject:
+        reason = "white matter overlaps as in images of one subject, whose edges are more exact"
         return Features(Selection(NONE, reason, evidence))
-    tissues = {}
-    for role in ("fixed", "moving"):
-        image: PreparedImage = getattr(pair.first, role)
-        known, unknown = _tissues(image)
-        if known is None:
-            reason = f"the segmentation network does not know what the {role} image shows"
-            return Features(Selection(NONE, f"{reason}: {unknown}", evidence))
-        tissues[role] = known
+    tissues = {
+        role: _tissues(getattr(pair.first, role), getattr(structures, role))
+        for role in ("fixed", "moving")
+    }
     reason = "the contrasts differ and the segmentation network knows both images"
     if choice.only_if_reversed:
         whiter = {role: _whiter(getattr(pair.first, role), one) for role, one in tissues.items()}
@@ -107,37 +97,13 @@ def features_of(pair: Pair, view: Pair, transform: Transform, choice: FeatureCho
     return Features(Selection(TISSUES, reason, evidence), Pair(sides[0], sides[1], view.landmarks))
 
 
-def _local_agreement(view: Pair, transform: Transform, edges: DeformableStage) -> float | None:
-    """`Relation.local_r2_mean` after a coarse deformable registration by edges."""
-    levels = slice(0, _COARSE_LEVELS)
-    coarse = dataclasses.replace(
-        edges, factors=edges.factors[levels], iterations=edges.iterations[levels]
-    )
-    aligned = coarse.estimate(view.first, transform, lambda _: None)
-    return relation(view, aligned, max(view.finest_mm, _FINE_MM * view.unit_mm)).local_r2_mean
-
-
-def _tissues(image: PreparedImage) -> tuple[torch.Tensor | None, str]:
-    """The tissues of an image, computed once, or why the network does not know the image.
-
-    The segmentation is not kept: its probabilities take as much memory as many images.
-    """
-    return image.cached("tissues", lambda: _segmented_tissues(image))
-
-
-def _segmented_tissues(image: PreparedImage) -> tuple[torch.Tensor | None, str]:
-    from stn3d.nets.orientation import segment_any_orientation
-    from stn3d.nets.segmentation_quality import assess_segmentation
+def _tissues(image: PreparedImage, structures: HeadStructures) -> torch.Tensor:
+    """The tissues of an image, computed once."""
     from stn3d.nets.tissues import tissue_probabilities
-    from stn3d.nets.weights import bundled_network
 
-    device = image.image.device
-    coordinates, trained = bundled_network("affine"), bundled_network("segmentation")
-    found = segment_any_orientation(coordinates.to(device), trained.to(device), image)
-    quality = assess_segmentation(found)
-    if not quality.is_known:
-        return None, quality.reason
-    return tissue_probabilities(image, found), ""
+    return image.cached(
+        "tissues", lambda: tissue_probabilities(image, structures.tissues, structures.grid)
+    )
 
 
 def _whiter(image: PreparedImage, tissues: torch.Tensor) -> bool:

@@ -159,6 +159,32 @@ CRITERIA = (
         lower_is_worse=True,
     ),
     Criterion(
+        "structure_dice_mean",
+        value=lambda m: m.structure_dice_mean,
+        check=0.5,
+        failed=0.3,
+        reason=lambda m: (
+            "the structures that the segmentation network finds in both heads have a mean Dice of "
+            f"{m.structure_dice_mean:.2f}"
+        ),
+        suggestion=_ALIGNMENT,
+        lower_is_worse=True,
+    ),
+    Criterion(
+        "structure_dice_gain",
+        value=lambda m: m.structure_dice_gain,
+        check=-0.05,
+        failed=-0.15,
+        reason=lambda m: (
+            "the structures that the segmentation network finds in both heads overlap less than "
+            f"under an affine transform (mean Dice lower by {-(m.structure_dice_gain or 0.0):.2f})"
+        ),
+        suggestion=(
+            "Inspect the moved image; try --kind affine, another metric, or --features none."
+        ),
+        lower_is_worse=True,
+    ),
+    Criterion(
         "content_volume_factor",
         value=lambda m: m.content_volume_factor,
         check=1.3,

@@ -26,6 +26,7 @@ from stn3d.registration.quality_landmarks import cross_validated_errors_mm
 from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
+from stn3d.registration.structures import PairStructures
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, LinearKind, Transform, split_linear
 from stn3d.transforms.fit import fit_linear
@@ -80,6 +81,11 @@ class QualityMeasures:
             maps them, divided by the image size; by cross-validation if they were part of the
             objective, see `cross_validated_errors_mm`.
         max_landmark_error_fraction: the largest of these distances, divided likewise.
+        structure_dice_mean: mean Dice of the structures that the segmentation network finds in two
+            heads, those of the moving image after the transform; its errors count too. None if the
+            heads have the same contrast, or the network does not know them.
+        structure_dice_gain: ``structure_dice_mean`` minus that of an affine alignment of the
+            structures alone. None for a rigid or a similarity transform, which can do less.
     """
 
     restart_disagreement_fraction: float | None
@@ -96,6 +102,8 @@ class QualityMeasures:
     content_volume_ratio: float = 1.0
     landmark_error_fraction: float | None = None
     max_landmark_error_fraction: float | None = None
+    structure_dice_mean: float | None = None
+    structure_dice_gain: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -111,6 +119,7 @@ def measure_quality(
     metric: MetricName,
     metrics: dict[str, Any],
     repeated_kind: LinearKind | None = None,
+    structures: PairStructures | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
@@ -124,6 +133,7 @@ def measure_quality(
         metrics: the metrics of `stn3d.evaluation.evaluate_case`: Jacobian determinants and errors
             at landmarks.
         repeated_kind: kind of the repeated registrations; ``kind`` by default.
+        structures: the structures of both heads, if they are known.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
@@ -146,6 +156,7 @@ def measure_quality(
         comparison = MirrorComparison(ordered, spacing_mm, kinds, metric)
         flipped = comparison.advantage(linear, points) / gain
     scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
+    dice, gain = _of_structures(structures, transform, kind)
     mean_mm, max_mm = _landmark_errors_mm(pair, spacing_mm, transform, kind, metric, metrics)
     return QualityMeasures(
         restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
@@ -158,6 +169,8 @@ def measure_quality(
         content_volume_ratio=content_volume_ratio(pair.at(spacing_mm), transform),
         landmark_error_fraction=_ratio(mean_mm, size_mm),
         max_landmark_error_fraction=_ratio(max_mm, size_mm),
+        structure_dice_mean=dice,
+        structure_dice_gain=gain,
         **_from_metrics(metrics),
     )
 
@@ -191,6 +204,17 @@ def _from_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
         "max_abs_log_jacobian": max(log_jacobians, default=0.0),
         "log_jacobian_extreme_at_mm": metrics.get("log_jacobian_extreme_at_mm"),
     }
+
+
+def _of_structures(
+    structures: PairStructures | None, transform: Transform, kind: LinearKind
+) -> tuple[float | None, float | None]:
+    """``structure_dice_mean`` and ``structure_dice_gain``."""
+    if structures is None:
+        return None, None
+    found, affine = structures.overlap(transform), structures.aligned_overlap
+    dice = 0.0 if found is None else found.dice_mean
+    return dice, None if affine is None or kind != "affine" else dice - affine.dice_mean
 
 
 def _ratio(length_mm: float | None, size_mm: float) -> float | None:

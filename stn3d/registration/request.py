@@ -65,8 +65,7 @@ class Request:
         if not different and not may_differ(chosen):
             return None
         with_tissues = budget(*grids, self._with_metrics(metric, AUTOMATIC.same), channels).settings
-        edges = self._with_metrics(metric, AUTOMATIC.edges).deformable
-        return FeatureChoice(with_tissues, edges, only_if_reversed=not different)
+        return FeatureChoice(with_tissues, only_if_reversed=not different)
 
     def _deformable_selection(self, selected: SelectedMetric | None) -> SelectedMetric | None:
         """The selection, where it includes the metric of the deformable stage."""

@@ -16,6 +16,7 @@ from stn3d.nets.tissues import (
     WHITE_MATTER,
     TissueSettings,
     contrast_of,
+    expected_tissues,
     tissue_probabilities,
 )
 from stn3d.preprocessing.prepared import PreparedImage
@@ -52,6 +53,12 @@ def image(classes: Tensor, white: float, grey: float, tilt: float = 0.0) -> Prep
     return PreparedImage((values * bias + noise)[None, None].float(), Grid.of_spacing(SHAPE, 2.0))
 
 
+def tissues_of(
+    one: PreparedImage, found: Segmentation, settings: TissueSettings | None = None
+) -> Tensor:
+    return tissue_probabilities(one, expected_tissues(found), found.grid, settings)
+
+
 def dice(a: Tensor, b: Tensor) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
@@ -61,7 +68,7 @@ def test_tissues_are_sharper_than_the_networks_in_any_contrast(white: float, gre
     classes = folded()
     found = segmentation(classes, 3.0)
     network = found.probabilities[0, WHITE] > found.probabilities[0, GREY]
-    tissues = tissue_probabilities(image(classes, white, grey, tilt=0.3), found)
+    tissues = tissues_of(image(classes, white, grey, tilt=0.3), found)
     sharp = tissues[0, 0] > tissues[0, 1]
     inside = classes != OUTSIDE
     before, after = (dice(one & inside, classes == WHITE) for one in (network, sharp))
@@ -71,7 +78,7 @@ def test_tissues_are_sharper_than_the_networks_in_any_contrast(white: float, gre
 
 def test_tissues_are_probabilities_and_0_outside_the_brain() -> None:
     classes = folded()
-    found = tissue_probabilities(image(classes, 0.8, 0.5), segmentation(classes, 1.0))
+    found = tissues_of(image(classes, 0.8, 0.5), segmentation(classes, 1.0))
     assert found.shape == (1, 3, *SHAPE)
     assert float(found.min()) >= 0
     assert float(found.sum(dim=1).max()) <= 1 + 1e-5
@@ -82,7 +89,7 @@ def test_two_contrasts_of_one_brain_give_the_same_image() -> None:
     classes = folded()
     found = segmentation(classes, 3.0)
     t1, t2 = (
-        contrast_of(tissue_probabilities(image(classes, *levels), found))[0, 0]
+        contrast_of(tissues_of(image(classes, *levels), found))[0, 0]
         for levels in ((0.8, 0.5), (0.35, 0.6))
     )
     inside = classes != OUTSIDE
@@ -100,15 +107,15 @@ def test_tissues_do_not_depend_on_the_order_and_direction_of_the_axes() -> None:
     values = straight.image.permute(0, 1, 3, 4, 2).flip(2).contiguous()
     other = PreparedImage(values, Grid((SHAPE[1], SHAPE[2], SHAPE[0]), turned))
     settings = TissueSettings(iterations=2)
-    a = tissue_probabilities(straight, found, settings)
-    b = tissue_probabilities(other, found, settings)
+    a = tissues_of(straight, found, settings)
+    b = tissues_of(other, found, settings)
     b = b.flip(2).permute(0, 1, 4, 2, 3)
     assert float((a - b).abs().mean()) < 5e-3  # other voxels fit the Gaussians
 
 
 def test_an_image_without_a_brain_has_no_tissues() -> None:
     classes = torch.zeros(SHAPE).long()
-    found = tissue_probabilities(image(folded(), 0.8, 0.5), segmentation(classes, 1.0))
+    found = tissues_of(image(folded(), 0.8, 0.5), segmentation(classes, 1.0))
     assert float(found.abs().max()) == 0
 
 
@@ -117,4 +124,4 @@ def test_only_the_first_channel_is_read() -> None:
     one = image(classes, 0.8, 0.5)
     both = replace(one, image=torch.cat([one.image, torch.rand_like(one.image)], dim=1))
     found = segmentation(classes, 2.0)
-    assert torch.equal(tissue_probabilities(one, found), tissue_probabilities(both, found))
+    assert torch.equal(tissues_of(one, found), tissues_of(both, found))

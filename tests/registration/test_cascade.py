@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from stn3d.registration.automatic import Selection
-from stn3d.registration.cascade import expected_steps, initial_steps, run_cascade, stages_of
+from stn3d.registration.cascade import run_cascade, stages_of
 from stn3d.registration.content import SharedContent
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import settings_from
 from stn3d.registration.stages import ProgressEvent
+from stn3d.registration.steps import expected_steps, initial_steps
 from stn3d.transforms import Affine
 from tests.helpers.heads import head_image, prepared_pair
 from tests.helpers.synthetic import Anatomy, Known, known_pair, linear_truth, plain_grid

@@ -34,6 +34,7 @@ from stn3d.registration.initialisation.strategies import (
 )
 from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import Settings
+from stn3d.registration.structures import PairStructures, structures_of
 from stn3d.transforms import Linear, LinearKind, Transform
 
 _PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
@@ -52,6 +53,8 @@ class Initialisation:
         candidates: Initial transforms, best first.
         network: The network's estimate, for the selection of the kind; computed on first use.
         content: What both images show, where one of them ends and the other goes on; else None.
+        structures: The structures of both heads, where their contrast is not the same and the
+            segmentation network knows them; else None.
     """
 
     metric: MetricName
@@ -59,6 +62,7 @@ class Initialisation:
     candidates: list[InitialTransform]
     network: NetworkEstimate
     content: SharedContent | None = None
+    structures: PairStructures | None = None
 
     @property
     def best(self) -> InitialTransform:
@@ -92,7 +96,41 @@ def initialise(
     rounds = _rounds(pair, settings, network, given)
     finder = Finder(pair, kind, rounds, network)
     found = _found(finder, settings.metric, ct)
+    if settings.features == "auto":
+        heads = _by_structures(finder, found, settings.metric, ct)
+        if heads is not None:
+            return heads
     return _within_content(finder, found, settings.metric, ct, constant_background) or found
+
+
+def _by_structures(
+    finder: Finder, found: Initialisation, metric: MetricChoice, ct: tuple[bool, ...]
+) -> Initialisation | None:
+    """The initialisation with the structures of two heads that do not show the same contrast.
+
+    Mutual information of whole heads of two people, or of a stripped brain and a whole head, has
+    minima at wrong poses. Where the structures overlap surely less than they can, they replace the
+    best candidate, and the metric is selected again.
+    """
+    selected = found.selected_metric
+    is_same = _compares_same(metric) if selected is None else shows_same_contrast(selected)
+    if is_same or finder.network.transform is None:
+        return None
+    structures = structures_of(finder.pair)
+    if isinstance(structures, str):
+        return None
+    structures = replace(structures, is_ct=any(ct))
+    aligned = structures.aligned(finder.kind)
+    if len(finder.rounds) == 1 or not structures.is_worse(found.best.transform, aligned):
+        return replace(found, structures=structures)
+    best = finder.coarse(found.metric).scored("structures", aligned)
+    candidates = [best, *found.candidates]
+    chosen = found.metric
+    if selected is not None:
+        within = replace(finder, pair=structures.masked(finder.pair))
+        selected = within.selected_metric(best, ct)
+        chosen = selected.choice
+    return Initialisation(chosen, selected, candidates, finder.network, structures=structures)
 
 
 def _within_content(

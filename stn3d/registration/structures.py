@@ -1,0 +1,177 @@
+"""The structures of both heads of a pair: how they align, and what they say about the pair.
+
+The segmentation network finds the same structures in images of any contrast, with or without the
+skull. So they align heads whose intensities do not depend on each other in the same way everywhere,
+where mutual information has its minimum at a wrong pose, and they say whether both heads are one
+subject's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stn3d.choices import AUTOMATIC, ImageRole, LinearKind
+from stn3d.preprocessing.landmark_term import LandmarkTerm
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.registration.stages import LinearStage
+from stn3d.transforms import Linear, Transform
+from stn3d.transforms.fit import fit_linear
+
+if TYPE_CHECKING:
+    from stn3d.nets.head_structures import HeadStructures, StructureOverlap
+
+# Of heads in different contrasts, linearly aligned: white_matter_dice is 0.80 to 0.88 for one
+# subject and 0.71 to 0.79 for two, see docs/experiments/features.md.
+_ONE_SUBJECT = 0.795
+_WORSE = 0.05  # dice_mean by which an alignment is surely worse than another
+_FACTORS = (4.0, 2.0, 1.0)  # levels of the working grid
+_BRAIN_MM = 3.0  # beyond a brain mask, for the edge of the brain
+_ROLES = "fixed", "moving"
+
+
+@dataclass(frozen=True, eq=False)
+class PairStructures:
+    """What the segmentation network finds in both images, see `structures_of`.
+
+    Args:
+        fixed: Structures of the fixed image.
+        moving: Structures of the moving image.
+        landmarks: Landmarks in the objective, if there are any.
+        is_ct: Whether an image is CT, where the network's white matter does not tell one subject
+            from two.
+    """
+
+    fixed: HeadStructures
+    moving: HeadStructures
+    landmarks: LandmarkTerm | None = None
+    is_ct: bool = False
+    _aligned: dict[LinearKind, Linear] = field(default_factory=dict, init=False, repr=False)
+
+    def overlap(self, transform: Transform) -> StructureOverlap | None:
+        """Overlap of the structures under a transform; None if the images share too little.
+
+        Args:
+            transform: Fixed points to moving points.
+        """
+        from stn3d.nets.head_structures import structure_overlap
+
+        return structure_overlap(self.fixed, self.moving, transform)
+
+    def is_worse(self, transform: Transform, reference: Transform) -> bool:
+        """Whether the structures overlap surely less under a transform than under another one."""
+        found, expected = self.overlap(transform), self.overlap(reference)
+        if found is None or expected is None:
+            return found is None
+        return found.dice_mean < expected.dice_mean - _WORSE
+
+    @cached_property
+    def tissues(self) -> Pair:
+        """White and grey matter of both images on the working grids, in one contrast."""
+        fixed, moving = (_tissue_image(one) for one in (self.fixed, self.moving))
+        return Pair(fixed, moving, self.landmarks)
+
+    def aligned(self, kind: LinearKind) -> Linear:
+        """The linear transform that aligns the structures: first their centres, then the tissues.
+
+        Args:
+            kind: ``rigid``, ``similarity`` or ``affine``.
+        """
+        if kind not in self._aligned:
+            start = fit_linear(kind, *self._centres)
+            found = self.stage(kind).estimate(self.tissues, start, lambda _: None)
+            assert isinstance(found, Linear)
+            self._aligned[kind] = found
+        return self._aligned[kind]
+
+    def stage(self, kind: LinearKind) -> LinearStage:
+        """The linear stage for `tissues`.
+
+        Args:
+            kind: ``rigid``, ``similarity`` or ``affine``.
+        """
+        return LinearStage(kind, AUTOMATIC.same, _FACTORS)
+
+    @cached_property
+    def aligned_overlap(self) -> StructureOverlap | None:
+        """Overlap of the structures under the affine transform that aligns them."""
+        return self.overlap(self.aligned("affine"))
+
+    @property
+    def is_one_subject(self) -> bool:
+        """Whether both heads overlap as those of one subject do, aligned by an affine transform."""
+        overlap = self.aligned_overlap
+        return overlap is not None and overlap.white_matter_dice >= _ONE_SUBJECT
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What `is_one_subject` rests on, for JSON."""
+        overlap = self.aligned_overlap
+        return {"white_matter_dice": None if overlap is None else overlap.white_matter_dice}
+
+    def masked(self, pair: Pair) -> Pair:
+        """The pair with a brain mask on the image that shows a skull, if only one does.
+
+        Args:
+            pair: The prepared images.
+        """
+        with_skull = self.with_skull
+        if with_skull is None:
+            return pair
+        image: PreparedImage = getattr(pair, with_skull)
+        mask = getattr(self, with_skull).brain_on(image.grid, _BRAIN_MM).to(image.image)
+        both = mask if image.mask is None else mask * image.mask
+        masked = dataclasses.replace(image, mask=both)
+        if with_skull == "fixed":
+            return dataclasses.replace(pair, fixed=masked)
+        return dataclasses.replace(pair, moving=masked)
+
+    @property
+    def with_skull(self) -> ImageRole | None:
+        """The image that shows a skull where the other one does not; None if both or none do."""
+        if self.fixed.has_skull == self.moving.has_skull:
+            return None
+        return "fixed" if self.fixed.has_skull else "moving"
+
+    @cached_property
+    def _centres(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N, 3)`` fixed and moving centres of the structures, and their weights."""
+        (a, in_fixed), (b, in_moving) = (one.centres_mm() for one in (self.fixed, self.moving))
+        weight = torch.minimum(in_fixed, in_moving).sqrt()
+        return a[weight > 0], b[weight > 0], weight[weight > 0]
+
+
+def structures_of(pair: Pair) -> PairStructures | str:
+    """The structures of both images, computed once, or why there are none.
+
+    Args:
+        pair: The prepared images; only their first channels are read.
+    """
+    images = pair.first
+    return images.fixed.cached(("structures", images.moving), lambda: _found(images))
+
+
+def _found(pair: Pair) -> PairStructures | str:
+    from stn3d.nets.head_structures import head_structures, segmentation_shortage
+
+    shortage = segmentation_shortage()
+    if shortage is not None:
+        return f"the segmentation network needs {shortage}"
+    found = [head_structures(image) for image in (pair.fixed, pair.moving)]
+    for role, one in zip(_ROLES, found, strict=True):
+        if not one.quality.is_known:
+            reason = f"the segmentation network does not know what the {role} image shows"
+            return f"{reason}: {one.quality.reason}"
+    return PairStructures(found[0], found[1], pair.landmarks)
+
+
+def _tissue_image(structures: HeadStructures) -> PreparedImage:
+    from stn3d.nets.tissues import contrast_of
+
+    return PreparedImage(contrast_of(structures.tissues), structures.grid, structures.seen)
