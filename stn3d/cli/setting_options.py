@@ -33,8 +33,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """A command with an option for each of `SETTINGS`.
 
     Args:
-        command: takes the values as one dictionary, ``settings``; in the help, the options are
-            where that parameter stands.
+        command: takes the values as one dictionary, ``settings``; the options have the place of
+            that parameter in the help.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
