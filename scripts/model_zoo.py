@@ -1,9 +1,10 @@
 """Assemble the bundle as MONAI's model zoo stores it.
 
-    python -m scripts.model_zoo models/brain_mri_deformable_registration
+    python -m scripts.model_zoo models/brain_mri_deformable_registration --weights FILE
 
-The folder holds LICENSE, configs, docs and models. Files above 25 MB must be downloaded in the zoo
-and would be listed in large_files.yml; no file of this bundle is that large.
+FILE is the model.safetensors of a training of configs/train.yaml. The folder holds LICENSE,
+configs, docs and models. Files above 25 MB must be downloaded in the zoo and would be listed in
+large_files.yml; no file of this bundle is that large.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.nets.weights import bundled_weights
+from stn3d.nets.weights import load_weights
 
 ROOT = Path(__file__).parents[1]
 MOST_MB = 25  # of a file in the zoo
@@ -30,24 +31,27 @@ CONFIGS = (
 )
 
 
-def assemble(folder: Path, root: Path = ROOT) -> list[Path]:
+def assemble(folder: Path, weights: Path, root: Path = ROOT) -> list[Path]:
     """Copy the files of the bundle.
 
     Args:
         folder: Folder of the bundle; it must not exist or be empty.
+        weights: Weights of a deformable network.
         root: Root of the repository.
 
     Returns:
         The files, relative to the folder.
 
     Raises:
-        InputError: The folder is not empty, or a file is too large for the zoo.
+        InputError: The folder is not empty, a file is too large for the zoo, or the weights are
+            not those of a deformable network.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; give a new folder.")
+    load_weights(weights, "deformable")
     files = {
         "LICENSE": root / "LICENSE",
-        "models/model.safetensors": bundled_weights("dense"),
+        "models/model.safetensors": weights,
         **{f"docs/{name}": root / "docs" / name for name in ("README.md", "data_license.txt")},
         **{f"configs/{name}": root / "configs" / name for name in CONFIGS},
     }
@@ -64,7 +68,9 @@ def main() -> None:
     """Assemble the bundle in the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    for name in assemble(parser.parse_args().folder):
+    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
+    given = parser.parse_args()
+    for name in assemble(given.folder, given.weights):
         print(name)
 
 

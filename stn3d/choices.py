@@ -115,8 +115,8 @@ INITIAL_METHODS: dict[str, str] = {
 ESTIMATORS: dict[str, str] = {
     "auto": "the optimiser; a network adds an initial transform where none is reliable",
     "optimiser": "iterative optimisation only",
-    "network": "the bundled networks; linear stages stay with the optimiser",
-    "both": "the networks, then the optimiser from there",
+    "network": "networks, with --deformable-weights; linear stages stay with the optimiser",
+    "both": "the same, then the optimiser from there",
 }
 FEATURES: dict[str, str] = {
     "auto": "tissues that a network finds, for heads of different contrast that it knows",

@@ -16,7 +16,7 @@ from scripts.bench.machine import machine
 from scripts.bench.options import RunOptions, command_line, option
 from scripts.bench.pairs import read_pairs
 from scripts.bench.store import Row, Store
-from scripts.bench.tools import available, evaluate_tool
+from scripts.bench.tools import available, evaluate_tool, needs_weights
 
 KEYS = ("pair", "tool")
 
@@ -28,6 +28,7 @@ class PairOptions(RunOptions):
     tools: str = option("stn3d default", "names from scripts/bench/tools.py and baselines.py")
     tools_python: str = option(sys.executable, "the Python interpreter that has the other tools")
     config: Path | None = option(None, "a config of stn3d register, for every run of stn3d")
+    deformable_weights: Path | None = option(None, "weights for 'stn3d network' and 'stn3d both'")
     again: bool = option(False, "measure rows that have an outcome too")
 
 
@@ -43,12 +44,18 @@ def measure_pairs(
         notes: further entries of the results' head, such as ``title``.
 
     Raises:
-        SystemExit: a file is missing, or there are results of another machine.
+        SystemExit: a file or a network's weights are missing, or there are results of another
+            machine.
     """
     if options.config and not options.config.is_file():
         raise SystemExit(f"--config: there is no file {options.config}; check the path.")
     pairs = {pair["name"]: pair for pair in read_pairs(pairs_path)}
     versions = available(options.tools.split(","), options.tools_python)
+    if options.deformable_weights is not None:
+        files = {"deformable_weights": str(options.deformable_weights)}
+        pairs = {name: {**pair, **files} for name, pair in pairs.items()}
+    elif networks := [tool for tool in versions if needs_weights(tool)]:
+        raise SystemExit(f"{networks[0]} needs --deformable-weights FILE, which stn3d train wrote.")
     shared: Row = {"machine": machine(), "threads": options.threads}
     store = Store(options.out, study, KEYS, shared, notes, command_line(study, options))
     wanted = [

@@ -2,11 +2,12 @@
 
 ``stn3d fast``, ``stn3d default`` and ``stn3d accurate`` are the presets of the optimiser;
 ``stn3d network`` uses the networks only; ``stn3d both`` (or ``both fast``) optimises from their
-result; ``stn3d nmi`` (or ``nmi fast``) is the optimiser with mutual information; ``stn3d + labels``
-adds the labels to the objective, so its Dice is not an independent test. A name such as ``stn3d
---kind rigid --metric nmi`` passes exactly these options to ``stn3d register``; names in braces,
-such as ``{fixed_labels}``, are replaced by the pair's files. ``before`` evaluates the identity: the
-pair as its headers place it. The other tools are in `scripts.bench.baselines`.
+result; all three need ``--deformable-weights``. ``stn3d nmi`` (or ``nmi fast``) is the optimiser
+with mutual information; ``stn3d + labels`` adds the labels to the objective, so its Dice is not an
+independent test. A name such as ``stn3d --kind rigid --metric nmi`` passes exactly these options to
+``stn3d register``; names in braces, such as ``{fixed_labels}``, are replaced by the pair's files.
+``before`` evaluates the identity: the pair as its headers place it. The other tools are in
+`scripts.bench.baselines`.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ PEERS_SCRIPT = Path(baselines.__file__)
 PRESETS = ("fast", "default", "accurate")  # of the optimiser, fastest first
 BEFORE = "before"
 LABELS = "stn3d + labels"
+_WEIGHTS = ("--deformable-weights", "{deformable_weights}")
 STN3D: dict[str, list[str]] = {
     f"stn3d {p}": ["--estimator", "optimiser", "--preset", p] for p in PRESETS
 }
 STN3D |= {
     "stn3d nmi": ["--estimator", "optimiser", "--metric", "nmi"],
     "stn3d nmi fast": ["--estimator", "optimiser", "--metric", "nmi", "--preset", "fast"],
-    "stn3d network": ["--estimator", "network"],
-    "stn3d both": ["--estimator", "both"],
-    "stn3d both fast": ["--estimator", "both", "--preset", "fast"],
+    "stn3d network": ["--estimator", "network", *_WEIGHTS],
+    "stn3d both": ["--estimator", "both", *_WEIGHTS],
+    "stn3d both fast": ["--estimator", "both", "--preset", "fast", *_WEIGHTS],
     LABELS: [
         *("--fixed-labels", "{fixed_labels}", "--moving-labels", "{moving_labels}"),
         *("--label-weight", "1"),
@@ -59,6 +61,11 @@ def is_stn3d(tool: str) -> bool:
 def is_preset(tool: str) -> bool:
     """Whether a tool is the optimiser of stn3d with a preset and nothing else."""
     return is_stn3d(tool) and tool.removeprefix("stn3d ") in PRESETS
+
+
+def needs_weights(tool: str) -> bool:
+    """Whether a tool is stn3d with a deformable network."""
+    return _WEIGHTS[1] in STN3D.get(tool, ())
 
 
 def available(tools: Sequence[str], tools_python: str) -> dict[str, str]:

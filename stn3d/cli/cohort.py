@@ -12,12 +12,14 @@ from stn3d.cli import cohort_options as given
 from stn3d.cli import file_options, options, progress, screen
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
+from stn3d.cli.setting_options import with_settings
 from stn3d.errors import InputError
 
 if TYPE_CHECKING:  # these import torch
     from stn3d.cohort import CohortPair, CohortRequest, CohortResult, SchedulerChoice
 
 
+@with_settings
 def cohort(
     source: given.Source,
     out: options.OutFolder,
@@ -35,20 +37,8 @@ def cohort(
     summary: given.Summary = False,
     verify: given.Verify = False,
     rerun: given.Rerun = False,
-    kind: options.Kind = None,
-    metric: options.Metric = None,
-    preset: options.Preset = None,
-    init: options.Init = None,
-    estimator: options.Estimator = None,
-    features: options.Features = None,
-    config: options.Config = None,
-    label_weight: options.LabelWeight = None,
-    landmark_weight: options.LandmarkWeight = None,
-    fill: options.RegisterFill = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    max_memory: options.MaxMemory = None,
-    seed: options.Seed = None,
+    *,
+    settings: dict[str, Any],
     image_format: file_options.ImageFormat = ".nii.gz",
     jacobian: file_options.Jacobian = False,
     no_report: file_options.NoReport = False,
@@ -61,32 +51,17 @@ def cohort(
     index.html into --out. To resume an interrupted cohort, run the same command again. The exit
     code is 3 if a pair failed or could not be registered.
     """
-    settings = {
-        "kind": kind,
-        "metric": metric,
-        "preset": preset,
-        "init": init,
-        "estimator": estimator,
-        "features": features,
-        "label_weight": label_weight,
-        "landmark_weight": landmark_weight,
-        "fill": fill,
-        "device": device,
-        "threads": threads,
-        "max_memory": max_memory,
-        "seed": seed,
-    }
     files = {"image_suffix": image_format, "jacobian": jacobian, "report": not no_report}
     files["bids"] = source.is_dir()
     template = {"to": to, "fixed_mask": fixed_mask, "fixed_labels": fixed_labels}
     how = {"rerun": rerun, "verify": verify}
     with screen.opened(f"registering the pairs of {source.name}", quiet, verbose) as shown:
         _refuse_source(source, out)
-        pairs = _pairs(source, template, (suffix, participant or ()), init)
+        pairs = _pairs(source, template, (suffix, participant or ()), settings["init"])
         if count:
             typer.echo(len(pairs))
             return
-        request = _request(settings, config, files)
+        request = _request(settings, files)
         if index is not None:
             failed = _one(pairs, index, (out, request, how), shown)
         else:
@@ -134,16 +109,15 @@ def _pairs(
     )
 
 
-def _request(
-    settings: Mapping[str, Any], config: Path | None, files: Mapping[str, Any]
-) -> CohortRequest:
+def _request(settings: Mapping[str, Any], files: Mapping[str, Any]) -> CohortRequest:
     """What is asked for all pairs, checked."""
     from stn3d.choices import INITIAL_METHODS
     from stn3d.cohort import CohortRequest
 
     init = settings["init"]
     method = init[0] if init and init[0] in INITIAL_METHODS else None  # else a file of each pair
-    return CohortRequest.of({**settings, "init": method}, config, files)
+    given = {**settings, "init": method}
+    return CohortRequest.of(given, given.pop("config"), files)
 
 
 def _choice(

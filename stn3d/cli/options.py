@@ -159,6 +159,14 @@ Estimator = Annotated[
         described("Estimator of the transform", choices.ESTIMATORS, "auto"),
     ),
 ]
+DeformableWeights = Annotated[
+    Path | None,
+    _option(
+        "FILE",
+        METHOD,
+        "Weights of a deformable network that stn3d train wrote, for --estimator network and both.",
+    ),
+]
 Features = Annotated[
     str | None,
     choice(

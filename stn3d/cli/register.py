@@ -11,8 +11,10 @@ import typer
 from stn3d.cli import file_options, options, progress, screen, summary
 from stn3d.cli.process import slow_imports
 from stn3d.cli.screen import Screen
+from stn3d.cli.setting_options import with_settings
 
 
+@with_settings
 def register(
     fixed: options.Fixed,
     moving: options.Moving,
@@ -24,13 +26,6 @@ def register(
     fixed_channel: options.FixedChannels = None,
     moving_channel: options.MovingChannels = None,
     channel_weight: options.ChannelWeights = None,
-    kind: options.Kind = None,
-    metric: options.Metric = None,
-    preset: options.Preset = None,
-    init: options.Init = None,
-    estimator: options.Estimator = None,
-    features: options.Features = None,
-    config: options.Config = None,
     fixed_mask: options.FixedMask = None,
     moving_mask: options.MovingMask = None,
     fixed_exclude: options.FixedExclude = None,
@@ -39,17 +34,12 @@ def register(
     moving_window: options.MovingWindow = None,
     fixed_colour: options.FixedColour = None,
     moving_colour: options.MovingColour = None,
+    *,
+    settings: dict[str, Any],
     fixed_labels: options.FixedLabels = None,
     moving_labels: options.MovingLabels = None,
-    label_weight: options.LabelWeight = None,
     fixed_points: options.FixedPoints = None,
     moving_points: options.MovingPoints = None,
-    landmark_weight: options.LandmarkWeight = None,
-    fill: options.RegisterFill = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    max_memory: options.MaxMemory = None,
-    seed: options.Seed = None,
     image_format: file_options.ImageFormat = ".nii.gz",
     jacobian: file_options.Jacobian = False,
     dicom: file_options.Dicom = False,
@@ -61,19 +51,9 @@ def register(
     Writes moved.nii.gz, transform.h5, inverse.h5, metrics.json and a report (stn3d view) into the
     folder --out, and prints a quality status: good, check or failed (then the exit code is 3).
     """
-    settings: dict[str, Any] = {
-        "kind": kind,
-        "metric": metric,
-        "preset": preset,
-        "init": tuple(init) if init and len(init) > 1 else init and init[0],
-        "estimator": estimator,
-        "features": features,
-        "config": config,
-        "channel_weights": channel_weight,
-        "fill": fill,
-    }
-    settings |= {"label_weight": label_weight, "landmark_weight": landmark_weight}
-    settings |= {"device": device, "threads": threads, "max_memory": max_memory, "seed": seed}
+    init = settings["init"]
+    settings["init"] = tuple(init) if init and len(init) > 1 else init and init[0]
+    settings["channel_weights"] = channel_weight
     sides = {
         "mask": (fixed_mask, moving_mask),
         "exclude": (fixed_exclude, moving_exclude),

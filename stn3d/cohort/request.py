@@ -18,6 +18,7 @@ from stn3d.cohort.layout import STATE, CohortFolder
 from stn3d.errors import InputError
 from stn3d.io import atomic_write
 from stn3d.io.texts import parse_json, read_text
+from stn3d.registration.cascade import deformable_network
 from stn3d.registration.folders import make_folder, versions
 from stn3d.registration.outputs import Outputs
 from stn3d.registration.settings import Settings, read_config, settings_from
@@ -56,7 +57,7 @@ class CohortRequest:
         """
         given = {key: value for key, value in options.items() if value is not None}
         request = cls(given, read_config(config), dict(outputs or {}))
-        _ = request.settings, Outputs(**request.outputs)
+        _ = deformable_network(request.settings), Outputs(**request.outputs)
         return request
 
     @property

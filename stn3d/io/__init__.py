@@ -8,6 +8,7 @@ from stn3d.io.files import (
     atomic_folder,
     atomic_write,
     check_output,
+    input_at,
     is_stdout,
     refuse_inputs,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "from_ddf",
     "grid_of_reference",
     "in_dimension",
+    "input_at",
     "is_picture",
     "is_stdout",
     "open_series",

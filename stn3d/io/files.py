@@ -103,14 +103,27 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[object]) -> None:
     """
     read = list(_paths_in(inputs))
     for output in outputs:
-        for one in read:
-            in_folder = os.path.isdir(one) and os.path.exists(output)
-            if _same(output, one) or (in_folder and _same(output.parent, one)):
-                other = "" if output == one else f" ({one})"
-                raise InputError(
-                    f"cannot write {output}: it is an input of this command{other}; give another "
-                    "output."
-                )
+        one = input_at(output, read)
+        if one is not None:
+            other = "" if output == one else f" ({one})"
+            raise InputError(
+                f"cannot write {output}: it is an input of this command{other}; give another "
+                "output."
+            )
+
+
+def input_at(path: Path, inputs: Iterable[object]) -> Path | None:
+    """The input that a path leads to, under whatever name; None if it leads to none.
+
+    Args:
+        path: a file.
+        inputs: what is read, as in `refuse_inputs`.
+    """
+    for one in _paths_in(inputs):
+        in_folder = os.path.isdir(one) and os.path.exists(path)
+        if _same(path, one) or (in_folder and _same(path.parent, one)):
+            return one
+    return None
 
 
 def _paths_in(inputs: Iterable[object]) -> Iterator[Path]:

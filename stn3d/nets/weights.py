@@ -37,13 +37,14 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "PyramidCascade": PyramidCascade,
     "SegmentationNetwork": SegmentationNetwork,
 }
-Role = Literal["affine", "dense", "segmentation"]
+Role = Literal["affine", "deformable", "segmentation"]
+Bundled = Literal["affine", "segmentation"]
 _ROLES: dict[str, Role] = {"CoordinateRegressor": "affine", "SegmentationNetwork": "segmentation"}
 _FORMAT = "stn3d weights 2"
 _MOST = 4096  # channels, spacings and all other numbers are smaller
 _EXTENTS = 1 / 4, 8  # of the images relative to those of the training, along the longest axis
 _USUAL_SHAPE = 64  # longest axis of the images of the training where the file does not say
-_FLOATS_PER_VOXEL = 160  # float32 values at the peak of a pass, measured with the bundled networks
+_FLOATS_PER_VOXEL = 160  # float32 values at the peak of a pass, measured with a PyramidCascade
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,19 +116,19 @@ def _length(mm: float) -> str:
     return f"{mm:.0f}" if 100 <= mm < 10_000 else f"{mm:.3g}"
 
 
-def bundled_weights(name: Role) -> Path:
+def bundled_weights(name: Bundled) -> Path:
     """A weight file of the package.
 
     Args:
         name: ``affine`` regresses head coordinates: for the initial transform of a registration,
-            and for the upright frame in which a head is segmented. ``dense`` estimates displacement
-            fields. ``segmentation`` labels the structures of the head.
+            and for the upright frame in which a head is segmented. ``segmentation`` labels the
+            structures of the head.
     """
     return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
 
 
 @cache
-def bundled_network(name: Role) -> TrainedNetwork:
+def bundled_network(name: Bundled) -> TrainedNetwork:
     """A network of the package on the CPU, read when it is first asked for and kept.
 
     Args:
@@ -180,7 +181,8 @@ def load_weights(path: str | os.PathLike[str], role: Role | None = None) -> Trai
 
     Args:
         path: The file.
-        role: What the network must estimate, as in `bundled_weights`; None allows any.
+        role: What the network must estimate: ``affine`` and ``segmentation`` as in
+            `bundled_weights`, ``deformable`` for displacement fields; None allows any.
 
     Raises:
         InputError: The file does not exist, holds no weights of stn3d, or the weights do not fit
@@ -199,7 +201,7 @@ def load_weights(path: str | os.PathLike[str], role: Role | None = None) -> Trai
             f"{path} holds a {shown_text(name)}, unknown to this version of stn3d; "
             "install a newer version."
         )
-    if role is not None and role != _ROLES.get(name, "dense"):
+    if role is not None and role != _ROLES.get(name, "deformable"):
         raise InputError(f"{path} holds a {name}, which is no {role} network; give other weights.")
     network = _network(ARCHITECTURES[name], metadata["options"], tensors, path)
     preprocessing, record = metadata["preprocessing"], metadata["record"]

@@ -29,7 +29,7 @@ from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, TransformSource
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.cascade import CascadeResult, run_cascade
+from stn3d.registration.cascade import CascadeResult, deformable_network, run_cascade
 from stn3d.registration.final_loss import optimised_loss
 from stn3d.registration.given_transform import initial_transform
 from stn3d.registration.initialisation.candidates import InitialTransform
@@ -81,6 +81,7 @@ class FurtherSettings(TypedDict, total=False):
     seed: int | None
     fill: str | float | None
     features: Features | None
+    deformable_weights: str | os.PathLike[str] | None
 
 
 def register(
@@ -116,11 +117,11 @@ def register(
             arguments take precedence.
         progress: true for a progress bar, or a function that is called with a `ProgressEvent` at
             every step and iteration.
-        network: deformable network that ``estimator`` uses. Default: that of the file
-            `Settings.deformable_weights`.
+        network: deformable network that the estimators ``network`` and ``both`` use. Default: that
+            of the file ``deformable_weights``; they need one of the two.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``, ``fill``, ``features``.
+            ``max_memory``, ``seed``, ``fill``, ``features``, ``deformable_weights``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -134,6 +135,7 @@ def register(
     options = {"kind": kind, "metric": metric, "preset": preset, "init": method, **further}
     request = Request(options, read_config(config))
     settings = request.settings
+    network = deformable_network(settings, network)  # fails before any work, and so does the next
     start = initial_transform(settings.init if named else init, fixed, moving)
     with chosen_progress(progress) as report:
         tracker = Tracker(report)

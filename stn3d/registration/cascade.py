@@ -153,23 +153,46 @@ def stages_of(pair: Pair, settings: Settings, trained: TrainedNetwork | None = N
     Args:
         pair: the prepared images.
         settings: settings with a metric.
-        trained: the deformable network. Default: that of the file in the settings, or the bundled
-            one.
+        trained: the deformable network, see `deformable_network`; None for the optimiser alone.
 
     Raises:
         InputError: the network is for other images.
     """
     stages = settings.stages()
-    if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
+    if trained is None:
         return list(stages)
     from stn3d.nets.stages import NetworkStage
-    from stn3d.nets.weights import bundled_weights, load_weights
 
-    path = settings.deformable_weights or bundled_weights("dense")
-    trained = load_weights(path, "dense") if trained is None else trained
     reason = trained.mismatch(pair)
     if reason is not None:
         raise InputError(f"the deformable network {reason}; use --estimator optimiser.")
     *linear, deformable = stages
     network = NetworkStage(trained.to(pair.fixed.image.device), settings.deformable)
     return [*linear, network] if settings.estimator == "network" else [*linear, network, deformable]
+
+
+def deformable_network(
+    settings: Settings, given: TrainedNetwork | None = None
+) -> TrainedNetwork | None:
+    """The deformable network of a registration; None if the settings ask for none.
+
+    Args:
+        settings: the settings asked for.
+        given: the network to use, which precedes the weights file of the settings.
+
+    Raises:
+        InputError: the estimator needs a network and there is none, or the file cannot be used.
+    """
+    if not settings.is_deformable or settings.estimator in ("auto", "optimiser"):
+        return None
+    if given is not None:
+        return given
+    if settings.deformable_weights is None:
+        raise InputError(
+            f"--estimator {settings.estimator} needs a trained deformable network, and stn3d "
+            "includes none; give one as --deformable-weights FILE (stn3d train makes it, see "
+            "docs/training.md), or use --estimator optimiser."
+        )
+    from stn3d.nets.weights import load_weights
+
+    return load_weights(settings.deformable_weights, "deformable")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.io import STDOUT
+from stn3d.io import STDOUT, input_at
 from stn3d.io.texts import shown_path
 
 
@@ -51,6 +52,40 @@ def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(OSError):  # it is not empty, or was never made
                 one.rmdir()
         raise
+
+
+@contextmanager
+def replaced_results(
+    folder: Path, record: str, names: Iterable[str], inputs: Iterable[object] = ()
+) -> Iterator[None]:
+    """Write results in place of those of an earlier run, so that the folder holds one result.
+
+    Files that the earlier run wrote, because its options were others, are removed once the new
+    ones are complete. In a folder without results nothing is removed.
+
+    Args:
+        folder: folder of the results.
+        record: file that every run writes.
+        names: what runs with other options write and this one does not.
+        inputs: what the run reads, as for `refuse_inputs`; inputs stay.
+
+    Raises:
+        InputError: a file cannot be removed.
+    """
+    holds_results, kept = os.path.isfile(folder / record), list(inputs)
+    yield
+    for path in [folder / name for name in names if holds_results]:
+        try:
+            if input_at(path, kept) is not None:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot remove {path} of an earlier run: {error.strerror}; remove it."
+            ) from None
 
 
 def versions() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from stn3d.choices import ImageSuffix, check_choice
 from stn3d.io import ImageSource, is_picture, require_2d
@@ -66,6 +67,17 @@ class Outputs:
             "picture": not self.report,
         }
         return {key: name for key, name in names.items() if not omitted.get(key, False)}
+
+    def all_files(self, fixed: str, moving: str) -> set[str]:
+        """Names of all files that any options write, plain names or BIDS names as here.
+
+        Args:
+            fixed: name or path of the fixed image.
+            moving: name or path of the moving image.
+        """
+        wanted = {"jacobian": True, "dicom": True, "report": True}
+        others = [replace(self, image_suffix=one, **wanted) for one in get_args(ImageSuffix)]
+        return {name for one in others for name in one.files(fixed, moving, labels=True).values()}
 
     def check(self, fixed: ImageSource) -> None:
         """Check, before any work, that the format can hold images on the grid of the fixed image.

@@ -19,9 +19,13 @@ from torch import Tensor
 from stn3d.choices import MetricName
 from stn3d.grid import apply_matrix
 from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.reductions import voxel_mean, voxel_sum
 from stn3d.registration.initialisation.candidates import coarse_mm
+from stn3d.registration.quality_content import (
+    BACKGROUND,
+    MIN_JACOBIAN,
+    content_volume_ratio,
+    linear_part,
+)
 from stn3d.registration.quality_landmarks import cross_validated_errors_mm
 from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
@@ -29,8 +33,7 @@ from stn3d.registration.stages import LinearStage
 from stn3d.registration.structures import PairStructures
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, LinearKind, Transform, split_linear
-from stn3d.transforms.fit import fit_linear
-from stn3d.warp import fov_overlap_fraction, jacobian_determinant, warp_image
+from stn3d.warp import fov_overlap_fraction
 
 # Perturbed starts: rotation about each axis; translation as a fraction of the image size.
 _START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
@@ -38,13 +41,11 @@ _START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
 _FAR_ROTATION_RAD, _FAR_TRANSLATION = 0.6, 0.25
 # Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
 _TOLERANCE = 1e-4
-_BACKGROUND = 0.05  # of the intensity range
 # Fraction of the foreground that a perturbation keeps inside the other image.
 _KEPT = 0.5
 _HELD = 0.8  # of the foreground that a repeated registration leaves inside few slices
 _EQUAL_LOSS = 1.02  # ratio up to which a repeated registration of few slices is as good
 _MAX_POINTS = 2_000
-_MIN_JACOBIAN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class QualityMeasures:
     @property
     def content_volume_factor(self) -> float:
         """``content_volume_ratio``, or one over it, whichever is larger."""
-        ratio = max(self.content_volume_ratio, _MIN_JACOBIAN)
+        ratio = max(self.content_volume_ratio, MIN_JACOBIAN)
         return max(ratio, 1 / ratio)
 
 
@@ -189,7 +190,7 @@ def _landmark_errors_mm(
         return error_mm.get("mean"), error_mm.get("max")
     field, _ = split_linear(transform)
     finer_mm = max(spacing_mm / 2, pair.finest_mm)
-    linear, deformable = _linear_part(transform, pair.fixed), field is not None
+    linear, deformable = linear_part(transform, pair.fixed), field is not None
     errors_mm = cross_validated_errors_mm(pair, finer_mm, linear, kind, metric, deformable)
     return (None, None) if errors_mm is None else (float(errors_mm.mean()), float(errors_mm.max()))
 
@@ -197,7 +198,7 @@ def _landmark_errors_mm(
 def _from_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """The measures that `stn3d.evaluation.evaluate_case` computes at full resolution."""
     extremes = [metrics.get(key) for key in ("jacobian_min", "jacobian_max")]
-    log_jacobians = [abs(math.log(max(x, _MIN_JACOBIAN))) for x in extremes if x is not None]
+    log_jacobians = [abs(math.log(max(x, MIN_JACOBIAN))) for x in extremes if x is not None]
     return {
         "folding_pct": metrics.get("folding_pct") or 0.0,
         "abs_log_jacobian_p999": metrics.get("abs_log_jacobian_p999") or 0.0,
@@ -221,49 +222,10 @@ def _ratio(length_mm: float | None, size_mm: float) -> float | None:
     return None if length_mm is None else length_mm / size_mm
 
 
-def content_volume_ratio(pair: Pair, transform: Transform) -> float:
-    """How a deformation changes the volume of everything that an image shows, beside the linear
-    part.
-
-    It is measured twice, as the volume of the moving image's content on the fixed grid, and as one
-    over the mean Jacobian determinant in the fixed image's content. Brains change their shape far
-    more than their volume; a ratio far from 1 shows that the content was matched to something else,
-    such as the cortex of a skull-stripped brain to the scalp.
-
-    Args:
-        pair: the images, at a coarse level.
-        transform: fixed points to moving points.
-
-    Returns:
-        The one of the two ratios that is farther from 1; 1 without a deformation.
-    """
-    field, _ = split_linear(transform)
-    if field is None:
-        return 1.0
-    linear, fixed, moving = _linear_part(transform, pair.fixed), pair.fixed, pair.moving
-    shown = _foreground(moving)[None, None].to(moving.image)
-    after, before = (
-        float(voxel_sum(warp_image(shown, moving.grid, way, fixed.grid).double()))
-        for way in (transform, linear)
-    )
-    determinants = jacobian_determinant(transform, fixed.grid)[_foreground(fixed)].double()
-    shrinkage = float(voxel_mean(determinants) / torch.linalg.det(linear.matrix).abs())
-    ratios = [after / before if before else 1.0, 1 / max(shrinkage, _MIN_JACOBIAN)]
-    return max(ratios, key=lambda ratio: abs(math.log(max(ratio, _MIN_JACOBIAN))))
-
-
-def _foreground(image: PreparedImage) -> Tensor:
-    """``shape`` bool: voxels brighter than the background and not masked; all if there is none."""
-    bright = image.image[0].amax(dim=0) > _BACKGROUND
-    if image.mask is not None:
-        bright &= image.mask[0, 0] > 0.5
-    return bright if bool(bright.any()) else torch.ones_like(bright)
-
-
 def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
     """The pair with the image of the smaller field of view as the fixed one, and the linear part of
     the transform in that direction."""
-    linear = _linear_part(transform, pair.fixed)
+    linear = linear_part(transform, pair.fixed)
     if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
         inverse = linear.inverse()
         assert isinstance(inverse, Linear)
@@ -271,20 +233,11 @@ def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
     return pair, linear
 
 
-def _linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
-    """The linear transform that follows the fields; an affine fit if there is none."""
-    _, linear = split_linear(transform)
-    if linear is not None:
-        return linear
-    points = fixed.grid.points_mm().flatten(0, -2)
-    return fit_linear("affine", points, transform(points))
-
-
 def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
     """``(N, d)`` foreground points of the fixed image that map into the moving image, and their
     fraction of all foreground points. If no point maps into the moving image, all are returned."""
     image, grid = pair.fixed.image, pair.fixed.grid
-    bright = image[0].amax(dim=0) > _BACKGROUND
+    bright = image[0].amax(dim=0) > BACKGROUND
     index = (bright if bool(bright.any()) else torch.ones_like(bright)).nonzero().cpu()
     step = 1 + len(index) // _MAX_POINTS
     points = apply_matrix(grid.world_from_index, index[::step].double())

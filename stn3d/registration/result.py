@@ -31,7 +31,7 @@ from stn3d.io import (
 from stn3d.io.dicom_output import DicomTags, write_dicom_series
 from stn3d.io.dicom_series import series_of
 from stn3d.io.sources import open_source
-from stn3d.registration.folders import make_folder, versions
+from stn3d.registration.folders import make_folder, replaced_results, versions
 from stn3d.registration.inputs import LoadedPair
 from stn3d.registration.outputs import DICOM_SERIES, Outputs
 from stn3d.report.case import ReportCase
@@ -106,7 +106,8 @@ class Registration(Described):
         none.
 
         Args:
-            folder: folder for the files, created if needed.
+            folder: folder for the files, created if needed. Files of an earlier registration are
+                replaced, and those that are no longer written are removed.
             outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
                 ``inverse.h5``, ``metrics.json``, ``report.html``, ``report.png``, and
                 ``moved_labels.nii.gz`` if there are labels of the moving image.
@@ -119,7 +120,12 @@ class Registration(Described):
         """
         folder, outputs = make_folder(folder), outputs or Outputs()
         names = self._names(outputs)
-        with ExitStack() as files:
+        images = self._image_name("fixed"), self._image_name("moving")
+        others = outputs.all_files(*images) - {*names.values()}
+        with (
+            replaced_results(folder, names["metrics"], others, self._inputs()),
+            ExitStack() as files,
+        ):
             parts = {
                 key: files.enter_context(
                     atomic_folder(folder / name, ".dcm")
@@ -141,6 +147,11 @@ class Registration(Described):
         if self.inputs is None:  # no report without the images
             outputs = dataclasses.replace(outputs, report=False)
         return outputs.files(self._image_name("fixed"), self._image_name("moving"), labels=labels)
+
+    def _inputs(self) -> list[object]:
+        """The files that were read."""
+        sides = [self.metrics[role].get("sources") or {} for role in ("fixed", "moving")]
+        return [self.metrics["settings"]["init"], *(one for side in sides for one in side.values())]
 
     def _image_name(self, role: str) -> str:
         """Path of an image, without the number of its volume."""

@@ -68,8 +68,8 @@ class Settings:
             both images, see `stn3d.registration.features`) or ``none`` (the images alone).
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
-        deformable_weights: Weights file of the network for the displacement field; None for the
-            bundled one.
+        deformable_weights: Weights file of the network for the displacement field, which the
+            estimators ``network`` and ``both`` need; the package has none.
         device: ``auto`` (CUDA if it is available), ``cpu``, ``cuda`` or ``cuda:N``.
         threads: Number of CPU threads; None for PyTorch's choice.
         max_memory: Memory limit of the process in GB; the finest level is coarsened to meet it.

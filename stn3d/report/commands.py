@@ -19,6 +19,7 @@ _OPTIONS = {
     "preset": "--preset",
     "init": "--init",
     "estimator": "--estimator",
+    "deformable_weights": "--deformable-weights",
     "features": "--features",
     "label_weight": "--label-weight",
     "landmark_weight": "--landmark-weight",
@@ -47,8 +48,8 @@ def repeating_command(metrics: Mapping[str, Any], out: str) -> str | None:
         out: folder for the results.
 
     Returns:
-        A command line for a POSIX shell; None if an input was given in memory, so that no file
-        holds it.
+        A command line for a POSIX shell; None if an input or the deformable network was given in
+        memory, so that no file holds it.
     """
     sources = [metrics[role].get("sources") for role in ("fixed", "moving")]
     if any(one is None or None in (one["image"], *one["channels"]) for one in sources):
@@ -64,7 +65,7 @@ def repeating_command(metrics: Mapping[str, Any], out: str) -> str | None:
         for path in given["channels"]:
             words += [f"--{role}-channel", path]
     settings = metrics["settings"]
-    if settings["init"] == "given":
+    if settings["init"] == "given" or _lacks_network(settings, metrics["auto_selected"]):
         return None
     words += _settings(settings, metrics["auto_selected"])
     config = _finer(settings, metrics["auto_selected"])
@@ -72,6 +73,13 @@ def repeating_command(metrics: Mapping[str, Any], out: str) -> str | None:
         return shlex.join(words)
     written = f"echo {shlex.quote(json.dumps(config))} > settings.json"
     return f"{written} && {shlex.join([*words, '--config', 'settings.json'])}"
+
+
+def _lacks_network(used: Mapping[str, Any], selected: Mapping[str, Any]) -> bool:
+    """Whether a registration needs a deformable network and no file of one is known."""
+    may_deform = used["kind"] == "deformable" or "kind" in selected
+    needs_one = used["estimator"] in ("network", "both") and may_deform
+    return needs_one and used["deformable_weights"] is None
 
 
 def _settings(used: Mapping[str, Any], selected: Mapping[str, Any]) -> Iterator[str]:
@@ -104,7 +112,7 @@ def _finer(used: Mapping[str, Any], selected: Mapping[str, Any]) -> dict[str, An
             and base[stage].get(key) != (list(value) if isinstance(value, tuple) else value)
         }
         config |= {stage: own} if own else {}
-    for key in ("affine_weights", "deformable_weights", "deformable_metric"):
+    for key in ("affine_weights", "deformable_metric"):
         automatic = key == "deformable_metric" and "metric" in selected
         if used[key] is not None and not automatic:
             config[key] = used[key]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
 from stn3d.choices import VolumeSuffix, check_choice
 
@@ -29,6 +30,12 @@ class SegmentationOutputs:
 
     def __post_init__(self) -> None:
         check_choice("image-format", self.image_suffix, VolumeSuffix)
+
+    def all_files(self) -> set[str]:
+        """Names of all files that any outputs write."""
+        wanted = {"probabilities": True, "uncertainty": True, "picture": True}
+        others = [replace(self, image_suffix=one, **wanted) for one in get_args(VolumeSuffix)]
+        return {name for one in others for name in one.files().values()}
 
     def files(self) -> dict[str, str]:
         """A name for each file that is written, by what it holds."""

@@ -22,7 +22,7 @@ from stn3d.display import Described, Description, number
 from stn3d.io import Image, atomic_write, write_image, write_volumes
 from stn3d.nets.segmentation_quality import SegmentationQuality, assess_segmentation
 from stn3d.nets.segmenter import Segmentation
-from stn3d.registration.folders import make_folder, versions
+from stn3d.registration.folders import make_folder, replaced_results, versions
 from stn3d.report.picture import write_picture
 from stn3d.segmentation.label_table import label_table_tsv
 from stn3d.segmentation.outputs import SegmentationOutputs
@@ -151,7 +151,8 @@ class SegmentationResult(Described):
         """Write labels, brain mask, volumes and a picture, all or none.
 
         Args:
-            folder: folder for the files, created if needed; existing files are replaced.
+            folder: folder for the files, created if needed. Files of an earlier segmentation are
+                replaced, and those that are no longer written are removed.
             outputs: further files and the format of images. Default: ``labels.nii.gz``,
                 ``mask.nii.gz``, ``labels.tsv``, ``volumes.csv``, ``volumes.json`` and
                 ``segmentation.png``.
@@ -162,9 +163,11 @@ class SegmentationResult(Described):
         Raises:
             InputError: the folder cannot be written.
         """
-        folder, names = make_folder(folder), (outputs or SegmentationOutputs()).files()
-        writers = self._writers()
-        with ExitStack() as files:
+        folder, outputs = make_folder(folder), outputs or SegmentationOutputs()
+        names, writers = outputs.files(), self._writers()
+        others = outputs.all_files() - {*names.values()}
+        read = [self.image.name.partition(" (volume ")[0]]
+        with replaced_results(folder, names["volumes_json"], others, read), ExitStack() as files:
             parts = {
                 key: files.enter_context(atomic_write(folder / name)) for key, name in names.items()
             }

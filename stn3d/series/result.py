@@ -19,7 +19,7 @@ from stn3d.display import Described, Description, number
 from stn3d.grid import Grid
 from stn3d.io import Image, Volumes, atomic_write, write_transform
 from stn3d.io.colours import is_colour
-from stn3d.registration.folders import make_folder, results_folder
+from stn3d.registration.folders import make_folder, replaced_results, results_folder
 from stn3d.report.motion import MotionCurves, motion_plot, series_html
 from stn3d.series.gradients import Directions, rotated_bvecs, write_bvecs
 from stn3d.series.target import Target
@@ -195,7 +195,12 @@ class SeriesRegistration(Described):
         further = [] if self.bvecs is None else [folder / BVECS]
         page, plot = (folder / name for name in self.REPORT)
         further += [page, plot] if report else []
-        with results_folder(folder / "transforms") as transforms, ExitStack() as files:
+        others = {BVECS, *self.REPORT} - {one.name for one in further}
+        with (
+            replaced_results(folder, metrics.name, others),
+            results_folder(folder / "transforms") as transforms,
+            ExitStack() as files,
+        ):
             part = {
                 path: files.enter_context(atomic_write(path))
                 for path in (moved, table, metrics, *further)

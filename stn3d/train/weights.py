@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from stn3d.errors import InputError
-from stn3d.nets.weights import bundled_weights, load_weights, save_weights
+from stn3d.nets.weights import load_weights, save_weights
 from stn3d.registration.folders import versions
 from stn3d.train.handlers import is_best_epoch
 
@@ -62,9 +62,18 @@ class SaveBestModel:
 
 
 def bundle_weights(bundle_root: str | os.PathLike[str]) -> str:
-    """The weights of a bundle, ``models/model.safetensors``; where it has none, the package's."""
+    """The weights of a bundle, ``models/model.safetensors``.
+
+    Raises:
+        InputError: The bundle has none.
+    """
     own = Path(bundle_root) / "models" / "model.safetensors"
-    return str(own if own.exists() else bundled_weights("dense"))
+    if not own.exists():
+        raise InputError(
+            f"there is no trained network at {own}; set weights to a file that stn3d train wrote "
+            "(see docs/training.md), or register with the optimiser, by stn3d register."
+        )
+    return str(own)
 
 
 def load_pretrained(network: nn.Module, path: str | Path | None) -> None:

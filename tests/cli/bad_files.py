@@ -131,6 +131,7 @@ def make_other_files(folder: Path) -> None:
         "short.csv": "x,y,z\n1,2,3\n4,5\n",
         "no_rows.csv": "x,y,z\n",
         "empty.csv": "",
+        "both.yaml": "estimator: both\n",
         "misspelt.yaml": "knd: rigid\n",
         "misspelt_inside.yaml": "deformable:\n  iteration: [3]\n",
         "wrong.yaml": "seed: many\n",

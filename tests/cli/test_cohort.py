@@ -80,6 +80,8 @@ def test_a_bids_folder_gives_derivatives(data: Path) -> None:
         (["--fixed-mask", "mask.nii.gz"], "masks and labels of the template are given without it"),
         (["--to", "nowhere/t.nii.gz"], "there is no template nowhere/t.nii.gz; check the path"),
         (["--label-weight", "-1"], "label_weight"),
+        (["--estimator", "network"], "--estimator network needs a trained deformable network"),
+        (["--estimator", "both", "--deformable-weights", "x"], "weight file x does not exist"),
     ],
 )
 def test_invalid_input_is_refused_before_any_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.main import get_command
 from stn3d import choices
 from stn3d.cli import file_options, options
 from stn3d.cli.app import app
+from stn3d.cli.setting_options import SETTINGS
 from stn3d.registration.settings import Settings
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -64,6 +66,18 @@ def test_every_command_has_the_same_conventions(name: str) -> None:
     assert {"--quiet", "-q", "--verbose", "-v"} <= names
     assert command.help
     assert command.epilog.startswith("Examples:\n$ stn3d " + name)
+
+
+def test_register_and_cohort_have_an_option_for_each_setting() -> None:
+    """Settings without one are few, and stand in configs/register.yaml."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    rare = {"deformable_metric", "affine_weights", "channel_weights", "linear", "deformable"}
+    assert SETTINGS.keys() - {"config"} == known - rare
+    for name in ("register", "cohort"):
+        given = {parameter.name: parameter for parameter in COMMANDS[name].params}
+        assert given.keys() >= SETTINGS.keys()
+        assert all(given[one].default is None for one in SETTINGS)
+        assert not given.keys() & {"settings"}
 
 
 def test_the_options_of_register_are_in_groups() -> None:

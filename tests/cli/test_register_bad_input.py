@@ -98,6 +98,19 @@ REGISTER = {
     "good other --init centers": ("--init centers is neither a file nor one of", "centres"),
     "good other --init affine2.h5": ("(--init) is 2D and the images are 3D", "give one"),
     "good other --init text.tfm": ("text.tfm cannot be read as a transform", "give a complete"),
+    "good other --estimator network": (
+        "--estimator network needs a trained deformable network, and stn3d includes none",
+        "give one as --deformable-weights FILE (stn3d train makes it, see docs/training.md), or "
+        "use --estimator optimiser",
+    ),
+    "gone other --config both.yaml": (  # before any image is read
+        "--estimator both needs a trained deformable network",
+        "--deformable-weights FILE",
+    ),
+    "good other --estimator network --deformable-weights gone.safetensors": (
+        "the weight file gone.safetensors does not exist",
+        "check the path",
+    ),
     "good other --config gone.yaml": ("there is no config gone.yaml", "check the path"),
     "good other --config misspelt.yaml": ("unknown setting knd", "did you mean kind?"),
     "good other --config misspelt_inside.yaml": (

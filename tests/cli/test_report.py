@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stn3d.cli import main
+from stn3d.report.commands import repeating_command
 from tests.cli.cases import QUICK, REPORT, RESULTS, Files, printed
 
 
@@ -158,3 +159,16 @@ def test_the_command_on_the_page_repeats_the_registration(
         for folder in ("repeated", "out")
     )
     assert again == settings
+
+
+def test_the_command_names_the_network(result: Path) -> None:
+    """No command repeats a registration with a network that is in no file."""
+    metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
+    metrics["settings"] |= {"estimator": "both", "kind": "deformable"}
+    assert repeating_command(metrics, "out") is None
+    metrics["settings"]["deformable_weights"] = "my own.safetensors"
+    words = shlex.split(str(repeating_command(metrics, "out")))
+    assert words[words.index("--deformable-weights") + 1] == "my own.safetensors"
+    metrics["settings"] |= {"kind": "rigid", "deformable_weights": None}
+    metrics["auto_selected"].pop("kind", None)
+    assert repeating_command(metrics, "out") is not None

@@ -41,6 +41,14 @@ def randomised(network: nn.Module, amount: float = 0.1) -> nn.Module:
     return network
 
 
+def with_gains(network: PyramidCascade, gain: float = 0.5) -> PyramidCascade:
+    """The network with one gain of all demons steps: untrained, it aligns images."""
+    for residual in network.residuals.values():
+        for layer in residual.gains.values():  # type: ignore[union-attr]
+            nn.init.constant_(layer.bias, gain)
+    return network.eval()
+
+
 def pair_of(d: int, batch: int = 2, channels: int = 1) -> Tensor:
     return torch.rand(batch, 2 * channels, *SHAPES[d], generator=torch.Generator().manual_seed(0))
 

@@ -14,6 +14,7 @@ from tests.helpers.networks import (
     pair_of,
     pyramid,
     randomised,
+    with_gains,
 )
 
 
@@ -52,10 +53,7 @@ def test_the_first_residual_of_swapped_images_is_the_inverse() -> None:
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("hidden", [(4, 6, 8), (0, 6, 8), (0, 0, 8), (0, 6, 0), (4, 0, 8)])
 def test_demons_steps_with_constant_gains_align_images(d: int, hidden: tuple[int, ...]) -> None:
-    network = pyramid(d, hidden=hidden, steps=(4, 4, 2)).eval()
-    for residual in network.residuals.values():
-        for gain in residual.gains.values():
-            torch.nn.init.constant_(gain.bias, 0.5)
+    network = with_gains(pyramid(d, hidden=hidden, steps=(4, 4, 2)))
     shape, centre = (24, 24, 20)[:d], (11.0, 12.0, 10.0)[:d]
     fixed, moving = blob(shape, centre), 0.5 * blob(shape, tuple(c + 1.0 for c in centre))
     moved = sample_displaced(moving, network(torch.cat([fixed, moving], dim=1)))

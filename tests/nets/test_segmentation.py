@@ -69,4 +69,4 @@ def test_weights_are_restored_and_have_a_role(tmp_path: Path) -> None:
     image = torch.rand(1, 1, *SHAPES[3])
     assert torch.equal(load_weights(path, "segmentation").network(image), network(image))
     with pytest.raises(InputError, match="no dense network"):
-        load_weights(path, "dense")
+        load_weights(path, "deformable")

@@ -15,16 +15,14 @@ from stn3d.nets.coordinates import CoordinateRegressor
 from stn3d.nets.pose import estimate_pose
 from stn3d.nets.pyramid import PyramidCascade
 from stn3d.nets.stages import NetworkInitialiser, NetworkStage
-from stn3d.nets.weights import TrainedNetwork, save_weights
+from stn3d.nets.weights import TrainedNetwork, load_weights, save_weights
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages import DeformableStage
 from stn3d.transforms import Chain, DisplacementField, Rigid
 from tests.helpers.geometry_cases import make_grid, random
-from tests.helpers.networks import (
-    SMALL,
-)
-from tests.helpers.synthetic import Anatomy
+from tests.helpers.networks import SMALL, with_gains
+from tests.helpers.synthetic import Anatomy, Known, dense_truth, grid_about, known_pair
 
 
 def no_progress(*_: Any) -> None:
@@ -105,15 +103,15 @@ def test_a_network_that_raises_the_loss_is_not_used(caplog: pytest.LogCaptureFix
     assert broken(pair, current, no_progress) is current
 
 
-def test_registration_with_custom_weights(tmp_path: Path) -> None:
-    """Untrained weights give the identity, so the result is that of the linear stages."""
+def test_untrained_weights_give_the_identity(tmp_path: Path) -> None:
+    """The result is that of the linear stages."""
     path = tmp_path / "model.safetensors"
     save_weights(path, PyramidCascade(**SMALL), {"spacing_mm": 2.0}, {})
     anatomy = Anatomy(torch.zeros(3).double())
     grid = make_grid((32, 26, 22), (1.0, 1.0, 1.0), origin_mm=(-16, -13, -11))
     image = (anatomy(grid.points_mm())[None, None], grid)
-    config = {"deformable_weights": str(path)}
-    registration = stn3d.register(image, image, init="header", estimator="network", config=config)
+    options: Any = {"init": "header", "estimator": "network", "deformable_weights": path}
+    registration = stn3d.register(image, image, **options)
     points = 8 * random(10, 3)
     field = registration.transform.transforms[0]  # type: ignore[attr-defined]
     assert not field.displacement_mm.any()
@@ -122,11 +120,40 @@ def test_registration_with_custom_weights(tmp_path: Path) -> None:
     assert "network" in registration.metrics["timings_s"]
 
 
+@pytest.fixture(scope="module")
+def deformed() -> Known:
+    """A pair on grids of different spacing and orientation under a known deformation."""
+    moving = grid_about(torch.zeros(3), (40, 40, 40), (1.0, 1.3, 1.1), (8, -6, 4), True)
+    fixed = grid_about(torch.zeros(3), (40, 40, 40), (1.0, 1.0, 1.0))
+    return known_pair(dense_truth(fixed, 3.0), fixed, moving)
+
+
+def test_a_registration_uses_the_network_of_the_user(deformed: Known, tmp_path: Path) -> None:
+    """Demons steps of one gain, from a file and from an object; and the optimiser after them."""
+    path = tmp_path / "model.safetensors"
+    network = with_gains(PyramidCascade(3, **SMALL | {"steps": (12, 8, 4)}))
+    save_weights(path, network, {"spacing_mm": 1.0, "shape": [40, 40, 40]}, {})
+    options: Any = {"init": "header", "preset": "fast", "metric": "lncc", "threads": 1}
+    affine = stn3d.register(*deformed.sources, kind="affine", **options)
+    options |= {"kind": "deformable"}
+    given: dict[str, Any] = {
+        "network": {"deformable_weights": path},
+        "both": {"network": load_weights(path)},
+    }
+    for estimator, network in given.items():
+        found = stn3d.register(*deformed.sources, estimator=estimator, **network, **options)
+        assert deformed.error_mm(found.transform) < 0.65 * deformed.error_mm(affine.transform)
+        own = {"network", "deformable"} & found.metrics["timings_s"].keys()
+        assert own == ({"network"} if estimator == "network" else {"network", "deformable"})
+        used = str(path) if estimator == "network" else None
+        assert found.metrics["settings"]["deformable_weights"] == used
+
+
 def test_a_network_for_other_images_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_weights(path, PyramidCascade(2, **SMALL), {"spacing_mm": 2.0}, {})
     grid = make_grid((12, 12, 12), (1.0, 1.0, 1.0))
     image = (torch.rand(1, 1, 12, 12, 12), grid)
-    config = {"deformable_weights": str(path)}
+    options: Any = {"init": "header", "estimator": "network", "deformable_weights": path}
     with pytest.raises(InputError, match="2D images with 1 channel"):
-        stn3d.register(image, image, init="header", estimator="network", config=config)
+        stn3d.register(image, image, **options)

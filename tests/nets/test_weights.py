@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,7 +17,13 @@ from stn3d.grid import Grid
 from stn3d.memory import limit as memory_limit
 from stn3d.nets.cascade import Cascade
 from stn3d.nets.pyramid import PyramidCascade
-from stn3d.nets.weights import bundled_network, bundled_weights, load_weights, save_weights
+from stn3d.nets.weights import (
+    Bundled,
+    bundled_network,
+    bundled_weights,
+    load_weights,
+    save_weights,
+)
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
@@ -166,11 +172,11 @@ def test_a_damaged_header_is_one_sentence(header: Any, tmp_path: Path) -> None:
 def test_weights_of_another_role_or_of_nan_are_refused(tmp_path: Path) -> None:
     path, made = tmp_path / "model.safetensors", network()
     save_weights(path, made, {"spacing_mm": 1.0}, {})
-    assert load_weights(path, "dense").options == made.options
+    assert load_weights(path, "deformable").options == made.options
     with pytest.raises(InputError, match="holds a PyramidCascade, which is no affine network"):
         load_weights(path, "affine")
-    with pytest.raises(InputError, match="is no dense network"):
-        load_weights(bundled_weights("affine"), "dense")
+    with pytest.raises(InputError, match="is no deformable network"):
+        load_weights(bundled_weights("affine"), "deformable")
     with torch.no_grad():
         next(made.parameters()).fill_(torch.nan)
     save_weights(path, made, {"spacing_mm": 1.0}, {})
@@ -183,6 +189,7 @@ SHIPPED = sorted(bundled_weights("affine").parent.glob("*.safetensors"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_bundled_weights_load_and_record_their_training(path: Path) -> None:
+    assert path.stem in get_args(Bundled)
     assert path.stat().st_size <= 8e6
     trained = load_weights(path)
     assert trained.record["data"] == "label_maps"
@@ -245,12 +252,16 @@ def test_auto_does_not_ask_the_network_if_simple_candidates_are_good() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["affine", "dense"])
+@pytest.mark.parametrize("role", ["affine", "deformable"])
 def test_networks_are_for_images_of_the_size_of_those_of_the_training(
-    name: Literal["affine", "dense"], monkeypatch: pytest.MonkeyPatch
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_limit, "free_gb", lambda: 8.0)
-    trained = load_weights(bundled_weights(name))
+    path = bundled_weights("affine")
+    if role == "deformable":
+        path = tmp_path / "model.safetensors"
+        save_weights(path, network(), {"spacing_mm": 2.0, "shape": [64, 64, 64]}, {})
+    trained = load_weights(path)
 
     def mismatch(spacing_mm: float) -> str | None:
         grid = Grid.of_spacing((100, 90, 100), spacing_mm)
@@ -260,4 +271,4 @@ def test_networks_are_for_images_of_the_size_of_those_of_the_training(
     assert mismatch(2.0) is None  # a head
     assert "measures 15 mm" in str(mismatch(0.15))  # a mouse
     assert "measures 3e+05 mm" in str(mismatch(3000))  # um written as mm: tebibytes are needed
-    assert "GB are available" in str(mismatch(10.0 if name == "dense" else 17.0))
+    assert "GB are available" in str(mismatch(10.0 if role == "deformable" else 17.0))

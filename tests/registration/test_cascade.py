@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from stn3d.errors import InputError
+from stn3d.nets.weights import TrainedNetwork
 from stn3d.registration.automatic import Selection
-from stn3d.registration.cascade import run_cascade, stages_of
+from stn3d.registration.cascade import deformable_network, run_cascade, stages_of
 from stn3d.registration.content import SharedContent
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import settings_from
@@ -49,6 +52,29 @@ def test_the_settings_choose_the_stages(
     assert all(step.work > 0 for step in steps if step.in_cascade)
     assert (steps[len(names)].work > 0) == ("deformable" in names)  # a matrix is inverted at once
     assert initial_steps(settings, known.pair)[0].name == "initialise"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "names"),
+    [("network", ["network"]), ("both", ["network", "deformable"]), ("optimiser", ["deformable"])],
+)
+def test_the_estimator_chooses_the_deformable_stages(
+    known: Known, estimator: str, names: list[str]
+) -> None:
+    network = TrainedNetwork(
+        nn.Identity(),
+        {"spatial_dims": 2, "in_channels": 1},
+        {"spacing_mm": 1.0, "shape": [36, 36]},
+        {},
+    )
+    settings = settings_from({"estimator": estimator})
+    trained = deformable_network(settings, network)
+    stages = stages_of(known.pair, settings, trained)
+    assert [stage.name for stage in stages] == ["rigid", "affine", *names]
+    assert deformable_network(settings_from({"estimator": estimator, "kind": "affine"})) is None
+    if estimator != "optimiser":
+        with pytest.raises(InputError, match=f"--estimator {estimator} needs a trained deformable"):
+            deformable_network(settings)
 
 
 def test_a_given_kind_needs_no_selection(known: Known) -> None:

@@ -12,7 +12,8 @@ from stn3d.grid import homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.quality import assess_quality
-from stn3d.registration.quality_measures import content_volume_ratio, measure_quality
+from stn3d.registration.quality_content import content_volume_ratio
+from stn3d.registration.quality_measures import measure_quality
 from stn3d.transforms import Affine, DisplacementField, Rigid
 from tests.helpers.geometry_cases import DIMS
 from tests.helpers.synthetic import Known, grid_about, known_pair, linear_truth, plain_grid

@@ -16,6 +16,7 @@ import torch
 import stn3d
 import stn3d.registration.result
 from stn3d.errors import InputError
+from stn3d.registration.outputs import Outputs
 from stn3d.registration.result import Registration
 from tests.helpers import sitk_reference
 from tests.helpers.geometry_cases import DIMS
@@ -67,6 +68,25 @@ def test_saved_files_say_what_the_registration_says(
     assert np.allclose(np.squeeze(image.get_fdata()), result.moved.values[0, 0].numpy())
     saved = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
     assert saved["after"] == result.metrics["after"]
+
+
+def test_results_of_an_earlier_run_do_not_remain(
+    registered: tuple[Known, Registration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = registered
+    for name in ("note.txt", "jacobian.nii.gz"):
+        (tmp_path / name).write_text("mine", encoding="utf8")
+    result.save(tmp_path, Outputs(image_suffix=".nrrd"))
+    assert (tmp_path / "jacobian.nii.gz").read_text(encoding="utf8") == "mine"  # no results then
+    (tmp_path / "moved_dicom").mkdir()
+    (tmp_path / "moved_dicom" / "0001.dcm").touch()
+    dice, labels = (tmp_path / f"moved_{what}.nii.gz" for what in ("dice", "labels"))
+    dice.touch()
+    labels.touch()
+    sources = {"image": "gone.nii.gz", "labels": str(labels)}
+    monkeypatch.setitem(result.metrics["moving"], "sources", sources)
+    files = result.save(tmp_path, Outputs(report=False))
+    assert {*tmp_path.iterdir()} == {*files, tmp_path / "note.txt", dice, labels}  # an input
 
 
 def test_saving_is_all_or_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -53,6 +54,22 @@ def test_files_lie_on_the_grid_of_the_image_and_agree(tmp_path: Path) -> None:
     assert content["quality"]["measures"]["brain_mask_ml"] == content["brain_mask_ml"]
     voxel_mm3 = abs(np.linalg.det(brain().affine))
     assert content["brain_mask_ml"] == pytest.approx(mask.sum() * voxel_mm3 / 1000, abs=1e-3)
+
+
+def test_results_of_an_earlier_run_do_not_remain(tmp_path: Path) -> None:
+    result = brain_segmentation()
+    (tmp_path / "uncertainty.nii.gz").write_text("not a result")
+    quick = SegmentationOutputs(picture=False)
+    result.save(tmp_path, quick)
+    assert (tmp_path / "uncertainty.nii.gz").exists()  # of somebody else: there were no results
+    (tmp_path / "note.txt").write_text("mine")
+    result.save(tmp_path, SegmentationOutputs(probabilities=True))
+    files = result.save(tmp_path, replace(quick, image_suffix=".nrrd"))
+    assert {*tmp_path.iterdir()} == {*files, tmp_path / "note.txt"}
+    own = replace(result, image=replace(result.image, name=str(tmp_path / "labels.nrrd")))
+    own.save(tmp_path, quick)
+    assert (tmp_path / "labels.nrrd").exists()  # an input
+    assert not (tmp_path / "mask.nrrd").exists()
 
 
 def test_nothing_is_written_if_a_file_cannot_be(

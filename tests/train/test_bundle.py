@@ -75,10 +75,13 @@ def test_the_metadata_name_the_pinned_versions() -> None:
 
 
 @pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
-def test_inputs_and_outputs_agree_with_the_metadata(tmp_path: Path, config: str) -> None:
+def test_inputs_and_outputs_agree_with_the_metadata(
+    tmp_path: Path, weights: Path, config: str
+) -> None:
     options: dict[str, Any] = {
         "net_id": "network_def",
         "config_file": str(CONFIGS / config),
+        **({"weights": str(weights)} if config == "inference.yaml" else {}),
         "device": "cpu",
         "any": 21,  # the shape need not be a multiple of anything
     }
@@ -214,10 +217,9 @@ def test_inference_is_the_registration_of_the_command_line(weights: Path, tmp_pa
     names = ["one_moving_to_one_fixed", "two_moving_to_two_fixed"]
     assert sorted(folder.name for folder in out.iterdir()) == names
     pair, (first, second) = pairs[0], (out / name for name in names)
-    (tmp_path / "weights.yaml").write_text(f"deformable_weights: {weights}\n")
     options = ["--estimator", "network", "--init", "header", "--preset", "fast", "--device", "cpu"]
     options += [f"--{role}-labels={pair[f'{role}_labels']}" for role in ("fixed", "moving")]
-    options += ["--config", str(tmp_path / "weights.yaml"), "-o", str(tmp_path / "command")]
+    options += ["--deformable-weights", str(weights), "-o", str(tmp_path / "command")]
     assert main(["register", pair["fixed"], pair["moving"], *options]) in (0, 3)
     points = read_image(pair["fixed"]).grid.points_mm()
     folders = first, tmp_path / "command", second
@@ -241,10 +243,10 @@ def crop(path: Path) -> None:
     nib.save(image.slicer[4:-4], path)
 
 
-def test_inference_uses_the_network_of_the_config(tmp_path: Path) -> None:
+def test_inference_uses_the_network_of_the_config(weights: Path, tmp_path: Path) -> None:
     """Not the one of the weight file: the inferer is given the evaluator's network."""
     pair = absolute(tmp_path, written_pair(tmp_path))
-    trained = load_weights(bundled_weights("dense"))
+    trained = load_weights(weights)
     network = PyramidCascade(3, **TINY_NETWORK).eval()
     seen: list[Any] = []
     network.register_forward_hook(lambda *_: seen.append(1))
@@ -255,11 +257,13 @@ def test_inference_uses_the_network_of_the_config(tmp_path: Path) -> None:
     assert found.metrics["settings"]["estimator"] == "network"
 
 
-def test_monai_runs_the_bundle_from_the_root_of_the_repository(tmp_path: Path) -> None:
-    """With the bundled weights, which are the default."""
+def test_monai_runs_the_bundle_from_the_root_of_the_repository(
+    weights: Path, tmp_path: Path
+) -> None:
     pair = absolute(tmp_path, written_pair(tmp_path))
     (tmp_path / "pairs.json").write_text(json.dumps([pair]))
     words = {
+        "weights": weights,
         "dataset_dir": tmp_path / "pairs.json",
         "output_dir": tmp_path / "out",
         "init": "header",
@@ -280,11 +284,24 @@ def test_monai_runs_the_bundle_from_the_root_of_the_repository(tmp_path: Path) -
     assert names == {"moved.nii.gz", "transform.h5", "inverse.h5", "metrics.json"} | report
 
 
+@pytest.mark.parametrize("config", ["inference.yaml", "evaluate.yaml"])
+def test_a_bundle_without_weights_says_so_before_any_work(config: str, tmp_path: Path) -> None:
+    pair = absolute(tmp_path, written_pair(tmp_path))
+    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
+    changes = {"output_dir": str(tmp_path / "out"), "bundle_root": str(tmp_path)}
+    changes["dataset_dir" if config == "inference.yaml" else "datalist"] = str(
+        tmp_path / "pairs.json"
+    )
+    with pytest.raises(InputError, match=r"no trained network at .*model.safetensors; set weights"):
+        run_config([CONFIGS / config], changes)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.filterwarnings("ignore:No hash value:UserWarning")
-def test_the_bundle_of_the_model_zoo(tmp_path: Path) -> None:
+def test_the_bundle_of_the_model_zoo(weights: Path, tmp_path: Path) -> None:
     """Assembled, it has the files that the zoo asks for, and its own weights are the default."""
     folder = tmp_path / "brain_mri_deformable_registration"
-    assembled = {name.as_posix() for name in assemble(folder)}
+    assembled = {name.as_posix() for name in assemble(folder, weights)}
     needed = {"LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/train.yaml"}
     assert assembled >= needed | {"docs/README.md", "docs/data_license.txt"}
     assert all((folder / name).stat().st_size <= 25 * 2**20 for name in assembled)
@@ -298,9 +315,11 @@ def test_the_bundle_of_the_model_zoo(tmp_path: Path) -> None:
     assert content["version"] in content["changelog"]
     assert content["version"] == stn3d.__version__
     assert bundle_weights(folder) == str(folder / "models" / "model.safetensors")
-    assert bundle_weights(tmp_path) == str(bundled_weights("dense"))
+    assert load_weights(bundle_weights(folder), "deformable").preprocessing["spacing_mm"] == 4.0
     with pytest.raises(InputError, match="is not empty; give a new folder"):
-        assemble(folder)
+        assemble(folder, weights)
+    with pytest.raises(InputError, match="which is no deformable network"):
+        assemble(tmp_path / "other", bundled_weights("affine"))
 
 
 def test_fine_tuning_on_image_pairs(weights: Path, tmp_path: Path) -> None:

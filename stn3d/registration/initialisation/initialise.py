@@ -8,66 +8,39 @@ same. Where one image ends and the other goes on, all of this is repeated within
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from stn3d.choices import AUTOMATIC, InitialMethod, MetricChoice, MetricName
-from stn3d.losses.similarity import METRICS
+from stn3d.choices import AUTOMATIC, InitialMethod, MetricChoice
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import (
     SelectedMetric,
     different_contrasts,
-    select_metric,
     shows_same_contrast,
 )
 from stn3d.registration.content import SURELY_FILLED, SharedContent, shared_content, unscaled
-from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
-from stn3d.registration.initialisation.geometry import mean_distance_mm, rotation_rad_of
+from stn3d.registration.initialisation.candidates import InitialTransform
+from stn3d.registration.initialisation.finder import (
+    Finder,
+    Initialisation,
+    Round,
+    compares_same,
+)
+from stn3d.registration.initialisation.geometry import rotation_rad_of
+from stn3d.registration.initialisation.heads import by_structures
 from stn3d.registration.initialisation.strategies import (
     NUM_REFINED,
     SIMPLE,
     Given,
     NetworkEstimate,
     Proposed,
-    Strategy,
     exhaustive_search,
 )
 from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import Settings
-from stn3d.registration.structures import PairStructures, structures_of
-from stn3d.transforms import Linear, LinearKind, Transform
+from stn3d.transforms import Linear, Transform
 
 _PROBABLY_ALIGNED = 0.3  # loss of AUTOMATIC.same; below it the contrasts can be compared
-_NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
-_SAME_VOX = 1.0  # coarse voxels; refined candidates this near have converged to one transform
 _NUM_REFINED_AFTER_SEARCH = 8
-
-
-@dataclass(frozen=True)
-class Initialisation:
-    """How a registration starts.
-
-    Args:
-        metric: Metric of the linear stages.
-        selected_metric: The automatic selection of the metric; None if the metric was given.
-        candidates: Initial transforms, best first.
-        network: The network's estimate, for the selection of the kind; computed on first use.
-        content: What both images show, where one of them ends and the other goes on; else None.
-        structures: The structures of both heads, where their contrast is not the same and the
-            segmentation network knows them; else None.
-    """
-
-    metric: MetricName
-    selected_metric: SelectedMetric | None
-    candidates: list[InitialTransform]
-    network: NetworkEstimate
-    content: SharedContent | None = None
-    structures: PairStructures | None = None
-
-    @property
-    def best(self) -> InitialTransform:
-        """The initial transform that the registration uses."""
-        return self.candidates[0]
 
 
 def initialise(
@@ -97,40 +70,10 @@ def initialise(
     finder = Finder(pair, kind, rounds, network)
     found = _found(finder, settings.metric, ct)
     if settings.features == "auto":
-        heads = _by_structures(finder, found, settings.metric, ct)
+        heads = by_structures(finder, found, settings.metric, ct)
         if heads is not None:
             return heads
     return _within_content(finder, found, settings.metric, ct, constant_background) or found
-
-
-def _by_structures(
-    finder: Finder, found: Initialisation, metric: MetricChoice, ct: tuple[bool, ...]
-) -> Initialisation | None:
-    """The initialisation with the structures of two heads that do not show the same contrast.
-
-    Mutual information of whole heads of two people, or of a stripped brain and a whole head, has
-    minima at wrong poses. Where the structures overlap surely less than they can, they replace the
-    best candidate, and the metric is selected again.
-    """
-    selected = found.selected_metric
-    is_same = _compares_same(metric) if selected is None else shows_same_contrast(selected)
-    if is_same or finder.network.transform is None:
-        return None
-    structures = structures_of(finder.pair)
-    if isinstance(structures, str):
-        return None
-    structures = replace(structures, is_ct=any(ct))
-    aligned = structures.aligned(finder.kind)
-    if len(finder.rounds) == 1 or not structures.is_worse(found.best.transform, aligned):
-        return replace(found, structures=structures)
-    best = finder.coarse(found.metric).scored("structures", aligned)
-    candidates = [best, *found.candidates]
-    chosen = found.metric
-    if selected is not None:
-        within = replace(finder, pair=structures.masked(finder.pair))
-        selected = within.selected_metric(best, ct)
-        chosen = selected.choice
-    return Initialisation(chosen, selected, candidates, finder.network, structures=structures)
 
 
 def _within_content(
@@ -154,13 +97,13 @@ def _within_content(
         selected = inner.selected_metric(inner.find(AUTOMATIC.same, num_rounds=1)[0], ct)
         is_same = shows_same_contrast(selected)
     else:
-        is_same = _compares_same(metric)
+        is_same = compares_same(metric)
     if is_same and content.is_confirmed(_refined_within(content, found), SURELY_FILLED):
         again = _found(inner, metric, ct)
         is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
         if is_same and content.is_confirmed(again.best.transform):
             return replace(again, content=replace(content, is_ct=all(ct)))
-    if not rough or len(finder.rounds) == 1 or _compares_same(metric):
+    if not rough or len(finder.rounds) == 1 or compares_same(metric):
         return None  # the initial transform is as the user asked
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
     aligned = aligned_within(content, starts, finder.kind, finder.comparison_mm)
@@ -190,7 +133,7 @@ def _suspected(
         rough.append(min((each.linear for each in found.candidates), key=rotation_rad_of))
     content = shared_content(finder.pair, best, finder.comparison_mm, constant)
     selected = found.selected_metric
-    is_same = _compares_same(metric) if selected is None else shows_same_contrast(selected)
+    is_same = compares_same(metric) if selected is None else shows_same_contrast(selected)
     if not is_same and any(constant) and len(finder.rounds) > 1:
         estimate = finder.network.transform
         if estimate is not None:
@@ -199,11 +142,6 @@ def _suspected(
                 finder.pair, estimate, finder.comparison_mm, constant
             )
     return None if content is None else (content, rough)
-
-
-def _compares_same(metric: MetricChoice) -> bool:
-    """Whether a metric was given that is for images of the same contrast."""
-    return metric != "auto" and METRICS[metric].contrast == "same"
 
 
 def _refined_within(content: SharedContent, found: Initialisation) -> Transform:
@@ -250,19 +188,6 @@ def _with_metric(
     return selected, found
 
 
-@dataclass(frozen=True)
-class Round:
-    """Strategies that are tried together.
-
-    Args:
-        strategies: Strategies in the order of preference.
-        num_refined: Maximum number of candidates to refine, of this round and earlier ones.
-    """
-
-    strategies: tuple[Strategy, ...]
-    num_refined: int
-
-
 def _rounds(
     pair: Pair, settings: Settings, network: NetworkEstimate, given: Transform | None
 ) -> tuple[Round, ...]:
@@ -278,86 +203,3 @@ def _rounds(
     if settings.estimator in ("network", "both"):
         return (simple if network.transform is None else by_network,)
     return simple, by_network, Round((exhaustive_search,), _NUM_REFINED_AFTER_SEARCH)
-
-
-@dataclass(frozen=True, eq=False)
-class Finder:
-    """Finds candidates for a pair, by any metric.
-
-    Args:
-        pair: The prepared images.
-        kind: Kind of the linear transform sought.
-        rounds: What to try, in turn.
-        network: The network's estimate; if it is among the strategies, its agreement counts.
-    """
-
-    pair: Pair
-    kind: LinearKind
-    rounds: tuple[Round, ...]
-    network: NetworkEstimate
-    _coarse: dict[MetricName, CoarsePair] = field(default_factory=dict, init=False, repr=False)
-
-    def coarse(self, metric: MetricName) -> CoarsePair:
-        """The pair on the coarse grid; it remembers what was scored and refined."""
-        if metric not in self._coarse:
-            self._coarse[metric] = CoarsePair.of(self.pair, metric, self.kind)
-        return self._coarse[metric]
-
-    def find(
-        self,
-        metric: MetricName,
-        earlier: Sequence[InitialTransform] = (),
-        num_rounds: int | None = None,
-    ) -> list[InitialTransform]:
-        """The candidates by a metric, best first.
-
-        Args:
-            metric: Metric that scores them.
-            earlier: Candidates found by another metric, which take part.
-            num_rounds: Maximum number of rounds; all by default.
-        """
-        coarse = self.coarse(metric)
-        candidates = Proposed([(c.name, c.linear) for c in earlier])(coarse)
-        ranked: list[InitialTransform] = []
-        tried: list[Strategy] = []
-        rounds = self.rounds[:num_rounds]
-        for each in rounds:
-            for strategy in each.strategies:
-                candidates += strategy(coarse)
-            tried += each.strategies
-            ranked = coarse.selected(candidates, each.num_refined)
-            if each is not rounds[-1] and self._is_certain(ranked, coarse, self.network in tried):
-                break
-        return ranked
-
-    def selected_metric(self, candidate: InitialTransform, ct: tuple[bool, ...]) -> SelectedMetric:
-        """The metric for the images as a candidate aligns them."""
-        return select_metric(self.pair, candidate.transform, self.comparison_mm, ct)
-
-    @property
-    def comparison_mm(self) -> float:
-        """Spacing of the grid on which the images are compared to select the metric."""
-        return max(self.pair.finest_mm, coarse_mm(self.pair) / 2)
-
-    def _is_certain(
-        self, ranked: Sequence[InitialTransform], coarse: CoarsePair, network_tried: bool
-    ) -> bool:
-        """Whether the best candidate is beyond doubt: by its loss, by landmarks, by the network, or
-        because another candidate that was proposed elsewhere converged to it."""
-        best = ranked[0]
-        if best.name == "landmarks" or coarse.is_convincing(best):
-            return True
-        if network_tried:  # only the search is left, which costs most
-            estimate = self.network.transform
-            if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
-                return True
-            if coarse.is_convincing_at_half(best):
-                return True
-        return any(
-            self._distance_vox(one.transform, best.transform) < _SAME_VOX
-            and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX
-            for one in ranked[1:]
-        )
-
-    def _distance_vox(self, a: Transform, b: Transform) -> float:
-        return mean_distance_mm(self.pair.fixed.grid, a, b) / coarse_mm(self.pair)

@@ -17,12 +17,8 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation import initialise as module
 from stn3d.registration.initialisation import strategies
 from stn3d.registration.initialisation.candidates import CoarsePair
-from stn3d.registration.initialisation.initialise import (
-    Finder,
-    Initialisation,
-    Round,
-    initialise,
-)
+from stn3d.registration.initialisation.finder import Finder, Initialisation, Round
+from stn3d.registration.initialisation.initialise import initialise
 from stn3d.registration.initialisation.search import rotations
 from stn3d.registration.initialisation.strategies import (
     NetworkEstimate,

@@ -21,6 +21,25 @@ def test_a_missing_config_is_reported(tmp_path: Path) -> None:
         main(command)
 
 
+def test_networks_need_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "pairs.csv").write_text(HEADER + "x,,a.nii,a.nii\n")
+    seen: list[dict[str, str]] = []
+
+    def evaluate_tool(tool: str, pair: dict[str, str], *_: Any) -> dict[str, Any]:
+        seen.append(pair)
+        return dict(COST)
+
+    monkeypatch.setattr(pair_benchmark, "evaluate_tool", evaluate_tool)
+    command = ["brains", "run", "--pairs", str(tmp_path / "pairs.csv"), "--tools", "stn3d both"]
+    command += ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="stn3d both needs --deformable-weights FILE"):
+        main(command)
+    assert not seen
+    main([*command, "--deformable-weights", "w.safetensors"])
+    assert [pair["deformable_weights"] for pair in seen] == ["w.safetensors"]
+
+
 def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii").touch()
     (tmp_path / "pairs.csv").write_text(HEADER + "x,,a.nii,a.nii\ny,held-out,a.nii,a.nii\n")

@@ -38,13 +38,15 @@ def test_a_tool_of_stn3d_passes_its_estimator(
         raise subprocess.CalledProcessError(1, command, stderr="enough")
 
     monkeypatch.setattr(tools, "run_process", stop)
-    pair = {"fixed": "f", "moving": "m"}
+    pair = {"fixed": "f", "moving": "m", "deformable_weights": "w"}
     config = tmp_path / "c.yaml"
     assert tools.evaluate_tool(tool, pair, 1, sys.executable, config) == {"failed": "enough"}
     words = [word for word in commands[0] if word != "--no-report"]
     words = words[words.index("--out") :]
     options = dict(zip(words[::2], words[1::2], strict=True))
     assert options["--config"] == str(config)
+    assert options.get("--deformable-weights") == ("w" if tools.needs_weights(tool) else None)
+    assert tools.needs_weights(tool) == (estimator != "optimiser")
     given = {key: options.get(f"--{key}") for key in ("estimator", "preset")}
     settings = settings_from(given)
     assert (settings.estimator, settings.preset) == (estimator, preset)
