@@ -19,7 +19,6 @@ from stn3d.choices import AUTOMATIC, MetricName
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.reductions import voxel_mean, voxel_sum
-from stn3d.registration.structures import PairStructures
 from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import warp_image
 
@@ -254,7 +253,7 @@ def select_kind(
     metric: MetricName,
     transform: Transform,
     head: Affine | None,
-    structures: PairStructures | None = None,
+    subjects: Selection | None = None,
 ) -> Selection:
     """Select ``rigid`` for one subject's head in different contrasts, else ``deformable``.
 
@@ -262,8 +261,7 @@ def select_kind(
         metric: Metric of the linear stages.
         transform: Result of the linear stages.
         head: The network's estimate of the transform between two heads; None if it has none.
-        structures: The structures of both heads; None if they are not known, or do not tell one
-            subject from two, as in CT.
+        subjects: Whether the heads are of ``one`` or of ``two`` subjects; None if it is not known.
     """
     contrast = METRICS[metric].contrast
     if contrast == "any":
@@ -275,23 +273,27 @@ def select_kind(
     scales = _affine_scales(transform)
     evidence = {"affine_scales": scales}
     difference = max(abs(s - 1) for s in scales)
-    if head is None:
+    if subjects is not None:
+        evidence |= subjects.evidence
+    if subjects is None and head is None:
         reason = "the network did not detect a head in both images"
-    elif not all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _affine_scales(head)):
+    elif subjects is None and not _has_plausible_scales(head):
         reason = "the images do not both show a head"
+    elif subjects is not None and subjects.choice == "two":
+        reason = subjects.reason
     elif difference > _SAME_SIZE:
         reason = f"the heads differ in size (by {difference:.0%})"
-    elif structures is None or structures.aligned_overlap is None:
-        reason = "heads of the same size in different contrasts are taken to be one subject's"
-        return Selection("rigid", reason, evidence)
     else:
-        evidence |= structures.evidence
-        overlap = f"the Dice of white matter is {structures.aligned_overlap.white_matter_dice:.2f}"
-        if structures.is_one_subject:
-            reason = f"the heads have the same size and {overlap}, as in images of one subject"
-            return Selection("rigid", reason, evidence)
-        reason = f"{overlap}, as in heads of two subjects"
+        reason = "heads of the same size in different contrasts are taken to be one subject's"
+        if subjects is not None:
+            reason = f"the heads have the same size, and {subjects.reason}"
+        return Selection("rigid", reason, evidence)
     return Selection("deformable", reason, evidence)
+
+
+def _has_plausible_scales(head: Affine | None) -> bool:
+    """Whether a transform may be that between two heads."""
+    return head is not None and all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _affine_scales(head))
 
 
 def _affine_scales(transform: Linear) -> list[float]:

@@ -98,8 +98,8 @@ def run_cascade(
     selected, features = None, None
     if settings.kind == "auto":
         heads = head() if different else None
-        tells = None if structures is None or structures.is_ct else structures
-        selected = select_kind(settings.metric_name, aligned.transform, heads, tells)
+        subjects = None if structures is None or structures.is_ct else structures.subjects
+        selected = select_kind(settings.metric_name, aligned.transform, heads, subjects)
         kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
         settings = dataclasses.replace(settings, kind=kind)
         if kind == "rigid":
@@ -142,9 +142,11 @@ def _aligns_tissues(
 
     Where the kind of transform is selected, CT is first compared as it is.
     """
-    if choice is None or not settings.is_deformable or structures.is_one_subject:
+    if choice is None or not settings.is_deformable:
         return False
-    return not (structures.is_ct and settings.kind == "auto")
+    if structures.is_ct and settings.kind == "auto":
+        return False
+    return structures.subjects.choice == "two"
 
 
 def stages_of(pair: Pair, settings: Settings, trained: TrainedNetwork | None = None) -> list[Stage]:

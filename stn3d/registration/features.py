@@ -75,9 +75,9 @@ def features_of(
     """
     if isinstance(structures, str):
         return Features(Selection(NONE, structures, {}))
-    evidence = structures.evidence
-    if structures.is_one_subject:
-        reason = "white matter overlaps as in images of one subject, whose edges are more exact"
+    subjects, evidence = structures.subjects, structures.subjects.evidence
+    if subjects.choice == "one":
+        reason = f"{subjects.reason}, and the edges of the images are more exact"
         return Features(Selection(NONE, reason, evidence))
     tissues = {
         role: _tissues(getattr(pair.first, role), getattr(structures, role))

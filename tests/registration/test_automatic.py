@@ -17,6 +17,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.automatic import (
     SelectedMetric,
+    Selection,
     may_differ,
     relation,
     select_kind,
@@ -258,6 +259,19 @@ def test_one_subjects_head_in_different_contrasts_is_rigid() -> None:
     assert selected.choice == "rigid"
     assert "one subject" in selected.reason
     assert selected.evidence["affine_scales"] == pytest.approx([1.01, 1, 0.99])
+
+
+def test_heads_whose_tissues_differ_may_deform_whatever_their_size() -> None:
+    found, head = stretched(3, 1.01, 0.99, 1), stretched(3, 1, 1, 1.9)
+    two = Selection("two", "the tissues differ", {"tissue_local_r2_mean": 0.3})
+    selected = select_kind("nmi", found, head, two)
+    assert (selected.choice, selected.reason) == ("deformable", "the tissues differ")
+    assert selected.evidence["tissue_local_r2_mean"] == 0.3
+    one = replace(two, choice="one", reason="the tissues agree")
+    selected = select_kind("nmi", found, head, one)
+    assert selected.choice == "rigid"
+    assert selected.reason == "the heads have the same size, and the tissues agree"
+    assert select_kind("nmi", stretched(3, 1, 1.07, 1), None, one).choice == "deformable"
 
 
 @pytest.mark.parametrize("metric", ["lncc", "ncc", "mse"])

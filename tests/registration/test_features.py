@@ -19,13 +19,10 @@ from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
 from stn3d.registration.features import FeatureChoice, features_of
 from stn3d.registration.result import Registration
 from stn3d.registration.settings import Settings
-from stn3d.registration.stages import DeformableStage
-from stn3d.transforms import Affine
+from stn3d.registration.structures import structures_of
 from tests.helpers.brain import as_t2, brain
 
-CHOICE = FeatureChoice(
-    Settings(metric="nmi", deformable_metric="lncc"), DeformableStage(metric="gradient")
-)
+CHOICE = FeatureChoice(Settings(metric="nmi", deformable_metric="lncc"))
 SPACING_MM = 2.5
 
 
@@ -91,10 +88,10 @@ def test_one_subjects_images_are_compared_by_their_edges() -> None:
     t1 = pair().fixed
     t2 = replace(t1, image=prepared(recoloured((t1.image, t1.grid))).image)
     both = Pair(t1, t2)
-    found = features_of(both, both, Affine.identity(3), CHOICE)
+    found = features_of(both, both, structures_of(both), CHOICE)
     assert found.selection.choice == "none"
     assert "one subject" in found.selection.reason
-    assert found.selection.evidence["local_r2_mean"] > 0.6
+    assert found.selection.evidence["tissue_local_r2_mean"] > 0.6
     assert found.pair is None
 
 
@@ -103,7 +100,7 @@ def test_an_image_that_the_network_does_not_know_is_compared_as_it_is() -> None:
     noise = torch.rand(1, 1, *known.grid.shape, generator=torch.Generator().manual_seed(1))
     unknown = PreparedImage(noise, known.grid)
     for role, both in (("moving", Pair(known, unknown)), ("fixed", Pair(unknown, known))):
-        found = features_of(both, both, Affine.identity(3), CHOICE)
+        found = features_of(both, both, structures_of(both), CHOICE)
         assert found.selection.choice == "none"
         assert f"does not know what the {role} image shows" in found.selection.reason
         assert found.pair is None
@@ -118,7 +115,7 @@ def test_tissues_replace_the_first_contrast_and_nothing_else() -> None:
     ]
     mask = torch.ones_like(known.fixed.image)
     whole, masked = Pair(*sides), Pair(replace(sides[0], mask=mask), sides[1])
-    found = features_of(whole, masked, Affine.identity(3), CHOICE)
+    found = features_of(whole, masked, structures_of(whole), CHOICE)
     assert found.selection.choice == "tissues"
     assert found.pair is not None
     assert found.pair.fixed.mask is mask
@@ -138,6 +135,6 @@ def test_tissues_of_images_that_may_have_one_contrast_are_compared_only_if_rever
         (Pair(t2, t1), "tissues", "brighter than grey matter in the moving image only"),
         (Pair(t1, other), "none", "white matter is the brighter one in both images"),
     ):
-        found = features_of(both, both, Affine.identity(3), choice)
+        found = features_of(both, both, structures_of(both), choice)
         assert found.selection.choice == expected
         assert reason in found.selection.reason

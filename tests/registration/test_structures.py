@@ -14,7 +14,7 @@ from stn3d.nets.head_structures import HeadStructures
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.structures import PairStructures, structures_of
-from stn3d.structures import STRUCTURES, classes_of_groups
+from stn3d.structures import classes_of_groups
 from stn3d.transforms import Affine
 from tests.nets.test_head_structures import GRID, QUALITY, classes_of, structures
 
@@ -60,21 +60,6 @@ def test_structures_align_a_head_from_any_pose(kind: LinearKind, linear: Tensor)
     assert pair.aligned(kind) is found
     assert not pair.is_worse(truth, found)
     assert pair.is_worse(Affine.identity(3), found)
-
-
-def test_one_subject_is_told_by_the_overlap_of_white_matter() -> None:
-    classes = classes_of()
-    same = PairStructures(head(classes, GRID), head(classes, GRID))
-    assert same.is_one_subject
-    assert same.evidence == {"white_matter_dice": pytest.approx(1.0)}
-    other = classes.clone()
-    white, cortex = 4, 6
-    assert STRUCTURES[cortex].name == "cerebral cortex"
-    stripes = torch.zeros_like(classes, dtype=torch.bool)
-    stripes[..., ::2] = True
-    for number in (white, white + 1):
-        other[stripes & (classes == number)] = cortex
-    assert not PairStructures(head(classes, GRID), head(other, GRID)).is_one_subject
 
 
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
