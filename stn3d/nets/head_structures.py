@@ -122,7 +122,7 @@ def _found(image: PreparedImage) -> HeadStructures:
 class StructureOverlap:
     """How well the structures that the network finds in two images overlap under a transform.
 
-    The network's errors count too: between one head in two contrasts the values are below 1.
+    The network's errors count too, so the values are below 1 between two images of one head.
 
     Args:
         dice_mean: Mean Dice of the structures of the brain, those of left and right apart.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,9 +19,6 @@ from stn3d.reductions import voxel_mean
 from stn3d.registration.automatic import Selection
 from stn3d.registration.settings import Settings
 from stn3d.registration.structures import PairStructures
-
-if TYPE_CHECKING:
-    from stn3d.nets.head_structures import HeadStructures
 
 TISSUES, NONE = "tissues", "none"
 _CERTAIN = 0.9  # probability of a voxel whose intensity stands for its tissue
@@ -79,10 +75,7 @@ def features_of(
     if subjects.choice == "one":
         reason = f"{subjects.reason}, and the edges of the images are more exact"
         return Features(Selection(NONE, reason, evidence))
-    tissues = {
-        role: _tissues(getattr(pair.first, role), getattr(structures, role))
-        for role in ("fixed", "moving")
-    }
+    tissues = dict(zip(("fixed", "moving"), structures.tissues, strict=True))
     reason = "the contrasts differ and the segmentation network knows both images"
     if choice.only_if_reversed:
         whiter = {role: _whiter(getattr(pair.first, role), one) for role, one in tissues.items()}
@@ -95,15 +88,6 @@ def features_of(
     sides = [_with_tissues(getattr(view, role), one) for role, one in tissues.items()]
     reason += "; the deformable stage compares white and grey matter"
     return Features(Selection(TISSUES, reason, evidence), Pair(sides[0], sides[1], view.landmarks))
-
-
-def _tissues(image: PreparedImage, structures: HeadStructures) -> torch.Tensor:
-    """The tissues of an image, computed once."""
-    from stn3d.nets.tissues import tissue_probabilities
-
-    return image.cached(
-        "tissues", lambda: tissue_probabilities(image, structures.tissues, structures.grid)
-    )
 
 
 def _whiter(image: PreparedImage, tissues: torch.Tensor) -> bool:

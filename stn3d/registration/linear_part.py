@@ -105,8 +105,8 @@ class LinearPart:
         """
         stage = structures.stage(last.kind)
         self._plan([stage, *rest])
-        found = through([stage], structures.tissues, self.start, self.tracker)
-        return Aligned(found, structures.masked(self.pair), stage.metric, structures.tissues)
+        found = through([stage], structures.coarse_tissues, self.start, self.tracker)
+        return Aligned(found, structures.masked(self.pair), stage.metric, structures.coarse_tissues)
 
     def _plan(self, stages: Sequence[Stage]) -> None:
         self.tracker.plan(expected_steps(stages, self.pair))

@@ -157,7 +157,7 @@ def measure_quality(
         comparison = MirrorComparison(ordered, spacing_mm, kinds, metric)
         flipped = comparison.advantage(linear, points) / gain
     scales = torch.linalg.svdvals(linear.matrix[:-1, :-1])
-    dice, gain = _of_structures(structures, transform, kind)
+    dice, dice_gain = _of_structures(structures, transform, kind)
     mean_mm, max_mm = _landmark_errors_mm(pair, spacing_mm, transform, kind, metric, metrics)
     return QualityMeasures(
         restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
@@ -171,7 +171,7 @@ def measure_quality(
         landmark_error_fraction=_ratio(mean_mm, size_mm),
         max_landmark_error_fraction=_ratio(max_mm, size_mm),
         structure_dice_mean=dice,
-        structure_dice_gain=gain,
+        structure_dice_gain=dice_gain,
         **_from_metrics(metrics),
     )
 

@@ -45,7 +45,7 @@ class PairStructures:
         fixed: Structures of the fixed image.
         moving: Structures of the moving image.
         images: The images.
-        is_ct: Whether an image is CT, whose tissues do not tell one subject from two.
+        is_ct: Whether an image is CT, whose tissues do not distinguish one subject from two.
     """
 
     fixed: HeadStructures
@@ -72,8 +72,20 @@ class PairStructures:
         return found.dice_mean < expected.dice_mean - _WORSE
 
     @cached_property
-    def tissues(self) -> Pair:
-        """White and grey matter of both images on the working grids, in one contrast."""
+    def tissues(self) -> tuple[Tensor, Tensor]:
+        """``(1, 3, *shape)`` probabilities of white matter, grey matter and fluid on the grids of
+        the fixed and the moving image."""
+        from stn3d.nets.tissues import tissue_probabilities
+
+        a, b = self.fixed, self.moving
+        return (
+            tissue_probabilities(self.images.fixed, a.tissues, a.grid),
+            tissue_probabilities(self.images.moving, b.tissues, b.grid),
+        )
+
+    @cached_property
+    def coarse_tissues(self) -> Pair:
+        """White and grey matter of both images on the working grids, as bright in both."""
         fixed, moving = (_tissue_image(one) for one in (self.fixed, self.moving))
         return Pair(fixed, moving, self.images.landmarks)
 
@@ -85,13 +97,13 @@ class PairStructures:
         """
         if kind not in self._aligned:
             start = fit_linear(kind, *self._centres)
-            found = self.stage(kind).estimate(self.tissues, start, lambda _: None)
+            found = self.stage(kind).estimate(self.coarse_tissues, start, lambda _: None)
             assert isinstance(found, Linear)
             self._aligned[kind] = found
         return self._aligned[kind]
 
     def stage(self, kind: LinearKind) -> LinearStage:
-        """The linear stage for `tissues`.
+        """The linear stage for `coarse_tissues`.
 
         Args:
             kind: ``rigid``, ``similarity`` or ``affine``.
@@ -110,10 +122,13 @@ class PairStructures:
         The folds of the cortex differ between people, so after an affine alignment white and grey
         matter agree in small windows only within one subject, whatever the contrast.
         """
+        from stn3d.nets.tissues import contrast_of
+
         spacing_mm = max(self.images.finest_mm, _COMPARED_UNITS * self.images.unit_mm)
-        coarse = self.images.at(spacing_mm)
-        fixed = _sharp_tissues(coarse.fixed, self.fixed)
-        moving = _sharp_tissues(coarse.moving, self.moving)
+        sides = zip((self.images.fixed, self.images.moving), self.tissues, strict=True)
+        fixed, moving = (
+            PreparedImage(contrast_of(tissues), image.grid, image.mask) for image, tissues in sides
+        )
         agreement = relation(Pair(fixed, moving), self.aligned("affine"), spacing_mm)
         r2 = agreement.local_r2_mean or 0.0
         choice, whose = ("one", "one subject") if r2 >= _ONE_SUBJECT else ("two", "two subjects")
@@ -180,10 +195,3 @@ def _tissue_image(structures: HeadStructures) -> PreparedImage:
     from stn3d.nets.tissues import contrast_of
 
     return PreparedImage(contrast_of(structures.tissues), structures.grid, structures.seen)
-
-
-def _sharp_tissues(image: PreparedImage, structures: HeadStructures) -> PreparedImage:
-    from stn3d.nets.tissues import contrast_of, tissue_probabilities
-
-    tissues = tissue_probabilities(image, structures.tissues, structures.grid)
-    return PreparedImage(contrast_of(tissues), image.grid, image.mask)

@@ -30,12 +30,17 @@ def head(classes: Tensor, grid: Grid) -> HeadStructures:
     return replace(plain, grid=grid, tissues=tissues)
 
 
+def images(fixed_mask: Tensor | None = None) -> Pair:
+    values = torch.rand(1, 1, *GRID.shape)
+    return Pair(PreparedImage(values, GRID, fixed_mask), PreparedImage(values, GRID))
+
+
 def moved(linear: Tensor, shift_mm: tuple[float, ...]) -> tuple[PairStructures, Affine]:
     """A head, and the same head whose grid was moved; and the transform between both."""
     truth = Affine.from_matrix(homogeneous(linear, torch.tensor(shift_mm).double()))
     classes = classes_of()
     grid = Grid(GRID.shape, truth.matrix @ GRID.world_from_index)
-    return PairStructures(head(classes, GRID), head(classes, grid)), truth
+    return PairStructures(head(classes, GRID), head(classes, grid), images()), truth
 
 
 def rotation(degrees: float) -> Tensor:
@@ -64,14 +69,9 @@ def test_structures_align_a_head_from_any_pose(kind: LinearKind, linear: Tensor)
 
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
     known = head(classes_of(), GRID)
-    pair = PairStructures(known, replace(known, seen=torch.zeros_like(known.seen)))
+    pair = PairStructures(known, replace(known, seen=torch.zeros_like(known.seen)), images())
     assert pair.overlap(Affine.identity(3)) is None
     assert pair.is_worse(Affine.identity(3), Affine.identity(3))
-
-
-def images(fixed_mask: Tensor | None = None) -> Pair:
-    values = torch.rand(1, 1, *GRID.shape)
-    return Pair(PreparedImage(values, GRID, fixed_mask), PreparedImage(values, GRID))
 
 
 def test_only_the_image_with_a_skull_gets_a_mask() -> None:
@@ -82,7 +82,7 @@ def test_only_the_image_with_a_skull_gets_a_mask() -> None:
         (whole, whole, None),
         (stripped, stripped, None),
     ):
-        pair = PairStructures(fixed, moving)
+        pair = PairStructures(fixed, moving, images())
         assert pair.with_skull == role
         masked = pair.masked(images())
         for one in ("fixed", "moving"):
@@ -90,7 +90,7 @@ def test_only_the_image_with_a_skull_gets_a_mask() -> None:
             assert (mask is not None) == (one == role)
     excluded = torch.ones(1, 1, *GRID.shape)
     excluded[:, :, :24] = 0
-    mask = PairStructures(whole, stripped).masked(images(excluded)).fixed.mask
+    mask = PairStructures(whole, stripped, images()).masked(images(excluded)).fixed.mask
     assert mask is not None
     assert not bool(mask[:, :, :24].any())
     brain = classes_of(skull=False) > 0
