@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from stn3d.choices import MetricChoice, MetricName
 from stn3d.losses.similarity import METRICS
@@ -13,7 +14,7 @@ from stn3d.registration.content import SharedContent
 from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
 from stn3d.registration.initialisation.geometry import mean_distance_mm
 from stn3d.registration.initialisation.strategies import NetworkEstimate, Proposed, Strategy
-from stn3d.registration.structures import PairStructures
+from stn3d.registration.structures import PairStructures, structures_of
 from stn3d.transforms import LinearKind, Transform
 
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
@@ -69,13 +70,23 @@ class Finder:
         kind: Kind of the linear transform sought.
         rounds: What to try, in turn.
         network: The network's estimate; if it is among the strategies, its agreement counts.
+        use_structures: Whether the structures of two heads may be asked for.
     """
 
     pair: Pair
     kind: LinearKind
     rounds: tuple[Round, ...]
     network: NetworkEstimate
+    use_structures: bool = False
     _coarse: dict[MetricName, CoarsePair] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def structures(self) -> PairStructures | None:
+        """The structures of two heads; None where the networks do not find them."""
+        if not self.use_structures or self.network.transform is None:
+            return None
+        found = structures_of(self.pair)
+        return None if isinstance(found, str) else found
 
     def coarse(self, metric: MetricName) -> CoarsePair:
         """The pair on the coarse grid; it remembers what was scored and refined."""
@@ -133,6 +144,8 @@ class Finder:
                 return True
             if coarse.is_convincing_at_half(best):
                 return True
+            if METRICS[coarse.metric].contrast != "same" and self.structures is not None:
+                return True  # they find the pose of a head, see `by_structures`
         return any(
             self._distance_vox(one.transform, best.transform) < _SAME_VOX
             and self._distance_vox(one.proposed, best.proposed) > 2 * _NEAR_VOX

@@ -7,7 +7,6 @@ from dataclasses import replace
 from stn3d.choices import MetricChoice
 from stn3d.registration.automatic import shows_same_contrast
 from stn3d.registration.initialisation.finder import Finder, Initialisation, compares_same
-from stn3d.registration.structures import structures_of
 
 
 def by_structures(
@@ -21,12 +20,9 @@ def by_structures(
     """
     selected = found.selected_metric
     is_same = compares_same(metric) if selected is None else shows_same_contrast(selected)
-    if is_same or finder.network.transform is None:
+    if is_same or finder.structures is None:
         return None
-    structures = structures_of(finder.pair)
-    if isinstance(structures, str):
-        return None
-    structures = replace(structures, is_ct=any(ct))
+    structures = replace(finder.structures, is_ct=any(ct))
     aligned = structures.aligned(finder.kind)
     if len(finder.rounds) == 1 or not structures.is_worse(found.best.transform, aligned):
         return replace(found, structures=structures)

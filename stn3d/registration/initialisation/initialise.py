@@ -67,12 +67,11 @@ def initialise(
     use_network = settings.estimator != "optimiser"
     network = NetworkEstimate(pair, kind, settings.affine_weights, use_network)
     rounds = _rounds(pair, settings, network, given)
-    finder = Finder(pair, kind, rounds, network)
+    finder = Finder(pair, kind, rounds, network, use_structures=settings.features == "auto")
     found = _found(finder, settings.metric, ct)
-    if settings.features == "auto":
-        heads = by_structures(finder, found, settings.metric, ct)
-        if heads is not None:
-            return heads
+    heads = by_structures(finder, found, settings.metric, ct)
+    if heads is not None:
+        return heads
     return _within_content(finder, found, settings.metric, ct, constant_background) or found
 
 
@@ -92,7 +91,7 @@ def _within_content(
     if suspected is None:
         return None
     content, rough = suspected
-    inner = replace(finder, pair=content.within)
+    inner = replace(finder, pair=content.within, use_structures=False)
     if metric == "auto" and ct[0] == ct[1]:
         selected = inner.selected_metric(inner.find(AUTOMATIC.same, num_rounds=1)[0], ct)
         is_same = shows_same_contrast(selected)
