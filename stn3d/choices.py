@@ -23,6 +23,7 @@ Preset = Literal["fast", "default", "accurate"]
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 Estimator = Literal["auto", "optimiser", "network", "both"]
 Features = Literal["auto", "none"]
+Structures = Literal["auto", "always"]
 Device = Literal["auto", "cpu", "cuda"]
 WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
@@ -121,6 +122,10 @@ ESTIMATORS: dict[str, str] = {
 FEATURES: dict[str, str] = {
     "auto": "tissues that a network finds, for heads of different contrast that it knows",
     "none": "the images alone",
+}
+STRUCTURES: dict[str, str] = {
+    "auto": "in heads that do not show the same contrast, unless --features none is given",
+    "always": "in all heads, which takes two segmentations",
 }
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",

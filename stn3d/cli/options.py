@@ -176,6 +176,19 @@ Features = Annotated[
         described("Features of the deformable stage", choices.FEATURES, "auto"),
     ),
 ]
+Structures = Annotated[
+    str | None,
+    choice(
+        "structures",
+        METHOD,
+        choices.Structures,
+        described(
+            "When the quality check compares the structures of two heads",
+            choices.STRUCTURES,
+            "auto",
+        ),
+    ),
+]
 Config = Annotated[
     Path | None,
     _option(

@@ -6,6 +6,7 @@ read -> prepare -> initialise -> cascade -> invert -> warp -> measure -> check t
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from stn3d.choices import (
     MetricChoice,
     MetricName,
     Preset,
+    Structures,
 )
 from stn3d.errors import InputError, MemoryWarning
 from stn3d.evaluation import evaluate_case, excluded_region_metrics
@@ -55,6 +57,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
+from stn3d.registration.structures import PairStructures, structures_of
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -65,6 +68,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stn3d.nets.weights import TrainedNetwork
+
+
+_logger = logging.getLogger("stn3d")
 
 
 class FurtherSettings(TypedDict, total=False):
@@ -81,6 +87,7 @@ class FurtherSettings(TypedDict, total=False):
     seed: int | None
     fill: str | float | None
     features: Features | None
+    structures: Structures | None
     deformable_weights: str | os.PathLike[str] | None
 
 
@@ -121,7 +128,8 @@ def register(
             of the file ``deformable_weights``; they need one of the two.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``, ``fill``, ``features``, ``deformable_weights``.
+            ``max_memory``, ``seed``, ``fill``, ``features``, ``structures``,
+            ``deformable_weights``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -176,6 +184,7 @@ def _registered(
     choice = request.with_features(start.metric, selected, grids, channels)
     ways = lambda: head.transform, tracker, content, trained, choice, start.structures
     cascade = run_cascade(pair, memory.settings, begin, *ways)
+    cascade = dataclasses.replace(cascade, structures=_structures(pair, start, cascade, settings))
     region = None if content is None else content.selection(cascade.transform)
     selections = {
         "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
@@ -186,6 +195,22 @@ def _registered(
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
     return _completed(estimation, cascade, tracker)
+
+
+def _structures(
+    pair: Pair, start: Initialisation, cascade: CascadeResult, settings: Settings
+) -> PairStructures | None:
+    """The structures that the quality check compares."""
+    if cascade.structures is not None or settings.structures == "auto":
+        return cascade.structures
+    if start.network.transform is None:
+        found: PairStructures | str = "the affine network detects no head in one of the images"
+    else:
+        found = structures_of(pair)
+    if isinstance(found, str):
+        _logger.warning("the structures of the heads are not compared: %s.", found)
+        return None
+    return found
 
 
 def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker) -> Registration:

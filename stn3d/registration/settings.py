@@ -19,6 +19,7 @@ from stn3d.choices import (
     MetricChoice,
     MetricName,
     Preset,
+    Structures,
     check_choice,
     check_device,
     check_known,
@@ -66,6 +67,9 @@ class Settings:
         features: What the deformable stage compares in heads of two subjects and contrasts:
             ``auto`` (white and grey matter as the segmentation network finds them, where it knows
             both images, see `stn3d.registration.features`) or ``none`` (the images alone).
+        structures: When the quality check compares the structures of two heads: ``auto`` (where
+            they do not show the same contrast, unless features are ``none``) or ``always``, see
+            `stn3d.registration.structures`.
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field, which the
@@ -98,6 +102,7 @@ class Settings:
     init: str = "auto"
     estimator: Estimator = "auto"
     features: Features = "auto"
+    structures: Structures = "auto"
     affine_weights: str | None = None
     deformable_weights: str | None = None
     device: str = "auto"
@@ -119,6 +124,7 @@ class Settings:
         check_choice("preset", self.preset, Preset)
         check_choice("estimator", self.estimator, Estimator)
         check_choice("features", self.features, Features)
+        check_choice("structures", self.structures, Structures)
         object.__setattr__(self, "device", str(self.device))  # also a torch.device
         check_device(self.device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")

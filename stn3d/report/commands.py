@@ -21,6 +21,7 @@ _OPTIONS = {
     "estimator": "--estimator",
     "deformable_weights": "--deformable-weights",
     "features": "--features",
+    "structures": "--structures",
     "label_weight": "--label-weight",
     "landmark_weight": "--landmark-weight",
     "fill": "--fill",

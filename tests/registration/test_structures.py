@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from stn3d import kernels
 from stn3d.choices import LinearKind
 from stn3d.grid import Grid, homogeneous
 from stn3d.nets.head_structures import HeadStructures
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.structures import PairStructures, structures_of
-from stn3d.structures import classes_of_groups
+from stn3d.structures import STRUCTURES, classes_of_groups
 from stn3d.transforms import Affine
 from tests.nets.test_head_structures import GRID, QUALITY, classes_of, structures
 
@@ -65,6 +66,40 @@ def test_structures_align_a_head_from_any_pose(kind: LinearKind, linear: Tensor)
     assert pair.aligned(kind) is found
     assert not pair.is_worse(truth, found)
     assert pair.is_worse(Affine.identity(3), found)
+
+
+def folded(seed: int) -> Tensor:
+    """Classes of the head of the tests with white matter and cortex in folds of about 8 mm."""
+    noise = torch.randn(1, 1, *GRID.shape, generator=torch.Generator().manual_seed(seed))
+    folds = kernels.gaussian_smooth(noise, [1.5] * 3) > 0
+    brain = classes_of(skull=False) > 0
+    left = (GRID.points_mm()[..., 0] < float(GRID.centre_mm[0]))[None, None]
+    white, cortex = torch.where(left, 4, 5), torch.where(left, 6, 7)
+    names = STRUCTURES[4].name, STRUCTURES[6].name
+    assert names == ("cerebral white matter", "cerebral cortex")
+    return torch.where(brain, torch.where(folds, white, cortex), 0).to(torch.uint8)
+
+
+def of_contrast(classes: Tensor, white: float, grey: float) -> tuple[PreparedImage, HeadStructures]:
+    """An image, and structures whose tissues are as blurred as the network's."""
+    is_white = (classes == 4) | (classes == 5)
+    values = torch.where(is_white, white, torch.where(classes > 0, grey, 0.0))
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(9))
+    sharp = head(classes, GRID)
+    blurred = kernels.gaussian_smooth(sharp.tissues, [1.0] * 3)
+    return PreparedImage(values + 0.02 * noise, GRID), replace(sharp, tissues=blurred)
+
+
+@pytest.mark.parametrize(("seed", "choice"), [(1, "one"), (2, "two")])
+def test_folds_distinguish_one_subject_from_two_in_any_contrast(seed: int, choice: str) -> None:
+    t1, fixed = of_contrast(folded(1), 0.8, 0.5)
+    t2, moving = of_contrast(folded(seed), 0.35, 0.65)
+    pair = PairStructures(fixed, moving, Pair(t1, t2))
+    pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
+    assert pair.subjects.choice == choice
+    r2 = pair.subjects.evidence["tissue_local_r2_mean"]
+    assert f"{r2:.2f}" in pair.subjects.reason
+    assert r2 > 0.8 if choice == "one" else r2 < 0.4
 
 
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
