@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -54,6 +55,12 @@ def test_a_brain_is_segmented_as_in_python(
     assert np.mean(labels == expected.labels.numpy()) > 0.999
     content = json.loads((out / "volumes.json").read_text(encoding="utf-8"))
     assert content["brain_mask_ml"] == pytest.approx(expected.brain_mask_ml, rel=1e-3)
+    for file in (out, out / "volumes.json"):
+        assert main(["explain", str(file)]) == 0
+        explained = capfd.readouterr().out.splitlines()
+        assert explained[0].startswith("segmentation of ")
+        assert explained[1] == "quality: good, the network knows what the image shows"
+        assert any(re.fullmatch(r"hippocampus: left .* ml, right .* ml", one) for one in explained)
     capfd.readouterr()
     table = ["--label-table", str(out / "labels.tsv"), "--labels", "left hippocampus"]
     maps = [str(out / "labels.nii.gz")] * 2
