@@ -166,8 +166,11 @@ def _view(inputs: Inputs, out: Path, random: Random) -> list[str]:
 
 
 def _cohort(inputs: Inputs, out: Path, random: Random) -> list[str]:
-    """A table of pairs, most of them damaged, and the first pair alone: no scheduler is started."""
-    rows = [",".join(inputs.one("image", random) for _ in range(2)) for _ in range(2)]
+    """A table or an image of the first pair is damaged; that pair alone: no scheduler starts."""
+    head = damaged(inputs.made.head, random).write(out / "head")
+    pairs = [[inputs.one("image", random) for _ in range(2)] for _ in range(2)]
+    pairs[0][0] = str(head) if random.random() < 0.5 else pairs[0][0]
+    rows = [",".join(pair) for pair in pairs]
     table = "\n".join(("fixed,moving", *rows, "")).encode()
     path = out / "pairs.csv"
     path.write_bytes(damage_text(table, random) if random.random() < 0.5 else table)
@@ -215,7 +218,8 @@ _LAST = {"cohort": ("--index", "0"), "template": ("--jobs", "1")}
 """Options that no change removes: they keep a command to this process."""
 COMMANDS = tuple(_VALID)
 
-_NUMERIC = ("N", "GB", "WEIGHT", "NUMBER", "MM", "STRENGTH")  # how the help names what an option takes
+# How the help names what an option takes.
+_NUMERIC = ("N", "GB", "WEIGHT", "NUMBER", "MM", "STRENGTH")
 _PATHS = ("IMAGE", "FILE", "METHOD|TRANSFORM", "FIXED", "TRANSFORM")
 
 # -- changes --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -14,8 +15,13 @@ from scripts.fuzz.mutations import damaged
 from scripts.fuzz.sample import Sample, single
 from scripts.fuzz.samples import image
 from stn3d.cli.app import main
+from stn3d.grid import Grid
+from stn3d.io import read_image
 from stn3d.nets.segmentation import SegmentationNetwork
+from stn3d.nets.segmenter import Segmentation
 from stn3d.nets.weights import save_weights
+from stn3d.segmentation.result import SegmentationResult
+from stn3d.structures import STRUCTURES
 
 _HEAD_MM = 8.0  # edge length of the voxels of the head
 
@@ -47,12 +53,13 @@ class MadeInputs:
 
     @cached_property
     def segmentation(self) -> Sample:
-        """The folder of a segmentation."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        head, out = str(self.head.write(self.folder)), self.folder / "segmentation"
-        assert main(["segment", head, "--out", str(out), "--weights", self.weights, "-q"]) == 3
+        """The folder of a segmentation, of random probabilities."""
+        grid = Grid.of_spacing((12, 12, 12), 16.0)
+        logits = torch.randn(1, len(STRUCTURES), *grid.shape, generator=torch.manual_seed(0))
+        found = Segmentation(logits.softmax(dim=1), grid, torch.ones(1, 1, *grid.shape))
+        head = read_image(self.head.write(self.folder))
         name = "segmentation/volumes.json"
-        content = (self.folder / name).read_bytes()
+        content = json.dumps(SegmentationResult.of(head, found).to_dict()).encode()
         return Sample("results", {name: content}, "segmentation", (name,))
 
     @cached_property

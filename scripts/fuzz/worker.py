@@ -72,7 +72,6 @@ def _prepare(cases: Cases, names: list[str]) -> None:
     if {"explain", "report", "view"} & set(names):
         os.environ["BROWSER"] = "true"  # a program that does nothing
         assert cases.inputs.made.results
-    if {"explain", "report", "view", "segment"} & set(names):
         assert cases.inputs.made.segmentation
 
 

@@ -104,6 +104,20 @@ def test_an_image_that_cannot_be_read_does_not_end_the_others(
     assert sorted(path.name for path in out.iterdir()) == ["brain", "volumes.csv"]
 
 
+def test_images_that_all_fail_leave_nothing(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    for one in bad:
+        one.write_bytes(b"no image")
+    weights = ["--weights", str(folder / "quick.safetensors")]
+    assert main(["segment", *map(str, bad), "--out", str(tmp_path / "new" / "out"), *weights]) == 2
+    printed, said = capfd.readouterr()
+    assert "wrote" not in printed
+    assert [str(one) in said for one in bad] == [True, True]
+    assert sorted(tmp_path.iterdir()) == bad
+
+
 def test_bad_input_is_one_sentence(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
