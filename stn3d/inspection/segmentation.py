@@ -40,7 +40,7 @@ def explain_volumes(content: Mapping[str, Any]) -> list[str]:
     """The content of a volumes.json in plain words.
 
     Args:
-        content: the parsed JSON object; what is missing or of another type is left out.
+        content: the parsed JSON object; what is missing or of another type is omitted.
 
     Returns:
         Lines of text, the most important first.

@@ -47,7 +47,7 @@ def test_an_evaluation_and_other_files() -> None:
         explain_metrics({"a": 1})
 
 
-def test_values_of_other_types_are_left_out() -> None:
+def test_values_of_other_types_are_omitted() -> None:
     lines = explain_metrics(
         {
             "before": 3,

@@ -39,7 +39,7 @@ def test_a_segmentation() -> None:
         assert line in lines
 
 
-def test_other_types_are_left_out() -> None:
+def test_other_types_are_omitted() -> None:
     broken = {"brain_mask_ml": None, "structures": [3, {"name": ["x"], "volume_ml": 10**400}]}
     lines = explain_volumes({**broken, "image": 3, "quality": {"measures": 7, "status": {}}})
     assert lines == ["segmentation of None", "quality: {}, an unknown status"]
