@@ -124,8 +124,8 @@ FEATURES: dict[str, str] = {
     "none": "the images alone",
 }
 STRUCTURES: dict[str, str] = {
-    "auto": "in heads that do not show the same contrast, unless --features none is given",
-    "always": "in all heads, which takes two segmentations",
+    "auto": "compared in heads that do not show the same contrast",
+    "always": "compared in all heads, for the time of two segmentations",
 }
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",

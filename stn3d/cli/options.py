@@ -51,6 +51,11 @@ def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
     )
 
 
+def described_choice(name: str, known: Any, what: str, values: Mapping[str, str]) -> Any:
+    """An option of the method with a few values that the help describes; the default is auto."""
+    return choice(name, METHOD, known, described(what, values, "auto"))
+
+
 # -- all commands ---------------------------------------------------------------------------------
 
 OutFolder = Annotated[
@@ -113,8 +118,7 @@ ChannelWeights = Annotated[
 # -- method ---------------------------------------------------------------------------------------
 
 Kind = Annotated[
-    str | None,
-    choice("kind", METHOD, choices.Kind, described("Kind of transform", choices.KINDS, "auto")),
+    str | None, described_choice("kind", choices.Kind, "Kind of transform", choices.KINDS)
 ]
 Metric = Annotated[
     str | None,
@@ -152,11 +156,8 @@ Init = Annotated[
 ]
 Estimator = Annotated[
     str | None,
-    choice(
-        "estimator",
-        METHOD,
-        choices.Estimator,
-        described("Estimator of the transform", choices.ESTIMATORS, "auto"),
+    described_choice(
+        "estimator", choices.Estimator, "Estimator of the transform", choices.ESTIMATORS
     ),
 ]
 DeformableWeights = Annotated[
@@ -169,24 +170,17 @@ DeformableWeights = Annotated[
 ]
 Features = Annotated[
     str | None,
-    choice(
-        "features",
-        METHOD,
-        choices.Features,
-        described("Features of the deformable stage", choices.FEATURES, "auto"),
+    described_choice(
+        "features", choices.Features, "Features of the deformable stage", choices.FEATURES
     ),
 ]
 Structures = Annotated[
     str | None,
-    choice(
+    described_choice(
         "structures",
-        METHOD,
         choices.Structures,
-        described(
-            "When the quality check compares the structures of two heads",
-            choices.STRUCTURES,
-            "auto",
-        ),
+        "Structures of heads in the quality check",
+        choices.STRUCTURES,
     ),
 ]
 Config = Annotated[

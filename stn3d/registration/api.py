@@ -184,8 +184,10 @@ def _registered(
     choice = request.with_features(start.metric, selected, grids, channels)
     ways = lambda: head.transform, tracker, content, trained, choice, start.structures
     cascade = run_cascade(pair, memory.settings, begin, *ways)
-    cascade = dataclasses.replace(cascade, structures=_structures(pair, start, cascade, settings))
     region = None if content is None else content.selection(cascade.transform)
+    if cascade.structures is not None:
+        region = cascade.structures.region
+    cascade = dataclasses.replace(cascade, structures=_structures(pair, start, cascade, settings))
     selections = {
         "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
         "kind": cascade.kind,

@@ -159,6 +159,19 @@ class PairStructures:
             return None
         return "fixed" if self.fixed.has_skull else "moving"
 
+    @property
+    def region(self) -> Selection | None:
+        """The brain as the selected region, and why; None if no skull is masked."""
+        role = self.with_skull
+        if role is None:
+            return None
+        other = "moving" if role == "fixed" else "fixed"
+        reason = (
+            f"the {role} image shows a skull and the {other} image does not; the segmentation "
+            f"network found the brain. For a more exact region give a brain mask by --{role}-mask"
+        )
+        return Selection(f"brain of the {role} image", reason, {})
+
     @cached_property
     def _centres(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(N, 3)`` fixed and moving centres of the structures, and their weights."""

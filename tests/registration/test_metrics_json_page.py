@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import stn3d
+from stn3d.demo.heads import demo_pair
 from stn3d.evaluation import EvaluationCase, EvaluationOptions, evaluate_case
 from stn3d.grid import Grid
 from stn3d.io import read_image, read_labels
@@ -131,9 +132,9 @@ def stripped_and_whole() -> Registration:
 
 
 def two_contrasts() -> Registration:
-    """Whether features are used is selected too: one person's T1 and T2."""
-    t1 = brain(4.0)
-    return stn3d.register(t1, (as_t2(t1.values), t1.grid), kind="deformable", preset="fast")
+    """Kind and features are selected by the structures of two heads, in T1 and T2."""
+    other = demo_pair("two", 4.0).moving
+    return stn3d.register(brain(4.0), (as_t2(other.values), other.grid), preset="fast")
 
 
 def like_ct(image: Tensor) -> Tensor:

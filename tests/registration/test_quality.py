@@ -87,7 +87,7 @@ def test_one_bad_measure_is_enough(change: dict[str, float], status: str, reason
 
 def test_the_limits_on_the_page_are_those_of_the_criteria() -> None:
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf8")
-    rows = re.findall(r"^\| `(\w+)` \| ([<>]) ([\d.]+) \| (?:[<>] ([\d.]+)|never) \|", page, re.M)
+    rows = re.findall(r"^\| `(\w+)` \| ([<>]) ([-\d.]+) \| (?:[<>] ([-\d.]+)|never) \|", page, re.M)
     found = [(name, sign, float(a), float(b or math.inf)) for name, sign, a, b in rows]
     assert found == [
         (c.measure, "<" if c.lower_is_worse else ">", c.check, c.failed) for c in CRITERIA

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stn3d.choices import MetricChoice
+from stn3d.losses.similarity import METRICS
 from stn3d.registration.automatic import shows_same_contrast
 from stn3d.registration.initialisation.finder import Finder, Initialisation, compares_same
 
@@ -20,7 +21,7 @@ def by_structures(
     """
     selected = found.selected_metric
     is_same = compares_same(metric) if selected is None else shows_same_contrast(selected)
-    if is_same or finder.structures is None:
+    if is_same or _is_sure(finder, found) or finder.structures is None:
         return None
     structures = replace(finder.structures, is_ct=any(ct))
     aligned = structures.aligned(finder.kind)
@@ -34,3 +35,10 @@ def by_structures(
         selected = within.selected_metric(best, ct)
         chosen = selected.choice
     return Initialisation(chosen, selected, candidates, finder.network, structures=structures)
+
+
+def _is_sure(finder: Finder, found: Initialisation) -> bool:
+    """Whether there is neither evidence of different contrasts nor a doubt about the alignment."""
+    if METRICS[found.metric].contrast != "same" or len(finder.rounds) == 1:
+        return False
+    return finder.coarse(found.metric).is_convincing(found.best)

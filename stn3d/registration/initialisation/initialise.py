@@ -69,28 +69,26 @@ def initialise(
     rounds = _rounds(pair, settings, network, given)
     finder = Finder(pair, kind, rounds, network, use_structures=settings.features == "auto")
     found = _found(finder, settings.metric, ct)
-    heads = by_structures(finder, found, settings.metric, ct)
-    if heads is not None:
-        return heads
-    return _within_content(finder, found, settings.metric, ct, constant_background) or found
+    suspected = _suspected(finder, found, settings.metric, constant_background)
+    if suspected is None:
+        return by_structures(finder, found, settings.metric, ct) or found
+    return (
+        _within_same_contrast(finder, found, suspected[0], settings.metric, ct)
+        or by_structures(finder, found, settings.metric, ct)
+        or _within_different_contrast(finder, found, suspected, settings.metric, ct)
+        or found
+    )
 
 
-def _within_content(
+def _within_same_contrast(
     finder: Finder,
     found: Initialisation,
+    content: SharedContent,
     metric: MetricChoice,
     ct: tuple[bool, ...],
-    constant: tuple[bool, bool],
 ) -> Initialisation | None:
-    """The initialisation within the content, if one image ends where the other goes on.
-
-    Within the content, the simple candidates show whether the contrast is the same. Otherwise
-    outlines are no guide, and `aligned_within` finds the transform by the different contrast alone.
-    """
-    suspected = _suspected(finder, found, metric, constant)
-    if suspected is None:
-        return None
-    content, rough = suspected
+    """The initialisation within the content of images of the same contrast, where one of them ends
+    and the other goes on. Simple candidates within it show whether the contrast is the same."""
     inner = replace(finder, pair=content.within, use_structures=False)
     if metric == "auto" and ct[0] == ct[1]:
         selected = inner.selected_metric(inner.find(AUTOMATIC.same, num_rounds=1)[0], ct)
@@ -102,6 +100,19 @@ def _within_content(
         is_same = again.selected_metric is None or shows_same_contrast(again.selected_metric)
         if is_same and content.is_confirmed(again.best.transform):
             return replace(again, content=replace(content, is_ct=all(ct)))
+    return None
+
+
+def _within_different_contrast(
+    finder: Finder,
+    found: Initialisation,
+    suspected: tuple[SharedContent, list[Linear]],
+    metric: MetricChoice,
+    ct: tuple[bool, ...],
+) -> Initialisation | None:
+    """The initialisation within the content, where outlines are no guide: `aligned_within` finds
+    the transform by the different contrast alone."""
+    content, rough = suspected
     if not rough or len(finder.rounds) == 1 or compares_same(metric):
         return None  # the initial transform is as the user asked
     starts = [*rough, *(unscaled(one, finder.pair) for one in rough)]
@@ -112,7 +123,8 @@ def _within_content(
         return None
     if metric != "auto":
         return Initialisation(metric, None, [aligned], finder.network, content)
-    selected = inner.selected_metric(aligned, ct)
+    within = replace(finder, pair=content.within, use_structures=False)
+    selected = within.selected_metric(aligned, ct)
     if not shows_same_contrast(selected):
         selected = different_contrasts(selected)
     return Initialisation(selected.choice, selected, [aligned], finder.network, content)
