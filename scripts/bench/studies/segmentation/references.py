@@ -46,11 +46,26 @@ def images(pattern: str) -> list[str]:
     names += [f"contrasts/p07_{one}" for one in ("t1", "t1post", "t2", "flair")]
     names += [f"ct_mr/{one}" for one in _TEMPLATES]
     names += [f"head_natives/inputs/{one}" for one in ("FLAIR_MICCAI2017", "T1w2mm", "T2w", "fmri")]
-    names += OTHER_BODIES
+    names += [*OTHER_HEADS, *OTHER_BODIES]
     return [name for name in names if any(fnmatch(name, p) for p in pattern.split(","))]
 
 
-OTHER_BODIES = ("abdomen/ct", "abdomen/mr", "lung_mr/0004", "ct_body/chest_ct", "prostate/case0_mr")
+_WEEKS = "21_not 23_not 25_not 25_ 27_ 29_ 31_ 33_".split()
+OTHER_HEADS = (
+    *(
+        f"ms_longitudinal/patient01/study{visit}_{contrast}"
+        for visit in (1, 2)
+        for contrast in ("T1W", "T2W", "FLAIR")
+    ),
+    *(f"pet_mr_templates/{one}" for one in ("T1", "T2", "PD", "EPI", "PET", "SPECT", "Transm")),
+    *(f"fetal_atlas/fetal_SB_atlas_GA{one}operated/srr" for one in _WEEKS),
+)
+OTHER_BODIES = (
+    *("abdomen/ct", "abdomen/mr", "lung_mr/0004", "lung_mr/0006", "lung_mr/0007"),
+    *("ct_body/chest_ct", "ct_body/abdomen_ct", "prostate/case0_mr", "cord/t1/t1w", "cord/t2/t2"),
+    *("liver_mr_breathing/dataset18/exhMaster", "liver_mr_breathing/dataset23/exhMaster"),
+)
+WITHOUT_REFERENCE = (*OTHER_HEADS, *OTHER_BODIES)
 _TEMPLATES = (
     *("mni152_t1_2mm", "single_subj_T1", "avg152T2", "avg152PD"),
     *("scct", "scct_stripped"),

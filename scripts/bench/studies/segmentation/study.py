@@ -93,7 +93,7 @@ def compared(
     if name.startswith("contrasts/"):
         t1 = read_image(image_path("contrasts/p07_t1"))
         reference = segmented(trained, t1).classes_on(grid)
-    elif name.startswith(("head_natives/", *references.OTHER_BODIES)):
+    elif name.startswith("head_natives/") or name in references.WITHOUT_REFERENCE:
         return row
     else:
         reference = references.reference_classes(name)
