@@ -50,7 +50,7 @@ def images(pattern: str) -> list[str]:
     return [name for name in names if any(fnmatch(name, p) for p in pattern.split(","))]
 
 
-_WEEKS = "21_not 23_not 25_not 25_ 27_ 29_ 31_ 33_".split()
+_WEEKS = ["21_not", "23_not", "25_not", "25_", "27_", "29_", "31_", "33_"]
 OTHER_HEADS = (
     *(
         f"ms_longitudinal/patient01/study{visit}_{contrast}"
