@@ -98,7 +98,7 @@ def run_cascade(
     selected, features = None, None
     if settings.kind == "auto":
         heads = head() if different else None
-        subjects = None if structures is None or structures.is_ct else structures.subjects
+        subjects = None if structures is None else structures.subjects
         selected = select_kind(settings.metric_name, aligned.transform, heads, subjects)
         kind: Kind = "rigid" if selected.choice == "rigid" else "deformable"
         settings = dataclasses.replace(settings, kind=kind)
@@ -140,12 +140,13 @@ def _aligns_tissues(
 ) -> bool:
     """Whether the linear stages compare tissues too, because the deformable one will.
 
-    Where the kind of transform is selected, CT is first compared as it is.
+    Where the kind of transform is selected and nothing is known about the subjects, the images are
+    compared first.
     """
     if choice is None or not settings.is_deformable:
         return False
-    if structures.is_ct and settings.kind == "auto":
-        return False
+    if structures.subjects is None:
+        return settings.kind != "auto"
     return structures.subjects.choice == "two"
 
 

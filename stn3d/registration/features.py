@@ -71,8 +71,9 @@ def features_of(
     """
     if isinstance(structures, str):
         return Features(Selection(NONE, structures, {}))
-    subjects, evidence = structures.subjects, structures.subjects.evidence
-    if subjects.choice == "one":
+    subjects = structures.subjects
+    evidence = {} if subjects is None else subjects.evidence
+    if subjects is not None and subjects.choice == "one":
         reason = f"{subjects.reason}, and the edges of the images are more exact"
         return Features(Selection(NONE, reason, evidence))
     tissues = dict(zip(("fixed", "moving"), structures.tissues, strict=True))

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # Of tissues after an affine alignment: 0.54 to 0.83 within one subject, up to 0.43 between two, see
 # docs/experiments/features.md.
 _ONE_SUBJECT = 0.5
-_COMPARED_UNITS = 2.0  # length units of the pair
+_COMPARED_MM = 2.0
+_LARGEST_MM = 2.6  # voxels above do not show the folds
 _WORSE = 0.05  # dice_mean by which an alignment is surely worse than another
 _FACTORS = (4.0, 2.0, 1.0)  # levels of the working grid
 _BRAIN_MM = 3.0  # beyond a brain mask, for the edge of the brain
@@ -116,15 +117,18 @@ class PairStructures:
         return self.overlap(self.aligned("affine"))
 
     @cached_property
-    def subjects(self) -> Selection:
-        """Whether the heads are of ``one`` or of ``two`` subjects.
+    def subjects(self) -> Selection | None:
+        """Whether the heads are of ``one`` or of ``two`` subjects; None for CT and where voxels are
+        too large to show folds.
 
         The folds of the cortex differ between people, so after an affine alignment white and grey
         matter agree in small windows only within one subject, whatever the contrast.
         """
         from stn3d.nets.tissues import contrast_of
 
-        spacing_mm = max(self.images.finest_mm, _COMPARED_UNITS * self.images.unit_mm)
+        if self.is_ct or self.images.finest_mm > _LARGEST_MM:
+            return None
+        spacing_mm = max(self.images.finest_mm, _COMPARED_MM)
         sides = zip((self.images.fixed, self.images.moving), self.tissues, strict=True)
         fixed, moving = (
             PreparedImage(contrast_of(tissues), image.grid, image.mask) for image, tissues in sides

@@ -132,9 +132,10 @@ def stripped_and_whole() -> Registration:
 
 
 def two_contrasts() -> Registration:
-    """Kind and features are selected by the structures of two heads, in T1 and T2."""
-    other = demo_pair("two", 4.0).moving
-    return stn3d.register(brain(4.0), (as_t2(other.values), other.grid), preset="fast")
+    """Kind and features are selected by the structures of two heads, in T2 and T1."""
+    t1 = brain(2.5)
+    moving = demo_pair("two", 2.5).moving
+    return stn3d.register((as_t2(t1.values), t1.grid), moving, preset="fast")
 
 
 def like_ct(image: Tensor) -> Tensor:

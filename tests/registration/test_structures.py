@@ -96,10 +96,14 @@ def test_folds_distinguish_one_subject_from_two_in_any_contrast(seed: int, choic
     t2, moving = of_contrast(folded(seed), 0.35, 0.65)
     pair = PairStructures(fixed, moving, Pair(t1, t2))
     pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
+    assert pair.subjects is not None
     assert pair.subjects.choice == choice
     r2 = pair.subjects.evidence["tissue_local_r2_mean"]
     assert f"{r2:.2f}" in pair.subjects.reason
     assert r2 > 0.8 if choice == "one" else r2 < 0.4
+    assert replace(pair, is_ct=True).subjects is None
+    large = replace(t1, grid=Grid.of_spacing(GRID.shape, 3.0))
+    assert replace(pair, images=Pair(large, t2)).subjects is None
 
 
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
