@@ -26,7 +26,8 @@ _BOX_MM = (192.0, 224.0, 192.0)  # extent of the working grid: a brain and its s
 _MAX_PASSES = 2
 _CENTRED_MM = 8.0  # distance of the brain from the centre of the box that needs no other pass
 _COARSE_MM, _FOREGROUND = 4.0, 0.2  # of the centre of an image without a pose
-_FLUID_MM = 6.0  # distance from the brain up to which its mask contains fluid
+_FLUID_MM = 8.0  # distance from the brain up to which its mask contains fluid
+_MASKED = 0.3  # probability from which on a voxel belongs to the mask
 _MIN_BRAIN_ML = 100.0  # a smaller brain does not place the next pass
 
 
@@ -61,13 +62,13 @@ class Segmentation:
         The largest connected part of the brain, and fluid up to `_FLUID_MM` from it, without holes.
         Brain masks of templates, such as that of MNI152, contain this fluid too.
         """
-        brain = self.brain[0, 0].cpu().numpy() > 0.5
+        brain = self.brain[0, 0].cpu().numpy() > _MASKED
         parts, count = ndimage.label(brain)
         if count > 1:
             brain = parts == np.bincount(parts.ravel())[1:].argmax() + 1
         wet = (
             self.brain + self.probabilities[:, classes_of_groups("outer fluid")].sum(1, True)
-        ) > 0.5
+        ) > _MASKED
         steps = round(_FLUID_MM / min(self.grid.spacing_mm))
         near = ndimage.binary_dilation(brain, iterations=max(1, steps)) & wet[0, 0].cpu().numpy()
         return torch.from_numpy(ndimage.binary_fill_holes(near | brain))[None, None]

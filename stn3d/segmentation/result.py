@@ -47,7 +47,7 @@ class SegmentationResult(Described):
     Args:
         image: the image.
         labels: ids of FreeSurferColorLUT.txt on the image's grid, int16; 0 is background.
-        mask: brain mask on the image's grid, bool: brain, ventricles, and the fluid up to 6 mm from
+        mask: brain mask on the image's grid, bool: brain, ventricles, and the fluid up to 8 mm from
             them.
         segmentation: probabilities on the working grid.
         quality: whether the network knows what the image shows, and whether all of the brain is
