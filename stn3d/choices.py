@@ -23,6 +23,7 @@ Preset = Literal["fast", "default", "accurate"]
 InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 Estimator = Literal["auto", "optimiser", "network", "both"]
 Features = Literal["auto", "none"]
+LargeMotionChoice = Literal["auto", "on", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
@@ -121,6 +122,11 @@ ESTIMATORS: dict[str, str] = {
 FEATURES: dict[str, str] = {
     "auto": "tissues that a network finds, for heads of different contrast that it knows",
     "none": "the images alone",
+}
+LARGE_MOTION: dict[str, str] = {
+    "auto": "on where a coarse search displaces much of the image far, in images of one contrast",
+    "on": "for organs that move by more than 10 mm or slide, as in breathing",
+    "off": "the deformable stage alone",
 }
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",

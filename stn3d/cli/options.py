@@ -176,6 +176,12 @@ Features = Annotated[
         described("Features of the deformable stage", choices.FEATURES, "auto"),
     ),
 ]
+_LARGE_MOTION = described(
+    "Discrete search over displacements before the deformable stage", choices.LARGE_MOTION, "auto"
+)
+LargeMotion = Annotated[
+    str | None, choice("large-motion", METHOD, choices.LargeMotionChoice, _LARGE_MOTION)
+]
 Config = Annotated[
     Path | None,
     _option(

@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "estimator": options.Estimator,
     "deformable_weights": options.DeformableWeights,
     "features": options.Features,
+    "large_motion": options.LargeMotion,
     "config": options.Config,
     "fill": options.RegisterFill,
     "label_weight": options.LabelWeight,

@@ -19,6 +19,7 @@ from stn3d.choices import (
     Features,
     InitialMethod,
     Kind,
+    LargeMotionChoice,
     MetricChoice,
     MetricName,
     Preset,
@@ -80,6 +81,7 @@ class FurtherSettings(TypedDict, total=False):
     seed: int | None
     fill: str | float | None
     features: Features | None
+    large_motion: LargeMotionChoice | None
     deformable_weights: str | os.PathLike[str] | None
 
 
@@ -120,7 +122,8 @@ def register(
             of the file ``deformable_weights``; they need one of the two.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``, ``fill``, ``features``, ``deformable_weights``.
+            ``max_memory``, ``seed``, ``fill``, ``features``, ``large_motion``,
+            ``deformable_weights``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -180,6 +183,7 @@ def _registered(
         "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
         "kind": cascade.kind,
         "features": cascade.features,
+        "large_motion": cascade.large_motion,
         "region": region,
     }
     candidates = start.candidates

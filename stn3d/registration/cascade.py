@@ -13,6 +13,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.features import FeatureChoice, features_of
+from stn3d.registration.large_motion import large_motion_of, stages_with_search
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -40,6 +41,8 @@ class CascadeResult:
         features: whether features were used; None if they were not considered.
         repeated_kind: kind of the repeated registrations of the quality check; None for that of the
             linear stages.
+        large_motion: whether a discrete search precedes the deformable stage; None if that was
+            given or not considered.
     """
 
     transform: Transform
@@ -49,6 +52,7 @@ class CascadeResult:
     compared: Pair
     features: Selection | None = None
     repeated_kind: LinearKind | None = None
+    large_motion: Selection | None = None
 
 
 def run_cascade(
@@ -102,13 +106,21 @@ def run_cascade(
         if features.pair is not None:
             compared = features.pair
             settings = dataclasses.replace(choice.settings, kind=settings.kind)
-            rest = [*settings.stages()[-1:]]
+            rest = [stage for stage in settings.stages() if not isinstance(stage, LinearStage)]
             tracker.plan(expected_steps(rest, pair))
+    with tracker.step("large_motion"):
+        motion = large_motion_of(pair, compared, settings, (start, aligned.transform))
+    if motion.runs:
+        settings = dataclasses.replace(settings, large_motion="on")
+        rest = stages_with_search(settings, pair)
+        tracker.plan(expected_steps(rest, pair))
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
-    result = _through(rest, compared, aligned.transform, tracker)
+    result = _through(rest, compared, motion.start, tracker)
     chosen = None if features is None else features.selection
-    return CascadeResult(result, settings, selected, view, compared, chosen, repeated_kind)
+    return CascadeResult(
+        result, settings, selected, view, compared, chosen, repeated_kind, motion.selection
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from stn3d.choices import (
     Estimator,
     Features,
     Kind,
+    LargeMotionChoice,
     LinearKind,
     MetricChoice,
     MetricName,
@@ -27,8 +28,18 @@ from stn3d.choices import (
 from stn3d.errors import InputError, shown_text
 from stn3d.io.texts import parse_yaml, read_text
 from stn3d.losses.similarity import METRICS
-from stn3d.registration.stages import DeformableStage, LinearSettings, OptimiserStage
-from stn3d.registration.validation import channel_weights, check_fields, check_seed
+from stn3d.registration.stages import (
+    DeformableStage,
+    DiscreteStage,
+    LinearSettings,
+    OptimiserStage,
+)
+from stn3d.registration.validation import (
+    channel_weights,
+    check_fields,
+    check_large_motion,
+    check_seed,
+)
 
 _MOST_CONFIG_MB = 1
 
@@ -66,6 +77,9 @@ class Settings:
         features: What the deformable stage compares in heads of two subjects and contrasts:
             ``auto`` (white and grey matter as the segmentation network finds them, where it knows
             both images, see `stn3d.registration.features`) or ``none`` (the images alone).
+        large_motion: Whether a discrete search over displacements precedes the deformable stage:
+            ``on``, ``off``, or ``auto`` (where a coarse search displaces much of the image by more
+            than the deformable stage reaches, see `stn3d.registration.large_motion`).
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field, which the
@@ -85,6 +99,7 @@ class Settings:
             for CT, else 0), ``background``, ``nan`` or a number.
         seed: Seed of the random number generator; the present stages draw no random numbers.
         linear: Settings of the rigid, similarity and affine stages.
+        discrete: The discrete search for large displacements.
         deformable: The deformable stage.
 
     Raises:
@@ -98,6 +113,7 @@ class Settings:
     init: str = "auto"
     estimator: Estimator = "auto"
     features: Features = "auto"
+    large_motion: LargeMotionChoice = "auto"
     affine_weights: str | None = None
     deformable_weights: str | None = None
     device: str = "auto"
@@ -109,6 +125,7 @@ class Settings:
     fill: str = "auto"
     seed: int = 0
     linear: LinearSettings = field(default_factory=LinearSettings)
+    discrete: DiscreteStage = field(default_factory=DiscreteStage)
     deformable: DeformableStage = field(default_factory=DeformableStage)
 
     def __post_init__(self) -> None:
@@ -119,6 +136,7 @@ class Settings:
         check_choice("preset", self.preset, Preset)
         check_choice("estimator", self.estimator, Estimator)
         check_choice("features", self.features, Features)
+        check_choice("large_motion", self.large_motion, LargeMotionChoice)
         object.__setattr__(self, "device", str(self.device))  # also a torch.device
         check_device(self.device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")
@@ -150,14 +168,20 @@ class Settings:
         return self.kind
 
     def stages(self) -> list[OptimiserStage]:
-        """The cascade: rigid, then similarity or affine, then deformable, as the kind requires."""
+        """The cascade: rigid, then similarity or affine, then deformable, as the kind requires.
+
+        The discrete search is among them where ``large_motion`` is ``on``.
+        """
         kinds: list[LinearKind] = ["rigid"]
         if self.is_deformable or self.kind == "affine":
             kinds.append("affine")
         elif self.kind == "similarity":
             kinds.append("similarity")
         linear = self.linear.stages(kinds, self.metric_name, final=not self.is_deformable)
-        return [*linear, self.deformable] if self.is_deformable else [*linear]
+        if not self.is_deformable:
+            return [*linear]
+        search = [self.discrete] if self.large_motion == "on" else []
+        return [*linear, *search, self.deformable]
 
     def coarser(self) -> Iterator[Settings]:
         """These settings with ever coarser finest levels of the last stage, down to one level."""
@@ -196,6 +220,7 @@ def settings_from(
         "deformable": deformable.get("deformable", {}),
     }
     settings: Settings = _build(Settings, merged, base)
+    check_large_motion(settings.large_motion, settings.kind, settings.estimator)
     return settings
 
 
@@ -253,5 +278,9 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     return cls(**chosen)
 
 
-_NESTED: dict[str, type] = {"linear": LinearSettings, "deformable": DeformableStage}
+_NESTED: dict[str, type] = {
+    "linear": LinearSettings,
+    "discrete": DiscreteStage,
+    "deformable": DeformableStage,
+}
 _HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`

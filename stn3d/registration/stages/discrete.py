@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -108,10 +107,6 @@ class DiscreteStage(OptimiserStage):
         finest = pair.fixed.grid.resampled(self.spacings_mm(pair)[-1])
         return finest.ndim * finest.num_voxels
 
-    def coarser(self) -> Iterator[DiscreteStage]:
-        """This stage without its finest levels; it has no level that takes much memory."""
-        return iter(())
-
     @torch.no_grad()
     def estimate(self, pair: Pair, current: Transform, progress: Progress) -> Transform:
         """The current transform preceded by the displacements found, rounded as it is saved."""
@@ -143,8 +138,9 @@ class DiscreteStage(OptimiserStage):
             radius_vox: Largest displacement, in voxels of the comparison.
         """
         offsets = candidate_offsets(radius_vox, comparison.grid.ndim)
-        ways = [self._displacements(one, offsets) for one in (comparison, comparison.swapped)]
-        u = _consistent(*ways, radius_vox)
+        there = self._displacements(comparison, offsets)
+        back = self._displacements(comparison.swapped, offsets)
+        u = _consistent(there, back, radius_vox)
         return DisplacementField(in_mm(u, comparison.grid), comparison.grid)
 
     def _displacements(self, comparison: Comparison, offsets: Tensor) -> Tensor:
