@@ -124,7 +124,7 @@ FEATURES: dict[str, str] = {
     "none": "the images alone",
 }
 LARGE_MOTION: dict[str, str] = {
-    "auto": "on where a coarse search displaces much of the image far, in images of one contrast",
+    "auto": "on where a coarse search displaces much of the image far (same contrast)",
     "on": "for organs that move by more than 10 mm or slide, as in breathing",
     "off": "the deformable stage alone",
 }

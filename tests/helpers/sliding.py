@@ -15,8 +15,8 @@ from stn3d.transforms import DisplacementField
 from stn3d.warp import warp_image
 
 SPACING_MM = 2.0
-_SHAPE = 90, 90
-_DEPTH = 28
+_SHAPE = 90, 75
+_DEPTH = 16
 _MARGIN_MM = 8.0  # points are not closer to the border or to a face
 
 

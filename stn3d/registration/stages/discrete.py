@@ -13,6 +13,7 @@ from stn3d import kernels
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.similarity import METRICS
+from stn3d.losses.similarity.mind import mind_channels
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_sum
@@ -33,7 +34,7 @@ _FEATURES = METRICS["mind"]
 _FINER = 2  # voxels along each axis whose descriptors are averaged
 _TV_ITERATIONS = 60
 _CONSISTENCY_STEPS = 10
-_DESCRIPTOR_ARRAYS = 4  # of 12 channels at the finer spacing: both images, and temporary ones
+_SPARE_ARRAYS = 2  # at the finer spacing, besides the descriptors: warped image, its weight
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,12 @@ class DiscreteStage(OptimiserStage):
 
     def memory_floats(self, pair: Pair, channels: int) -> int:
         """Highest number of float32 values that the stage holds besides both images."""
-        descriptors = _DESCRIPTOR_ARRAYS * (12 if pair.fixed.grid.ndim == 3 else 4)
-        peaks = [
-            level.voxels + descriptors * finer.num_voxels
-            for level in self.levels(pair)
-            for finer in [_finer(pair.fixed.grid.resampled(level.spacing_mm))]
-        ]
+        size = mind_channels(pair.fixed.grid.ndim)
+        peaks = []
+        for level in self.levels(pair):
+            grid = pair.fixed.grid.resampled(level.spacing_mm)
+            describing = (size + _SPARE_ARRAYS) * _finer(grid).num_voxels
+            peaks.append(2 * size * grid.num_voxels + max(describing, level.voxels))
         spacings = [spacing / _FINER for spacing in self.spacings_mm(pair)]
         return pyramid_floats(pair, spacings, channels) + max(peaks)
 

@@ -50,13 +50,13 @@ def test_a_slice_is_registered_like_the_volume_of_copies_of_it() -> None:
     """The first axis of the 3D images is constant, so nothing moves along it."""
     flat = sliding_pair(2, 20.0)
     images = [
-        PreparedImage(one.image[:, :, None].repeat(1, 1, 36, 1, 1), flat.volume_grid(36))
+        PreparedImage(one.image[:, :, None].repeat(1, 1, 18, 1, 1), flat.volume_grid(18))
         for one in (flat.pair.fixed, flat.pair.moving)
     ]
     field = run(Pair(images[0], images[1]), Affine.identity(3), STAGE)
     points = torch.cat([flat.inside, flat.outside])
     expected = run(flat.pair, Affine.identity(2), STAGE)(points) - points
-    middle = torch.cat([torch.full((len(points), 1), 35.0), points], dim=1)
+    middle = torch.cat([torch.full((len(points), 1), 17.0), points], dim=1)
     moved = field(middle.double()) - middle
     assert float(moved[:, 0].abs().max()) < 0.2
     assert float((moved[:, 1:] - expected).norm(dim=1).mean()) < 0.5
@@ -66,7 +66,7 @@ def test_masked_voxels_do_not_decide() -> None:
     known = sliding_pair(2, 20.0)
     fixed = known.pair.fixed
     mask = torch.ones_like(fixed.image)
-    mask[:, :, 40:60, 40:60] = 0
+    mask[:, :, 36:54, 30:48] = 0
     spoilt = torch.where(mask > 0, fixed.image, torch.rand(fixed.image.shape))
     stage = DiscreteStage()
     comparison = Comparison.of(
@@ -89,7 +89,7 @@ def test_candidates_are_a_ball_with_the_shortest_first() -> None:
 
 def test_memory_grows_with_the_candidates() -> None:
     pair = sliding_pair(3, 20.0).pair
-    wide = DiscreteStage(radii_vox=(8, 3))
+    wide = DiscreteStage(radii_vox=(8, 5))
     assert wide.memory_floats(pair, 1) > STAGE.memory_floats(pair, 1) > pair.fixed.grid.num_voxels
 
 
