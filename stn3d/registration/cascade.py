@@ -13,7 +13,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.features import FeatureChoice, features_of
-from stn3d.registration.large_motion import large_motion_of, stages_with_search
+from stn3d.registration.large_motion import LargeMotion, large_motion_of, stages_with_search
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
@@ -108,8 +108,10 @@ def run_cascade(
             settings = dataclasses.replace(choice.settings, kind=settings.kind)
             rest = [stage for stage in settings.stages() if not isinstance(stage, LinearStage)]
             tracker.plan(expected_steps(rest, pair))
-    with tracker.step("large_motion"):
-        motion = large_motion_of(pair, compared, settings, (start, aligned.transform))
+    motion = LargeMotion(aligned.transform)
+    if settings.is_deformable and settings.large_motion != "off":
+        with tracker.step("large_motion"):
+            motion = large_motion_of(pair, compared, settings, (start, motion.start))
     if motion.runs:
         settings = dataclasses.replace(settings, large_motion="on")
         rest = stages_with_search(settings, pair)
