@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import typer
 
 from scripts.fuzz.geometry_samples import GEOMETRY
-from scripts.fuzz.mutations import damaged
+from scripts.fuzz.made_inputs import MadeInputs
+from scripts.fuzz.mutations import damage_text, damaged
 from scripts.fuzz.samples import Sample
 from stn3d import choices
 from stn3d.cli.app import app
@@ -41,6 +43,11 @@ class Inputs:
 
     folder: Path
     by_kind: dict[str, list[Path]]
+
+    @cached_property
+    def made(self) -> MadeInputs:
+        """Inputs that take time to make."""
+        return MadeInputs(self.folder / "made")
 
     def one(self, kind: str, random: Random) -> str:
         """A valid file of a kind."""
@@ -82,7 +89,7 @@ def command_line(
     for _ in range(random.choice((0, 1, 1, 2, 3))):
         change = random.choice((_add_option, _add_option, _replace, _replace, _remove))
         words = change(words, command, inputs, samples, out, random)
-    return [command, *words]
+    return [command, *words, *_LAST.get(command, ())]
 
 
 # -- valid commands -------------------------------------------------------------------------------
@@ -140,11 +147,45 @@ def _jacobian(inputs: Inputs, out: Path, random: Random) -> list[str]:
 
 
 def _explain(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    if random.random() < 0.3:
+        return [inputs.made.folder_of_results(out, random)]
     return [inputs.one(random.choice(("transform", "image", "labels", "config")), random)]
 
 
 def _check(inputs: Inputs, out: Path, random: Random) -> list[str]:
     return [inputs.one("image", random), inputs.one(random.choice(("image", "labels")), random)]
+
+
+def _report(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    folders = [inputs.made.folder_of_results(out, random) for _ in range(random.choice((1, 1, 2)))]
+    return [*folders, "--again"]
+
+
+def _view(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    return [inputs.made.folder_of_results(out, random)]
+
+
+def _cohort(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    """A table or an image of the first pair is damaged; that pair alone: no scheduler starts."""
+    head = damaged(inputs.made.head, random).write(out / "head")
+    pairs = [[inputs.one("image", random) for _ in range(2)] for _ in range(2)]
+    pairs[0][0] = str(head) if random.random() < 0.5 else pairs[0][0]
+    rows = [",".join(pair) for pair in pairs]
+    table = "\n".join(("fixed,moving", *rows, "")).encode()
+    path = out / "pairs.csv"
+    path.write_bytes(damage_text(table, random) if random.random() < 0.5 else table)
+    return [str(path), "--out", str(out / "results"), "--preset", "fast", "--kind", "rigid"]
+
+
+def _template(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    images = [inputs.one("image", random) for _ in range(random.choice((2, 2, 3)))]
+    return [*images, "--out", str(out / "results"), "--preset", "fast", "--iterations", "1"]
+
+
+def _segment(inputs: Inputs, out: Path, random: Random) -> list[str]:
+    sample = inputs.made.head
+    head = (damaged(sample, random) if random.random() < 0.5 else sample).write(out / "head")
+    return [str(head), "--out", str(out / "results"), "--weights", inputs.made.weights]
 
 
 def _train(inputs: Inputs, out: Path, random: Random) -> list[str]:
@@ -166,11 +207,19 @@ _VALID: dict[str, Callable[[Inputs, Path, Random], list[str]]] = {
     "jacobian": _jacobian,
     "explain": _explain,
     "check": _check,
+    "report": _report,
+    "view": _view,
+    "cohort": _cohort,
+    "template": _template,
+    "segment": _segment,
     "train": _train,
 }
+_LAST = {"cohort": ("--index", "0"), "template": ("--jobs", "1")}
+"""Options that no change removes: they keep a command to this process."""
 COMMANDS = tuple(_VALID)
 
-_NUMERIC = ("N", "GB", "WEIGHT", "NUMBER")  # how the help names what an option takes
+# How the help names what an option takes.
+_NUMERIC = ("N", "GB", "WEIGHT", "NUMBER", "MM", "STRENGTH")
 _PATHS = ("IMAGE", "FILE", "METHOD|TRANSFORM", "FIXED", "TRANSFORM")
 
 # -- changes --------------------------------------------------------------------------------------

@@ -178,6 +178,14 @@ def damage_json(data: bytes, random: Random) -> bytes:
     return json.dumps(_changed_tree(json.loads(data), random)).encode()
 
 
+def _json_or_bytes(data: bytes, random: Random) -> bytes:
+    """Nodes of a JSON file, or bytes of any other file."""
+    try:
+        return damage_json(data, random)
+    except ValueError:
+        return damage_bytes(data, random)
+
+
 def _changed_tree(tree: Any, random: Random) -> Any:
     for _ in range(random.choice((1, 1, 2, 4))):
         tree = _changed_node(tree, random)
@@ -248,6 +256,7 @@ _BY_FORMAT: dict[str, tuple[Damage, ...]] = {
     "mrk.json": (damage_bytes, damage_text, damage_json, damage_json),
     "yaml": (damage_bytes, damage_text, damage_text),
     "bundle": (damage_bytes, damage_text, damage_text),
+    "results": (damage_bytes, _json_or_bytes, _json_or_bytes),
     "safetensors": (damage_bytes, _weights, _weights),
     "checkpoint": (damage_bytes, _weights, _weights),
 }

@@ -67,8 +67,12 @@ def _prepare(cases: Cases, names: list[str]) -> None:
     assert cases.samples
     if {"bundle", "checkpoint", "train"} & set(names):
         import stn3d.train  # noqa: F401
-    if "register" in names:
+    if {"register", "cohort", "template"} & set(names):
         cases.run("register", -1)
+    if {"explain", "report", "view"} & set(names):
+        os.environ["BROWSER"] = "true"  # a program that does nothing
+        assert cases.inputs.made.results
+        assert cases.inputs.made.segmentation
 
 
 def _limit_memory() -> None:

@@ -101,6 +101,7 @@ _EXAMPLES = {
         "stn3d explain result",
         "stn3d explain result/transform.h5 --like fixed.nii.gz --moving moving.nii.gz",
         "stn3d explain image.nii.gz",
+        "stn3d explain segmentation/volumes.json",
     ),
     "view": ("stn3d view result",),
     "report": ("stn3d report result", "stn3d report results/*  (an index of all)"),

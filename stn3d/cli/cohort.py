@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def cohort(
     code is 3 if a pair failed or could not be registered.
     """
     files = {"image_suffix": image_format, "jacobian": jacobian, "report": not no_report}
-    files["bids"] = source.is_dir()
+    files["bids"] = os.path.isdir(source)
     template = {"to": to, "fixed_mask": fixed_mask, "fixed_labels": fixed_labels}
     how = {"rerun": rerun, "verify": verify}
     with screen.opened(f"registering the pairs of {source.name}", quiet, verbose) as shown:
@@ -73,7 +74,7 @@ def cohort(
 
 def _refuse_source(source: Path, out: Path) -> None:
     """Make sure that results do not go into the BIDS folder itself."""
-    if source.is_dir() and out.exists() and out.samefile(source):
+    if os.path.isdir(source) and os.path.exists(out) and os.path.samefile(out, source):
         raise InputError(
             f"--out is the BIDS folder {source} itself; give {source / 'derivatives' / 'stn3d'}."
         )

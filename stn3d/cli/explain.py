@@ -1,4 +1,4 @@
-"""The command `explain`: a transform, an image or a metrics.json in plain words."""
+"""The command `explain`: a transform, an image or a result in JSON in plain words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def explain(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Transform, image, metrics.json, or the folder of a registration.",
+            help="Transform, image, metrics.json, volumes.json, or the folder of a registration or "
+            "segmentation.",
         ),
     ],
     like: Annotated[
@@ -47,17 +48,19 @@ def explain(
 
     Of a transform: its format, its direction and frame, rotation, translation, scales, largest
     displacement and folding. Of an image: its geometry, its intensities and what is unusual about
-    them. Of a metrics.json: what each value means.
+    them. Of a metrics.json and of the volumes.json of a segmentation: what each value means.
     """
     with screen.opened(f"explaining {file}", quiet, verbose) as shown:
         with slow_imports():
             import stn3d.inspection  # noqa: F401
 
-        folder = Path(file) / "metrics.json"
-        if os.path.isfile(folder):
-            lines, content = _metrics(folder)
+        metrics, volumes = (Path(file) / name for name in ("metrics.json", "volumes.json"))
+        if os.path.isfile(metrics):
+            lines, content = _metrics(metrics)
             below, whole = _transform(file, like, moving)
             lines, content = [*lines, "", *below], {"metrics": content, "transform": whole}
+        elif os.path.isfile(volumes):
+            lines, content = _metrics(volumes)
         elif file.lower().endswith(".json") and not file.lower().endswith(".mrk.json"):
             lines, content = _metrics(Path(file))
         elif _is_image(file):
@@ -124,14 +127,15 @@ def _image(path: Path) -> tuple[Sequence[str], dict[str, Any]]:
 
 
 def _metrics(path: Path) -> tuple[Sequence[str], dict[str, Any]]:
-    from stn3d.inspection import explain_metrics
+    from stn3d.inspection import explain_metrics, explain_volumes, is_segmentation
     from stn3d.io.texts import parse_json, read_text
 
-    advice = "give the metrics.json of a registration"
+    advice = "give the metrics.json of a registration or the volumes.json of a segmentation"
     try:
         content = parse_json(read_text(path, "JSON file", advice, _MOST_MB))
     except ValueError:
         raise InputError(f"{path} is not JSON; {advice}.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no metrics; {advice}.")
-    return explain_metrics(content), content
+    explained = explain_volumes if is_segmentation(content) else explain_metrics
+    return explained(content), content

@@ -144,7 +144,8 @@ def _show(found: Sequence[SegmentedFile], shown: Screen, out: Path) -> None:
             elif one.metrics is not None and one.metrics["quality"]["status"] != "good":
                 shown.say(f"{one.name}: {_sentence(one.metrics)}")
         folders = [one.files[0].parent for one in found if one.files]
-        shown.wrote([out / "volumes.csv", *folders])
+        if folders:
+            shown.wrote([out / "volumes.csv", *folders])
         return
     shown.table(["", "left, ml", "right, ml"], _structures(only))
     shown.say(f"brain mask: {only['brain_mask_ml']:.1f} ml")

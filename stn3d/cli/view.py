@@ -41,7 +41,7 @@ def page_of(folder: Path) -> Path:
     Raises:
         InputError: there is none, or there are several.
     """
-    if folder.suffix == ".html" and folder.is_file():
+    if folder.suffix == ".html" and os.path.isfile(folder):
         return folder
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}; give the folder of a registration.")

@@ -180,7 +180,7 @@ def _subject_folders(root: Path, participants: Sequence[str]) -> list[Path]:
         return sorted(one for one in root.glob("sub-*") if one.is_dir())
     folders = [root / f"sub-{label.removeprefix('sub-')}" for label in participants]
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"{shown_path(root)} has no subject {folder.name}; check the label.")
     return folders
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stn3d.errors import InputError
-from stn3d.inspection.words import number
+from stn3d.inspection.words import (
+    list_of,
+    mapping_of,
+    number,
+    number_of,
+    quality_lines,
+    text_of,
+)
 
 _STATUS = {
     "good": "no measure gives reason for doubt",
@@ -39,38 +46,27 @@ def explain_metrics(metrics: Mapping[str, Any]) -> list[str]:
         InputError: it is not such an object.
     """
     if "after" in metrics and "before" in metrics:
+        before, after = (mapping_of(metrics[when]) for when in ("before", "after"))
         return [
-            *_quality(metrics.get("quality")),
-            *_table(metrics["before"], metrics["after"]),
-            *_smoothness(metrics["after"]),
-            *_selections(metrics.get("auto_selected")),
-            *_circular(metrics.get("used_in_optimisation")),
+            *quality_lines(mapping_of(metrics.get("quality")), _STATUS),
+            *_table(before, after),
+            *_smoothness(after),
+            *_selections(mapping_of(metrics.get("auto_selected"))),
+            *_circular(list_of(metrics.get("used_in_optimisation"))),
         ]
     if "correlation" in metrics or "region" in metrics:
-        return [*_table(None, metrics), *_smoothness(metrics)]
+        return [*_table({}, metrics), *_smoothness(metrics)]
     raise InputError(
-        "this JSON file holds neither a metrics.json of stn3d register nor the output of "
-        "stn3d evaluate; give one of these."
+        "this JSON file holds neither a metrics.json of stn3d register, nor the output of "
+        "stn3d evaluate, nor a volumes.json of stn3d segment; give one of these."
     )
 
 
-def _quality(quality: Any) -> list[str]:
-    if not isinstance(quality, Mapping):
-        return []
-    status = str(quality.get("status"))
-    lines = [f"quality: {status}, {_STATUS.get(status, 'an unknown status')}"]
-    if quality.get("reason"):
-        lines.append(f"   reason: {quality['reason']}")
-    if quality.get("suggestion"):
-        lines.append(f"   suggestion: {quality['suggestion']}")
-    return lines + [f"   warning: {warning}" for warning in quality.get("warnings") or ()]
-
-
-def _table(before: Any, after: Any) -> list[str]:
+def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """A line for each metric that was measured, with its meaning."""
     lines = []
     for key, name, unit, meaning in _METRICS:
-        new, old = _mean(after.get(key)), _mean(before.get(key)) if before else None
+        new, old = _mean(after.get(key)), _mean(before.get(key))
         if new is None:
             continue
         change = f"{number(new)}" if old is None else f"{number(old)} -> {number(new)}"
@@ -82,10 +78,10 @@ def _mean(value: Any) -> float | None:
     """A number, or the mean of a metric with several statistics; None for anything else."""
     if isinstance(value, Mapping):
         value = value.get("mean")
-    return float(value) if isinstance(value, int | float) else None
+    return number_of(value)
 
 
-def _smoothness(after: Any) -> list[str]:
+def _smoothness(after: Mapping[str, Any]) -> list[str]:
     folding, low, high = (
         _mean(after.get(key)) for key in ("folding_pct", "jacobian_min", "jacobian_max")
     )
@@ -101,17 +97,17 @@ def _smoothness(after: Any) -> list[str]:
     ]
 
 
-def _selections(selected: Any) -> list[str]:
-    if not isinstance(selected, Mapping):
-        return []
+def _selections(selected: Mapping[str, Any]) -> list[str]:
     return [
-        f"{what} {one.get('choice')}, selected automatically: {one.get('reason')}"
+        f"{text_of(what)} {text_of(one.get('choice'))}, selected automatically: "
+        f"{text_of(one.get('reason'))}"
         for what, one in selected.items()
         if isinstance(one, Mapping)
     ]
 
 
-def _circular(used: Any) -> list[str]:
+def _circular(used: Sequence[Any]) -> list[str]:
     if not used:
         return []
-    return [f"{' and '.join(map(str, used))} guided the registration: their metrics prove nothing"]
+    names = " and ".join(map(text_of, used))
+    return [f"{names} guided the registration: their metrics prove nothing"]

@@ -1,12 +1,15 @@
-"""Numbers, positions and axes in words."""
+"""Numbers, positions, axes and quality in words; values of JSON that may be of any type."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from stn3d.errors import shown
 from stn3d.grid import Grid
 
 _DIRECTIONS = {
@@ -17,6 +20,8 @@ _DIRECTIONS = {
     "S": "superior",
     "I": "inferior",
 }
+_LONGEST = 1000  # characters of a text
+_LARGEST = 1e300  # of numbers; JSON has no limit
 
 
 def number(value: float) -> str:
@@ -67,3 +72,43 @@ def shear_deg(grid: Grid) -> float:
     cosines = axes / np.linalg.norm(axes, axis=0)
     products = np.abs(cosines.T @ cosines - np.eye(d)).max()
     return float(np.degrees(np.arcsin(np.clip(products, 0, 1))))
+
+
+def number_of(value: Any) -> float | None:
+    """A value of JSON as a finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    found = float(value) if abs(value) < _LARGEST else math.inf
+    return found if math.isfinite(found) else None
+
+
+def text_of(value: Any) -> str:
+    """A value of JSON as a text of one line."""
+    return " ".join(value.split())[:_LONGEST] if isinstance(value, str) else shown(value)
+
+
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """A value of JSON, if it is an object; else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def list_of(value: Any) -> Sequence[Any]:
+    """A value of JSON, if it is a list; else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def quality_lines(quality: Mapping[str, Any], meanings: Mapping[str, str]) -> list[str]:
+    """The quality status with its reason, suggestion and warnings; none without a status.
+
+    Args:
+        quality: `quality` of a metrics.json or volumes.json.
+        meanings: what each status means.
+    """
+    if not quality:
+        return []
+    status = text_of(quality.get("status"))
+    lines = [f"quality: {status}, {meanings.get(status, 'an unknown status')}"]
+    for key in ("reason", "suggestion"):
+        if quality.get(key):
+            lines.append(f"   {key}: {text_of(quality[key])}")
+    return lines + [f"   warning: {text_of(one)}" for one in list_of(quality.get("warnings"))]

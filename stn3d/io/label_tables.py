@@ -39,7 +39,7 @@ def read_label_table(path: str | os.PathLike[str]) -> dict[int, str]:
     text = read_text(path, "label table", "give a table of label numbers and names", _MOST_MB)
     lines = [one for one in text.splitlines() if one.strip() and not one.lstrip().startswith("#")]
     delimiter = next((mark for mark in "\t,;" if lines and mark in lines[0]), None)
-    header = [] if delimiter is None else _cells(lines[0], delimiter)
+    header = [] if delimiter is None else _cells(lines[0], delimiter, path)
     titles = [cell.strip().casefold() for cell in header]
     numbers = next((titles.index(title) for title in _NUMBER_COLUMNS if title in titles), None)
     names = next(
@@ -51,7 +51,7 @@ def read_label_table(path: str | os.PathLike[str]) -> dict[int, str]:
         None,
     )
     if delimiter is not None and numbers is not None and names is not None:
-        rows = [(_cells(line, delimiter), line) for line in lines[1:]]
+        rows = [(_cells(line, delimiter, path), line) for line in lines[1:]]
         found = [_from_row(cells, numbers, names, line, path) for cells, line in rows]
     else:
         found = [_from_line(line, path) for line in lines]
@@ -65,8 +65,11 @@ def read_label_table(path: str | os.PathLike[str]) -> dict[int, str]:
     return table
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter))
+def _cells(line: str, delimiter: str, path: str | os.PathLike[str]) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:
+        raise _not_a_label(line, path) from None
 
 
 def _from_row(

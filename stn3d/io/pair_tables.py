@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from stn3d.choices import check_known
 from stn3d.errors import InputError
 from stn3d.io.image_output import ITK_SUFFIXES, NIFTI_SUFFIXES
-from stn3d.io.texts import read_text
+from stn3d.io.texts import csv_rows, read_text
 
 ROLES = ("fixed", "moving")
 _MOST_MB = 64
@@ -47,8 +46,8 @@ def read_pair_table(path: str | os.PathLike[str], columns: Sequence[str]) -> lis
     """
     text = read_text(path, "table of pairs", "give a CSV file", _MOST_MB)
     first = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",")
-    header = [name.strip() for name in next(reader, [])]
+    lines = csv_rows(text.splitlines(), path, "\t" if "\t" in first else ",")
+    header = [name.strip() for name in lines[0][1]] if lines else []
     if not header:
         raise InputError(f"{path} is empty; give a header line and a line for each pair.")
     for name in header:
@@ -56,8 +55,8 @@ def read_pair_table(path: str | os.PathLike[str], columns: Sequence[str]) -> lis
     if len(set(header)) < len(header):
         raise InputError(f"{path} has two columns of one name; give each column once.")
     rows = [
-        _row(path, reader.line_num, header, cells)
-        for cells in reader
+        _row(path, number, header, cells)
+        for number, cells in lines[1:]
         if any(c.strip() for c in cells)
     ]
     if not rows:
@@ -83,7 +82,7 @@ def cell_path(folder: Path, cell: str, *, transform: bool = False) -> str:
         transform: the cell may be ``FORMAT:FILE`` or ``inverse:FILE``; the prefix stays.
     """
     prefix, mark, rest = cell.rpartition(":")
-    if transform and mark and not (folder / cell).exists() and len(prefix) > 1:
+    if transform and mark and not os.path.exists(folder / cell) and len(prefix) > 1:
         return f"{prefix}:{folder / rest}"
     return str(folder / cell)
 

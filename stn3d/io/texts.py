@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stn3d.errors import InputError
@@ -45,6 +46,29 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     """A path for messages, shortened if it is longer than any file's."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
+
+
+def csv_rows(
+    lines: Iterable[str], path: str | os.PathLike[str], separator: str = ","
+) -> list[tuple[int, list[str]]]:
+    """Rows of a table with their line numbers.
+
+    Args:
+        lines: its lines.
+        path: the file, for messages.
+        separator: what separates the cells.
+
+    Raises:
+        InputError: the table is damaged, for example by a quotation mark that is never closed.
+    """
+    reader = csv.reader(lines, delimiter=separator)
+    try:
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{shown_path(path)}, line {reader.line_num}: {error}; check the quotation marks and "
+            "the commas."
+        ) from None
 
 
 def parse_json(text: str) -> Any:

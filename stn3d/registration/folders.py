@@ -38,7 +38,7 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder for results, created before any work and removed if the work fails.
+    """A folder for results, created before any work and removed if it is empty after it.
 
     Raises:
         InputError: see `make_folder`.
@@ -47,11 +47,10 @@ def results_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     made = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
     try:
         yield make_folder(folder)
-    except BaseException:
+    finally:
         for one in made:
             with suppress(OSError):  # it is not empty, or was never made
                 one.rmdir()
-        raise
 
 
 @contextmanager

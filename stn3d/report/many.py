@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stn3d.errors import InputError
-from stn3d.io.texts import read_text
+from stn3d.io.texts import csv_rows, read_text
 from stn3d.registration.folders import make_folder
 from stn3d.report.folder import ResultFiles, registrations_below, write_report, write_report_of
 from stn3d.report.index import IndexEntry, write_index
@@ -83,6 +82,8 @@ def _failures(folder: Path) -> Iterator[IndexEntry]:
     if not path.is_file():
         return
     text = read_text(path, "summary of a cohort", "give the folder of a cohort", _MOST_MB)
-    for line in csv.DictReader(io.StringIO(text, newline="")):
+    rows = [cells for _, cells in csv_rows(io.StringIO(text, newline=""), path)]
+    for cells in rows[1:]:
+        line = dict(zip(rows[0], cells, strict=False))
         if line.get("error") and line.get("name"):
             yield IndexEntry(line["name"], None, {}, line["error"])

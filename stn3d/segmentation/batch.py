@@ -86,7 +86,7 @@ def segment_files(
                     raise
                 found.append(SegmentedFile(name, error=str(error)))
             show(number + 1, len(images), name)
-        if not single:
+        if not single and any(one.files for one in found):
             with atomic_write(out / _SUMMARY) as part:
                 text = volumes_csv([row for one in found for row in one.rows])
                 part.write_text(text, encoding="utf8")

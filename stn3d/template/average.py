@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.io import Image
 from stn3d.metrics import foreground
@@ -77,10 +78,20 @@ class MeanImage:
         return float(self._previous[used].median()) / median if median > 0 else 1.0
 
     def result(self) -> Tensor:
-        """``(1, 1, *grid.shape)`` mean image."""
+        """``(1, 1, *grid.shape)`` mean image.
+
+        Raises:
+            InputError: it is constant, because none of the images is on the grid.
+        """
         half = 0.5 * self._count
         missing = (half - self._weight).clamp(min=0) * (self._background / max(self._count, 1))
-        return ((self._sum + missing) / self._weight.clamp(min=half)).float()
+        mean = ((self._sum + missing) / self._weight.clamp(min=half)).float()
+        if float(mean.min()) == float(mean.max()):
+            raise InputError(
+                "the mean of the aligned images is constant, so their affine registrations failed; "
+                "check that all images show the same object."
+            )
+        return mean
 
 
 class MeanField:

@@ -104,6 +104,26 @@ def test_a_table_without_images_is_refused(data: Path, capfd: pytest.CaptureFixt
     assert not (data / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cohort", "a" * 300, "--out", "NEW"],
+        ["cohort", "BIDS", "--to", "fixed.nii.gz", "--out", "NEW", "--participant", "a" * 300],
+        ["view", "a" * 300 + ".html"],
+        ["report", "a" * 300],
+    ],
+)
+def test_names_beyond_the_limit_of_the_system(
+    words: list[str], data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data)
+    (data / "fixed.nii.gz").touch()
+    (data / "BIDS" / "sub-01").mkdir(parents=True)
+    assert main(words) == 2
+    assert len(without_opening(capfd.readouterr().err.splitlines())) == 1
+    assert not (data / "NEW").exists()
+
+
 def test_other_commands_do_not_import_dask() -> None:
     code = (
         "import sys, stn3d.cli.app, stn3d.registration.api\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -54,6 +55,12 @@ def test_a_brain_is_segmented_as_in_python(
     assert np.mean(labels == expected.labels.numpy()) > 0.999
     content = json.loads((out / "volumes.json").read_text(encoding="utf-8"))
     assert content["brain_mask_ml"] == pytest.approx(expected.brain_mask_ml, rel=1e-3)
+    for file in (out, out / "volumes.json"):
+        assert main(["explain", str(file)]) == 0
+        explained = capfd.readouterr().out.splitlines()
+        assert explained[0].startswith("segmentation of ")
+        assert explained[1] == "quality: good, the network knows what the image shows"
+        assert any(re.fullmatch(r"hippocampus: left .* ml, right .* ml", one) for one in explained)
     capfd.readouterr()
     table = ["--label-table", str(out / "labels.tsv"), "--labels", "left hippocampus"]
     maps = [str(out / "labels.nii.gz")] * 2
@@ -95,6 +102,20 @@ def test_an_image_that_cannot_be_read_does_not_end_the_others(
     assert lines[:2] == ["bad (1 of 2)", "brain (2 of 2)"]
     assert lines[2].startswith(f"stn3d: {bad}")
     assert sorted(path.name for path in out.iterdir()) == ["brain", "volumes.csv"]
+
+
+def test_images_that_all_fail_leave_nothing(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    for one in bad:
+        one.write_bytes(b"no image")
+    weights = ["--weights", str(folder / "quick.safetensors")]
+    assert main(["segment", *map(str, bad), "--out", str(tmp_path / "new" / "out"), *weights]) == 2
+    printed, said = capfd.readouterr()
+    assert "wrote" not in printed
+    assert [str(one) in said for one in bad] == [True, True]
+    assert sorted(tmp_path.iterdir()) == bad
 
 
 def test_bad_input_is_one_sentence(

@@ -45,3 +45,17 @@ def test_an_evaluation_and_other_files() -> None:
     assert any("0.71" in line for line in explain_metrics(AFTER))
     with pytest.raises(InputError, match="neither"):
         explain_metrics({"a": 1})
+
+
+def test_values_of_other_types_are_omitted() -> None:
+    lines = explain_metrics(
+        {
+            "before": 3,
+            "after": ["x"],
+            "quality": [],
+            "auto_selected": "a",
+            "used_in_optimisation": 7,
+        }
+    )
+    assert lines == []
+    assert explain_metrics({"correlation": True, "dice": 10**400, "tre_mm": {"mean": "x"}}) == []

@@ -9,11 +9,40 @@ from pathlib import Path
 import pytest
 
 from stn3d.errors import InputError, shown, shown_text
-from stn3d.io.texts import parse_json, parse_yaml, read_text, shown_path, without_surrogates
+from stn3d.io import read_label_table
+from stn3d.io.pair_tables import read_pair_table
+from stn3d.io.texts import (
+    csv_rows,
+    parse_json,
+    parse_yaml,
+    read_text,
+    shown_path,
+    without_surrogates,
+)
+from stn3d.report.many import report_of
 
 
 def read(path: str | Path, most_mb: int = 1) -> str:
     return read_text(path, "list", "give a list", most_mb)
+
+
+def test_rows_of_a_table_have_their_lines() -> None:
+    rows = csv_rows(['a,"b', 'c"', "", "d"], "t.csv")
+    assert rows == [(2, ["a", "bc"]), (3, []), (4, ["d"])]
+    assert csv_rows(["a\tb"], "t.tsv", "\t") == [(1, ["a", "b"])]
+
+
+def test_a_table_with_an_endless_cell_is_one_sentence(tmp_path: Path) -> None:
+    path, long = tmp_path / "a.csv", "x" * 140_000
+    path.write_text(f"fixed,moving\n{long},b\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 2: .*; check the quotation marks"):
+        read_pair_table(path, ("fixed", "moving"))
+    path.write_text(f"index,name\n{long},b\n")
+    with pytest.raises(InputError, match=r"a\.csv: the line .* is no number with a name"):
+        read_label_table(path)
+    (tmp_path / "summary.csv").write_text(f"name,error\n{long},b\n")
+    with pytest.raises(InputError, match=r"summary\.csv, line 2"):
+        report_of([tmp_path])
 
 
 @pytest.mark.parametrize(

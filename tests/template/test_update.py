@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.template.average import MeanField, MeanImage, sharpened, sharpness
 from stn3d.template.linear_mean import mirrored
@@ -119,3 +120,11 @@ def test_the_grid_covers_all_images_and_treats_them_alike(tmp_path: Path) -> Non
     assert grid.orientation == "RA"
     symmetric = template_grid(grids, poses, spacing, 2.0)
     assert float(symmetric.centre_mm[0]) == pytest.approx(2.0, abs=1e-5)
+
+
+def test_images_away_from_the_grid_give_no_mean() -> None:
+    away = Affine.from_matrix(torch.tensor([[1.0, 0, 1e4], [0, 1, 0], [0, 0, 1]]).double())
+    mean = MeanImage(GRID, None, False)
+    mean.add(image_on(torch.rand(1, 1, *GRID.shape), GRID, "image"), away)
+    with pytest.raises(InputError, match="check that all images show the same object"):
+        mean.result()

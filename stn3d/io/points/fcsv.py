@@ -26,8 +26,8 @@ from stn3d.io.points.base import (
 from stn3d.io.points.checks import FLIPS, require_finite
 from stn3d.io.points.mapping import PointMap
 from stn3d.io.points.markups import no_position, no_system, not_placed
-from stn3d.io.points.table import MOST_MB, coordinates_mm, rows_of
-from stn3d.io.texts import read_text
+from stn3d.io.points.table import MOST_MB, coordinates_mm
+from stn3d.io.texts import csv_rows, read_text
 
 _SYSTEMS: dict[str, CoordinateSystem] = {"0": "ras", "1": "lps", "RAS": "ras", "LPS": "lps"}
 _COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc",
@@ -83,7 +83,7 @@ class Fcsv(GeometryFormat):
             if "=" in line
         )
         names = tuple(name.strip() for name in stated.get("columns", ",".join(_COLUMNS)).split(","))
-        rows = tuple(tuple(r) for _, r in rows_of([one for one in lines if one[0] != "#"], path))
+        rows = tuple(tuple(r) for _, r in csv_rows([one for one in lines if one[0] != "#"], path))
         if not rows:
             raise InputError(f"{path} holds no points; add at least one.")
         system = stated.get("CoordinateSystem", "")

@@ -7,7 +7,7 @@ The coordinates are the columns x, y and z, or r, a, s (RAS) or l, p, s (LPS) as
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from stn3d.errors import InputError, shown_text
 from stn3d.io.files import atomic_write
 from stn3d.io.points.base import GeometryFormat, PointSet, PointTable, ReadOptions, WriteOptions
 from stn3d.io.points.checks import FLIPS, require_finite
-from stn3d.io.texts import read_text
+from stn3d.io.texts import csv_rows, read_text
 
 MOST_MB = 1024
 _MOST_MM = 1e9
@@ -40,7 +40,7 @@ class Table(GeometryFormat):
     def read(self, path: Path, options: ReadOptions) -> PointSet:
         text = read_text(path, "point file", "give points as CSV with the header x,y,z", MOST_MB)
         lines, by = text.splitlines(), _separator(path)
-        rows = [row for row in rows_of(lines, path, by) if any(map(str.strip, row[1]))]
+        rows = [row for row in csv_rows(lines, path, by) if any(map(str.strip, row[1]))]
         header = tuple(cell.strip() for cell in rows[0][1]) if rows else ()
         axes, stated = _axes(header, path)
         points = [_coordinates(row, len(header), axes, path, line) for line, row in rows[1:]]
@@ -117,21 +117,6 @@ def write_table(path: Path, points: Any, table: PointTable) -> None:
             writer.writerow(
                 [values[n] if n in values else next(cells) for n in range(len(table.header))]
             )
-
-
-def rows_of(lines: Iterable[str], path: Path, separator: str = ",") -> list[tuple[int, list[str]]]:
-    """Rows of a CSV file with their line numbers.
-
-    Raises:
-        InputError: the file is damaged, for example by a quotation mark that is never closed.
-    """
-    reader = csv.reader(lines, delimiter=separator)
-    try:
-        return [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: {error}; check the quotation marks and the commas."
-        ) from None
 
 
 def coordinates_mm(values: Sequence[Any]) -> list[float] | None:

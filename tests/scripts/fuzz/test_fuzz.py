@@ -16,7 +16,8 @@ from scripts.fuzz.commands import COMMANDS
 from scripts.fuzz.samples import all_samples
 from scripts.fuzz.supervisor import run_cases
 
-QUICK = [name for name in COMMANDS if name not in ("register", "series", "evaluate", "train")]
+SLOW = ("register", "series", "evaluate", "train", "cohort", "template", "segment")
+QUICK = [name for name in COMMANDS if name not in SLOW]
 FORMATS = list(dict.fromkeys(one.format for one in all_samples()))
 IN_OWN_PROCESS = [name for name in FORMATS if name not in ("bundle", "checkpoint")]
 
