@@ -219,7 +219,9 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         excluded = _excluded(inputs, transform, inverse)
     with tracker.step("quality_check"):
         names = settings.linear_kind, settings.metric_name
-        measures = measure_quality(pair, found, *names, after, cascade.repeated_kind)
+        measures = measure_quality(
+            pair, cascade.as_checked(found), *names, after, cascade.repeated_kind
+        )
         quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)

@@ -13,10 +13,12 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent, unscaled
 from stn3d.registration.features import FeatureChoice, features_of
+from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.large_motion import LargeMotion, large_motion_of, stages_with_search
 from stn3d.registration.runtime import Step, Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
+from stn3d.registration.stages.dense_start import field_before
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class CascadeResult:
             linear stages.
         large_motion: whether a discrete search precedes the deformable stage; None if that was
             given or not considered.
+        linear: result of the linear stages, where the deformable stages began elsewhere.
     """
 
     transform: Transform
@@ -53,6 +56,15 @@ class CascadeResult:
     features: Selection | None = None
     repeated_kind: LinearKind | None = None
     large_motion: Selection | None = None
+    linear: Linear | None = None
+
+    def as_checked(self, transform: Transform) -> Transform:
+        """A transform as a displacement of the coarse voxels of the quality check and then the
+        result of the linear stages, which the check repeats."""
+        if self.linear is None:
+            return transform
+        grid = self.pair.fixed.at(coarse_mm(self.pair)).grid
+        return field_before(transform, self.linear, grid).then(self.linear)
 
 
 def run_cascade(
@@ -108,10 +120,7 @@ def run_cascade(
             settings = dataclasses.replace(choice.settings, kind=settings.kind)
             rest = [stage for stage in settings.stages() if not isinstance(stage, LinearStage)]
             tracker.plan(expected_steps(rest, pair))
-    motion = LargeMotion(aligned.transform)
-    if settings.is_deformable and settings.large_motion != "off":
-        with tracker.step("large_motion"):
-            motion = large_motion_of(pair, compared, settings, (start, motion.start))
+    motion = _large_motion(pair, compared, settings, (start, aligned.transform), tracker)
     if motion.runs:
         settings = dataclasses.replace(settings, large_motion="on")
         rest = stages_with_search(settings, pair)
@@ -120,9 +129,22 @@ def run_cascade(
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
     result = _through(rest, compared, motion.start, tracker)
     chosen = None if features is None else features.selection
-    return CascadeResult(
-        result, settings, selected, view, compared, chosen, repeated_kind, motion.selection
-    )
+    selections = chosen, repeated_kind, motion.selection
+    return CascadeResult(result, settings, selected, view, compared, *selections, motion.linear)
+
+
+def _large_motion(
+    pair: Pair,
+    compared: Pair,
+    settings: Settings,
+    linears: tuple[Transform, Transform],
+    tracker: Tracker,
+) -> LargeMotion:
+    """See `large_motion_of`; a step of its own where it is considered."""
+    if not settings.is_deformable or settings.large_motion == "off":
+        return LargeMotion(linears[1])
+    with tracker.step("large_motion"):
+        return large_motion_of(pair, compared, settings, linears)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from stn3d.reductions import voxel_sum
 from stn3d.registration.automatic import Selection
 from stn3d.registration.settings import Settings
 from stn3d.registration.stages import Comparison, DiscreteStage, Stage
-from stn3d.transforms import Affine, Transform
+from stn3d.transforms import Affine, Linear, Transform
 from stn3d.warp import resample_image
 
 ON, OFF = "on", "off"
@@ -68,11 +68,22 @@ class LargeMotion:
         start: The transform from which the next stage begins.
         runs: Whether the discrete search runs.
         selection: ``on`` or ``off``, and why; None if that was given or not considered.
+        linear: Result of the linear stages, if the search begins elsewhere.
     """
 
     start: Transform
     runs: bool = False
     selection: Selection | None = None
+    linear: Linear | None = None
+
+    @classmethod
+    def beginning(
+        cls, start: Transform, aligned: Transform, selection: Selection | None
+    ) -> LargeMotion:
+        """The search runs, from a transform that is the result of the linear stages or another."""
+        if start is aligned or not isinstance(aligned, Linear):
+            return cls(start, True, selection)
+        return cls(start, True, selection, aligned)
 
 
 def large_motion_of(
@@ -94,7 +105,7 @@ def large_motion_of(
         return LargeMotion(aligned)
     stage = settings.discrete
     if settings.large_motion == ON:
-        return LargeMotion(best_start(compared, initial, aligned, stage), True)
+        return LargeMotion.beginning(best_start(compared, initial, aligned, stage), aligned, None)
     metric = settings.deformable_metric or settings.metric_name
     if METRICS[metric].contrast != "same" or compared is not pair:
         return LargeMotion(aligned)
@@ -130,7 +141,7 @@ def select_large_motion(
         return LargeMotion(aligned, selection=Selection(OFF, reason, evidence))
     reason = f"a coarse search displaces {share} by {reach} and lowers the loss there"
     start = best_start(pair, initial, aligned, stage)
-    return LargeMotion(start, True, Selection(ON, reason, evidence))
+    return LargeMotion.beginning(start, aligned, Selection(ON, reason, evidence))
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
