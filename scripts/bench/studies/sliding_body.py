@@ -57,8 +57,7 @@ def run(options: Options) -> None:
         original = LabelledImage(values, affine, content_of(values, affine))
         for sink_mm in map(float, options.sink_mm.split(",")):
             fixed, moving = slid_pair(original, sink_mm, options.range_mm, seed)
-            split = "tuning" if part == "abdomen" and sink_mm < 30 else "held-out"
-            write_pair(pairs / f"{part}-{sink_mm:g}mm", split, fixed, moving)
+            write_pair(pairs / f"{part}-{sink_mm:g}mm", "", fixed, moving)
     measure_pairs("sliding_body", pairs, options)
     report(options.out)
 
