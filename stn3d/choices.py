@@ -24,6 +24,7 @@ InitialMethod = Literal["auto", "header", "centres", "mass", "moments"]
 Estimator = Literal["auto", "optimiser", "network", "both"]
 Features = Literal["auto", "none"]
 Structures = Literal["auto", "always"]
+LargeMotionChoice = Literal["auto", "on", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 WindowName = Literal["head", "lung", "abdomen", "bone"]
 ImageInterpolation = Literal["auto", "linear", "nearest", "cubic", "label"]
@@ -126,6 +127,11 @@ FEATURES: dict[str, str] = {
 STRUCTURES: dict[str, str] = {
     "auto": "compared in heads that do not show the same contrast",
     "always": "compared in all heads, for the time of two segmentations",
+}
+LARGE_MOTION: dict[str, str] = {
+    "auto": "on where a coarse search displaces much of the image far (same contrast)",
+    "on": "for organs that move by more than 10 mm or slide, as in breathing",
+    "off": "the deformable stage alone",
 }
 DEVICES: dict[str, str] = {
     "auto": "cuda where there is one, else cpu",

@@ -51,9 +51,11 @@ def choice(name: str, panel: str | None, known: Any, help: str) -> Any:
     )
 
 
-def described_choice(name: str, known: Any, what: str, values: Mapping[str, str]) -> Any:
-    """An option of the method with a few values that the help describes; the default is auto."""
-    return choice(name, METHOD, known, described(what, values, "auto"))
+def described_choice(
+    name: str, known: Any, what: str, values: Mapping[str, str], default: str = "auto"
+) -> Any:
+    """An option of the method with a few values, which the help describes."""
+    return choice(name, METHOD, known, described(what, values, default))
 
 
 # -- all commands ---------------------------------------------------------------------------------
@@ -122,21 +124,13 @@ Kind = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    choice(
-        "metric",
-        METHOD,
-        choices.MetricChoice,
-        described("Similarity metric of the images", choices.METRIC_CHOICES, "auto"),
+    described_choice(
+        "metric", choices.MetricChoice, "Similarity metric of the images", choices.METRIC_CHOICES
     ),
 ]
 Preset = Annotated[
     str | None,
-    choice(
-        "preset",
-        METHOD,
-        choices.Preset,
-        described("Levels and iterations", choices.PRESETS, "default"),
-    ),
+    described_choice("preset", choices.Preset, "Levels and iterations", choices.PRESETS, "default"),
 ]
 _INITIAL = (
     "a transform file of any format, FORMAT:FILE, inverse:FILE or the folder of a registration; "
@@ -182,6 +176,12 @@ Structures = Annotated[
         "Structures of heads in the quality check",
         choices.STRUCTURES,
     ),
+]
+_LARGE_MOTION = described(
+    "Discrete search over displacements before the deformable stage", choices.LARGE_MOTION, "auto"
+)
+LargeMotion = Annotated[
+    str | None, choice("large-motion", METHOD, choices.LargeMotionChoice, _LARGE_MOTION)
 ]
 Config = Annotated[
     Path | None,

@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
     "deformable_weights": options.DeformableWeights,
     "features": options.Features,
     "structures": options.Structures,
+    "large_motion": options.LargeMotion,
     "config": options.Config,
     "fill": options.RegisterFill,
     "label_weight": options.LabelWeight,

@@ -13,6 +13,7 @@ from stn3d.kernels.common.points import inside, points_of
 from stn3d.kernels.common.region import Region
 from stn3d.kernels.compose import compose, exponential, take_step
 from stn3d.kernels.cost_volume import cost_volume
+from stn3d.kernels.displacement_search import cheapest_displacement, displacement_cost
 from stn3d.kernels.folded_volume import folded_volume
 from stn3d.kernels.force import force
 from stn3d.kernels.histogram import entropy, joint_histogram, mutual_information
@@ -27,6 +28,7 @@ from stn3d.kernels.sample_affine import sample_affine
 from stn3d.kernels.sample_linear import sample_linear
 from stn3d.kernels.self_similarity import self_similarity
 from stn3d.kernels.smooth import diffuse_divergence, gaussian_smooth
+from stn3d.kernels.total_variation import total_variation_smooth
 from stn3d.kernels.warp import warp, warp_gradient
 from stn3d.kernels.warp.types import Buffers, Warped, buffers
 
@@ -38,9 +40,11 @@ __all__ = [
     "apply_boundary_window",
     "box_sum",
     "buffers",
+    "cheapest_displacement",
     "compose",
     "cost_volume",
     "diffuse_divergence",
+    "displacement_cost",
     "entropy",
     "exponential",
     "folded_volume",
@@ -60,6 +64,7 @@ __all__ = [
     "sample_linear",
     "self_similarity",
     "take_step",
+    "total_variation_smooth",
     "warp",
     "warp_gradient",
 ]

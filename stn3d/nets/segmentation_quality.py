@@ -20,7 +20,7 @@ from stn3d.structures import STRUCTURES
 Status = Literal["good", "check", "failed"]
 
 _SEEN = 0.5  # weight of a voxel of the working grid within the field of view
-_UNSURE, _UNKNOWN = 0.2, 0.235  # mean uncertainty
+_UNSURE, _UNKNOWN = 0.2, 0.232  # mean uncertainty
 _AT_EDGE, _MOSTLY = 0.02, 0.75  # fraction of the surface of the brain
 _SMALL_ML, _LARGE_ML = 700.0, 2400.0
 _TINY_ML, _HUGE_ML = 100.0, 2800.0

@@ -6,7 +6,6 @@ read -> prepare -> initialise -> cascade -> invert -> warp -> measure -> check t
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from stn3d.choices import (
     Features,
     InitialMethod,
     Kind,
+    LargeMotionChoice,
     MetricChoice,
     MetricName,
     Preset,
@@ -57,7 +57,7 @@ from stn3d.registration.settings import (
 )
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
-from stn3d.registration.structures import PairStructures, structures_of
+from stn3d.registration.structures import structures_to_check
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -68,9 +68,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stn3d.nets.weights import TrainedNetwork
-
-
-_logger = logging.getLogger("stn3d")
 
 
 class FurtherSettings(TypedDict, total=False):
@@ -88,6 +85,7 @@ class FurtherSettings(TypedDict, total=False):
     fill: str | float | None
     features: Features | None
     structures: Structures | None
+    large_motion: LargeMotionChoice | None
     deformable_weights: str | os.PathLike[str] | None
 
 
@@ -128,7 +126,7 @@ def register(
             of the file ``deformable_weights``; they need one of the two.
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
-            ``max_memory``, ``seed``, ``fill``, ``features``, ``structures``,
+            ``max_memory``, ``seed``, ``fill``, ``features``, ``structures``, ``large_motion``,
             ``deformable_weights``.
 
     Returns:
@@ -187,32 +185,19 @@ def _registered(
     region = None if content is None else content.selection(cascade.transform)
     if cascade.structures is not None:
         region = cascade.structures.region
-    cascade = dataclasses.replace(cascade, structures=_structures(pair, start, cascade, settings))
+    if cascade.structures is None and settings.structures == "always":
+        found = structures_to_check(pair, start.network.transform is not None)
+        cascade = dataclasses.replace(cascade, structures=found)
     selections = {
         "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
         "kind": cascade.kind,
         "features": cascade.features,
+        "large_motion": cascade.large_motion,
         "region": region,
     }
     candidates = start.candidates
     estimation = Estimation(inputs, cascade.settings, candidates, selections, memory, device, space)
     return _completed(estimation, cascade, tracker)
-
-
-def _structures(
-    pair: Pair, start: Initialisation, cascade: CascadeResult, settings: Settings
-) -> PairStructures | None:
-    """The structures that the quality check compares."""
-    if cascade.structures is not None or settings.structures == "auto":
-        return cascade.structures
-    if start.network.transform is None:
-        found: PairStructures | str = "the affine network detects no head in one of the images"
-    else:
-        found = structures_of(pair)
-    if isinstance(found, str):
-        _logger.warning("the structures of the heads are not compared: %s.", found)
-        return None
-    return found
 
 
 def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker) -> Registration:
@@ -266,7 +251,8 @@ def _measured_quality(
     linear = cascade.linear
     pair = cascade.pair if linear.tissues is None else linear.tissues
     names = cascade.settings.linear_kind, linear.metric
-    return measure_quality(pair, found, *names, after, cascade.repeated_kind, cascade.structures)
+    checked = cascade.as_checked(found)
+    return measure_quality(pair, checked, *names, after, cascade.repeated_kind, cascade.structures)
 
 
 def _filled(

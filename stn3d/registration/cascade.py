@@ -13,13 +13,16 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent
 from stn3d.registration.features import FeatureChoice, features_of
+from stn3d.registration.initialisation.candidates import coarse_mm
+from stn3d.registration.large_motion import LargeMotion, large_motion_of, stages_with_search
 from stn3d.registration.linear_part import Aligned, LinearPart, rigid_again, through
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Kind, Settings
 from stn3d.registration.stages import LinearStage, Stage
+from stn3d.registration.stages.dense_start import field_before
 from stn3d.registration.steps import expected_steps
 from stn3d.registration.structures import PairStructures, structures_of
-from stn3d.transforms import Affine, LinearKind, Transform
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
 
 if TYPE_CHECKING:
     from stn3d.nets.weights import TrainedNetwork
@@ -42,6 +45,9 @@ class CascadeResult:
         structures: the structures of both heads; None if they were not needed or are not known.
         repeated_kind: kind of the repeated registrations of the quality check; None for that of the
             linear stages.
+        large_motion: whether a discrete search precedes the deformable stage; None if that was
+            given or not considered.
+        repeated_linear: result of the linear stages, where the deformable stages began elsewhere.
     """
 
     transform: Transform
@@ -53,6 +59,16 @@ class CascadeResult:
     features: Selection | None = None
     structures: PairStructures | None = None
     repeated_kind: LinearKind | None = None
+    large_motion: Selection | None = None
+    repeated_linear: Linear | None = None
+
+    def as_checked(self, transform: Transform) -> Transform:
+        """A transform as a displacement of the coarse voxels of the quality check and then the
+        result of the linear stages, which the check repeats."""
+        if self.repeated_linear is None:
+            return transform
+        grid = self.pair.fixed.at(coarse_mm(self.pair)).grid
+        return field_before(transform, self.repeated_linear, grid).then(self.repeated_linear)
 
 
 def run_cascade(
@@ -117,11 +133,16 @@ def run_cascade(
         if features.pair is not None:
             compared = features.pair
             settings = dataclasses.replace(choice.settings, kind=settings.kind)
-            rest = [*settings.stages()[-1:]]
+            rest = [stage for stage in settings.stages() if not isinstance(stage, LinearStage)]
             tracker.plan(expected_steps(rest, pair))
+    motion = _large_motion(pair, compared, settings, (start, aligned.transform), tracker)
+    if motion.runs:
+        settings = dataclasses.replace(settings, large_motion="on")
+        rest = stages_with_search(settings, pair)
+        tracker.plan(expected_steps(rest, pair))
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
-    result = through(rest, compared, aligned.transform, tracker)
+    result = through(rest, compared, motion.start, tracker)
     return CascadeResult(
         result,
         settings,
@@ -132,7 +153,23 @@ def run_cascade(
         features=None if features is None else features.selection,
         structures=structures,
         repeated_kind=repeated_kind,
+        large_motion=motion.selection,
+        repeated_linear=motion.linear,
     )
+
+
+def _large_motion(
+    pair: Pair,
+    compared: Pair,
+    settings: Settings,
+    linears: tuple[Transform, Transform],
+    tracker: Tracker,
+) -> LargeMotion:
+    """See `large_motion_of`; a step of its own where it is considered."""
+    if not settings.is_deformable or settings.large_motion == "off":
+        return LargeMotion(linears[1])
+    with tracker.step("large_motion"):
+        return large_motion_of(pair, compared, settings, linears)
 
 
 def _aligns_tissues(

@@ -44,6 +44,7 @@ STEPS = {
     "prepare": "preparing the images",
     "initialise": "finding the initial transform",
     "features": "segmenting both heads",
+    "large_motion": "looking for large displacements",
     "inverse": "inverting the transform",
     "warp": "warping the moving image",
     "metrics": "computing metrics",

@@ -15,6 +15,7 @@ from stn3d.choices import (
     Estimator,
     Features,
     Kind,
+    LargeMotionChoice,
     LinearKind,
     MetricChoice,
     MetricName,
@@ -28,8 +29,18 @@ from stn3d.choices import (
 from stn3d.errors import InputError, shown_text
 from stn3d.io.texts import parse_yaml, read_text
 from stn3d.losses.similarity import METRICS
-from stn3d.registration.stages import DeformableStage, LinearSettings, OptimiserStage
-from stn3d.registration.validation import channel_weights, check_fields, check_seed
+from stn3d.registration.stages import (
+    DeformableStage,
+    DiscreteStage,
+    LinearSettings,
+    OptimiserStage,
+)
+from stn3d.registration.validation import (
+    channel_weights,
+    check_fields,
+    check_large_motion,
+    check_seed,
+)
 
 _MOST_CONFIG_MB = 1
 
@@ -70,6 +81,9 @@ class Settings:
         structures: When the quality check compares the structures of two heads: ``auto`` (where
             they do not show the same contrast, unless features are ``none``) or ``always``, see
             `stn3d.registration.structures`.
+        large_motion: Whether a discrete search over displacements precedes the deformable stage:
+            ``on``, ``off``, or ``auto`` (where a coarse search displaces much of the image by more
+            than the deformable stage reaches, see `stn3d.registration.large_motion`).
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field, which the
@@ -89,6 +103,7 @@ class Settings:
             for CT, else 0), ``background``, ``nan`` or a number.
         seed: Seed of the random number generator; the present stages draw no random numbers.
         linear: Settings of the rigid, similarity and affine stages.
+        discrete: The discrete search for large displacements.
         deformable: The deformable stage.
 
     Raises:
@@ -103,6 +118,7 @@ class Settings:
     estimator: Estimator = "auto"
     features: Features = "auto"
     structures: Structures = "auto"
+    large_motion: LargeMotionChoice = "auto"
     affine_weights: str | None = None
     deformable_weights: str | None = None
     device: str = "auto"
@@ -114,6 +130,7 @@ class Settings:
     fill: str = "auto"
     seed: int = 0
     linear: LinearSettings = field(default_factory=LinearSettings)
+    discrete: DiscreteStage = field(default_factory=DiscreteStage)
     deformable: DeformableStage = field(default_factory=DeformableStage)
 
     def __post_init__(self) -> None:
@@ -125,6 +142,7 @@ class Settings:
         check_choice("estimator", self.estimator, Estimator)
         check_choice("features", self.features, Features)
         check_choice("structures", self.structures, Structures)
+        check_choice("large_motion", self.large_motion, LargeMotionChoice)
         object.__setattr__(self, "device", str(self.device))  # also a torch.device
         check_device(self.device)
         object.__setattr__(self, "fill", f"{fill_choice(self.fill)}")
@@ -156,14 +174,20 @@ class Settings:
         return self.kind
 
     def stages(self) -> list[OptimiserStage]:
-        """The cascade: rigid, then similarity or affine, then deformable, as the kind requires."""
+        """The cascade: rigid, then similarity or affine, then deformable, as the kind requires.
+
+        The discrete search is among them where ``large_motion`` is ``on``.
+        """
         kinds: list[LinearKind] = ["rigid"]
         if self.is_deformable or self.kind == "affine":
             kinds.append("affine")
         elif self.kind == "similarity":
             kinds.append("similarity")
         linear = self.linear.stages(kinds, self.metric_name, final=not self.is_deformable)
-        return [*linear, self.deformable] if self.is_deformable else [*linear]
+        if not self.is_deformable:
+            return [*linear]
+        search = [self.discrete] if self.large_motion == "on" else []
+        return [*linear, *search, self.deformable]
 
     def coarser(self) -> Iterator[Settings]:
         """These settings with ever coarser finest levels of the last stage, down to one level."""
@@ -202,6 +226,7 @@ def settings_from(
         "deformable": deformable.get("deformable", {}),
     }
     settings: Settings = _build(Settings, merged, base)
+    check_large_motion(settings.large_motion, settings.kind, settings.estimator)
     return settings
 
 
@@ -259,5 +284,9 @@ def _build(cls: type, values: Mapping[str, Any], base: Mapping[str, Any], where:
     return cls(**chosen)
 
 
-_NESTED: dict[str, type] = {"linear": LinearSettings, "deformable": DeformableStage}
+_NESTED: dict[str, type] = {
+    "linear": LinearSettings,
+    "discrete": DiscreteStage,
+    "deformable": DeformableStage,
+}
 _HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`

@@ -9,6 +9,7 @@ subject's.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ from stn3d.transforms.fit import fit_linear
 
 if TYPE_CHECKING:
     from stn3d.nets.head_structures import HeadStructures, StructureOverlap
+
+_logger = logging.getLogger("stn3d")
 
 # Of tissues after an affine alignment: 0.54 to 0.83 within one subject, up to 0.43 between two, see
 # docs/experiments/features.md.
@@ -192,6 +195,22 @@ def structures_of(pair: Pair) -> PairStructures | str:
     """
     images = pair.first
     return images.fixed.cached(("structures", images.moving), lambda: _found(images))
+
+
+def structures_to_check(pair: Pair, are_heads: bool) -> PairStructures | None:
+    """The structures of two heads for the quality check alone; a warning if there are none.
+
+    Args:
+        pair: The prepared images.
+        are_heads: Whether the affine network detects a head in both.
+    """
+    found: PairStructures | str = "the affine network detects no head in one of the images"
+    if are_heads:
+        found = structures_of(pair)
+    if isinstance(found, PairStructures):
+        return found
+    _logger.warning("the structures of the heads are not compared: %s.", found)
+    return None
 
 
 def _found(pair: Pair) -> PairStructures | str:

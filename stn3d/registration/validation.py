@@ -91,6 +91,26 @@ def _numbers(name: str, value: Any, whole: bool) -> tuple[float, ...]:
     )
 
 
+def check_large_motion(value: str, kind: str, estimator: str) -> None:
+    """Make sure that a discrete search can run where it is asked for.
+
+    Raises:
+        InputError: There is no optimiser's deformable stage to follow.
+    """
+    if value != "on":
+        return
+    if kind not in ("auto", "deformable"):
+        raise InputError(
+            f"--large-motion on needs a deformable registration and the kind is {kind}; "
+            "use --kind deformable."
+        )
+    if estimator not in ("auto", "optimiser"):
+        raise InputError(
+            f"--large-motion on needs the optimiser and the estimator is {estimator}; "
+            "use --estimator optimiser."
+        )
+
+
 def check_seed(seed: Any) -> None:
     """Make sure that a seed is one of torch's.
 

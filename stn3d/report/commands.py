@@ -22,6 +22,7 @@ _OPTIONS = {
     "deformable_weights": "--deformable-weights",
     "features": "--features",
     "structures": "--structures",
+    "large_motion": "--large-motion",
     "label_weight": "--label-weight",
     "landmark_weight": "--landmark-weight",
     "fill": "--fill",
@@ -105,7 +106,7 @@ def _finer(used: Mapping[str, Any], selected: Mapping[str, Any]) -> dict[str, An
     except InputError:  # of another version
         return {}
     config: dict[str, Any] = {}
-    for stage in ("linear", "deformable"):
+    for stage in ("linear", "discrete", "deformable"):
         own = {
             key: value
             for key, value in used[stage].items()

@@ -191,8 +191,10 @@ def test_what_is_decided_is_told_with_its_reason(registered: tuple[Known, Regist
     assert {key: choice["choice"] for key, choice in decided.items()} == {
         "metric": "lncc",
         "kind": "deformable",
+        "large_motion": "off",
     }
-    assert all("same contrast" in choice["reason"] for choice in decided.values())
+    assert all("same contrast" in decided[key]["reason"] for key in ("metric", "kind"))
+    assert "a coarse search displaces" in decided["large_motion"]["reason"]
     settings = registered[1].metrics["settings"]  # what was used, so that it can be asked for
     assert (settings["metric"], settings["kind"]) == ("lncc", "deformable")
     assert registered[1].metrics["excluded_regions"] == {}

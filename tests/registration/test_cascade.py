@@ -35,6 +35,10 @@ def known() -> Known:
         ({"kind": "similarity"}, ["rigid", "similarity"]),
         ({"kind": "affine"}, ["rigid", "affine"]),
         ({"kind": "deformable"}, ["rigid", "affine", "deformable"]),
+        (
+            {"kind": "deformable", "large_motion": "on"},
+            ["rigid", "affine", "discrete", "deformable"],
+        ),
         ({"kind": "auto", "estimator": "optimiser"}, ["rigid", "affine", "deformable"]),
         ({"kind": "affine", "estimator": "network"}, ["rigid", "affine"]),
     ],

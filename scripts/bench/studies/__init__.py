@@ -23,6 +23,7 @@ STUDIES = {
     "other_contrast": "brains of two people in different contrasts, with and without features",
     "stripped": "stripped brains and whole heads of any contrast",
     "sliding": "lungs that slide along the chest wall under a known motion",
+    "sliding_body": "abdomen and chest that slide within the wall of the body, in CT",
     "lesion": "effect of a lesion on a registration, with and without exclusion mask",
     "initialisation": "affine registration from random initial poses",
     "quality": "reliability of the automatic quality check",

@@ -66,6 +66,21 @@ def sliding_pair(
     """The fixed and the moving image of one person, each with its lungs and landmarks."""
     values, affine = load(f"lung_mr/{person}")
     lungs = load(f"lung_mr/{person}_lobes")[0].round() > 0
+    return slid_pair(LabelledImage(values, affine, lungs), sink_mm, range_mm, seed)
+
+
+def slid_pair(
+    original: LabelledImage, sink_mm: float, range_mm: float, seed: int
+) -> tuple[LabelledImage, LabelledImage]:
+    """The fixed and the moving image, each with its labels and landmarks within them.
+
+    Args:
+        original: the moving image before noise; its labels mark the part that slides.
+        sink_mm: displacement at the distance ``range_mm`` from the top of a column.
+        range_mm: that distance.
+        seed: of the noise and the landmarks.
+    """
+    values, affine, lungs = original.values, original.affine, original.labels > 0
     axis, upwards = vertical(affine)
     step_mm = float(np.linalg.norm(affine[:3, axis]))
     depth = moves_vox(lungs, axis, upwards, sink_mm / step_mm, range_mm / step_mm)

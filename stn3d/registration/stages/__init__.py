@@ -12,11 +12,14 @@ from stn3d.registration.stages.base import (
     Stage,
 )
 from stn3d.registration.stages.deformable import DeformableStage
+from stn3d.registration.stages.discrete import Comparison, DiscreteStage
 from stn3d.registration.stages.linear import LinearSettings, LinearStage
 from stn3d.registration.stages.residual import stretch_penalty
 
 __all__ = [
+    "Comparison",
     "DeformableStage",
+    "DiscreteStage",
     "Level",
     "LinearSettings",
     "LinearStage",

@@ -23,8 +23,8 @@ class ProgressEvent:
 
     Args:
         step: ``read``, ``prepare``, ``initialise``; the name of a stage (``rigid``, ``similarity``,
-            ``affine``, ``network``, ``deformable``); ``inverse``, ``metrics``, ``warp``,
-            ``quality_check``, ``save``.
+            ``affine``, ``network``, ``discrete``, ``deformable``); ``large_motion``, ``inverse``,
+            ``metrics``, ``warp``, ``quality_check``, ``save``.
         fraction: Fraction of the expected work that is done, 0 to 1, never decreasing: of the stage
             where a stage reports it, of the whole registration where `stn3d.register` passes it on.
         stage: Number of the stage in the cascade, from 1; 0 outside the cascade.

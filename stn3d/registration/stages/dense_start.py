@@ -18,12 +18,17 @@ def field_and_linear(transform: Transform, grid: Grid) -> tuple[DisplacementFiel
     linear = linear or Affine.identity(grid.ndim)
     if before is None or isinstance(before, DisplacementField):
         return before, linear
+    return field_before(transform, linear, grid), linear
+
+
+def field_before(transform: Transform, linear: Linear, grid: Grid) -> DisplacementField:
+    """The field on a grid that, followed by a linear transform, equals a transform there."""
     back = linear.inverse()
     moves = [
         (back(transform(points)) - points).float()
         for points in (grid.points_mm(rows) for rows in grid.slabs())
     ]
-    return DisplacementField(torch.cat(moves).movedim(-1, 0)[None], grid), linear
+    return DisplacementField(torch.cat(moves).movedim(-1, 0)[None], grid)
 
 
 def voxels_from_mm(field: DisplacementField | None, image: PreparedImage) -> Tensor:

@@ -39,6 +39,7 @@ _WHAT = {
     "metric": "Metric",
     "kind": "Kind of transform",
     "features": "Features",
+    "large_motion": "Large motion",
     "region": "Region",
 }
 _STATUSES = ("good", "check", "failed")

@@ -1,0 +1,215 @@
+"""Automatic selection of the discrete search: whether the images move further than the deformable
+stage follows, and from which linear transform.
+
+A search of one coarse level takes a part of a second. It measures where it lies what is displaced
+by more than the deformable stage's coarsest level reaches, and whether the images agree better
+there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stn3d.losses.similarity import METRICS
+from stn3d.memory.limit import memory_shortage
+from stn3d.preprocessing.pair import Pair
+from stn3d.reductions import voxel_sum
+from stn3d.registration.automatic import Selection
+from stn3d.registration.settings import Settings
+from stn3d.registration.stages import Comparison, DiscreteStage, Stage
+from stn3d.transforms import Affine, Linear, Transform
+from stn3d.warp import resample_image
+
+ON, OFF = "on", "off"
+_SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
+_FAR = 12.0  # displacement in length units that the deformable stage does not reach
+_DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
+_LOWER = 0.5  # ratio of the loss there after to before the search, up to here
+_MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
+_BACKGROUND = 0.05  # of the intensity range
+
+
+@dataclass(frozen=True)
+class CoarseSearch:
+    """What a coarse search finds from a linear transform.
+
+    Args:
+        start: The transform.
+        displaced_fraction: Fraction of the foreground that is displaced by more than 12 length
+            units.
+        displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
+            the search divided by that before; 1 where there is no such part.
+        loss: Loss of the whole foreground after the search.
+        compared_voxels: Number of foreground voxels that both images show.
+    """
+
+    start: Transform
+    displaced_fraction: float
+    displaced_loss_ratio: float
+    loss: float
+    compared_voxels: float
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a considerable part moves far, and agrees better there."""
+        return self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER
+
+
+@dataclass(frozen=True)
+class LargeMotion:
+    """Whether the displacements are large.
+
+    Args:
+        start: The transform from which the next stage begins.
+        runs: Whether the discrete search runs.
+        selection: ``on`` or ``off``, and why; None if that was given or not considered.
+        linear: Result of the linear stages, if the search begins elsewhere.
+    """
+
+    start: Transform
+    runs: bool = False
+    selection: Selection | None = None
+    linear: Linear | None = None
+
+    @classmethod
+    def beginning(
+        cls, start: Transform, aligned: Transform, selection: Selection | None
+    ) -> LargeMotion:
+        """The search runs, from a transform that is the result of the linear stages or another."""
+        if start is aligned or not isinstance(aligned, Linear):
+            return cls(start, True, selection)
+        return cls(start, True, selection, aligned)
+
+
+def large_motion_of(
+    pair: Pair, compared: Pair, settings: Settings, linears: tuple[Transform, Transform]
+) -> LargeMotion:
+    """Whether the discrete search runs, and where it begins.
+
+    It is considered for images of the same contrast that show the same part of the body.
+
+    Args:
+        pair: The prepared images.
+        compared: What the deformable stage compares: these images, or parts or features of them.
+        settings: The settings; ``large_motion`` on, off or auto.
+        linears: The initial transform and the result of the linear stages.
+    """
+    initial, aligned = linears
+    optimised = settings.estimator in ("auto", "optimiser") and settings.is_deformable
+    if not optimised or settings.large_motion == OFF:
+        return LargeMotion(aligned)
+    stage = settings.discrete
+    if settings.large_motion == ON:
+        return LargeMotion.beginning(best_start(compared, initial, aligned, stage), aligned, None)
+    metric = settings.deformable_metric or settings.metric_name
+    if METRICS[metric].contrast != "same" or compared is not pair:
+        return LargeMotion(aligned)
+    shortage = memory_shortage(stage.memory_floats(pair, channels=1))
+    if shortage is not None:
+        selection = Selection(OFF, f"the discrete search needs {shortage}", {})
+        return LargeMotion(aligned, selection=selection)
+    return select_large_motion(pair, initial, aligned, stage)
+
+
+def select_large_motion(
+    pair: Pair, initial: Transform, aligned: Transform, stage: DiscreteStage
+) -> LargeMotion:
+    """Select the discrete search where a considerable part of the images moves far.
+
+    Args:
+        pair: The prepared images.
+        initial: The initial transform.
+        aligned: The result of the linear stages.
+        stage: The stage that would run.
+    """
+    found = coarse_search(pair, aligned, stage)
+    evidence = {
+        "displaced_fraction": found.displaced_fraction,
+        "displaced_loss_ratio": found.displaced_loss_ratio,
+    }
+    share = f"{found.displaced_fraction:.0%} of the foreground"
+    reach = f"more than {_FAR * pair.unit_mm:.3g} mm"
+    if not found.is_large:
+        reason = f"a coarse search displaces {share} by {reach}"
+        if found.displaced_fraction >= _DISPLACED:
+            reason += ", and the images do not agree much better there"
+        return LargeMotion(aligned, selection=Selection(OFF, reason, evidence))
+    reason = f"a coarse search displaces {share} by {reach} and lowers the loss there"
+    start = best_start(pair, initial, aligned, stage)
+    return LargeMotion.beginning(start, aligned, Selection(ON, reason, evidence))
+
+
+def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
+    """The search and the deformable stage without the levels that are coarser than the search's.
+
+    Args:
+        settings: The settings.
+        pair: The prepared images.
+    """
+    search, deformable = settings.discrete, settings.deformable
+    finest_mm = search.spacings_mm(pair)[-1]
+    count = max(1, sum(factor * pair.finest_mm <= finest_mm for factor in deformable.factors))
+    iterations = deformable.iterations[: len(deformable.factors)]
+    changes: dict[str, Any] = {
+        "factors": deformable.factors[-count:],
+        "iterations": iterations[-count:],
+    }
+    return [search, dataclasses.replace(deformable, **changes)]
+
+
+def best_start(
+    pair: Pair, initial: Transform, aligned: Transform, stage: DiscreteStage
+) -> Transform:
+    """The linear transform from which the search should begin: the result of the linear stages, the
+    initial transform, or none.
+
+    A large organ that moves may mislead the linear stages, while the body lies as the headers say.
+
+    Args:
+        pair: The prepared images.
+        initial: The initial transform.
+        aligned: The result of the linear stages.
+        stage: The stage that will run.
+    """
+    headers = Affine.identity(pair.fixed.grid.ndim)
+    found = [coarse_search(pair, one, stage) for one in (aligned, initial, headers)]
+    least = _MIN_KEPT * found[0].compared_voxels
+    return min(
+        (one for one in found if one.compared_voxels >= least), key=lambda one: one.loss
+    ).start
+
+
+@torch.no_grad()
+def coarse_search(pair: Pair, start: Transform, stage: DiscreteStage) -> CoarseSearch:
+    """A search of one coarse level, by the stage's regulariser.
+
+    Args:
+        pair: The prepared images.
+        start: Linear transform, fixed points to moving points.
+        stage: The stage.
+    """
+    spacing_mm = max(_SPACING * pair.unit_mm, pair.finest_mm)
+    before = Comparison.of(pair, start, spacing_mm)
+    residual = stage.residual(before, _RADIUS_VOX)
+    after = Comparison.of(pair, residual.then(start), spacing_mm)
+    image = resample_image(pair.first.fixed.image[:, :1], pair.fixed.grid, before.grid)
+    weight = (image > _BACKGROUND) * before.fixed_weight * before.moved_weight * after.moved_weight
+    moved = residual.displacement_mm.norm(dim=1, keepdim=True)
+    far = (moved > _FAR * pair.unit_mm) * weight
+    ratio = _mean(after.difference, far) / max(_mean(before.difference, far), 1e-9)
+    return CoarseSearch(
+        start,
+        float(voxel_sum(far) / voxel_sum(weight).clamp(min=1e-6)),
+        ratio if bool(far.any()) else 1.0,
+        _mean(after.difference, weight),
+        float(voxel_sum(weight)),
+    )
+
+
+def _mean(values: Tensor, weight: Tensor) -> float:
+    return float(voxel_sum(weight * values) / voxel_sum(weight).clamp(min=1e-6))
