@@ -15,7 +15,7 @@ from stn3d.nets.segmenter import segment, upright_frame
 from stn3d.nets.weights import bundled_network
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import PreparedImage
-from tests.helpers.brain import brain, quick_network
+from tests.helpers.brain import brain
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,8 @@ def test_a_wrong_header_is_corrected_and_a_right_one_costs_nothing(
         return frames[-1]
 
     monkeypatch.setattr(orientation, "upright_frame", counted)
-    networks, image, grid = (bundled_network("affine"), quick_network()), brain(), brain().grid
+    networks = bundled_network("affine"), bundled_network("segmentation")
+    image, grid = brain(), brain().grid
     values = scaled(image.values)
     right = segment_any_orientation(*networks, PreparedImage(values, grid))
     assert len(frames) == 1
