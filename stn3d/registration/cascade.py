@@ -12,7 +12,7 @@ from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.automatic import Selection, select_kind
 from stn3d.registration.content import SharedContent
-from stn3d.registration.features import FeatureChoice, features_of
+from stn3d.registration.features import TISSUES, FeatureChoice, features_of
 from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.large_motion import LargeMotion, large_motion_of, stages_with_search
 from stn3d.registration.linear_part import Aligned, LinearPart, rigid_again, through
@@ -150,7 +150,7 @@ def run_cascade(
         view,
         compared,
         linear=aligned,
-        features=None if features is None else features.selection,
+        features=_linear_features(aligned, structures) if features is None else features.selection,
         structures=structures,
         repeated_kind=repeated_kind,
         large_motion=motion.selection,
@@ -172,18 +172,24 @@ def _large_motion(
         return large_motion_of(pair, compared, settings, linears)
 
 
+def _linear_features(aligned: Aligned, structures: PairStructures | None) -> Selection | None:
+    """Features of a registration without a deformable stage."""
+    if aligned.tissues is None or structures is None or structures.subjects is None:
+        return None
+    subjects = structures.subjects
+    reason = f"{subjects.reason}; the linear stages compare white and grey matter"
+    return Selection(TISSUES, reason, subjects.evidence)
+
+
 def _aligns_tissues(
     settings: Settings, structures: PairStructures, choice: FeatureChoice | None
 ) -> bool:
-    """Whether the linear stages compare tissues too, because the deformable one will.
-
-    Where the kind of transform is selected and nothing is known about the subjects, the images are
-    compared first.
-    """
-    if choice is None or not settings.is_deformable:
+    """Whether the linear stages compare tissues: in heads of two subjects, and where the deformable
+    stage will. Images of one subject determine a linear transform more exactly."""
+    if choice is None:
         return False
     if structures.subjects is None:
-        return settings.kind != "auto"
+        return settings.kind == "deformable"
     return structures.subjects.choice == "two"
 
 

@@ -58,7 +58,7 @@ class Request:
             channels: Number of channels of either image.
         """
         settings, chosen = self.settings, self._deformable_selection(selected)
-        optimised = settings.estimator in ("auto", "optimiser") and settings.is_deformable
+        optimised = settings.estimator in ("auto", "optimiser")
         if settings.features == "none" or not optimised or chosen is None:
             return None
         different = METRICS[metric].contrast == "different"

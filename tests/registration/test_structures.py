@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from stn3d import kernels
+from stn3d import kernels, register
 from stn3d.choices import LinearKind
 from stn3d.grid import Grid, homogeneous
 from stn3d.nets.head_structures import HeadStructures
@@ -162,3 +163,24 @@ def test_structures_are_found_once_and_a_reason_is_given_where_they_are_not(
         "stn3d.nets.head_structures.segmentation_shortage", lambda: "2 GB and 1 GB are left"
     )
     assert structures_of(images()) == "the segmentation network needs 2 GB and 1 GB are left"
+
+
+# -- real heads -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_stripped_brain_is_aligned_with_another_persons_whole_head(shared_data: Path) -> None:
+    """Mutual information ended upside down; no truth is known, so the overlap must be that of
+    aligned heads, and the rotation one that two people may have in their scanners."""
+    whole = shared_data / "head_natives" / "inputs" / "T1w2mm.nii.gz"
+    stripped = shared_data / "contrasts" / "p07_t2.nii.gz"
+    found = register(whole, stripped, kind="affine")
+    measures = found.metrics["quality"]["measures"]
+    assert found.metrics["initial_candidates"][0]["name"] == "structures"
+    assert found.metrics["auto_selected"]["region"]["choice"] == "brain of the fixed image"
+    assert "the linear stages compare" in found.metrics["auto_selected"]["features"]["reason"]
+    assert measures["structure_dice_mean"] > 0.7
+    assert all(
+        abs(angle) < 20 for angle in found.metrics["linear_parameters"]["rotation_deg"].values()
+    )
+    assert found.metrics["quality"]["status"] == "good"
