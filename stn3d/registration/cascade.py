@@ -184,9 +184,9 @@ def _linear_features(aligned: Aligned, structures: PairStructures | None) -> Sel
 def _aligns_tissues(
     settings: Settings, structures: PairStructures, choice: FeatureChoice | None
 ) -> bool:
-    """Whether the linear stages compare tissues: in heads of two subjects, and where the deformable
-    stage will. Images of one subject determine a linear transform more exactly."""
-    if choice is None:
+    """Whether the linear stages compare tissues: where the deformable stage will, and where the
+    intensities of two subjects' heads mislead. Else these determine a transform more exactly."""
+    if choice is None or not (settings.is_deformable or structures.intensities_mislead):
         return False
     if structures.subjects is None:
         return settings.kind == "deformable"

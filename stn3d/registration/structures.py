@@ -50,12 +50,14 @@ class PairStructures:
         moving: Structures of the moving image.
         images: The images.
         is_ct: Whether an image is CT, whose tissues do not distinguish one subject from two.
+        intensities_mislead: Whether the structures replaced the best alignment by intensities.
     """
 
     fixed: HeadStructures
     moving: HeadStructures
     images: Pair
     is_ct: bool = False
+    intensities_mislead: bool = False
     _aligned: dict[LinearKind, Linear] = field(default_factory=dict, init=False, repr=False)
 
     def overlap(self, transform: Transform) -> StructureOverlap | None:

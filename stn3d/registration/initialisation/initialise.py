@@ -71,10 +71,10 @@ def initialise(
     found = _found(finder, settings.metric, ct)
     suspected = _suspected(finder, found, settings.metric, constant_background)
     if suspected is None:
-        return by_structures(finder, found, settings.metric, ct) or found
+        return by_structures(finder, found, settings, ct) or found
     return (
         _within_same_contrast(finder, found, suspected[0], settings.metric, ct)
-        or by_structures(finder, found, settings.metric, ct)
+        or by_structures(finder, found, settings, ct)
         or _within_different_contrast(finder, found, suspected, settings.metric, ct)
         or found
     )

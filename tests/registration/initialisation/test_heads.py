@@ -14,12 +14,14 @@ from stn3d.registration.automatic import SelectedMetric
 from stn3d.registration.initialisation.finder import Finder, Initialisation, Round
 from stn3d.registration.initialisation.heads import by_structures
 from stn3d.registration.initialisation.strategies import NetworkEstimate, header
+from stn3d.registration.settings import settings_from
 from stn3d.registration.structures import PairStructures
 from stn3d.transforms import Affine
 from tests.nets.test_head_structures import GRID, classes_of
 from tests.registration.test_structures import moved, rotation
 
 DIFFERENT = SelectedMetric("nmi", "the contrasts differ", {})
+AUTO = settings_from({})
 TWO_ROUNDS = (Round((header,), 1), Round((), 1))
 
 
@@ -53,7 +55,9 @@ def distance_mm(a: Affine, b: Affine) -> float:
 def test_a_wrong_candidate_is_replaced(selected: SelectedMetric | None) -> None:
     finder, structures, truth = heads()
     before = found(finder, Affine.identity(3), selected)
-    after = by_structures(finder, before, "auto" if selected else "nmi", (False, True))
+    after = by_structures(
+        finder, before, settings_from({"metric": "auto" if selected else "nmi"}), (False, True)
+    )
     assert after is not None
     assert [one.name for one in after.candidates] == ["structures", "header"]
     best = after.best.transform
@@ -61,6 +65,7 @@ def test_a_wrong_candidate_is_replaced(selected: SelectedMetric | None) -> None:
     assert distance_mm(best, truth) < 0.5
     assert after.structures is not None
     assert after.structures.is_ct
+    assert after.structures.intensities_mislead
     assert after.structures.fixed is structures.fixed
     if selected is None:
         assert after.selected_metric is None
@@ -73,10 +78,20 @@ def test_a_wrong_candidate_is_replaced(selected: SelectedMetric | None) -> None:
 def test_a_candidate_that_aligns_the_structures_stays() -> None:
     finder, _, truth = heads()
     before = found(finder, truth, DIFFERENT)
-    after = by_structures(finder, before, "auto", (False, False))
+    after = by_structures(finder, before, AUTO, (False, False))
     assert after is not None
     assert after.candidates is before.candidates
     assert after.structures is not None
+
+
+def test_a_linear_registration_of_aligned_heads_needs_no_structures() -> None:
+    finder, _, truth = heads()
+    rigid = settings_from({"kind": "rigid"})
+    before = found(finder, truth, DIFFERENT)
+    for loss, needed in ((0.7, False), (0.85, True)):
+        candidates = [replace(before.best, loss=loss)]
+        after = by_structures(finder, replace(before, candidates=candidates), rigid, (False, False))
+        assert (after is not None) == needed
 
 
 def test_a_transform_that_was_asked_for_stays() -> None:
@@ -84,7 +99,7 @@ def test_a_transform_that_was_asked_for_stays() -> None:
     single = replace(finder, rounds=TWO_ROUNDS[:1])
     single.__dict__["structures"] = finder.structures
     before = found(single, Affine.identity(3), DIFFERENT)
-    after = by_structures(single, before, "auto", (False, False))
+    after = by_structures(single, before, AUTO, (False, False))
     assert after is not None
     assert after.candidates is before.candidates
 
@@ -93,9 +108,8 @@ def test_images_of_the_same_contrast_and_other_objects_need_no_structures() -> N
     finder, _, _ = heads()
     same = replace(DIFFERENT, evidence={"positive_local_correlation_fraction": 0.95})
     assert (
-        by_structures(finder, found(finder, Affine.identity(3), same), "auto", (False, False))
-        is None
+        by_structures(finder, found(finder, Affine.identity(3), same), AUTO, (False, False)) is None
     )
     finder.__dict__["structures"] = None
     before = found(finder, Affine.identity(3), DIFFERENT)
-    assert by_structures(finder, before, "auto", (False, False)) is None
+    assert by_structures(finder, before, AUTO, (False, False)) is None
