@@ -91,7 +91,8 @@ def large_motion_of(
 ) -> LargeMotion:
     """Whether the discrete search runs, and where it begins.
 
-    It is considered for images of the same contrast that show the same part of the body.
+    It is considered for images of the same contrast that show the same part of the body, and not
+    where landmarks, which it does not use, say how they correspond.
 
     Args:
         pair: The prepared images.
@@ -107,7 +108,8 @@ def large_motion_of(
     if settings.large_motion == ON:
         return LargeMotion.beginning(best_start(compared, initial, aligned, stage), aligned, None)
     metric = settings.deformable_metric or settings.metric_name
-    if METRICS[metric].contrast != "same" or compared is not pair:
+    guided = pair.landmarks is not None
+    if METRICS[metric].contrast != "same" or compared is not pair or guided:
         return LargeMotion(aligned)
     shortage = memory_shortage(stage.memory_floats(pair, channels=1))
     if shortage is not None:

@@ -140,7 +140,8 @@ def test_selections_are_printed_with_their_reasons(
     assert metrics_of(tmp_path / "out")["auto_selected"] == {}
     asked = ["--metric", "auto", "--kind", "auto"]
     assert main(["register", *files.pair, "--out", out, *QUICK, *asked]) == 0
-    assert set(metrics_of(tmp_path / "out")["auto_selected"]) == {"metric", "kind"}
+    decided = metrics_of(tmp_path / "out")["auto_selected"]
+    assert set(decided) == {"metric", "kind", "large_motion"}
 
 
 def test_exclude_masks_are_used_and_reported(

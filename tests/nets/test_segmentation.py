@@ -68,5 +68,5 @@ def test_weights_are_restored_and_have_a_role(tmp_path: Path) -> None:
     save_weights(path, network, {"spacing_mm": 2.0, "shape": [16, 16, 16]}, {})
     image = torch.rand(1, 1, *SHAPES[3])
     assert torch.equal(load_weights(path, "segmentation").network(image), network(image))
-    with pytest.raises(InputError, match="no dense network"):
+    with pytest.raises(InputError, match="no deformable network"):
         load_weights(path, "deformable")

@@ -80,6 +80,7 @@ def test_steps_have_names_and_times(result: Registration) -> None:
         "initialise",
         "rigid",
         "affine",
+        "large_motion",
         "deformable",
         "inverse",
         "metrics",

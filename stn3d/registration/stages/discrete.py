@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn3d import kernels
+from stn3d.choices import AUTOMATIC
 from stn3d.errors import InputError
 from stn3d.grid import Grid
 from stn3d.losses.similarity import METRICS
@@ -30,7 +31,7 @@ from stn3d.registration.validation import check_fields
 from stn3d.transforms import Affine, DisplacementField, Transform, rounded
 from stn3d.transforms.dense import in_mm
 
-_FEATURES = METRICS["mind"]
+_FEATURES = METRICS[AUTOMATIC.structure]
 _FINER = 2  # voxels along each axis whose descriptors are averaged
 _TV_ITERATIONS = 60
 _CONSISTENCY_STEPS = 10
