@@ -81,7 +81,10 @@ def test_filters(tab: Tab) -> None:
 def test_links_and_thumbnails(tab: Tab, index: Path) -> None:
     link = tab.page.locator("tbody a", has_text="c").last
     assert link.get_attribute("href") == "pairs/%232/report.html"
-    tab.page.wait_for_function("[...document.images].every(i => i.naturalWidth > 0)")
+    loaded = (
+        "Promise.all([...document.images].map(i => { i.loading = 'eager'; return i.decode() }))"
+    )
+    tab.page.evaluate(loaded)
     sizes = tab.page.evaluate("[...document.images].map(i => [i.naturalWidth, i.naturalHeight])")
     assert sizes == [[60, 84]] * 4
     link.click()
