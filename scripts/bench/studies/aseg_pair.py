@@ -1,4 +1,4 @@
-"""Two skull-stripped brains with FreeSurfer's labels, affinely aligned: stn3d and its peers.
+"""Two skull-stripped brains with FreeSurfer's labels, affinely aligned: stn3d and other tools.
 
     python -m scripts.bench aseg_pair run --work DIR [--tools-python tools/bin/python]
 
