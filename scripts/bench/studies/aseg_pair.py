@@ -24,7 +24,7 @@ TITLE = "Two brains with FreeSurfer's labels"
 ABOUT = """\
 The two skull-stripped T1 brains of shared/data/aseg_pair, affinely aligned, 1 mm; mean Dice of 30
 labels of FreeSurfer's aseg. VoxelMorph's published Dice of such brains is 0.75 to 0.80, over other
-pairs. No setting was chosen on this pair."""
+pairs. No setting of the registration was chosen on this pair."""
 LABELS = (
     *(2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 28, 31),
     *(41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60, 63),
@@ -37,7 +37,7 @@ class Options(PairOptions):
 
     work: Path = required("folder for the pairs")
     tools: str = option(
-        "stn3d,stn3d --preset fast,greedy,ants-syn",
+        "stn3d default,stn3d fast,greedy,ants-syn",
         "names from scripts/bench/tools.py and baselines.py",
     )
 
