@@ -189,7 +189,7 @@ def _aligns_tissues(
     if choice is None or not (settings.is_deformable or structures.intensities_mislead):
         return False
     if structures.subjects is None:
-        return settings.kind == "deformable"
+        return settings.kind == "deformable" and not structures.is_ct
     return structures.subjects.choice == "two"
 
 

@@ -71,6 +71,8 @@ def features_of(
     """
     if isinstance(structures, str):
         return Features(Selection(NONE, structures, {}))
+    if structures.is_ct:
+        return Features(Selection(NONE, "the network does not find the tissues of CT exactly", {}))
     subjects = structures.subjects
     evidence = {} if subjects is None else subjects.evidence
     if subjects is not None and subjects.choice == "one":

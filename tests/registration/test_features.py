@@ -106,6 +106,15 @@ def test_an_image_that_the_network_does_not_know_is_compared_as_it_is() -> None:
         assert found.pair is None
 
 
+def test_ct_is_compared_as_it_is() -> None:
+    structures = structures_of(pair())
+    assert not isinstance(structures, str)
+    found = features_of(pair(), pair(), replace(structures, is_ct=True), CHOICE)
+    assert found.selection.choice == "none"
+    assert "CT" in found.selection.reason
+    assert found.pair is None
+
+
 def test_tissues_replace_the_first_contrast_and_nothing_else() -> None:
     groups = (ChannelGroup(2.0), ChannelGroup(1.0, labels=True))
     known = pair()
