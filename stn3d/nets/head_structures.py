@@ -27,7 +27,6 @@ _SEEN = 0.5  # weight of a voxel of the working grid within the field of view
 _LEAST_VOXELS = 30  # of a structure in both images together, on the working grid
 _LEAST_STRUCTURES = 8
 _UNSEEN = len(STRUCTURES)
-_WHITE_MATTER = [i for i, one in enumerate(STRUCTURES) if one.name == "cerebral white matter"]
 _SHELL_MM = 6.0, 14.0  # around the brain with its fluid: skull and scalp
 _SKULL = 0.4  # of the shell; 0.7 to 0.97 in whole heads, 0 in stripped ones
 
@@ -118,25 +117,13 @@ def _found(image: PreparedImage) -> HeadStructures:
     return HeadStructures(*parts, assess_segmentation(found))
 
 
-@dataclass(frozen=True)
-class StructureOverlap:
-    """How well the structures that the network finds in two images overlap under a transform.
-
-    The network's errors count too, so the values are below 1 between two images of one head.
-
-    Args:
-        dice_mean: Mean Dice of the structures of the brain, those of left and right apart.
-        white_matter_dice: Dice of the cerebral white matter, whose folds differ between people.
-    """
-
-    dice_mean: float
-    white_matter_dice: float
-
-
-def structure_overlap(
+def structure_dice(
     fixed: HeadStructures, moving: HeadStructures, transform: Transform
-) -> StructureOverlap | None:
-    """Compare the structures of two images under a transform, where both images are seen.
+) -> float | None:
+    """Mean Dice of the structures of the brain under a transform, those of left and right apart,
+    where both images are seen.
+
+    The network's errors count too, so it is below 1 between two images of one head.
 
     Args:
         fixed: Structures of the fixed image.
@@ -144,7 +131,7 @@ def structure_overlap(
         transform: Fixed points to moving points.
 
     Returns:
-        The overlap; None if the images share too little of a brain.
+        From 0 to 1; None if the images share too little of a brain.
     """
     a, b = fixed.classes.int(), moving.classes.int()
     a = a.masked_fill(fixed.seen <= _SEEN, _UNSEEN)
@@ -156,10 +143,7 @@ def structure_overlap(
         torch.bincount(x, minlength=_UNSEEN).double() for x in (a, b, a[a == b])
     )
     total = in_fixed + in_moving
-    dice = 2 * shared / total.clamp(min=1)
-    brain, white = (
-        [i for i in some if total[i] >= _LEAST_VOXELS] for some in (brain_classes(), _WHITE_MATTER)
-    )
-    if len(brain) < _LEAST_STRUCTURES or not white:
+    brain = [i for i in brain_classes() if total[i] >= _LEAST_VOXELS]
+    if len(brain) < _LEAST_STRUCTURES:
         return None
-    return StructureOverlap(float(dice[brain].mean()), float(dice[white].mean()))
+    return float((2 * shared[brain] / total[brain]).mean())

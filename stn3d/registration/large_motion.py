@@ -106,7 +106,11 @@ def large_motion_of(
         return LargeMotion(aligned)
     stage = settings.discrete
     if settings.large_motion == ON:
-        return LargeMotion.beginning(best_start(compared, initial, aligned, stage), aligned, None)
+        return LargeMotion.beginning(
+            best_start(compared, initial, coarse_search(compared, aligned, stage), stage),
+            aligned,
+            None,
+        )
     metric = settings.deformable_metric or settings.metric_name
     guided = pair.landmarks is not None
     if METRICS[metric].contrast != "same" or compared is not pair or guided:
@@ -142,7 +146,7 @@ def select_large_motion(
             reason += ", and the images do not agree much better there"
         return LargeMotion(aligned, selection=Selection(OFF, reason, evidence))
     reason = f"a coarse search displaces {share} by {reach} and lowers the loss there"
-    start = best_start(pair, initial, aligned, stage)
+    start = best_start(pair, initial, found, stage)
     return LargeMotion.beginning(start, aligned, Selection(ON, reason, evidence))
 
 
@@ -165,7 +169,7 @@ def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
 
 
 def best_start(
-    pair: Pair, initial: Transform, aligned: Transform, stage: DiscreteStage
+    pair: Pair, initial: Transform, aligned: CoarseSearch, stage: DiscreteStage
 ) -> Transform:
     """The linear transform from which the search should begin: the result of the linear stages, the
     initial transform, or none.
@@ -175,12 +179,12 @@ def best_start(
     Args:
         pair: The prepared images.
         initial: The initial transform.
-        aligned: The result of the linear stages.
+        aligned: The search from the result of the linear stages.
         stage: The stage that will run.
     """
     headers = Affine.identity(pair.fixed.grid.ndim)
-    found = [coarse_search(pair, one, stage) for one in (aligned, initial, headers)]
-    least = _MIN_KEPT * found[0].compared_voxels
+    found = [aligned, *(coarse_search(pair, one, stage) for one in (initial, headers))]
+    least = _MIN_KEPT * aligned.compared_voxels
     return min(
         (one for one in found if one.compared_voxels >= least), key=lambda one: one.loss
     ).start

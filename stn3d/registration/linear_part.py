@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from stn3d.choices import MetricName
+from stn3d.choices import InitialMethod, MetricName
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.content import SharedContent, unscaled
@@ -126,7 +127,7 @@ def rigid_again(
         content: what both images show, if one of them ends where the other goes on.
     """
     stages: list[Stage] = list(settings.stages())
-    if isinstance(start, Linear) and settings.init != "given":
+    if isinstance(start, Linear) and settings.init in get_args(InitialMethod):
         start = unscaled(start, pair)
     if content is None:
         return stages, start

@@ -213,9 +213,9 @@ def _of_structures(
     """``structure_dice_mean`` and ``structure_dice_gain``."""
     if structures is None:
         return None, None
-    found, affine = structures.overlap(transform), structures.aligned_overlap
-    dice = 0.0 if found is None else found.dice_mean
-    return dice, None if affine is None or kind != "affine" else dice - affine.dice_mean
+    dice = structures.dice(transform) or 0.0
+    affine = structures.dice(structures.aligned("affine")) if kind == "affine" else None
+    return dice, None if affine is None else dice - affine
 
 
 def _ratio(length_mm: float | None, size_mm: float) -> float | None:

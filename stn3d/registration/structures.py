@@ -26,7 +26,7 @@ from stn3d.transforms import Linear, Transform
 from stn3d.transforms.fit import fit_linear
 
 if TYPE_CHECKING:
-    from stn3d.nets.head_structures import HeadStructures, StructureOverlap
+    from stn3d.nets.head_structures import HeadStructures
 
 _logger = logging.getLogger("stn3d")
 
@@ -35,7 +35,7 @@ _logger = logging.getLogger("stn3d")
 _ONE_SUBJECT = 0.5
 _COMPARED_MM = 2.0
 _LARGEST_MM = 2.6  # voxels above do not show the folds
-_WORSE = 0.1  # dice_mean by which an alignment is surely worse than another
+_WORSE = 0.1  # mean Dice by which an alignment is surely worse than another
 _FACTORS = (4.0, 2.0, 1.0)  # levels of the working grid
 _BRAIN_MM = 3.0  # beyond a brain mask, for the edge of the brain
 _ROLES = "fixed", "moving"
@@ -58,24 +58,24 @@ class PairStructures:
     images: Pair
     is_ct: bool = False
     intensities_mislead: bool = False
-    _aligned: dict[LinearKind, Linear] = field(default_factory=dict, init=False, repr=False)
+    _aligned: dict[LinearKind, Linear] = field(default_factory=dict, repr=False)
 
-    def overlap(self, transform: Transform) -> StructureOverlap | None:
-        """Overlap of the structures under a transform; None if the images share too little.
+    def dice(self, transform: Transform) -> float | None:
+        """Mean Dice of the structures under a transform; None if the images share too little.
 
         Args:
             transform: Fixed points to moving points.
         """
-        from stn3d.nets.head_structures import structure_overlap
+        from stn3d.nets.head_structures import structure_dice
 
-        return structure_overlap(self.fixed, self.moving, transform)
+        return structure_dice(self.fixed, self.moving, transform)
 
     def is_worse(self, transform: Transform, reference: Transform) -> bool:
         """Whether the structures overlap surely less under a transform than under another one."""
-        found, expected = self.overlap(transform), self.overlap(reference)
+        found, expected = self.dice(transform), self.dice(reference)
         if found is None or expected is None:
             return found is None
-        return found.dice_mean < expected.dice_mean - _WORSE
+        return found < expected - _WORSE
 
     @cached_property
     def tissues(self) -> tuple[Tensor, Tensor]:
@@ -115,11 +115,6 @@ class PairStructures:
             kind: ``rigid``, ``similarity`` or ``affine``.
         """
         return LinearStage(kind, AUTOMATIC.same, _FACTORS)
-
-    @cached_property
-    def aligned_overlap(self) -> StructureOverlap | None:
-        """Overlap of the structures under the affine transform that aligns them."""
-        return self.overlap(self.aligned("affine"))
 
     @cached_property
     def subjects(self) -> Selection | None:

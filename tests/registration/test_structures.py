@@ -110,7 +110,7 @@ def test_folds_distinguish_one_subject_from_two_in_any_contrast(seed: int, choic
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
     known = head(classes_of(), GRID)
     pair = PairStructures(known, replace(known, seen=torch.zeros_like(known.seen)), images())
-    assert pair.overlap(Affine.identity(3)) is None
+    assert pair.dice(Affine.identity(3)) is None
     assert pair.is_worse(Affine.identity(3), Affine.identity(3))
 
 
