@@ -29,6 +29,7 @@ _COARSE_VOXELS = 24  # the longest axis of the coarse grid has at least this man
 _MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still shows the images
 _SMALL_MOVING = 0.6  # below this fraction of the fixed field of view the images swap roles
 _MIN_OVERLAP = 0.25  # of the largest possible overlap; candidates below it come last
+_MIN_CONTENT = 0.5  # of the content of both; where it overlaps more, the field of view may less
 _AGREES = 0.15  # loss over the shared part alone, below which it shows the same
 _EQUAL_LOSS = 1.01  # ratio up to which losses count as equal
 _EQUAL_GAIN = 0.99  # of the gain of the best candidate over the worst, from which they do as well
@@ -42,7 +43,7 @@ class InitialTransform:
 
     Args:
         name: Strategy that proposed it: ``given``, ``header``, ``centres``, ``centre_of_mass``,
-            ``moments``, ``landmarks``, ``network``, ``search`` or ``content``.
+            ``moments``, ``landmarks``, ``network``, ``shared_part``, ``search`` or ``content``.
         transform: Fixed points to moving points, world RAS+ mm.
         loss: Image loss on the coarse grid, lower is better; NaN if it was not computed.
         fov_overlap_fraction: Fraction of the fixed image's field of view, 0 to 1, that lies within
@@ -301,18 +302,19 @@ class CoarsePair:
         return self.ranked([self.scored(name, transforms[i]) for i in best])
 
     def _rank(self, candidate: InitialTransform) -> tuple[bool, float]:
-        little = self._overlaps_little(candidate.fov_overlap_fraction, candidate.linear)
+        little = self._overlaps_little(candidate.fov_overlap_fraction, candidate.transform)
         return little, candidate.loss
 
-    def _overlaps_little(self, overlap_fraction: float, transform: Linear) -> bool:
+    def _overlaps_little(self, overlap_fraction: float, transform: Transform) -> bool:
         """Whether a transform leaves little in common, of the field of view and of the content."""
         volumes = [volume(image.grid) for image in (self.pair.fixed, self.pair.moving)]
         fixed, moving = reversed(volumes) if self.swapped else volumes
         least = _MIN_OVERLAP * min(1.0, moving / fixed)
-        if overlap_fraction >= least:
-            return False
-        inner = self.outer(transform)
-        return content_overlap_fraction(self.pair.moving.grid, inner, self.pair.fixed) < least
+        if overlap_fraction >= least or not isinstance(transform, Linear):
+            return overlap_fraction < least
+        a, b, inner = self.pair.fixed, self.pair.moving, self.outer(transform)
+        shown = content_overlap_fraction(b.grid, inner, a)
+        return min(shown, content_overlap_fraction(a.grid, inner.inverse(), b)) < _MIN_CONTENT
 
 
 def _key(transform: Linear) -> bytes:

@@ -74,7 +74,7 @@ def masked_correlation(fixed: Masked, moving: Masked) -> tuple[Tensor, Tensor]:
     covariance = together(1, 1) - sums[0] * sums[1] / count
     variances = together(2, 0) - sums[0] ** 2 / count, together(0, 2) - sums[1] ** 2 / count
     seen = (variances[0] > _FLAT * count) & (variances[1] > _FLAT * count)
-    least = _LEAST_SHARED * min(float(fixed[1].sum()), float(moving[1].sum()))
+    least = _LEAST_SHARED * min(float(fixed[1].sum()), float(moving[1].sum())) - _FLAT
     product = (variances[0] * variances[1]).clamp(min=1e-30).sqrt()
     correlation = torch.where(seen & (shared >= least), covariance / product, -1.0)
     return correlation.flatten(), _shifts(sizes, moving[0].shape)

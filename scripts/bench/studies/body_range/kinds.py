@@ -54,7 +54,7 @@ KINDS = {
     ),
     "hands": Kind("radiographs, 2D, 128 pixels; 7 landmarks, in pixels.", pairs.hands, ("tre_mm",)),
     "parts of a body": Kind(
-        "the lower and the upper part of a CT, which share 120 mm; the moving one is turned by up "
+        "the lower and the upper part of a CT, which share 120 mm; the moving one is rotated by up "
         "to 14 degrees about each axis and shifted by up to 30 mm along it; error to the truth "
         "over the fixed part.",
         pairs.halves,
