@@ -14,9 +14,10 @@ from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import METRICS, ImageMetric
+from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.preprocessing.resolution import at_common_resolution, level_grid
 from stn3d.registration.stages.base import (
     Level,
     LevelProgress,
@@ -135,7 +136,7 @@ class DeformableStage(OptimiserStage):
         spacings = self.spacings_mm(pair)
         counts = self.iterations[-len(spacings) :]
         return [
-            Level(spacing, pair.fixed.grid.coarsened(spacing).num_voxels, count)
+            Level(spacing, level_grid(pair.fixed.grid, spacing).num_voxels, count)
             for spacing, count in zip(spacings, counts, strict=True)
         ]
 
@@ -169,7 +170,7 @@ class DeformableStage(OptimiserStage):
 
     def _field_voxels(self, pair: Pair) -> int:
         """Voxels of the field's finest level, with all of its margin."""
-        grid = pair.fixed.grid.coarsened(self.spacings_mm(pair)[-1])
+        grid = level_grid(pair.fixed.grid, self.spacings_mm(pair)[-1])
         radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
         margins = margins_vox(grid, radii, self.margin_of(pair))
         return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
@@ -201,7 +202,8 @@ class _LevelSolver:
     @classmethod
     def of(cls, stage: DeformableStage, pair: Pair, linear: Linear, spacing: float) -> _LevelSolver:
         metric = METRICS[stage.metric]
-        fixed, moving = metric.prepared(pair.fixed.at(spacing)), pair.moving.at(spacing)
+        fixed, moving = at_common_resolution(pair, linear, spacing)
+        fixed = metric.prepared(fixed)
         everywhere = fixed.has_labels or pair.landmarks is not None
         margin_mm = stage.margin_of(pair)
         window = LevelWindow.of(fixed, metric, stage.radius_vox, margin_mm, everywhere)
@@ -219,11 +221,6 @@ class _LevelSolver:
     def fixed(self) -> PreparedImage:
         """The fixed image on the field's grid."""
         return self.window.fixed
-
-    @property
-    def metric(self) -> ImageMetric:
-        """The metric of the images."""
-        return METRICS[self.stage.metric]
 
     def run(
         self,
@@ -285,7 +282,7 @@ class _LevelSolver:
             return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
 
     def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
-        options = self.metric, self.stage.radius_vox, self.window.centres
+        options = METRICS[self.stage.metric], self.stage.radius_vox, self.window.centres
         return image_loss(self.fixed, self.moving, moved, weight, *options)
 
     def _landmark_loss(self, u: Tensor) -> float:
