@@ -21,7 +21,7 @@ from stn3d.io import read_transform
 Role = Literal["moving", "fixed", "both"]
 AXES = "xyz"
 PD = "pd"  # made of the T1 and the T2
-_PD_POWERS = {"t1": 0.4, "t2": 0.6}
+_PD_POWERS = {"t1": 0.25, "t2": 0.75}  # grey matter 1.13 times as bright as white, fluid between
 
 
 @dataclass(frozen=True)

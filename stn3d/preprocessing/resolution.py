@@ -9,14 +9,13 @@ than in others, and the sharper image is smoothed along the normal of the slices
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from stn3d import kernels
@@ -27,6 +26,8 @@ from stn3d.transforms import Linear
 
 _THICK = 1.4  # ratio of the slices' distance to the level's spacing from which they are thick
 _MIN_SLICES = 8  # fewer do not show the shape of anything between them
+_LEVELS_PER_SLICE = 3.0  # finer levels than a slice's thickness over this show nothing new
+_MOST_SMOOTHING = 2.0  # factor
 _SLICE_SD = 0.4  # SD of a slice's profile, as a fraction of the slices' distance
 _VOXEL_SD = 0.5  # SD of what a voxel of a level shows, in voxels; see `resample_image`
 _LEAST_SD = 0.25  # of the level's spacing; less smoothing is omitted
@@ -57,6 +58,48 @@ def thick_axes(grid: Grid, spacing_mm: float) -> list[int]:
     """
     axes = enumerate(zip(grid.shape, grid.spacing_mm, strict=True))
     return [axis for axis, (n, s) in axes if n >= _MIN_SLICES and s > _THICK * spacing_mm]
+
+
+def thickness_mm(pair: Pair, spacing_mm: float) -> float:
+    """Distance of the thickest slices of a pair on a level; 0 without thick slices.
+
+    Args:
+        pair: The images; only their grids are used.
+        spacing_mm: Spacing of the level.
+    """
+    grids = pair.fixed.grid, pair.moving.grid
+    thick = [grid.spacing_mm[a] for grid in grids for a in thick_axes(grid, spacing_mm)]
+    return max(thick, default=0.0)
+
+
+def supported_spacings_mm(pair: Pair, spacings_mm: Sequence[float]) -> list[float]:
+    """The levels of an image pyramid that the slices of both images support.
+
+    A last level that is finer than a third of the thickness is omitted, or made that coarse where
+    the one before it is much coarser.
+
+    Args:
+        pair: The images; only their grids are used.
+        spacings_mm: Spacings of the levels, coarse to fine.
+    """
+    kept: list[float] = []
+    for spacing in spacings_mm:
+        supported = max(spacing, thickness_mm(pair, spacing) / _LEVELS_PER_SLICE)
+        if not kept or supported == spacing or kept[-1] > _THICK * supported:
+            kept.append(supported)
+    return kept
+
+
+def smoothing_factor(pair: Pair, spacing_mm: float) -> float:
+    """How much smoother than on a level of cubic voxels a deformation should be, 1 to 2.
+
+    Voxels of thick slices show less about the deformation, and interpolated ones repeat it.
+
+    Args:
+        pair: The images; only their grids are used.
+        spacing_mm: Spacing of the level.
+    """
+    return min(_MOST_SMOOTHING, max(1.0, thickness_mm(pair, spacing_mm) / spacing_mm))
 
 
 def at_common_resolution(
@@ -115,6 +158,8 @@ def _places(n: int, m: int) -> NDArray[Any]:
 
 def _spline_weights(n: int, m: int) -> NDArray[Any]:
     """Weights of n voxels in m interpolated ones, ``(m, n)``: the natural cubic spline."""
+    from scipy.interpolate import make_interp_spline  # slow, and most images have no thick slices
+
     spline = make_interp_spline(np.arange(n), np.eye(n), k=3, bc_type="natural")
     return np.asarray(spline(_places(n, m)))
 

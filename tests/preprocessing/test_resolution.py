@@ -11,7 +11,14 @@ from torch import Tensor
 from stn3d.grid import Grid, homogeneous
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.preprocessing.resolution import at_common_resolution, level_grid, on_level, thick_axes
+from stn3d.preprocessing.resolution import (
+    at_common_resolution,
+    level_grid,
+    on_level,
+    smoothing_factor,
+    supported_spacings_mm,
+    thick_axes,
+)
 from stn3d.transforms import Affine, Rigid
 
 THICK_MM = 6.0
@@ -88,3 +95,26 @@ def test_slices_are_interpolated_by_a_cubic_spline() -> None:
     spline = CubicSpline(np.arange(12), values.numpy(), bc_type="natural")
     expected = spline(np.clip((np.arange(48) + 0.5) / 4 - 0.5, 0, 11))
     np.testing.assert_allclose(level.image[0, 0, 2, 1].numpy(), expected, atol=1e-5)
+
+
+def test_levels_and_smoothing_follow_the_thickness_of_the_slices() -> None:
+    sharp = Grid.of_spacing((120, 120, 120), 1.0)
+    isotropic = Pair(*(PreparedImage(torch.zeros(1, 1, *sharp.shape), sharp) for _ in range(2)))
+    levels = [8.0, 4.0, 2.0, 1.0]
+    assert supported_spacings_mm(isotropic, levels) == levels
+    assert [smoothing_factor(isotropic, spacing) for spacing in levels] == [1.0] * 4
+    found = {}
+    for thickness in (3.0, 4.0, 5.0, 6.0):
+        grid = Grid.of_spacing((120, 120, round(120 / thickness)), (1.0, 1.0, thickness))
+        stack = PreparedImage(torch.zeros(1, 1, *grid.shape), grid)
+        for pair in (Pair(isotropic.fixed, stack), Pair(stack, isotropic.moving)):
+            found[thickness] = supported_spacings_mm(pair, levels)
+            factors = [smoothing_factor(pair, spacing) for spacing in levels[:3]]
+            # At 4 mm only slices of 6 mm are thick; no level is smoothed more than twice as much.
+            assert factors == [1.0, 1.5 if thickness == 6 else 1.0, min(2.0, thickness / 2)]
+    assert found == {
+        3.0: levels,
+        4.0: [8.0, 4.0, 2.0, pytest.approx(4 / 3)],
+        5.0: [8.0, 4.0, 2.0],
+        6.0: [8.0, 4.0, 2.0],
+    }

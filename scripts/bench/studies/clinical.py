@@ -47,7 +47,7 @@ GROUPS = {
     "All pairs": ("role",),
 }
 ABOUT = """\
-One person's T1 and the same person's T2, FLAIR or a PD-like image (T1^0.4 T2^0.6), under a random
+One person's T1 and the same person's T2, FLAIR or a PD-like image (T1^0.25 T2^0.75), under a random
 affine and a random smooth diffeomorphism (shared/bench/make_truth.py, 12.5 mm on average). The
 image that the role names is sampled in thick slices across an axis of its grid, with a slice
 profile, and has Rician noise; "both" also samples the T1, across the next axis. The error is the
