@@ -12,7 +12,7 @@ intensities. With the role "fixed" the T1 is deformed, and the other contrast is
 slices; with "both" the T1 has slices too, along the next axis.
 
 All options together make 540 pairs for each role. --balanced selects a Latin square of them: each
-contrast and thickness once for each seed, with directions and noise levels that take turns. Pairs
+contrast and thickness once for each seed, with alternating directions and noise. Pairs
 are removed once they are measured; the deformed contrasts, 12 to 24 MB each, are kept in DIR. Run
 again with other options to add pairs or tools.
 """
