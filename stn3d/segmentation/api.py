@@ -1,6 +1,6 @@
 """Segment the head in an image.
 
-read -> scale -> upright frame -> network -> labels with the edges of the image -> check the quality.
+read -> scale -> upright frame -> network -> labels with the image's edges -> check the quality.
 """
 
 from __future__ import annotations
