@@ -10,7 +10,6 @@ from scripts.bench.pages import command, conditions, number, table, write_page
 from scripts.bench.store import Row, read
 from scripts.bench.studies.segmentation.references import TUNED
 
-
 ABOUT = (
     'The network has never seen a real image. "Status" rests on limits that were set on these '
     "images. The pictures of all images but the templates are not part of the repository."
