@@ -248,7 +248,7 @@ def _box(
 
 def _thinned(grid: Grid, steps: Sequence[int]) -> Grid:
     """The grid of every n-th voxel along each axis, from the first on."""
-    shape = [-(-n // step) for n, step in zip(grid.shape, steps, strict=True)]
+    shape = tuple(-(-n // step) for n, step in zip(grid.shape, steps, strict=True))
     scale = torch.diag(torch.tensor([*steps, 1], dtype=torch.float64))
     return Grid(shape, grid.world_from_index @ scale)
 
