@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.bench.images import foreground_points_mm
 from scripts.bench.known_truth import make_known
@@ -71,6 +72,7 @@ def make_pair(case: Case, work: Path, folder: Path) -> Path:
     whole = make_known(contrast_path("t1"), case.seed, made, options)
     folder.mkdir(parents=True)
     for number, (role, path) in enumerate((("fixed", sharp), ("moving", whole / "moving.nii.gz"))):
+        values: NDArray[Any]
         values, affine = _read(path)
         across = case.axis_of(role)
         if across is not None:
