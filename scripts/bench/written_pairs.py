@@ -67,7 +67,7 @@ class Picture:
     points_px: Floats
 
     def write(self, folder: Path, role: str) -> None:
-        """A PNG file without the resolution that the file may hold, and the landmarks in RAS+ mm of it."""
+        """A PNG file without a resolution, and the landmarks in RAS+ mm of it."""
         image = sitk.ReadImage(str(self.path))
         image.SetSpacing([1.0] * image.GetDimension())
         sitk.WriteImage(image, str(folder / f"{role}.png"))
