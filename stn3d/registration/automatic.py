@@ -145,7 +145,7 @@ def shows_same_contrast(selected: SelectedMetric) -> bool:
 
 
 def surely_same_contrast(selected: SelectedMetric) -> bool:
-    """Whether the local correlation leaves no doubt. Images that are misaligned by a few millimetres
+    """Whether the local correlation leaves no doubt. Images that are misaligned by some millimetres
     look alike in most windows, where both show the outline of the body."""
     return (selected.evidence.get("positive_local_correlation_fraction") or 0.0) >= _SURELY_SAME
 
