@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 import stn3d
@@ -26,6 +28,7 @@ from stn3d.io import read_transform, write_transform
 from stn3d.length_unit import length_unit_mm
 from stn3d.preprocessing.intensity import limits
 from stn3d.transforms import chain
+from stn3d.transforms.fit import fit_linear
 from stn3d.warp import resample_image, warp_image
 
 Volume = tuple[Tensor, Grid]
@@ -48,6 +51,15 @@ _OTHERS = (
     ("ct_body/abdomen_ct.nii.gz", "ct_body/chest_ct.nii.gz"),
     ("lung_mr/0006.nii.gz", "abdomen/mr.nii.gz"),
     ("contrasts/p07_t2.nii.gz", "lung_mr/0007.nii.gz"),
+)
+_LIVERS = (("18", "1_10"), ("18", "3_10"), ("23", "1_4"), ("23", "5_4"))
+_LIVER_WAYS = (
+    "as it should be",
+    "large motion off",
+    "no deformation",
+    "strong smoothing",
+    "weak smoothing",
+    "one level",
 )
 _PEOPLE = (("1000", "1001"), ("1006", "1013"), ("1036", "1007"), ("1010", "1000"))
 
@@ -93,6 +105,24 @@ WAYS: dict[str, dict[str, Any]] = {
     "wrong start": {"large_motion": "off", "linear": {"iterations": 1}},
 }
 _OFTEN = (0, 0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 6, 7, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """A truth that is known at some points alone.
+
+    Args:
+        fixed: ``(N, 3)`` fixed points.
+        moving: their true counterparts.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """The counterparts of exactly these points."""
+        assert torch.equal(points, self.fixed)
+        return self.moving
 
 
 @cache
@@ -187,8 +217,6 @@ def _options(way: str, d: Draw, truth: Any, grid: Grid, unit_mm: float) -> dict[
     options: dict[str, Any] = {"preset": "fast", "init": "centres", "features": "none"}
     options["config"] = {"kind": "deformable"} | WAYS[way]
     if way == "wrong start":
-        from stn3d.transforms.fit import fit_linear
-
         points = grid.points_mm().flatten(0, -2)[::97]
         near = fit_linear("affine", points, truth(points))
         turn = torch.cat([d.uniform(-1, 1, 3) * 0.2, d.uniform(-18, 18, 3) * unit_mm])
@@ -255,9 +283,7 @@ def _sliding(d: Draw, way: str) -> Case:
     depth = moves_vox(inner, axis, upwards, sink / step, 140 / step)
     u = torch.zeros(1, 3, *grid.shape)
     u[:, axis] = torch.from_numpy(depth)
-    seen = stn3d.kernels.warp(
-        values, torch.eye(4, dtype=torch.float64), u.float()
-    ).moved if False else _pulled(values, u)
+    seen = _pulled(values, u)
     inside = _pulled(torch.from_numpy(inner)[None, None].float(), u)[0, 0] > 0.5
     index = inside.nonzero()
     index = index[torch.randperm(len(index), generator=d.generator)[:600]]
@@ -271,45 +297,35 @@ def _sliding(d: Draw, way: str) -> Case:
     if way == "wrong metric":
         low, high = limits(moving)
         moving = (high - moving).clamp(min=low)
-    truth = {tuple(p): q for p, q in zip(points.tolist(), goals, strict=True)}
     fixed = noisy(seen, 0.01, d.generator), grid
-    return Case(
-        "sliding", way, fixed, (moving, grid),
-        lambda x: torch.stack([truth[tuple(p)] for p in x.tolist()]),
-        options, points,
-    )
+    return Case("sliding", way, fixed, (moving, grid), Landmarks(points, goals), options, points)
 
 
 def _pulled(values: Tensor, u: Tensor) -> Tensor:
-    from scipy import ndimage
-
     index = np.indices(values.shape[2:]).astype(float) + u[0].numpy()
-    found = ndimage.map_coordinates(values[0, 0].numpy().astype(float), index, order=1, mode="nearest")
+    found = ndimage.map_coordinates(
+        values[0, 0].numpy().astype(float), index, order=1, mode="nearest"
+    )
     return torch.from_numpy(found)[None, None].float()
 
 
 def _liver(number: int) -> Case:
     """A liver that breathes, with landmarks of experts."""
-    import csv
-
-    person, state = (("18", "1_10"), ("18", "3_10"), ("23", "1_4"), ("23", "5_4"))[number % 4]
-    way = ("as it should be", "large motion off", "no deformation", "strong smoothing", "weak smoothing", "one level")[number // 4]
+    person, state = _LIVERS[number % len(_LIVERS)]
+    way = _LIVER_WAYS[number // len(_LIVERS)]
     folder = paths.SHARED / "data" / f"liver_mr_breathing/dataset{person}"
     images = []
     for name in ("exhMaster", f"cyc_{state}"):
-        read = read_image(folder / f"{name}.nii.gz", "image")
+        read = read_image(existing(folder / f"{name}.nii.gz"), "image")
         matrix = read.grid.world_from_index.clone()
-        spacing = torch.linalg.vector_norm(matrix[:3, :3], dim=0)
-        matrix[:3, 2] *= 4.0 / spacing[2]  # the header of one file says 5 mm
+        matrix[:3, 2] *= 4.0 / torch.linalg.vector_norm(matrix[:3, 2])  # one header says 5 mm
         images.append((read.values, Grid(read.grid.shape, matrix)))
-    rows = list(csv.DictReader(open(folder / f"landmarks_exhMaster_cyc_{state}.csv")))
-    def points(role):
-        lps = torch.tensor([[float(r[f"{role}_{a}"]) for a in "xyz"] for r in rows], dtype=torch.float64)
-        return lps * torch.tensor([-1.0, -1.0, 1.0])
-    fixed, goals = points("fixed"), points("moving")
-    truth = {tuple(p): q for p, q in zip(fixed.tolist(), goals, strict=True)}
-    options = {"preset": "default", "config": dict(WAYS[way])}
-    return Case(
-        LIVERS, way, images[0], images[1],
-        lambda x: torch.stack([truth[tuple(p)] for p in x.tolist()]), options, fixed,
+    with (folder / f"landmarks_exhMaster_cyc_{state}.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lps = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
+    fixed, goals = (
+        lps * torch.tensor([[float(row[f"{role}_{a}"]) for a in "xyz"] for row in rows]).double()
+        for role in ("fixed", "moving")
     )
+    options = {"preset": "default", "config": dict(WAYS[way])}
+    return Case(LIVERS, way, images[0], images[1], Landmarks(fixed, goals), options, fixed)

@@ -89,7 +89,7 @@ class QualityMeasures:
             structures alone. None for a rigid or a similarity transform, which can do less.
         expected_error_mm: mean over the body of the expected error at every point, see
             `stn3d.registration.uncertainty`. None if the images share no part of the body.
-        expected_error_fraction: ``expected_error_mm`` divided by the image size.
+        expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
     """
 
     restart_disagreement_fraction: float | None
@@ -109,7 +109,7 @@ class QualityMeasures:
     structure_dice_mean: float | None = None
     structure_dice_gain: float | None = None
     expected_error_mm: float | None = None
-    expected_error_fraction: float | None = None
+    expected_error_units: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -180,7 +180,7 @@ def measure_quality(
         structure_dice_mean=dice,
         structure_dice_gain=dice_gain,
         expected_error_mm=expected_error_mm,
-        expected_error_fraction=_ratio(expected_error_mm, size_mm),
+        expected_error_units=_ratio(expected_error_mm, pair.unit_mm),
         **_from_metrics(metrics),
     )
 

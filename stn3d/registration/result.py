@@ -97,9 +97,9 @@ class Registration(Described):
         return "" if None in values else " -> ".join(f"{value:.3g}" for value in values)
 
     def _expected_error(self) -> str:
-        """Its mean over the foreground."""
-        summary = self.metrics["uncertainty"]
-        return "" if summary is None or summary["mean_mm"] is None else number(summary["mean_mm"], "mm")
+        """Its mean over the body, if it was estimated."""
+        mean_mm = (self.metrics.get("uncertainty") or {}).get("mean_mm")
+        return "" if mean_mm is None else number(mean_mm, "mm")
 
     def apply(
         self,
@@ -192,7 +192,8 @@ class Registration(Described):
         if self.inputs is None:
             return {}
         names = self._names(outputs)
-        report = Report(ReportCase(self.inputs, self.transform, self.metrics, names, self.uncertainty))
+        case = ReportCase(self.inputs, self.transform, self.metrics, names, self.uncertainty)
+        report = Report(case)
         return {"report": report.write_page, "picture": report.write_picture}
 
     def _write_moved(self, path: Path) -> None:

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from stn3d.transforms import Transform
 from stn3d.warp import resample_image
 
 _SEEN = 0.5  # weight from which both images show a point
-_LARGE_UNITS = (2.0, 5.0)  # errors whose share is reported
+_LARGE_UNITS = 2.0  # length units; the fraction of larger errors is reported
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +49,8 @@ class ErrorMap:
     @classmethod
     def of(cls, pair: Pair, cues: Cues, model: ErrorModel) -> ErrorMap:
         """The map from the cues of a pair."""
-        shown = tissue(pair.first.fixed.at(max(cues.grid.spacing_mm)))
-        around = resample_image(shown, pair.fixed.grid.coarsened(max(cues.grid.spacing_mm)), cues.grid)
+        level = pair.first.fixed.at(max(cues.grid.spacing_mm))
+        around = resample_image(tissue(level), level.grid, cues.grid)
         body = (around > 0.5) & (cues.seen > _SEEN)
         expected_mm = cues.unit_mm * model.expected(cues.values)
         return cls(cues.grid, expected_mm, body, cues.unit_mm, model.bound_factor)
@@ -78,20 +77,16 @@ class ErrorMap:
     def summary(self) -> dict[str, Any]:
         """The content of ``uncertainty`` in metrics.json."""
         values = self.expected_mm[self.body]
-        quantiles = [0.5, 0.9, 0.95]
-        found = _quantiles(values, quantiles) if len(values) else [None] * len(quantiles)
-        shares = {
-            f"above_{units:g}_units_fraction": float((values > units * self.unit_mm).double().mean())
-            for units in _LARGE_UNITS
-        } if len(values) else {}
+        limit_mm = _LARGE_UNITS * self.unit_mm
+        median, p90, p95 = (_quantile(values, q) for q in (0.5, 0.9, 0.95))
         return {
             "mean_mm": self.mean_mm,
-            "median_mm": found[0],
-            "p90_mm": found[1],
-            "p95_mm": found[2],
-            **shares,
+            "median_mm": median,
+            "p90_mm": p90,
+            "p95_mm": p95,
+            "large_mm": limit_mm,
+            "large_fraction": _fraction(values > limit_mm),
             "bound_90_factor": self.bound_factor,
-            "unit_mm": self.unit_mm,
         }
 
 
@@ -118,6 +113,13 @@ def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
     return ErrorMap.of(pair, cues, FINE_MODEL)
 
 
-def _quantiles(values: Tensor, fractions: list[float]) -> list[float]:
-    ordered = values.flatten().sort().values
-    return [float(ordered[math.ceil(q * len(ordered)) - 1]) for q in fractions]
+def _quantile(values: Tensor, fraction: float) -> float | None:
+    """None of no values."""
+    if not len(values):
+        return None
+    return float(values.sort().values[math.ceil(fraction * len(values)) - 1])
+
+
+def _fraction(chosen: Tensor) -> float | None:
+    """None of no values."""
+    return float(chosen.double().mean()) if len(chosen) else None

@@ -9,8 +9,6 @@ homogeneous region, the images do not determine the displacement (the aperture p
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,9 +122,7 @@ def _backward(
 ) -> Tensor:
     """Distance from x to backward(transform(x)) for a dense registration with the images swapped,
     on two coarse levels, from the linear part."""
-    factors = tuple(
-        max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in (COARSE, FINE)
-    )
+    factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in (COARSE, FINE))
     counts = (_BACK_ITERATIONS,) * len(factors)
     again = replace(stage, factors=factors, iterations=counts)
     images = replace(pair.swapped, landmarks=None)
@@ -137,9 +133,7 @@ def _backward(
     return (distance_mm / pair.unit_mm).float()[None, None]
 
 
-def _field_cues(
-    pair: Pair, transform: Transform, linear: Linear, grid: Grid
-) -> dict[str, Tensor]:
+def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) -> dict[str, Tensor]:
     """The displacement beyond the linear part: ``magnitude``, its ``gradient`` (Frobenius norm) and
     how ``rough`` it is (difference from its mean around)."""
     points, back = grid.points_mm(), linear.inverse()

@@ -56,3 +56,35 @@ class ErrorModel:
 
 
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
+
+FINE_MODEL = ErrorModel(
+    intercept=0.178,
+    terms={
+        "residual": Term(0.1, 0.142),
+        "inconsistent": Term(0.1, 0.065),
+        "curvature": Term(0.003, -0.109),
+        "coarse_residual": Term(0.1, 0.008),
+        "coarse_inconsistent": Term(0.1, 0.051),
+        "coarse_difference": Term(0.003, 0.005),
+        "coarse_curvature": Term(0.003, -0.144),
+        "coarse_gradient": Term(0.1, 0.142),
+        "magnitude": Term(0.1, 0.007),
+        "gradient": Term(0.1, 0.104),
+        "rough": Term(0.1, 0.084),
+        "backward": Term(0.1, 0.314),
+    },
+    bound_factor=1.66,
+)
+
+COARSE_MODEL = ErrorModel(
+    intercept=1.253,
+    terms={
+        "residual": Term(0.1, 0.074),
+        "inconsistent": Term(0.1, 0.107),
+        "difference": Term(0.003, 0.182),
+        "curvature": Term(0.003, -0.309),
+        "gradient": Term(0.1, 0.445),
+        "rough": Term(0.1, 0.024),
+    },
+    bound_factor=1.85,
+)

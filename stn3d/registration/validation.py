@@ -24,8 +24,8 @@ def check_fields(
 
     A ``float`` must not be negative, an ``int`` must be at least 1, and a tuple must hold positive
     numbers, all of them up to a million; None is kept where the annotation allows it, and so is a
-    default that is infinite. A ``str`` must be a text or a path, a ``bool`` true or false. Fields of
-    other types are left alone.
+    default that is infinite. A ``str`` must be a text or a path, a ``bool`` true or false. Fields
+    of other types are left alone.
 
     Args:
         instance: The dataclass, in its ``__post_init__``.
