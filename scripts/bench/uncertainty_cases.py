@@ -197,7 +197,7 @@ def draw(number: int, work: Path) -> Case:
     lattice = 48.0 if far else float(d.pick((18.0, 30.0)))
     elsewhere = grid
     if kind == "two people":
-        between, elsewhere = _between_people(d, work)
+        between, elsewhere = _between_people(source, work)
         truth = chain(d.deformation(grid, 0.4 * amplitude * unit_mm, lattice * unit_mm), between)
     else:
         motion = d.motion(grid, unit_mm)
@@ -245,19 +245,15 @@ def _images(kind: str, d: Draw) -> tuple[Volume, Tensor]:
             ("abdomen/ct.nii.gz", 3.0),
         ],
     }
-    if kind == "two people":
-        d.person = int(torch.randint(len(_PEOPLE), (), generator=d.generator))
-        name, spacing = names[kind][d.person]
-    else:
-        name, spacing = d.pick(names[kind])
-    fixed = image(name, spacing)
+    fixed = image(*d.pick(names[kind]))
     return fixed, fixed[0]
 
 
-def _between_people(d: Any, work: Path) -> tuple[Transform, Grid]:
+def _between_people(source: Volume, work: Path) -> tuple[Transform, Grid]:
     """The result of registering two people, and the grid of the second."""
-    a, b = _PEOPLE[d.person]
-    fixed, moving = (image(f"brains/{one}_t1.nii.gz", 2.0) for one in (a, b))
+    pairs = [[image(f"brains/{one}_t1.nii.gz", 2.0) for one in both] for both in _PEOPLE]
+    which = next(n for n, (first, _) in enumerate(pairs) if first is source)
+    (a, b), (fixed, moving) = _PEOPLE[which], pairs[which]
     path = work / "fields" / f"{a}-{b}.h5"
     if not path.exists():
         found = stn3d.register(*((v[0, 0], g) for v, g in (fixed, moving)), preset="default")
@@ -271,13 +267,12 @@ def _sliding(d: Draw, way: str) -> Case:
     name = d.pick([*(f"lung_mr/{p}" for p in LUNGS), "ct_body/abdomen_ct", "ct_body/chest_ct"])
     values, grid = image(f"{name}.nii.gz", 3.9)
     affine = grid.world_from_index.numpy()
-    array = values[0, 0].numpy()
     if name.startswith("lung"):
         inner = load(f"{name}_lobes")[0].round() > 0
     else:
-        inner = content_of(array, affine)
+        inner = content_of(values[0, 0].numpy(), affine)
     axis, upwards = vertical(affine)
-    step = float(np.linalg.norm(affine[:3, axis]))
+    step = grid.spacing_mm[axis]
     far = way in ("large motion off", "one level")
     sink = float(d.uniform(25, 45) if far else d.uniform(8, 30))
     depth = moves_vox(inner, axis, upwards, sink / step, 140 / step)

@@ -205,7 +205,7 @@ def _expectation(model: ErrorModel, one: Sample, grid: str) -> dict[str, Any]:
 
 
 def as_text(model: ErrorModel, name: str) -> str:
-    """The model as it stands in `stn3d.registration.uncertainty_model`."""
+    """The model in the notation of `stn3d.registration.uncertainty_model`."""
     terms = "".join(
         f'        "{cue}": Term({term.floor:g}, {term.exponent:.3f}),\n'
         for cue, term in model.terms.items()

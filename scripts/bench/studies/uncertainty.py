@@ -106,16 +106,16 @@ def measured(number: int, work: Path) -> Row:
     """Register a case; its cues at points go into a file."""
     case = draw(number, work)
     row: Row = {"kind": case.kind, "way": case.way}
-    images = [(v[0, 0], grid) for v, grid in (case.fixed, case.moving)]
+    fixed, moving = ((v[0, 0], grid) for v, grid in (case.fixed, case.moving))
     begin = time.perf_counter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = stn3d.register(*images, **case.options)
+            found = stn3d.register(fixed, moving, **case.options)
     except InputError as error:
         return row | {"refused": str(error)}
     metrics, settings = found.metrics, _settings(found.metrics)
-    pair = read_pair(*images).prepared(settings, torch.device("cpu"))
+    pair = read_pair(fixed, moving).prepared(settings, torch.device("cpu"))
     row |= {
         "wall_s": round(time.perf_counter() - begin, 1),
         "unit_mm": pair.unit_mm,
@@ -194,14 +194,14 @@ def report(folder: Path) -> None:
     ):
         lines += [f"## {title}", "", *pages.table(calibration(rows, grid, "kind")), ""]
         lines += [*pages.table(calibration(rows, grid, "way")), ""]
-    lines += ["## The quality check", "", *VERDICT, ""]
+    lines += ["## The quality check", "", *DEFINITIONS, ""]
     for half, title in enumerate(("Cases that the limit was chosen with", "Held-out cases")):
         part = [row for row in rows if row["number"] // 8 % 2 == half]
         lines += [f"### {title}", "", *pages.table(statuses(part)), ""]
     pages.write_page(folder, lines)
 
 
-VERDICT = [
+DEFINITIONS = [
     "Wrong: unrelated images; a mean error above 5 mm or 5 length units, whichever is less; or a",
     "mean error above that before the registration. Before: the status without the expected error.",
 ]
@@ -231,7 +231,7 @@ def _mean(group: Sequence[Row], key: str) -> float:
 
 
 def is_wrong(row: Row) -> bool:
-    """See `VERDICT`."""
+    """See `DEFINITIONS`."""
     error = row.get("error_mm")
     limit = min(FAILED_MM, FAILED_UNITS * row["unit_mm"])
     return error is None or error > limit or error > row["initial_mm"]
