@@ -85,7 +85,8 @@ STRUCTURES: tuple[Structure, ...] = (
     *_both("thalamus", "deep grey", (10,), (49,)),
     *_both("caudate", "deep grey", (11,), (50,)),
     *_both("putamen", "deep grey", (12,), (51,)),
-    *_both("pallidum", "deep grey", (13,), (52,)),
+    # Crossed by so many fibres that it is as bright as white matter in most contrasts.
+    *_both("pallidum", "other brain", (13,), (52,)),
     *_both("hippocampus", "deep grey", (17,), (53,)),
     *_both("amygdala", "deep grey", (18,), (54,)),
     *_both("accumbens", "deep grey", (26,), (58,)),

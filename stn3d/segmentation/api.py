@@ -1,6 +1,6 @@
 """Segment the head in an image.
 
-read -> scale -> upright frame -> network -> labels on the image's grid -> check the quality.
+read -> scale -> upright frame -> network -> labels with the image's edges -> check the quality.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def segment(
         with clock("network"):
             coordinates = bundled_network("affine").to(where)
             found = segment_any_orientation(coordinates, trained.to(where), prepared)
-        with clock("resample"):
+        with clock("labels"):
             result = SegmentationResult.of(read, found)
     about = {
         "is_ct": looks_like_ct(read.values),

@@ -22,6 +22,9 @@ from stn3d.display import Described, Description, number
 from stn3d.io import Image, atomic_write, write_image, write_volumes
 from stn3d.nets.segmentation_quality import SegmentationQuality, assess_segmentation
 from stn3d.nets.segmenter import Segmentation
+from stn3d.nets.tissues import sharp_classes, sharp_weights
+from stn3d.preprocessing.intensity import scaled
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.folders import make_folder, replaced_results, versions
 from stn3d.report.picture import write_picture
 from stn3d.segmentation.label_table import label_table_tsv
@@ -66,8 +69,8 @@ class SegmentationResult(Described):
 
     @classmethod
     def of(cls, image: Image, segmentation: Segmentation) -> SegmentationResult:
-        """The result on the grid of an image."""
-        classes = segmentation.classes_on(image.grid)
+        """The result on the grid of an image, with the edges that its intensities show."""
+        classes = sharp_classes(_prepared(image, segmentation), segmentation)
         ids = np.array([one.label for one in STRUCTURES], np.int16)
         plain = replace(image, colours=None)
         labels = torch.from_numpy(ids[classes.numpy()])
@@ -89,7 +92,8 @@ class SegmentationResult(Described):
 
     def probabilities(self) -> Image:
         """The probability of each structure on the image's grid, in the order of
-        `stn3d.structures.STRUCTURES`: ``(1, 33, *shape)`` float32, 0 outside the working grid."""
+        `stn3d.structures.STRUCTURES`, given the network and the intensities: ``(1, 33, *shape)``
+        float32, 0 outside the working grid."""
         header = self.image.header.copy()
         header.set_data_shape((*self.image.grid.shape, len(STRUCTURES)))
         values = torch.cat(list(self._probability_volumes()), dim=1)
@@ -97,8 +101,8 @@ class SegmentationResult(Described):
         return replace(self.image, values=values, header=header, name=name, colours=None)
 
     def uncertainty(self) -> Image:
-        """The entropy of the probabilities as a fraction of the largest possible, from 0 to 1, on
-        the image's grid; 0 outside the working grid."""
+        """The entropy of the network's probabilities as a fraction of the largest possible, from 0
+        to 1, on the image's grid; 0 outside the working grid."""
         values = _on_grid(self.segmentation, self.segmentation.uncertainty, self.image)
         name = f"uncertainty of {self.image.name}"
         return replace(self.image, values=values, name=name, colours=None)
@@ -191,8 +195,9 @@ class SegmentationResult(Described):
         }
 
     def _probability_volumes(self) -> Iterator[Tensor]:
-        for one in self.segmentation.probabilities.split(1, dim=1):
-            yield _on_grid(self.segmentation, one, self.image)
+        weights = sharp_weights(_prepared(self.image, self.segmentation), self.segmentation)
+        for index, one in enumerate(self.segmentation.probabilities.split(1, dim=1)):
+            yield _on_grid(self.segmentation, one, self.image) * weights.of_class(index)
 
     def _write_probabilities(self, path: Path) -> None:
         header = self.image.header.copy()
@@ -202,6 +207,11 @@ class SegmentationResult(Described):
     def _write_uncertainty(self, path: Path) -> None:
         image = self.uncertainty()
         _write_steps(path, [image.values], image)
+
+
+def _prepared(image: Image, segmentation: Segmentation) -> PreparedImage:
+    values = scaled(image.values).to(segmentation.probabilities.device)
+    return PreparedImage(values, image.grid)
 
 
 def _on_grid(segmentation: Segmentation, values: Tensor, image: Image) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
+from stn3d.nets import tissues
 from stn3d.nets.segmenter import Segmentation
 from stn3d.nets.tissues import (
     GREY_MATTER,
@@ -17,6 +18,7 @@ from stn3d.nets.tissues import (
     TissueSettings,
     contrast_of,
     expected_tissues,
+    sharp_classes,
     tissue_probabilities,
 )
 from stn3d.preprocessing.prepared import PreparedImage
@@ -68,12 +70,32 @@ def test_tissues_are_sharper_than_the_networks_in_any_contrast(white: float, gre
     classes = folded()
     found = segmentation(classes, 3.0)
     network = found.probabilities[0, WHITE] > found.probabilities[0, GREY]
-    tissues = tissues_of(image(classes, white, grey, tilt=0.3), found)
-    sharp = tissues[0, 0] > tissues[0, 1]
+    expected = tissues_of(image(classes, white, grey, tilt=0.3), found)
+    sharp = expected[0, 0] > expected[0, 1]
     inside = classes != OUTSIDE
     before, after = (dice(one & inside, classes == WHITE) for one in (network, sharp))
     assert before < 0.94
     assert after > 0.97
+
+
+@pytest.mark.parametrize(("white", "grey"), [(0.8, 0.5), (0.35, 0.6)])
+def test_structures_have_the_edges_of_the_image(
+    white: float, grey: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slab by slab too, as fine images are computed; on the left and right, and outside."""
+    classes = folded()
+    classes[: SHAPE[0] // 2] += (classes[: SHAPE[0] // 2] != OUTSIDE).long()  # the right side
+    probabilities = torch.nn.functional.one_hot(classes, len(STRUCTURES)).movedim(-1, 0)[None]
+    blurred = kernels.gaussian_smooth(probabilities.float(), [2.0] * 3)
+    found = replace(segmentation(classes, 1.0), probabilities=blurred)
+    one = image(folded(), white, grey, tilt=0.3)
+    sharp, network = sharp_classes(one, found), found.classes_on(one.grid)
+    for number in (WHITE, WHITE + 1, GREY, GREY + 1):
+        before, after = (dice(x[0, 0] == number, classes == number) for x in (network, sharp))
+        assert after > max(0.93, before + 0.02)
+    assert float(((sharp == OUTSIDE) != (network == OUTSIDE)).float().mean()) < 0.02
+    monkeypatch.setattr(tissues, "_VOXELS", 5000)
+    assert float((sharp_classes(one, found) != sharp).float().mean()) < 1e-4
 
 
 def test_tissues_are_probabilities_and_0_outside_the_brain() -> None:

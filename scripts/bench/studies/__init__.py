@@ -16,6 +16,7 @@ from scripts.bench.options import RunOptions
 STUDIES = {
     "brains": "T1 brains of different people, stn3d and other tools; also any list of pairs",
     "contrasts": "T1 to T2 and FLAIR under known deformations",
+    "clinical": "MR contrasts with thick slices and noise, under known deformations",
     "contrasts_rigid": "MR contrasts of one person under known rigid transforms",
     "ct_mr": "CT and MR head templates, rigid, from random initial poses",
     "segmentation": "structures of the head in real images of any contrast, and brain masks",

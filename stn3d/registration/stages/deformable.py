@@ -14,7 +14,8 @@ from stn3d import kernels
 from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
 from stn3d.losses.image_loss import image_loss
-from stn3d.losses.similarity import METRICS, ImageMetric
+from stn3d.losses.similarity import METRICS
+from stn3d.preprocessing import resolution
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
@@ -123,25 +124,21 @@ class DeformableStage(OptimiserStage):
         """The margin of the field for this pair, in mm."""
         if self.margin_mm is not None:
             return self.margin_mm
-        return max(_MARGIN_UNITS * pair.unit_mm, self.smoothing_reach_vox * pair.finest_mm)
-
-    @property
-    def smoothing_reach_vox(self) -> int:
-        """Distance up to which the smoothing of a step spreads a force."""
-        return math.ceil(3 * self.update_sigma_vox)
+        reach_vox = math.ceil(3 * self.update_sigma_vox)
+        return max(_MARGIN_UNITS * pair.unit_mm, reach_vox * pair.finest_mm)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
-        counts = self.iterations[-len(spacings) :]
+        counts = self.iterations[-len(pair.level_spacings_mm(self.factors)) :][: len(spacings)]
         return [
-            Level(spacing, pair.fixed.grid.coarsened(spacing).num_voxels, count)
+            Level(spacing, resolution.level_grid(pair.fixed.grid, spacing).num_voxels, count)
             for spacing, count in zip(spacings, counts, strict=True)
         ]
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
-        return pair.level_spacings_mm(self.factors)
+        return resolution.supported_spacings_mm(pair, pair.level_spacings_mm(self.factors))
 
     def coarser(self) -> Iterator[DeformableStage]:
         """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
@@ -169,7 +166,7 @@ class DeformableStage(OptimiserStage):
 
     def _field_voxels(self, pair: Pair) -> int:
         """Voxels of the field's finest level, with all of its margin."""
-        grid = pair.fixed.grid.coarsened(self.spacings_mm(pair)[-1])
+        grid = resolution.level_grid(pair.fixed.grid, self.spacings_mm(pair)[-1])
         radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
         margins = margins_vox(grid, radii, self.margin_of(pair))
         return math.prod(n + 2 * k for n, k in zip(grid.shape, margins, strict=True))
@@ -196,12 +193,14 @@ class _LevelSolver:
     window: LevelWindow
     moving: PreparedImage
     moving_from_fixed_index: Tensor
+    update_sigma_vox: float
     landmark_force: LandmarkForce | None = None
 
     @classmethod
     def of(cls, stage: DeformableStage, pair: Pair, linear: Linear, spacing: float) -> _LevelSolver:
         metric = METRICS[stage.metric]
-        fixed, moving = metric.prepared(pair.fixed.at(spacing)), pair.moving.at(spacing)
+        fixed, moving = resolution.at_common_resolution(pair, linear, spacing)
+        fixed = metric.prepared(fixed)
         everywhere = fixed.has_labels or pair.landmarks is not None
         margin_mm = stage.margin_of(pair)
         window = LevelWindow.of(fixed, metric, stage.radius_vox, margin_mm, everywhere)
@@ -213,17 +212,13 @@ class _LevelSolver:
             moving = metric.prepared_through(moving, linear, grid)
             linear = Affine.identity(grid.ndim)
         matrix = moving.grid.index_from_world @ linear.matrix @ grid.world_from_index
-        return cls(stage, margin_mm, window, moving, matrix, force)
+        sigma = stage.update_sigma_vox * resolution.smoothing_factor(pair, spacing)
+        return cls(stage, margin_mm, window, moving, matrix, sigma, force)
 
     @property
     def fixed(self) -> PreparedImage:
         """The fixed image on the field's grid."""
         return self.window.fixed
-
-    @property
-    def metric(self) -> ImageMetric:
-        """The metric of the images."""
-        return METRICS[self.stage.metric]
 
     def run(
         self,
@@ -243,8 +238,9 @@ class _LevelSolver:
 
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
-        update, smooth = [stage.update_sigma_vox] * d, [stage.field_sigma_vox] * d
-        region = self.window.covered.grown([stage.smoothing_reach_vox] * d).without_faces()
+        update, smooth = [self.update_sigma_vox] * d, [stage.field_sigma_vox] * d
+        reach = math.ceil(3 * self.update_sigma_vox)
+        region = self.window.covered.grown([reach] * d).without_faces()
         boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
@@ -285,7 +281,7 @@ class _LevelSolver:
             return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
 
     def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
-        options = self.metric, self.stage.radius_vox, self.window.centres
+        options = METRICS[self.stage.metric], self.stage.radius_vox, self.window.centres
         return image_loss(self.fixed, self.moving, moved, weight, *options)
 
     def _landmark_loss(self, u: Tensor) -> float:

@@ -10,12 +10,17 @@ from scripts.bench.pages import command, conditions, number, table, write_page
 from scripts.bench.store import Row, read
 from scripts.bench.studies.segmentation.references import TUNED
 
+ABOUT = (
+    'The network has never seen a real image. "Status" rests on limits that were set on these '
+    "images. The pictures of all images but the templates are not part of the repository."
+)
+
 
 def report(folder: Path) -> None:
     """Write README.md."""
     results = read(folder)
     lines = ["# Segmentation of real images", "", *command(results), *conditions(results)]
-    lines += [f"Iterations of the training: {results.head['iterations']}.", ""]
+    lines += [f"Iterations of the training: {results.head['iterations']}. {ABOUT}", ""]
     lines += ["## Means", "", *table(means(results.done)), ""]
     lines += ["## Images", "", *table(images(results.done)), ""]
     lines += ["## Structures", "", *table(structures(results.done)), ""]

@@ -22,6 +22,7 @@ from stn3d import Grid
 from stn3d.io import Image, read_image
 from stn3d.nets.segmentation_quality import assess_segmentation
 from stn3d.nets.segmenter import Segmentation, segment, upright_frame
+from stn3d.nets.tissues import sharp_classes
 from stn3d.nets.weights import TrainedNetwork, bundled_network, load_weights
 from stn3d.preprocessing.intensity import scaled
 from stn3d.preprocessing.prepared import PreparedImage
@@ -56,9 +57,8 @@ def run(options: Options) -> None:
     def measured(row: Row) -> Row:
         image = read_image(image_path(row["image"]))
         begin = time.perf_counter()
-        found = segmented(trained, image)
+        found, classes = segmented(trained, image)
         seconds = time.perf_counter() - begin
-        classes = found.classes_on(image.grid)
         pictures[row["image"]] = image, classes
         return {
             "seconds": round(seconds, 2),
@@ -70,11 +70,12 @@ def run(options: Options) -> None:
     report(options.out)
 
 
-def segmented(trained: TrainedNetwork, image: Image) -> Segmentation:
-    """The segmentation of an image as it is read."""
+def segmented(trained: TrainedNetwork, image: Image) -> tuple[Segmentation, Tensor]:
+    """The segmentation of an image as it is read, and the class of each of its voxels."""
     prepared = PreparedImage(scaled(image.values), image.grid)
     frame = upright_frame(bundled_network("affine"), prepared)
-    return segment(trained, prepared, frame)
+    found = segment(trained, prepared, frame)
+    return found, sharp_classes(prepared, found)
 
 
 def compared(
@@ -92,7 +93,7 @@ def compared(
         return row | {"brain_dice": references.mni_brain_dice(brain, grid)}
     if name.startswith("contrasts/"):
         t1 = read_image(image_path("contrasts/p07_t1"))
-        reference = segmented(trained, t1).classes_on(grid)
+        reference = segmented(trained, t1)[1]
     elif name.startswith("head_natives/") or name in references.WITHOUT_REFERENCE:
         return row
     else:

@@ -1,0 +1,60 @@
+"""The pairs of the study clinical, and that it compares tools on the same pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.bench.clinical_pairs import Case
+from scripts.bench.studies import clinical
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> clinical.Options:
+    return clinical.Options(work=tmp_path / "work", out=tmp_path / "out")
+
+
+def test_all_pairs_or_a_balanced_part(options: clinical.Options) -> None:
+    assert len({*clinical.cases(options)}) == 540
+    part = list(clinical.cases(replace(options, balanced=True, seeds="1,2")))
+    assert len(part) == 18
+    cells = Counter((case.contrast, case.thickness_mm) for case in part)
+    assert {*cells.values()} == {2}
+    assert len(cells) == 9
+    for key in ("contrast", "thickness_mm"):  # every direction with each of them
+        assert {*Counter((getattr(case, key), case.axis) for case in part).values()} == {2}
+    assert {*Counter(case.noise_pct for case in part)} == {3.0, 9.0}
+    with pytest.raises(SystemExit, match="--axes 'q': choose from"):
+        list(clinical.cases(replace(options, axes="q")))
+
+
+@pytest.mark.parametrize(
+    ("role", "fixed", "moving"), [("moving", None, 2), ("fixed", 2, None), ("both", 0, 2)]
+)
+def test_the_role_names_the_image_with_slices(role: Any, fixed: Any, moving: Any) -> None:
+    case = Case(role, "t2", 5.0, "z", 3.0, "gaussian", 1)
+    assert (case.axis_of("fixed"), case.axis_of("moving")) == (fixed, moving)
+
+
+def test_measured_rows_are_not_measured_again_and_tools_share_their_pairs(
+    options: clinical.Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Case] = []
+    monkeypatch.setattr(clinical, "available", lambda tools, _: dict.fromkeys(tools, "1"))
+    monkeypatch.setattr(clinical, "make_pair", lambda case, *_: made.append(case))
+    error = {"stn3d": 1.0, "greedy-nmi": 2.0}
+    monkeypatch.setattr(
+        clinical, "measured", lambda tool, *_: {"true_error_mm": error[tool], "wall_s": 3.0}
+    )
+    first = replace(options, contrasts="t2", thickness="5", seeds="1", tools="stn3d")
+    clinical.run(first)
+    clinical.run(replace(first, axes="x", noise="3", tools="stn3d,greedy-nmi"))
+    assert len(made) == 7  # six pairs, and one of them again for the second tool
+    page = (options.out / "README.md").read_text(encoding="utf-8")
+    shared, everything = page.split("\n## Contrast and thickness")
+    assert "| moving | t2 | 5.0 | 1 | 1 | 2 |" in shared
+    assert "| moving | t2 | 5.0 | 6 | 1 | 2 |" in everything
