@@ -16,12 +16,14 @@ from scipy.stats import spearmanr
 from stn3d.registration.uncertainty_model import ErrorModel, Term
 
 Floats = NDArray[np.float64]
+FINE_CUES = ("residual", "inconsistent", "curvature", "gradient", "rough", "backward")
+COARSE_CUES = ("residual", "inconsistent", "difference", "curvature", "gradient", "rough")
+CUES = {"fine": FINE_CUES, "coarse": COARSE_CUES}
 FLOORS = {
-    "difference": 0.003,
-    "curvature": 0.003,
-    "gradient": 0.1,
+    "fine": {"curvature": 0.003, "gradient": 0.5, "rough": 1.0},
+    "coarse": {"difference": 0.003, "curvature": 0.003, "gradient": 2.0, "rough": 2.0},
 }
-"""Floors of cues that are no lengths; those of lengths are 0.1 length units."""
+"""Those of other cues are 0.1 length units."""
 _LENGTH_FLOOR = 0.1
 _LEAST_ERROR = 0.05  # length units; smaller errors are equal
 _SHRINKAGE = 1e-3
@@ -74,17 +76,20 @@ def _load(path: Path) -> Sample:
     return Sample(row, cues, body, errors)
 
 
-def floor_of(name: str) -> float:
+def floor_of(grid: str, name: str) -> float:
     """The floor of a cue."""
-    return FLOORS.get(name.removeprefix("coarse_"), _LENGTH_FLOOR)
+    return FLOORS[grid].get(name, _LENGTH_FLOOR)
 
 
-def design(cues: dict[str, Floats], names: Sequence[str]) -> Floats:
-    """``(N, C)`` logarithms of the cues."""
-    return np.stack([np.log(np.clip(cues[n], 0, None) + floor_of(n)) for n in names], axis=1)
+def design(grid: str, cues: dict[str, Floats], step: int) -> Floats:
+    """``(N, C)`` logarithms of the cues of every step-th point."""
+    columns = [
+        np.log(np.clip(cues[name][::step], 0, None) + floor_of(grid, name)) for name in CUES[grid]
+    ]
+    return np.stack(columns, axis=1)
 
 
-def fit(samples: Sequence[Sample], grid: str, names: Sequence[str]) -> ErrorModel:
+def fit(samples: Sequence[Sample], grid: str) -> ErrorModel:
     """The model with the largest gamma likelihood of the errors; every kind has the same weight.
 
     The mean is fitted, not the median: the gamma deviance with a logarithmic link is minimal where
@@ -96,7 +101,7 @@ def fit(samples: Sequence[Sample], grid: str, names: Sequence[str]) -> ErrorMode
         found = one.errors[f"{prefix}error"]
         step = 1 + len(found) // _FITTED_POINTS
         found = found[::step]
-        parts.append(design({n: one.cues[grid][n][::step] for n in names}, names))
+        parts.append(design(grid, one.cues[grid], step))
         errors.append(np.maximum(found, _LEAST_ERROR))
         weights.append(np.full(len(found), 1 / max(len(found), 1)) * weight_of(one, samples))
     x, y, w = np.concatenate(parts), np.concatenate(errors), np.concatenate(weights)
@@ -110,11 +115,14 @@ def fit(samples: Sequence[Sample], grid: str, names: Sequence[str]) -> ErrorMode
         gradient[1:] += 2 * _SHRINKAGE * c[1:]
         return value, gradient
 
-    bounds = [(None, None), *((None, 0) if n.endswith("curvature") else (0, None) for n in names)]
+    names = CUES[grid]
+    bounds = [(None, None), *((None, 0) if n == "curvature" else (0, None) for n in names)]
     found = minimize(deviance, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B")
     expected = np.exp(x @ found.x)
     factor = weighted_quantile(y / expected, w, 0.9)
-    terms = {n: Term(floor_of(n), float(e)) for n, e in zip(names, found.x[1:], strict=True) if e}
+    terms = {
+        n: Term(floor_of(grid, n), float(e)) for n, e in zip(names, found.x[1:], strict=True) if e
+    }
     return ErrorModel(float(found.x[0]), terms, float(factor))
 
 
@@ -156,11 +164,6 @@ def sparsification(error: Floats, expected: Floats) -> float:
 # -- what rows hold --------------------------------------------------------------------------------
 
 
-def names_of(grid: str, samples: Sequence[Sample]) -> list[str]:
-    """The cues of a grid."""
-    return [name for name in samples[0].cues[grid] if name != "seen"]
-
-
 def usable(samples: Sequence[Sample]) -> list[Sample]:
     """The samples with a truth and enough points that both images show."""
     return [
@@ -179,7 +182,7 @@ def with_expectations(rows: Sequence[dict[str, Any]], folder: Path) -> list[dict
     for kind in dict.fromkeys(one.kind for one in samples):
         others = [one for one in known if one.kind != kind]
         for grid in ("fine", "coarse"):
-            model = fit(others, grid, names_of(grid, known))
+            model = fit(others, grid)
             for one in samples:
                 if one.kind == kind:
                     found[one.row["number"]][grid] = _expectation(model, one, grid)

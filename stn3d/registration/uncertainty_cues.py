@@ -22,7 +22,6 @@ from stn3d.registration.quality_content import linear_part
 from stn3d.registration.stages import Comparison, DeformableStage, DiscreteStage
 from stn3d.registration.stages.discrete import consistent
 from stn3d.transforms import Linear, Transform
-from stn3d.warp import resample_image
 
 FINE, COARSE = 4.0, 8.0
 """Spacings in length units of the pair (1 mm for a head, see `stn3d.length_unit`)."""
@@ -74,14 +73,10 @@ def fine_cues(
         search: The discrete search.
         stage: The deformable stage, which is repeated on coarse levels with the images swapped.
     """
-    fine = _search_cues(pair, transform, FINE, search)
-    coarse, linear = coarse_cues(pair, transform, search), linear_part(transform, pair.fixed)
-    values = dict(fine.values)
-    for name, value in coarse.values.items():
-        values[f"coarse_{name}"] = resample_image(value, coarse.grid, fine.grid)
-    values |= _field_cues(pair, transform, linear, fine.grid)
-    values["backward"] = _backward(pair, transform, linear, fine.grid, stage)
-    return replace(fine, values=values)
+    found, linear = _search_cues(pair, transform, FINE, search), linear_part(transform, pair.fixed)
+    field = _field_cues(pair, transform, linear, found.grid)
+    backward = _backward(pair, transform, linear, found.grid, stage)
+    return replace(found, values=found.values | field | {"backward": backward})
 
 
 def _search_cues(pair: Pair, transform: Transform, units: float, search: DiscreteStage) -> Cues:
@@ -134,8 +129,8 @@ def _backward(
 
 
 def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) -> dict[str, Tensor]:
-    """The displacement beyond the linear part: ``magnitude``, its ``gradient`` (Frobenius norm) and
-    how ``rough`` it is (difference from its mean around)."""
+    """Of the displacement beyond the linear part, its ``gradient`` (Frobenius norm) and how
+    ``rough`` it is (difference from its mean around)."""
     points, back = grid.points_mm(), linear.inverse()
     moves = (back(transform(points)) - points).movedim(-1, 0)[None] / pair.unit_mm
     u = moves.float().contiguous()
@@ -149,7 +144,6 @@ def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) ->
     mean = pool(F.pad(u, [_AROUND_VOX] * 2 * d, mode="replicate"), width, stride=1)
     squares = sum(_squares(one) for one in slopes)
     return {
-        "magnitude": _length(u),
         "gradient": torch.as_tensor(squares).sqrt().expand_as(u[:, :1]),
         "rough": _length(u - mean),
     }

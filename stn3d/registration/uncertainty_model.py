@@ -58,33 +58,27 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=0.178,
+    intercept=0.088,
     terms={
         "residual": Term(0.1, 0.142),
-        "inconsistent": Term(0.1, 0.065),
-        "curvature": Term(0.003, -0.109),
-        "coarse_residual": Term(0.1, 0.008),
-        "coarse_inconsistent": Term(0.1, 0.051),
-        "coarse_difference": Term(0.003, 0.005),
-        "coarse_curvature": Term(0.003, -0.144),
-        "coarse_gradient": Term(0.1, 0.142),
-        "magnitude": Term(0.1, 0.007),
-        "gradient": Term(0.1, 0.104),
-        "rough": Term(0.1, 0.084),
-        "backward": Term(0.1, 0.314),
+        "inconsistent": Term(0.1, 0.088),
+        "curvature": Term(0.003, -0.175),
+        "gradient": Term(0.5, 0.612),
+        "rough": Term(1, 0.183),
+        "backward": Term(0.1, 0.391),
     },
-    bound_factor=1.66,
+    bound_factor=1.68,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=1.253,
+    intercept=-1.167,
     terms={
-        "residual": Term(0.1, 0.074),
-        "inconsistent": Term(0.1, 0.107),
-        "difference": Term(0.003, 0.182),
-        "curvature": Term(0.003, -0.309),
-        "gradient": Term(0.1, 0.445),
-        "rough": Term(0.1, 0.024),
+        "residual": Term(0.1, 0.069),
+        "inconsistent": Term(0.1, 0.120),
+        "difference": Term(0.003, 0.148),
+        "curvature": Term(0.003, -0.332),
+        "gradient": Term(2, 1.252),
+        "rough": Term(2, 0.550),
     },
-    bound_factor=1.85,
+    bound_factor=1.83,
 )

@@ -31,7 +31,6 @@ from scripts.bench.uncertainty_fit import (
     as_text,
     fit,
     load_samples,
-    names_of,
     usable,
     with_expectations,
 )
@@ -97,7 +96,7 @@ def fit_and_report(folder: Path, work: Path, store: Store) -> None:
     """Fit the models, print them, and report what those without a kind of images say about it."""
     samples = usable(load_samples(work / "samples"))
     for grid, name in (("fine", "FINE_MODEL"), ("coarse", "COARSE_MODEL")):
-        print(as_text(fit(samples, grid, names_of(grid, samples)), name))
+        print(as_text(fit(samples, grid), name))
     store.replace(with_expectations(store.rows, work / "samples"))
     report(folder)
 
