@@ -21,9 +21,9 @@ from scripts.bench.paths import existing
 from scripts.bench.quality_cases import BRAINS, noisy
 from scripts.bench.studies.sliding import moves_vox, vertical
 from scripts.bench.studies.sliding_body import content_of
+from scripts.bench.uncertainty_truths import Landmarks, VoxelShifts
 from scripts.bench.written_pairs import LUNGS, load
 from stn3d import Grid, Rigid, Transform, VelocityField, read_image
-from stn3d.grid import apply_matrix
 from stn3d.io import read_transform, write_transform
 from stn3d.length_unit import length_unit_mm
 from stn3d.preprocessing.intensity import limits
@@ -105,24 +105,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "wrong start": {"large_motion": "off", "linear": {"iterations": 1}},
 }
 _OFTEN = (0, 0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 6, 7, 7)
-
-
-@dataclass(frozen=True, eq=False)
-class Landmarks:
-    """A truth that is known at some points alone.
-
-    Args:
-        fixed: ``(N, 3)`` fixed points.
-        moving: their true counterparts.
-    """
-
-    fixed: Tensor
-    moving: Tensor
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """The counterparts of exactly these points."""
-        assert torch.equal(points, self.fixed)
-        return self.moving
 
 
 @cache
@@ -263,7 +245,7 @@ def _between_people(source: Volume, work: Path) -> tuple[Transform, Grid]:
 
 
 def _sliding(d: Draw, way: str) -> Case:
-    """Lungs or a body that slide; the truth is known in the part that slides."""
+    """Lungs or a body that slide."""
     name = d.pick([*(f"lung_mr/{p}" for p in LUNGS), "ct_body/abdomen_ct", "ct_body/chest_ct"])
     values, grid = image(f"{name}.nii.gz", 3.9)
     affine = grid.world_from_index.numpy()
@@ -279,12 +261,6 @@ def _sliding(d: Draw, way: str) -> Case:
     u = torch.zeros(1, 3, *grid.shape)
     u[:, axis] = torch.from_numpy(depth)
     seen = _pulled(values, u)
-    inside = _pulled(torch.from_numpy(inner)[None, None].float(), u)[0, 0] > 0.5
-    index = inside.nonzero()
-    index = index[torch.randperm(len(index), generator=d.generator)[:600]]
-    goal = index.double()
-    goal[:, axis] += u[0, axis][tuple(index.T)].double()
-    points, goals = (apply_matrix(grid.world_from_index, x.double()) for x in (index, goal))
     moving = d.appearance(values, grid) if not name.startswith("ct") else values
     options: dict[str, Any] = {"preset": "fast", "init": "header", "config": dict(WAYS[way])}
     if way == "wrong start":
@@ -293,7 +269,7 @@ def _sliding(d: Draw, way: str) -> Case:
         low, high = limits(moving)
         moving = (high - moving).clamp(min=low)
     fixed = noisy(seen, 0.01, d.generator), grid
-    return Case("sliding", way, fixed, (moving, grid), Landmarks(points, goals), options, points)
+    return Case("sliding", way, fixed, (moving, grid), VoxelShifts(grid, u), options)
 
 
 def _pulled(values: Tensor, u: Tensor) -> Tensor:

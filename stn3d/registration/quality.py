@@ -187,8 +187,8 @@ CRITERIA = (
     Criterion(
         "expected_error_units",
         value=lambda m: m.expected_error_units,
-        check=3.0,
-        failed=math.inf,
+        check=2.8,
+        failed=6.0,
         reason=lambda m: (
             "the registration error that is expected in the body is "
             f"{length_text(m.expected_error_mm or 0.0, 1)} mm on average"
