@@ -21,6 +21,7 @@ STUDIES = {
     "ct_mr": "CT and MR head templates, rigid, from random initial poses",
     "segmentation": "structures of the head in real images of any contrast, and brain masks",
     "bodies": "abdomen CT and MR, lungs, prostate MR and ultrasound",
+    "body_range": "bodies of many kinds and sizes, from mice to trunks, beside other tools",
     "aseg_pair": "two brains with the labels of FreeSurfer, beside greedy and ANTs",
     "other_contrast": "brains of two people in different contrasts, with and without features",
     "stripped": "stripped brains and whole heads of any contrast",
