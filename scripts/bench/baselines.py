@@ -14,6 +14,8 @@ Tools that draw random numbers get the seed 1 where they have none of their own:
 runs of greedy on one pair of brains reached a Dice of 0.635 and 0.641. Threads that sum in another
 order still cause small differences.
 
+Pictures (PNG) are registered in 2D by their luminance.
+
 This file does not need stn3d, so the other tools may be installed in an environment of their own:
 python -m venv tools; tools/bin/pip install "antspyx>=0.6.3" picsl-greedy itk-elastix simpleitk
 
@@ -31,7 +33,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -42,6 +44,7 @@ THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
+FLAT = "_luminance.nii.gz"  # end of the names of 2D images
 
 
 @dataclass(frozen=True)
@@ -76,27 +79,55 @@ def main(arguments: list[str] | None = None) -> None:
     what.add_argument("--convert", action="store_true")
     args = parser.parse_args(arguments)
     tool = OTHER_TOOLS[args.name]
+    args.out.mkdir(parents=True, exist_ok=True)
+    fixed, moving = (plain(path, args.out) for path in (args.fixed, args.moving))
     if args.convert:
         import SimpleITK as sitk
 
-        transform = tool.convert(args.moving, args.out)
+        transform = tool.convert(moving, args.out)
         sitk.WriteTransform(transform, str(args.out / "transform.h5"))
         return
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(args.threads))
-    args.out.mkdir(parents=True, exist_ok=True)
-    tool.register(args.fixed, args.moving, args.out, args.threads)
+    tool.register(fixed, moving, args.out, args.threads)
+
+
+def plain(path: Path, out: Path) -> Path:
+    """The image itself, or the luminance of a picture (PNG) as a 2D NIfTI file."""
+    if path.suffix != ".png":
+        return path
+    written = out / f"{path.stem}{FLAT}"
+    if not written.exists():
+        import SimpleITK as sitk
+
+        image = sitk.ReadImage(str(path))
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            r, g, b = (sitk.VectorIndexSelectionCast(image, c, sitk.sitkFloat32) for c in range(3))
+            image = 0.2126 * r + 0.7152 * g + 0.0722 * b
+        sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32), str(written))
+    return written
+
+
+def axes_of(image: Path) -> int:
+    """2 for what `plain` wrote, else 3."""
+    return 2 if image.name.endswith(FLAT) else 3
+
+
+def greedy_of(image: Path) -> Any:
+    """Greedy for images of so many axes."""
+    from picsl_greedy import Greedy2D, Greedy3D
+
+    return Greedy2D() if axes_of(image) == 2 else Greedy3D()
 
 
 def greedy_pair(metric: str, fixed: Path, moving: Path, threads: int) -> str:
     """Options of all stages of greedy."""
+    metric = metric.replace("2x2x2", "x".join("2" * axes_of(fixed)))
     return f'-threads {threads} -seed 1 -i "{fixed}" "{moving}" -m {metric} -n 100x50x10'
 
 
 def greedy(metric: str, fixed: Path, moving: Path, out: Path, threads: int) -> None:
     """Affine, then greedy diffeomorphic registration, both by a metric such as ``NCC 2x2x2``."""
-    from picsl_greedy import Greedy3D
-
-    tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
+    tool, pair = greedy_of(fixed), greedy_pair(metric, fixed, moving, threads)
     affine, warp = out / "affine.mat", out / "warp.nii.gz"
     tool.execute(f'{pair} -a -dof 12 -ia-image-centers -o "{affine}"')
     tool.execute(f'{pair} -it "{affine}" -o "{warp}"')
@@ -109,9 +140,7 @@ def greedy_rigid(
     metric: str, fixed: Path, moving: Path, out: Path, threads: int, *, parameters: int = 6
 ) -> None:
     """Only the first stage, with 6 or 12 parameters."""
-    from picsl_greedy import Greedy3D
-
-    tool, pair = Greedy3D(), greedy_pair(metric, fixed, moving, threads)
+    tool, pair = greedy_of(fixed), greedy_pair(metric, fixed, moving, threads)
     matrix, moved = out / "affine.mat", out / "moved.nii.gz"
     tool.execute(f'{pair} -a -dof {parameters} -ia-image-centers -o "{matrix}"')
     tool.execute(f'-threads {threads} -rf "{fixed}" -rm "{moving}" "{moved}" -r "{matrix}"')
@@ -132,11 +161,13 @@ def greedy_matrix(out: Path) -> sitk.Transform:
     import numpy as np
     import SimpleITK as sitk
 
-    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
-    matrix = flip @ np.loadtxt(out / "affine.mat") @ flip
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(matrix[:3, :3].ravel().tolist())
-    affine.SetTranslation(matrix[:3, 3].tolist())
+    found = np.loadtxt(out / "affine.mat")
+    d = len(found) - 1
+    flip = np.diag([*[-1.0, -1.0, 1.0][:d], 1.0])
+    matrix = flip @ found @ flip
+    affine = sitk.AffineTransform(d)
+    affine.SetMatrix(matrix[:d, :d].ravel().tolist())
+    affine.SetTranslation(matrix[:d, d].tolist())
     return affine
 
 

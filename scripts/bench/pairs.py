@@ -6,8 +6,10 @@ fixed points to moving points) and split (such as tuning or held-out: means are 
 Paths are relative to the CSV file.
 
 In a folder each subfolder is a pair: fixed, moving and, where known, fixed_labels and moving_labels
-(.nii.gz, .nii, .mha or .nrrd), fixed_points.csv, moving_points.csv, truth.h5 and split.txt. An
-image may also be a text file (fixed.txt, ...) that holds its path, relative to the subfolder.
+(.nii.gz, .nii, .mha, .nrrd or .png), fixed_points.csv, moving_points.csv, truth.h5 and split.txt.
+An image may also be a text file (fixed.txt, ...) that holds its path, relative to the subfolder.
+Parts of the landmarks that are reported by themselves are fixed_points_PART.csv and
+moving_points_PART.csv.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
 POINTS = ("fixed_points", "moving_points")
 FILES = (*IMAGES, *POINTS, "true_transform")
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".txt")
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".txt")
 Pair = dict[str, str]
 
 
@@ -43,6 +45,12 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
+def parts_of_points(pair: Pair) -> list[str]:
+    """Names of the parts of the landmarks."""
+    start = f"{POINTS[0]}_"
+    return [key.removeprefix(start) for key in pair if key.startswith(start)]
+
+
 def _pairs_of_csv(path: Path) -> list[Pair]:
     if not path.is_file():
         raise SystemExit(f"{path} is neither a CSV file nor a folder; give one of them.")
@@ -65,7 +73,8 @@ def _pair_of_folder(folder: Path) -> Pair:
         if found and found[0].suffix == ".txt":
             found = [folder / found[0].read_text(encoding="utf-8").strip()]
         pair |= {role: str(found[0].resolve())} if found else {}
-    others = {"true_transform": "truth.h5"} | {key: f"{key}.csv" for key in POINTS}
+    points = {path.stem for key in POINTS for path in folder.glob(f"{key}*.csv")}
+    others = {"true_transform": "truth.h5"} | {key: f"{key}.csv" for key in sorted(points)}
     for key, name in others.items():
         pair |= {key: str((folder / name).resolve())} if (folder / name).is_file() else {}
     if (folder / "split.txt").is_file():

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from scripts.bench import baselines
 from scripts.bench.baselines import OTHER_TOOLS
-from scripts.bench.pairs import FILES, Pair
+from scripts.bench.pairs import FILES, POINTS, Pair, parts_of_points
 from scripts.bench.process import Cost, failure_reason, run_process
 from scripts.bench.store import Row
 
@@ -163,10 +163,20 @@ def score(pair: Pair, transform: Path | None) -> Row:
     Raises:
         subprocess.CalledProcessError: it failed; ``stderr`` is what it printed.
     """
+    metrics = _evaluated({key: pair[key] for key in FILES if key in pair}, transform)
+    for part in parts_of_points(pair):
+        images = {key: pair[key] for key in ("fixed", "moving")}
+        points = {key: pair[f"{key}_{part}"] for key in POINTS}
+        metrics[f"tre_{part}_mm"] = _evaluated(images | points, transform)["tre_mm"]
+    return metrics
+
+
+def _evaluated(files: Mapping[str, str], transform: Path | None) -> Row:
+    """The metrics that ``stn3d evaluate`` prints, of errors the means."""
     command = [sys.executable, "-m", "stn3d", "evaluate", "--json"]
     command += ["--transform", str(transform)] if transform else []
-    for key in FILES:
-        command += [f"--{key.replace('_', '-')}", pair[key]] if key in pair else []
+    for key, path in files.items():
+        command += [f"--{key.replace('_', '-')}", path]
     printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     metrics = json.loads(printed.stdout)
     for key in ("true_error_mm", "tre_mm"):

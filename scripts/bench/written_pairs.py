@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from scripts.bench.paths import image_path
+from stn3d import Transform, write_transform
 
 Floats = NDArray[np.float64]
 LUNGS = ("0004", "0006", "0007")  # people of shared/data/lung_mr
@@ -25,14 +28,44 @@ class LabelledImage:
     Args:
         values: intensities.
         affine: RAS+ mm from voxel indices.
-        labels: a label map on the same grid.
+        labels: a label map on the same grid; empty where there is none.
         points_mm: ``(N, 3)`` landmarks, RAS+ mm.
+        parts_mm: parts of the landmarks that are reported by themselves, by name.
     """
 
     values: NDArray[Any]
     affine: Floats
-    labels: NDArray[Any]
+    labels: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     points_mm: Floats = field(default_factory=lambda: np.zeros((0, 3)))
+    parts_mm: Mapping[str, Floats] = field(default_factory=dict)
+
+    def write(self, folder: Path, role: str) -> None:
+        """A float32 image and, where there are any, int16 labels and landmarks."""
+        save(folder / f"{role}.nii.gz", self.values.astype(np.float32), self.affine)
+        if self.labels.size:
+            save(folder / f"{role}_labels.nii.gz", self.labels.astype(np.int16), self.affine)
+        if len(self.points_mm):
+            write_points(folder / f"{role}_points.csv", self.points_mm)
+        for part, points_mm in self.parts_mm.items():
+            write_points(folder / f"{role}_points_{part}.csv", points_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photograph or a section, in colour or grey, with landmarks; its pixels are 1 mm.
+
+    Args:
+        path: the file.
+        points_px: ``(N, 2)`` landmarks, columns and rows of pixels.
+    """
+
+    path: Path
+    points_px: Floats
+
+    def write(self, folder: Path, role: str) -> None:
+        """A PNG file without a resolution, and the landmarks in RAS+ mm of it."""
+        sitk.WriteImage(sitk.ReadImage(str(self.path)), str(folder / f"{role}.png"))
+        write_points(folder / f"{role}_points.csv", -self.points_px)
 
 
 def empty_folder(path: Path) -> Path:
@@ -42,16 +75,26 @@ def empty_folder(path: Path) -> Path:
     return path
 
 
-def write_pair(folder: Path, split: str, fixed: LabelledImage, moving: LabelledImage) -> None:
-    """Write a pair: float32 images, int16 labels and, where there are any, landmarks."""
+def write_pair(
+    folder: Path,
+    split: str,
+    fixed: LabelledImage | Picture,
+    moving: LabelledImage | Picture,
+    truth: Transform | None = None,
+) -> None:
+    """Write a pair: its images with their labels and landmarks, and the true transform."""
     folder.mkdir(parents=True)
     (folder / "split.txt").write_text(f"{split}\n", encoding="utf-8")
     for role, image in (("fixed", fixed), ("moving", moving)):
-        save(folder / f"{role}.nii.gz", image.values.astype(np.float32), image.affine)
-        save(folder / f"{role}_labels.nii.gz", image.labels.astype(np.int16), image.affine)
-        if len(image.points_mm):
-            with (folder / f"{role}_points.csv").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("x", "y", "z"), *image.points_mm.tolist()])
+        image.write(folder, role)
+    if truth is not None:
+        write_transform(folder / "truth.h5", truth)
+
+
+def write_points(path: Path, points_mm: Floats) -> None:
+    """Write ``(N, d)`` points, RAS+ mm, as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(["xyz"[: points_mm.shape[1]], *points_mm.tolist()])
 
 
 def save(path: Path, values: NDArray[Any], affine: Floats) -> None:

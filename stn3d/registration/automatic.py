@@ -118,15 +118,18 @@ def select_metric(
         role = "fixed" if ct[0] else "moving"
         reason = f"the {role} image is CT in HU and the other is not"
         return SelectedMetric(AUTOMATIC.different, reason, {"ct": list(ct)})
+    if ct[0]:
+        reason = "both images are CT in HU"
+        return SelectedMetric(AUTOMATIC.same, reason, {"ct": list(ct)})
     found = relation(pair, transform, spacing_mm)
     evidence = dict(vars(found))
     positive = found.positive_local_correlation_fraction
     nonlinear = found.nonlinear_variance_fraction
-    edges = None if any(ct) else AUTOMATIC.edges
+    edges = AUTOMATIC.edges
     if positive is not None and positive >= _SAME_CONTRAST:
         reason = "the images have the same contrast: "
         reason += f"{positive:.0%} of the local correlation is positive"
-        if edges and nonlinear >= _CHANGED_CONTRAST and (found.local_r2_mean or 0) >= _SAME_SUBJECT:
+        if nonlinear >= _CHANGED_CONTRAST and (found.local_r2_mean or 0) >= _SAME_SUBJECT:
             reason += ", but the intensities are not linearly related, e.g. contrast agent or noise"
             return SelectedMetric(AUTOMATIC.same, reason, evidence, edges)
         return SelectedMetric(AUTOMATIC.same, reason, evidence)
@@ -139,7 +142,9 @@ def select_metric(
 
 
 def shows_same_contrast(selected: SelectedMetric) -> bool:
-    """Whether the local correlation is evidence of the same contrast."""
+    """Whether there is evidence of the same contrast: local correlation, or CT in HU."""
+    if all(selected.evidence.get("ct", [False])):
+        return True
     positive = selected.evidence.get("positive_local_correlation_fraction")
     return positive is not None and positive >= _SAME_CONTRAST
 

@@ -71,6 +71,8 @@ def features_of(
     """
     if isinstance(structures, str):
         return Features(Selection(NONE, structures, {}))
+    if not structures.correspond:
+        return Features(Selection(NONE, "the structures of both images do not correspond", {}))
     if structures.is_ct:
         return Features(Selection(NONE, "the network does not find the tissues of CT exactly", {}))
     subjects = structures.subjects

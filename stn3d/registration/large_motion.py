@@ -28,8 +28,11 @@ from stn3d.warp import resample_image
 ON, OFF = "on", "off"
 _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
 _FAR = 12.0  # displacement in length units that the deformable stage does not reach
+_MOVED = 7.0  # displacement in length units that is large where the images then agree
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
-_LOWER = 0.5  # ratio of the loss there after to before the search, up to here
+_LOWER = 0.5  # ratio of the loss after to before the search, up to here
+_NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
+_MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
 _MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
 _BACKGROUND = 0.05  # of the intensity range
 
@@ -44,20 +47,32 @@ class CoarseSearch:
             units.
         displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
             the search divided by that before; 1 where there is no such part.
-        loss: Loss of the whole foreground after the search.
+        moved_fraction: Fraction of the foreground that it displaces by more than 7 length units.
+        loss_before: Loss of the whole foreground before the search.
+        loss: The same after the search.
         compared_voxels: Number of foreground voxels that both images show.
     """
 
     start: Transform
     displaced_fraction: float
     displaced_loss_ratio: float
+    moved_fraction: float
+    loss_before: float
     loss: float
     compared_voxels: float
 
     @property
     def is_large(self) -> bool:
-        """Whether a considerable part moves far, and agrees better there."""
-        return self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER
+        """Whether a considerable part moves far and agrees better there, or moves less far, and the
+        whole images agree much better then."""
+        if self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER:
+            return True
+        return self.moved_fraction >= _DISPLACED and self.loss_ratio <= _LOWER
+
+    @property
+    def loss_ratio(self) -> float:
+        """Loss of the whole foreground after the search divided by that before."""
+        return self.loss / max(self.loss_before, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -134,10 +149,19 @@ def select_large_motion(
         stage: The stage that would run.
     """
     found = coarse_search(pair, aligned, stage)
-    evidence = {
+    evidence: dict[str, float | None] = {
         "displaced_fraction": found.displaced_fraction,
         "displaced_loss_ratio": found.displaced_loss_ratio,
+        "moved_fraction": found.moved_fraction,
+        "loss_ratio": found.loss_ratio,
     }
+    ratio = None if found.is_large else _header_loss_ratio(pair, found, stage)
+    evidence["header_loss_ratio"] = ratio
+    if ratio is not None and ratio <= _MISLED:
+        reason = "a search from the headers makes the images agree better than one from the result "
+        reason += "of the linear stages"
+        headers = Affine.identity(pair.fixed.grid.ndim)
+        return LargeMotion.beginning(headers, aligned, Selection(ON, reason, evidence))
     share = f"{found.displaced_fraction:.0%} of the foreground"
     reach = f"more than {_FAR * pair.unit_mm:.3g} mm"
     if not found.is_large:
@@ -146,8 +170,33 @@ def select_large_motion(
             reason += ", and the images do not agree much better there"
         return LargeMotion(aligned, selection=Selection(OFF, reason, evidence))
     reason = f"a coarse search displaces {share} by {reach} and lowers the loss there"
+    if found.displaced_fraction < _DISPLACED:
+        reason = f"a coarse search lowers the loss to {found.loss_ratio:.0%}"
     start = best_start(pair, initial, found, stage)
     return LargeMotion.beginning(start, aligned, Selection(ON, reason, evidence))
+
+
+def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) -> float | None:
+    """Loss after a search from the headers relative to that from the result of the linear stages;
+    None if these gained much on the headers.
+
+    An organ that moves misleads the linear stages: they gain little on the headers, which place the
+    rest of the body as it lies.
+
+    Args:
+        pair: The prepared images.
+        aligned: The search from the result of the linear stages.
+        stage: The stage that would run.
+    """
+    headers = Affine.identity(pair.fixed.grid.ndim)
+    before = Comparison.of(pair, headers, _spacing_mm(pair))
+    weight = _foreground(pair, before)
+    if _mean(before.difference, weight) > _NEAR_HEADERS * aligned.loss_before:
+        return None
+    found = coarse_search(pair, headers, stage)
+    if found.compared_voxels < _MIN_KEPT * aligned.compared_voxels:
+        return None
+    return found.loss / max(aligned.loss, 1e-9)
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
@@ -199,22 +248,33 @@ def coarse_search(pair: Pair, start: Transform, stage: DiscreteStage) -> CoarseS
         start: Linear transform, fixed points to moving points.
         stage: The stage.
     """
-    spacing_mm = max(_SPACING * pair.unit_mm, pair.finest_mm)
-    before = Comparison.of(pair, start, spacing_mm)
+    before = Comparison.of(pair, start, _spacing_mm(pair))
     residual = stage.residual(before, _RADIUS_VOX)
-    after = Comparison.of(pair, residual.then(start), spacing_mm)
-    image = resample_image(pair.first.fixed.image[:, :1], pair.fixed.grid, before.grid)
-    weight = (image > _BACKGROUND) * before.fixed_weight * before.moved_weight * after.moved_weight
+    after = Comparison.of(pair, residual.then(start), _spacing_mm(pair))
+    weight = _foreground(pair, before) * after.moved_weight
     moved = residual.displacement_mm.norm(dim=1, keepdim=True)
     far = (moved > _FAR * pair.unit_mm) * weight
     ratio = _mean(after.difference, far) / max(_mean(before.difference, far), 1e-9)
     return CoarseSearch(
         start,
-        float(voxel_sum(far) / voxel_sum(weight).clamp(min=1e-6)),
+        _mean((moved > _FAR * pair.unit_mm).float(), weight),
         ratio if bool(far.any()) else 1.0,
+        _mean((moved > _MOVED * pair.unit_mm).float(), weight),
+        _mean(before.difference, weight),
         _mean(after.difference, weight),
         float(voxel_sum(weight)),
     )
+
+
+def _foreground(pair: Pair, comparison: Comparison) -> Tensor:
+    """Weights of what both images show, without the fixed image's background."""
+    image = resample_image(pair.first.fixed.image[:, :1], pair.fixed.grid, comparison.grid)
+    return (image > _BACKGROUND) * comparison.fixed_weight * comparison.moved_weight
+
+
+def _spacing_mm(pair: Pair) -> float:
+    """Spacing of the search."""
+    return max(_SPACING * pair.unit_mm, pair.finest_mm)
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:

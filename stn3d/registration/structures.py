@@ -37,6 +37,7 @@ _ONE_SUBJECT = 0.5
 _COMPARED_MM = 2.0
 _LARGEST_MM = 2.6  # voxels above do not show the folds
 _WORSE = 0.1  # mean Dice by which an alignment is surely worse than another
+_CORRESPOND = 0.3  # mean Dice after an affine alignment; 0.03 where the network errs
 _FACTORS = (4.0, 2.0, 1.0)  # levels of the working grid
 _BRAIN_MM = 3.0  # beyond a brain mask, for the edge of the brain
 _ROLES = "fixed", "moving"
@@ -77,6 +78,12 @@ class PairStructures:
         if found is None or expected is None:
             return found is None
         return found < expected - _WORSE
+
+    @cached_property
+    def correspond(self) -> bool:
+        """Whether the structures can be aligned, as those of two heads can: where the network takes
+        something else for a head, such as a fetal brain, they cannot."""
+        return (self.dice(self.aligned("affine")) or 0.0) >= _CORRESPOND
 
     @cached_property
     def tissues(self) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from stn3d.registration.automatic import (
     relation,
     select_kind,
     select_metric,
+    shows_same_contrast,
 )
 from stn3d.transforms import Affine, Transform
 from tests.helpers.geometry_cases import DIMS, rotation, uniform
@@ -134,9 +135,11 @@ def test_the_deformable_stage_compares_edges_of_different_contrasts_except_with_
     used = selected.used("gradient")
     assert used.reason == f"{selected.reason}; the deformable stage uses metric 'gradient'"
     assert selected.used(None).deformable_metric is None
-    for ct in ((True, True), (True, False)):
-        selected = select_metric(pair, known.truth, 1.0, ct)
-        assert (selected.choice, selected.deformable_metric) == ("nmi", None)
+    selected = select_metric(pair, known.truth, 1.0, (True, False))
+    assert (selected.choice, selected.deformable_metric) == ("nmi", None)
+    both = select_metric(pair, known.truth, 1.0, (True, True))  # wherever they lie
+    assert (both.choice, both.deformable_metric) == ("lncc", None)
+    assert shows_same_contrast(both)
 
 
 @pytest.mark.parametrize("ndim", DIMS)

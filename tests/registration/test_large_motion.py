@@ -39,11 +39,22 @@ def test_a_third_that_moves_by_20_mm_is_large_motion(known: SlidingPair) -> None
     assert found.selection is not None
     assert found.selection.choice == "on"
     assert found.selection.evidence["displaced_fraction"] == pytest.approx(1 / 3, abs=0.1)
-    small = sliding_pair(2, 6.0).pair
+    small = sliding_pair(2, 3.0).pair
     found = large_motion_of(small, small, SETTINGS, (IDENTITY, IDENTITY))
     assert found.selection is not None
     assert (found.runs, found.selection.choice) == (False, "off")
     assert found.selection.evidence["displaced_fraction"] < 0.02
+
+
+def test_the_headers_are_right_where_the_linear_stages_gained_little() -> None:
+    """A part that moves by less than the limit misled them; a search from the headers shows it."""
+    pair = sliding_pair(2, 3.0).pair
+    found = large_motion_of(pair, pair, SETTINGS, (IDENTITY, shifted(4.0)))
+    assert found.selection is not None
+    assert found.selection.choice == "on"
+    assert found.selection.evidence["header_loss_ratio"] < 0.97
+    assert torch.equal(found.start(torch.ones(1, 2)), torch.ones(1, 2))
+    assert found.linear is not None
 
 
 def test_the_search_begins_where_it_gets_furthest(known: SlidingPair) -> None:

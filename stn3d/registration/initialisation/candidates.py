@@ -17,7 +17,11 @@ from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.geometry import padded, rotation_rad_of, volume
-from stn3d.registration.stages import LinearStage, stretch_penalty
+from stn3d.registration.stages import (
+    LinearStage,
+    content_overlap_fraction,
+    stretch_penalty,
+)
 from stn3d.transforms import Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
@@ -25,6 +29,8 @@ _COARSE_VOXELS = 24  # the longest axis of the coarse grid has at least this man
 _MANY_VOXELS = 32  # from here on half the resolution of the coarse grid still shows the images
 _SMALL_MOVING = 0.6  # below this fraction of the fixed field of view the images swap roles
 _MIN_OVERLAP = 0.25  # of the largest possible overlap; candidates below it come last
+_MIN_CONTENT = 0.5  # of the content of both; where it overlaps more, the field of view may less
+_AGREES = 0.15  # loss over the shared part alone, below which it shows the same
 _EQUAL_LOSS = 1.01  # ratio up to which losses count as equal
 _EQUAL_GAIN = 0.99  # of the gain of the best candidate over the worst, from which they do as well
 _SAME_ROTATION = 0.2  # radians up to which rotations count as equally far
@@ -37,7 +43,7 @@ class InitialTransform:
 
     Args:
         name: Strategy that proposed it: ``given``, ``header``, ``centres``, ``centre_of_mass``,
-            ``moments``, ``landmarks``, ``network``, ``search`` or ``content``.
+            ``moments``, ``landmarks``, ``network``, ``shared_part``, ``search`` or ``content``.
         transform: Fixed points to moving points, world RAS+ mm.
         loss: Image loss on the coarse grid, lower is better; NaN if it was not computed.
         fov_overlap_fraction: Fraction of the fixed image's field of view, 0 to 1, that lies within
@@ -156,7 +162,9 @@ class CoarsePair:
         return InitialTransform(name, transform, *self._scores[key])
 
     def refined(self, candidate: InitialTransform) -> InitialTransform:
-        """A candidate after a few iterations of a linear stage on the coarse grid."""
+        """A candidate after a few iterations of a linear stage on the coarse grid, once."""
+        if candidate.unrefined is not None:
+            return candidate
         proposed = candidate.linear
         key = _key(proposed)
         if key not in self._refined:
@@ -166,6 +174,22 @@ class CoarsePair:
             assert isinstance(found, Linear)
             self._refined[key] = self.outer(found)
         return replace(self.scored(candidate.name, self._refined[key]), unrefined=proposed)
+
+    def where_shared(self, name: str, transform: Linear) -> InitialTransform | None:
+        """A transform refined, with the loss of `AUTOMATIC.same` over the part alone that both
+        images show; None if that does not show the same surely.
+
+        Where the fields of view share little, the loss over the whole fixed image prefers what
+        covers more of it.
+        """
+        found = self.refined(self.scored(name, transform))
+        fixed, moving = self.pair.fixed, self.pair.moving
+        loss_of = ImageLoss(fixed, moving, METRICS[AUTOMATIC.same])
+        matrix = self.outer(found.linear).matrix
+        loss = float(loss_of(moving.grid.index_from_world @ matrix @ fixed.grid.world_from_index))
+        if loss >= _AGREES or self._overlaps_little(found.fov_overlap_fraction, found.linear):
+            return None
+        return replace(found, loss=loss)
 
     def is_convincing(self, candidate: InitialTransform) -> bool:
         """Whether the loss alone shows that the images are aligned."""
@@ -269,19 +293,28 @@ class CoarsePair:
                     break
                 if not all(apart(i, j) for j in best):
                     continue
-                if overlapping and self._overlaps_little(self.overlap(transforms[i])):
+                if overlapping and self._overlaps_little(
+                    self.overlap(transforms[i]), transforms[i]
+                ):
                     little.append(i)
                 else:
                     best.append(i)
         return self.ranked([self.scored(name, transforms[i]) for i in best])
 
     def _rank(self, candidate: InitialTransform) -> tuple[bool, float]:
-        return self._overlaps_little(candidate.fov_overlap_fraction), candidate.loss
+        little = self._overlaps_little(candidate.fov_overlap_fraction, candidate.transform)
+        return little, candidate.loss
 
-    def _overlaps_little(self, overlap_fraction: float) -> bool:
+    def _overlaps_little(self, overlap_fraction: float, transform: Transform) -> bool:
+        """Whether a transform leaves little in common, of the field of view and of the content."""
         volumes = [volume(image.grid) for image in (self.pair.fixed, self.pair.moving)]
         fixed, moving = reversed(volumes) if self.swapped else volumes
-        return overlap_fraction < _MIN_OVERLAP * min(1.0, moving / fixed)
+        least = _MIN_OVERLAP * min(1.0, moving / fixed)
+        if overlap_fraction >= least or not isinstance(transform, Linear):
+            return overlap_fraction < least
+        a, b, inner = self.pair.fixed, self.pair.moving, self.outer(transform)
+        shown = content_overlap_fraction(b.grid, inner, a)
+        return min(shown, content_overlap_fraction(a.grid, inner.inverse(), b)) < _MIN_CONTENT
 
 
 def _key(transform: Linear) -> bytes:

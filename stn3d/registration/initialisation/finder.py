@@ -92,7 +92,7 @@ class Finder:
         if not self.use_structures or self.network.transform is None:
             return None
         found = structures_of(self.pair)
-        return None if isinstance(found, str) else found
+        return None if isinstance(found, str) or not found.correspond else found
 
     def coarse(self, metric: MetricName) -> CoarsePair:
         """The pair on the coarse grid; it remembers what was scored and refined."""
@@ -156,7 +156,7 @@ class Finder:
         best = ranked[0]
         if best.name == "landmarks" or coarse.is_convincing(best):
             return True
-        if network_tried:  # only the search is left, which costs most
+        if network_tried:  # only searches are left, which cost most
             estimate = self.network.transform
             if estimate is not None and self._distance_vox(best.transform, estimate) < _NEAR_VOX:
                 return True

@@ -15,7 +15,8 @@ from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_sum
 from stn3d.transforms import Affine, Linear, Transform
 
-_MAX_SCALE = 1.4  # of an initial transform; a larger ratio means another field of view, not size
+_SAME_FIELD = 1.4  # ratio of sizes; a larger one often means another field of view, not size
+_MAX_SCALE = 3.0  # of an initial transform
 
 _MAX_MARGIN_VOX = 256  # limits the margin along an axis of thin slices
 
@@ -79,21 +80,27 @@ def principal_axes_alignments(
     Args:
         fixed: The fixed image.
         moving: The moving image.
-        scaled: Also match the size, by the ratio of the covariances' determinants.
+        scaled: Also match the size, by the ratio of the covariances' determinants. A large ratio
+            may be that of the fields of view, so there are alignments with a smaller one too.
     """
     (fixed_mm, fixed_cov), (moving_mm, moving_cov) = moments(fixed), moments(moving)
     fixed_axes, moving_axes = torch.linalg.eigh(fixed_cov)[1], torch.linalg.eigh(moving_cov)[1]
-    d, scale = len(fixed_mm), 1.0
-    if scaled:
-        volumes = [float(torch.linalg.det(cov)) for cov in (fixed_cov, moving_cov)]
-        ratio = volumes[1] / volumes[0] if min(volumes) > 0 else 1.0
-        scale = min(max(ratio ** (0.5 / d), 1 / _MAX_SCALE), _MAX_SCALE)
     found = []
-    for signs in product((1.0, -1.0), repeat=d):
-        rotation = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
-        if torch.linalg.det(rotation) > 0:
-            found.append(alignment(scale * rotation, fixed_mm, moving_mm))
+    for scale in _scales(fixed_cov, moving_cov) if scaled else [1.0]:
+        for signs in product((1.0, -1.0), repeat=len(fixed_mm)):
+            rotation = moving_axes @ torch.diag(torch.tensor(signs).double()) @ fixed_axes.T
+            if torch.linalg.det(rotation) > 0:
+                found.append(alignment(scale * rotation, fixed_mm, moving_mm))
     return found
+
+
+def _scales(fixed_cov: Tensor, moving_cov: Tensor) -> list[float]:
+    """The size of the moving relative to the fixed content, within each of two limits."""
+    volumes = [float(torch.linalg.det(cov)) for cov in (fixed_cov, moving_cov)]
+    ratio = volumes[1] / volumes[0] if min(volumes) > 0 else 1.0
+    scale = ratio ** (0.5 / len(fixed_cov))
+    limits = _SAME_FIELD, _MAX_SCALE
+    return list(dict.fromkeys(min(max(scale, 1 / limit), limit) for limit in limits))
 
 
 def angle_between(a: Tensor, b: Tensor) -> float:

@@ -12,6 +12,7 @@ from stn3d.registration.settings import Settings
 # Loss of mutual information from which on heads may be misaligned: 0.66 to 0.69 in images of one
 # subject, 0.77 to 0.79 between templates, 0.80 to 0.90 between subjects at wrong and right poses.
 _ALIGNED = 0.75
+_FITS = 0.6  # of the loss where the structures fit; below it the intensities are aligned
 
 
 def by_structures(
@@ -35,10 +36,12 @@ def by_structures(
         return None
     structures = replace(finder.structures, is_ct=any(ct))
     aligned = structures.aligned(finder.kind)
+    best = finder.coarse(found.metric).scored("structures", aligned)
+    if METRICS[found.metric].contrast == "same" and found.best.loss < _FITS * best.loss:
+        return None  # the network knows neither image: a fetal brain, for example
     if len(finder.rounds) == 1 or not structures.is_worse(found.best.transform, aligned):
         return replace(found, structures=structures)
     structures = replace(structures, intensities_mislead=True)
-    best = finder.coarse(found.metric).scored("structures", aligned)
     candidates = [best, *found.candidates]
     chosen = found.metric
     if selected is not None:

@@ -34,6 +34,7 @@ from stn3d.registration.initialisation.strategies import (
     NetworkEstimate,
     Proposed,
     exhaustive_search,
+    shared_part,
 )
 from stn3d.registration.initialisation.within import aligned_within, is_aligned
 from stn3d.registration.settings import Settings
@@ -182,6 +183,10 @@ def _with_metric(
         selected = finder.selected_metric(finder.find(same)[0], ct)
         return selected, finder.find(selected.choice)
 
+    if all(ct):
+        found = finder.find(same)
+        return finder.selected_metric(found[0], ct), found
+
     # Most images have the same contrast, and simple candidates align them.
     simple = finder.find(same, num_rounds=1) if ct[0] == ct[1] else []
     if simple and simple[0].loss < _PROBABLY_ALIGNED:
@@ -213,4 +218,5 @@ def _rounds(
         network.require()
     if settings.estimator in ("network", "both"):
         return (simple if network.transform is None else by_network,)
-    return simple, by_network, Round((exhaustive_search,), _NUM_REFINED_AFTER_SEARCH)
+    by_part = Round((shared_part,), NUM_REFINED)
+    return simple, by_network, by_part, Round((exhaustive_search,), _NUM_REFINED_AFTER_SEARCH)

@@ -24,6 +24,7 @@ from stn3d.registration.initialisation.geometry import (
     slack_mm,
 )
 from stn3d.registration.initialisation.search import rotations, translations_mm
+from stn3d.registration.initialisation.shifts import best_shifts
 from stn3d.transforms import Affine, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
@@ -35,6 +36,7 @@ _ROTATIONS = {2: 36, 3: 480}  # about 10 degrees apart in 2D, 25 in 3D
 _MAX_TRANSLATIONS = 400
 _MIN_ANGLE = math.radians(30)  # between two rotations that the search keeps
 NUM_REFINED = 3  # candidates that are refined, unless the search proposed some
+_SHIFTS = 3  # translations of the shared part that are refined
 _KEPT = 6  # rotations, and as many translations, that the search keeps
 
 
@@ -146,6 +148,14 @@ def exhaustive_search(coarse: CoarsePair, keep: int = _KEPT) -> list[InitialTran
     return found + coarse.best_apart(
         "search", shifted, keep, lambda i, j: float((shifts[i] - shifts[j]).norm()) > 2 * step_mm
     )
+
+
+def shared_part(coarse: CoarsePair) -> list[InitialTransform]:
+    """Translations, and the headers, if the images surely agree there where both show something."""
+    grid = coarse.pair.fixed.grid
+    shifts = [Affine.identity(grid.ndim, grid.centre_mm), *best_shifts(coarse.half.pair, _SHIFTS)]
+    found = [coarse.where_shared("shared_part", coarse.outer(shift)) for shift in shifts]
+    return [one for one in found if one is not None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from stn3d.registration.stages.base import (
 from stn3d.registration.stages.deformable import DeformableStage
 from stn3d.registration.stages.discrete import Comparison, DiscreteStage
 from stn3d.registration.stages.linear import LinearSettings, LinearStage
-from stn3d.registration.stages.residual import stretch_penalty
+from stn3d.registration.stages.residual import content_overlap_fraction, stretch_penalty
 
 __all__ = [
     "Comparison",
@@ -27,5 +27,6 @@ __all__ = [
     "Progress",
     "ProgressEvent",
     "Stage",
+    "content_overlap_fraction",
     "stretch_penalty",
 ]

@@ -10,13 +10,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from stn3d.grid import Grid, apply_matrix
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import ImageMetric
 from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.reductions import voxel_sum
+from stn3d.sampler import inside
 from stn3d.transforms import LINEAR_KINDS, Linear, LinearKind, Transform
 from stn3d.warp import fov_overlap_fraction
 
 _FREE_STRETCH = math.log(1.25)
+_GROWTH_WEIGHT = 0.1  # of an excess along all axes, in `stretch_penalty`
 
 Loss = Callable[[Tensor], Tensor]
 """A scalar of a matrix or of some parameters, with its gradient."""
@@ -122,26 +127,51 @@ class ResidualProblem:
 def stretch_penalty(matrix: Tensor) -> Tensor:
     """Penalty of scale changes beyond 1.25, which are rare in anatomy.
 
-    Without it, a transform that shrinks an image to a point or a line can match any image.
+    Without it, a transform that shrinks an image to a point or a line can match any image. What all
+    axes share counts less: bodies grow, but seldom along one axis alone.
 
     Args:
         matrix: ``(d + 1, d + 1)``, homogeneous.
 
     Returns:
-        The sum over the principal axes of the squared excess of the absolute log scale over
-        log 1.25; a scalar, differentiable.
+        For the excess of the log scale beyond log 1.25 along each principal axis, the sum of the
+        squared deviations from their mean, and a tenth of d times its square; a scalar,
+        differentiable.
     """
-    stretches = torch.linalg.svdvals(matrix[:-1, :-1])
-    beyond = stretches.log().abs() - _FREE_STRETCH
-    return beyond.clamp(min=0).square().sum()
+    scales = torch.linalg.svdvals(matrix[:-1, :-1]).log()
+    excess = scales - scales.clamp(-_FREE_STRETCH, _FREE_STRETCH)
+    growth = excess.mean()
+    shape: Tensor = (excess - growth).square().sum()
+    return shape + _GROWTH_WEIGHT * len(excess) * growth.square()
 
 
 def keeps_overlap(pair: Pair, spacing_mm: float, before: Transform, after: Transform) -> bool:
-    """Whether a level keeps three quarters of the overlap that it began with.
+    """Whether a level keeps three quarters of the overlap that it began with, of the field of view
+    or of what the fixed image shows.
 
     Otherwise it lowered the loss by moving what does not match out of the moving image, as a stage
     with scaling may do with images of different contrast.
     """
-    grid = pair.fixed.at(spacing_mm).grid
-    kept, had = (fov_overlap_fraction(pair.moving.grid, one, grid) for one in (after, before))
+    fixed, moving = pair.fixed.at(spacing_mm), pair.moving.grid
+    kept, had = (fov_overlap_fraction(moving, one, fixed.grid) for one in (after, before))
+    if kept >= 0.75 * had:
+        return True
+    kept, had = (content_overlap_fraction(moving, one, fixed) for one in (after, before))
     return kept >= 0.75 * had
+
+
+def content_overlap_fraction(moving: Grid, transform: Transform, fixed: PreparedImage) -> float:
+    """Fraction of the content of an image, the voxels brighter than its mean, that is mapped into a
+    grid: a body may fill a small part of its field of view.
+
+    Args:
+        moving: Grid of the moving image.
+        transform: Fixed points to moving points.
+        fixed: The fixed image, on a coarse level.
+    """
+    values = fixed.image[0].mean(0)
+    mask = torch.ones_like(values) if fixed.mask is None else fixed.mask[0, 0]
+    mean = voxel_sum(mask * values) / voxel_sum(mask).clamp(min=1e-12)
+    points = fixed.grid.points_mm()[((values > mean) & (mask > 0)).cpu()].double()
+    index = apply_matrix(moving.index_from_world, transform(points).double())
+    return float(inside(index, moving.shape).double().mean()) if len(index) else 0.0
