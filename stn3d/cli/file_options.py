@@ -45,6 +45,16 @@ Jacobian = Annotated[
         "in the moving image.",
     ),
 ]
+Uncertainty = Annotated[
+    bool | None,
+    typer.Option(
+        "--uncertainty",
+        rich_help_panel=FILES,
+        show_default=False,
+        help="Also write the expected registration error at every voxel, in mm (0: not known), and "
+        "rest the quality check on it.",
+    ),
+]
 Dicom = Annotated[
     bool,
     typer.Option(

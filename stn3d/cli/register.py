@@ -95,7 +95,8 @@ def _register(
         from stn3d.registration.stages import ProgressEvent
 
     out, outputs = output[0], Outputs(**output[1])
-    names = outputs.files(*map(str, images), labels=sides["labels"][1] is not None)
+    labels = sides["labels"][1] is not None
+    names = outputs.files(*map(str, images), labels=labels, uncertainty=True)
     inputs = [*images, *sides.values(), *settings.values()]
     refuse_inputs([out / name for name in names.values()], inputs)
     outputs.check(images[0])

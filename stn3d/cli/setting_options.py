@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, get_type_hints
 
-from stn3d.cli import options
+from stn3d.cli import file_options, options
 
 SETTINGS: dict[str, Any] = {
     "kind": options.Kind,
@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "features": options.Features,
     "structures": options.Structures,
     "large_motion": options.LargeMotion,
+    "uncertainty": file_options.Uncertainty,
     "config": options.Config,
     "fill": options.RegisterFill,
     "label_weight": options.LabelWeight,

@@ -144,7 +144,10 @@ def _saved(task: PairTask, folder: CohortFolder) -> PairRecord:
     inputs = {role: _input(role, path) for role, path in pair.files.items()}
     outputs, out = Outputs(**request.outputs), folder.root / pair.folder
     names = outputs.files(
-        pair.files["fixed"], pair.files["moving"], labels="moving_labels" in pair.files
+        pair.files["fixed"],
+        pair.files["moving"],
+        labels="moving_labels" in pair.files,
+        uncertainty=request.settings.uncertainty,
     )
     refuse_inputs([out / name for name in names.values()], pair.files.values())
     _remove_parts(out, list(names.values()))

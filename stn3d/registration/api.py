@@ -58,6 +58,7 @@ from stn3d.registration.settings import (
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
 from stn3d.registration.structures import structures_to_check
+from stn3d.registration.uncertainty import ErrorMap, coarse_error, error_map
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -86,6 +87,7 @@ class FurtherSettings(TypedDict, total=False):
     features: Features | None
     structures: Structures | None
     large_motion: LargeMotionChoice | None
+    uncertainty: bool | None
     deformable_weights: str | os.PathLike[str] | None
 
 
@@ -127,7 +129,7 @@ def register(
         **further: further keys of `Settings`: ``estimator``, ``deformable_metric``,
             ``channel_weights``, ``label_weight``, ``landmark_weight``, ``device``, ``threads``,
             ``max_memory``, ``seed``, ``fill``, ``features``, ``structures``, ``large_motion``,
-            ``deformable_weights``.
+            ``uncertainty``, ``deformable_weights``.
 
     Returns:
         The transform, its inverse, the moved image and the metrics.
@@ -226,13 +228,17 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         after["image_loss"] = optimised_loss(compared, found, settings, tracker.levels)
         after["inverse_solver_residual_mm"] = residual_mm
         excluded = _excluded(inputs, transform, inverse)
+    errors = None
+    if settings.uncertainty:
+        with tracker.step("uncertainty"):
+            errors = error_map(pair, found, settings)
     with tracker.step("quality_check"):
-        measures = _measured_quality(cascade, found, after)
-        quality = assess_quality(measures)
+        expected = errors or coarse_error(pair, found, settings)
+        quality = assess_quality(_measured_quality(cascade, found, after, expected))
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
-    measured = Measurements(before, after, excluded, quality, outside)
+    measured = Measurements(before, after, excluded, quality, outside, errors)
     metrics = registration_metrics(estimation, transform, measured, tracker)
     colours = None
     if moving.colours is not None:
@@ -241,18 +247,25 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     name = f"moved {moving.name}"
     image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
     shown = LoadedPair(inputs.fixed, inputs.moving)  # without what it computed
-    return Registration(transform, inverse, image, fixed, metrics, inputs=shown)
+    uncertainty = None
+    if errors is not None:
+        values = estimation.space.on_fixed(errors.on(pair.fixed.grid), transform)
+        uncertainty = dataclasses.replace(fixed, values=values, name="uncertainty", colours=None)
+    return Registration(
+        transform, inverse, image, fixed, metrics, inputs=shown, uncertainty=uncertainty
+    )
 
 
 def _measured_quality(
-    cascade: CascadeResult, found: Transform, after: dict[str, Any]
+    cascade: CascadeResult, found: Transform, after: dict[str, Any], errors: ErrorMap
 ) -> QualityMeasures:
     """The measures of the quality check, which compares what the linear stages compared."""
     linear = cascade.linear
     pair = cascade.pair if linear.tissues is None else linear.tissues
     names = cascade.settings.linear_kind, linear.metric
     checked = cascade.as_checked(found)
-    return measure_quality(pair, checked, *names, after, cascade.repeated_kind, cascade.structures)
+    others = cascade.repeated_kind, cascade.structures
+    return measure_quality(pair, checked, *names, after, *others, errors.mean_mm)
 
 
 def _filled(

@@ -96,6 +96,7 @@ class BidsNames:
             "picture": f"{prefix}from-{moving}_to-{fixed}_desc-registration_report.png",
             "moved_labels": f"{space}dseg{self.image_suffix}",
             "jacobian": f"{space}desc-jacobian_{suffix}{self.image_suffix}",
+            "uncertainty": f"{space}desc-uncertainty_{suffix}{self.image_suffix}",
             "moved_sidecar": f"{space}{suffix}.json",
             "transform_sidecar": f"{there}.json",
             "inverse_sidecar": f"{back}.json",

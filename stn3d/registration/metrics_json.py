@@ -17,6 +17,7 @@ from stn3d.registration.memory import Budget
 from stn3d.registration.quality import Quality
 from stn3d.registration.runtime import Tracker
 from stn3d.registration.settings import Settings
+from stn3d.registration.uncertainty import ErrorMap
 from stn3d.registration.working_space import WorkingSpace
 from stn3d.transforms import Transform, describe_linear, split_linear
 
@@ -57,6 +58,7 @@ class Measurements:
         excluded: metrics of the excluded regions, by role.
         quality: outcome of the quality check.
         outside_value: value of the moved image where the moving image shows nothing.
+        errors: the expected error at every point; None if it was not asked for.
     """
 
     before: dict[str, Any]
@@ -64,6 +66,7 @@ class Measurements:
     excluded: dict[str, dict[str, Any]]
     quality: Quality
     outside_value: float
+    errors: ErrorMap | None = None
 
 
 def registration_metrics(
@@ -88,6 +91,7 @@ def registration_metrics(
         "geometry": {"mode": estimation.space.mode, "note": estimation.space.note},
         "before": measured.before,
         "after": measured.after,
+        "uncertainty": None if measured.errors is None else measured.errors.summary(),
         "outside_value": json_value(measured.outside_value),
         "linear_parameters": _linear_parameters(transform),
         "excluded_regions": measured.excluded,

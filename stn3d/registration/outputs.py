@@ -41,25 +41,30 @@ class Outputs:
     def __post_init__(self) -> None:
         check_choice("image-format", self.image_suffix, ImageSuffix)
 
-    def files(self, fixed: str, moving: str, *, labels: bool = False) -> dict[str, str]:
+    def files(
+        self, fixed: str, moving: str, *, labels: bool = False, uncertainty: bool = False
+    ) -> dict[str, str]:
         """A name for each file that is written.
 
         Args:
             fixed: name or path of the fixed image.
             moving: name or path of the moving image.
             labels: whether there are labels of the moving image.
+            uncertainty: whether the registration error was estimated.
 
         Returns:
             Names by what the files hold: ``moved``, ``transform``, ``inverse``, ``metrics``, where
-            wanted ``report``, ``picture``, ``moved_labels``, ``jacobian``, ``moved_dicom`` and
-            ``dicom_transform``, and for BIDS ``..._sidecar``.
+            wanted ``report``, ``picture``, ``moved_labels``, ``uncertainty``, ``jacobian``,
+            ``moved_dicom`` and ``dicom_transform``, and for BIDS ``..._sidecar``.
         """
         names = self.bids_names(fixed, moving).named() if self.bids else self._plain()
         if self.image_suffix == ".png":  # it holds no fractions
-            names["jacobian"] = names["jacobian"].removesuffix(".png") + ".tif"
+            for key in ("jacobian", "uncertainty"):
+                names[key] = names[key].removesuffix(".png") + ".tif"
         names |= {DICOM_SERIES: "moved_dicom", "dicom_transform": "transform.dcm"}
         omitted = {
             "moved_labels": not labels,
+            "uncertainty": not uncertainty,
             "jacobian": not self.jacobian,
             DICOM_SERIES: not self.dicom,
             "dicom_transform": not self.dicom,
@@ -77,7 +82,8 @@ class Outputs:
         """
         wanted = {"jacobian": True, "dicom": True, "report": True}
         others = [replace(self, image_suffix=one, **wanted) for one in get_args(ImageSuffix)]
-        return {name for one in others for name in one.files(fixed, moving, labels=True).values()}
+        extra = {"labels": True, "uncertainty": True}
+        return {name for one in others for name in one.files(fixed, moving, **extra).values()}
 
     def check(self, fixed: ImageSource) -> None:
         """Check, before any work, that the format can hold images on the grid of the fixed image.
@@ -102,6 +108,7 @@ class Outputs:
             "inverse": "inverse.h5",
             "metrics": "metrics.json",
             "moved_labels": f"moved_labels{suffix}",
+            "uncertainty": f"uncertainty{suffix}",
             "jacobian": f"jacobian{suffix}",
             "report": "report.html",
             "picture": "report.png",

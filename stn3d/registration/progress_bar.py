@@ -46,6 +46,7 @@ STEPS = {
     "features": "segmenting both heads",
     "large_motion": "looking for large displacements",
     "inverse": "inverting the transform",
+    "uncertainty": "estimating the registration error",
     "warp": "warping the moving image",
     "metrics": "computing metrics",
     "quality_check": "quality check",

@@ -185,6 +185,20 @@ CRITERIA = (
         lower_is_worse=True,
     ),
     Criterion(
+        "expected_error_units",
+        value=lambda m: m.expected_error_units,
+        check=2.8,
+        failed=6.0,
+        reason=lambda m: (
+            "the registration error that is expected in the body is "
+            f"{length_text(m.expected_error_mm or 0.0, 1)} mm on average"
+        ),
+        suggestion=(
+            "Inspect the moved image; see where with --uncertainty, and try --large-motion on or "
+            "another metric."
+        ),
+    ),
+    Criterion(
         "content_volume_factor",
         value=lambda m: m.content_volume_factor,
         check=1.3,

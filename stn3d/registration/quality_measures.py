@@ -87,6 +87,9 @@ class QualityMeasures:
             heads have the same contrast, or the network does not know them.
         structure_dice_gain: ``structure_dice_mean`` minus that of an affine alignment of the
             structures alone. None for a rigid or a similarity transform, which can do less.
+        expected_error_mm: mean over the body of the expected error at every point, see
+            `stn3d.registration.uncertainty`. None if the images share no part of the body.
+        expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
     """
 
     restart_disagreement_fraction: float | None
@@ -105,6 +108,8 @@ class QualityMeasures:
     max_landmark_error_fraction: float | None = None
     structure_dice_mean: float | None = None
     structure_dice_gain: float | None = None
+    expected_error_mm: float | None = None
+    expected_error_units: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -121,6 +126,7 @@ def measure_quality(
     metrics: dict[str, Any],
     repeated_kind: LinearKind | None = None,
     structures: PairStructures | None = None,
+    expected_error_mm: float | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
@@ -135,6 +141,7 @@ def measure_quality(
             at landmarks.
         repeated_kind: kind of the repeated registrations; ``kind`` by default.
         structures: the structures of both heads, if they are known.
+        expected_error_mm: mean over the body of the expected error at every point.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
@@ -172,6 +179,8 @@ def measure_quality(
         max_landmark_error_fraction=_ratio(max_mm, size_mm),
         structure_dice_mean=dice,
         structure_dice_gain=dice_gain,
+        expected_error_mm=expected_error_mm,
+        expected_error_units=_ratio(expected_error_mm, pair.unit_mm),
         **_from_metrics(metrics),
     )
 

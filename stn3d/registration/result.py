@@ -58,6 +58,8 @@ class Registration(Described):
         moving_labels: labels of the moving image, if there are any.
         moving_source: the moving image as given; pictures have its data type.
         inputs: both images with their masks, labels and landmarks, for the report.
+        uncertainty: the expected registration error in mm on the fixed image's grid, 0 where
+            nothing is known, see `stn3d.registration.uncertainty`; None if it was not asked for.
     """
 
     transform: Transform
@@ -68,6 +70,7 @@ class Registration(Described):
     moving_labels: ImageSource | None = None
     moving_source: ImageSource | None = None
     inputs: LoadedPair | None = None
+    uncertainty: Image | None = None
 
     def description(self) -> Description:
         found, settings = self.metrics, self.metrics["settings"]
@@ -79,6 +82,7 @@ class Registration(Described):
             *((name.replace("_", " "), self._change(name)) for name in _SHOWN),
             ("TRE", number(after["tre_mm"]["mean"], "mm") if after.get("tre_mm") else ""),
             ("folding", number(after["folding_pct"] or 0.0, "%")),
+            ("expected error", self._expected_error()),
             ("time", number(seconds, "s")),
         ]
         return Description("Registration", rows)
@@ -91,6 +95,11 @@ class Registration(Described):
         """A metric before and after."""
         values = [self.metrics[when].get(name) for when in ("before", "after")]
         return "" if None in values else " -> ".join(f"{value:.3g}" for value in values)
+
+    def _expected_error(self) -> str:
+        """Its mean over the body, if it was estimated."""
+        mean_mm = (self.metrics.get("uncertainty") or {}).get("mean_mm")
+        return "" if mean_mm is None else number(mean_mm, "mm")
 
     def apply(
         self,
@@ -110,7 +119,8 @@ class Registration(Described):
                 replaced, and those that are no longer written are removed.
             outputs: further files and other names. Default: ``moved.nii.gz``, ``transform.h5``,
                 ``inverse.h5``, ``metrics.json``, ``report.html``, ``report.png``, and
-                ``moved_labels.nii.gz`` if there are labels of the moving image.
+                ``moved_labels.nii.gz`` if there are labels of the moving image, and
+                ``uncertainty.nii.gz`` if the registration error was estimated.
 
         Returns:
             The files written.
@@ -146,7 +156,8 @@ class Registration(Described):
         labels = self.moving_labels is not None
         if self.inputs is None:  # no report without the images
             outputs = dataclasses.replace(outputs, report=False)
-        return outputs.files(self._image_name("fixed"), self._image_name("moving"), labels=labels)
+        images = self._image_name("fixed"), self._image_name("moving")
+        return outputs.files(*images, labels=labels, uncertainty=self.uncertainty is not None)
 
     def _inputs(self) -> list[object]:
         """The files that were read."""
@@ -169,6 +180,7 @@ class Registration(Described):
             "transform": lambda path: write_transform(path, self.transform),
             "inverse": lambda path: write_transform(path, self.inverse),
             "moved_labels": self._write_labels,
+            "uncertainty": self._write_uncertainty,
             "jacobian": self._write_jacobian,
             **self._report_writers(outputs),
             DICOM_SERIES: self._write_dicom,
@@ -180,7 +192,8 @@ class Registration(Described):
         if self.inputs is None:
             return {}
         names = self._names(outputs)
-        report = Report(ReportCase(self.inputs, self.transform, self.metrics, names))
+        case = ReportCase(self.inputs, self.transform, self.metrics, names, self.uncertainty)
+        report = Report(case)
         return {"report": report.write_page, "picture": report.write_picture}
 
     def _write_moved(self, path: Path) -> None:
@@ -207,6 +220,10 @@ class Registration(Described):
         fixed, moving = (name if os.path.exists(name) else None for name in names)
         fixed_image = self.fixed if fixed is None else fixed
         write_transform(path, self.transform, fixed=fixed_image, moving=moving, format="dicom")
+
+    def _write_uncertainty(self, path: Path) -> None:
+        assert self.uncertainty is not None
+        write_image(path, self.uncertainty.values, self.fixed)
 
     def _write_jacobian(self, path: Path) -> None:
         determinants = jacobian_determinant(self.transform, self.fixed.grid)

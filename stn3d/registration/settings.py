@@ -84,6 +84,8 @@ class Settings:
         large_motion: Whether a discrete search over displacements precedes the deformable stage:
             ``on``, ``off``, or ``auto`` (where a coarse search displaces much of the image by more
             than the deformable stage reaches, see `stn3d.registration.large_motion`).
+        uncertainty: Whether to estimate the registration error at every voxel, see
+            `stn3d.registration.uncertainty`.
         affine_weights: Weights file of the network for the initial transform; None for the bundled
             one.
         deformable_weights: Weights file of the network for the displacement field, which the
@@ -119,6 +121,7 @@ class Settings:
     features: Features = "auto"
     structures: Structures = "auto"
     large_motion: LargeMotionChoice = "auto"
+    uncertainty: bool = False
     affine_weights: str | None = None
     deformable_weights: str | None = None
     device: str = "auto"

@@ -24,8 +24,8 @@ def check_fields(
 
     A ``float`` must not be negative, an ``int`` must be at least 1, and a tuple must hold positive
     numbers, all of them up to a million; None is kept where the annotation allows it, and so is a
-    default that is infinite. A ``str`` must be a text or a path. Fields of other types are left
-    alone.
+    default that is infinite. A ``str`` must be a text or a path, a ``bool`` true or false. Fields
+    of other types are left alone.
 
     Args:
         instance: The dataclass, in its ``__post_init__``.
@@ -49,6 +49,8 @@ def check_fields(
             value = _whole_number(name, value, 0 if field.name in zero_allowed else 1)
         elif kind == "str":
             value = _text(name, value)
+        elif kind == "bool":
+            value = _flag(name, value)
         elif kind in ("tuple[float, ...]", "tuple[int, ...]"):
             value = _numbers(name, value, whole="int" in kind)
         object.__setattr__(instance, field.name, value)
@@ -66,6 +68,12 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
     raise InputError(f"the setting {name} is {shown(value)}; give a text.")
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InputError(f"the setting {name} is {shown(value)}; give true or false.")
 
 
 def _whole_number(name: str, value: Any, least: int) -> int:

@@ -31,6 +31,7 @@ from stn3d.transforms import (
     rotation_matrix,
     split_linear,
 )
+from stn3d.warp import warp_image
 
 Mode = Literal["as_given", "in_plane", "slice_to_volume"]
 _IN_PLANE = (0, 1, 3)  # rows and columns of a matrix between frames that act in the plane
@@ -82,6 +83,11 @@ class WorkingSpace:
         """A transform of this space and its inverse, as from fixed to moving points and back."""
         return transform, inverse
 
+    def on_fixed(self, values: Tensor, transform: Transform) -> Tensor:
+        """A map ``(1, 1, *shape)`` of this space on the grid of the fixed image, given the result
+        of the registration."""
+        return values
+
 
 @dataclass(frozen=True, eq=False)
 class SliceToVolume(WorkingSpace):
@@ -115,6 +121,9 @@ class SliceToVolume(WorkingSpace):
 
     def result(self, transform: Transform, inverse: Transform) -> tuple[Transform, Transform]:
         return (inverse, transform) if self._swapped else (transform, inverse)
+
+    def on_fixed(self, values: Tensor, transform: Transform) -> Tensor:
+        return warp_image(values, self.moving, transform, self.fixed) if self._swapped else values
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +186,9 @@ class InPlane(WorkingSpace):
             forward = [*forward, Affine.from_matrix(self._to_plane)]
             backward = [Affine.from_matrix(torch.linalg.inv(self._to_plane)), *backward]
         return chain(*forward), chain(*backward)
+
+    def on_fixed(self, values: Tensor, transform: Transform) -> Tensor:
+        return values.reshape(1, 1, *self.fixed.shape)
 
     # -- planes -----------------------------------------------------------------------------------
 

@@ -29,12 +29,14 @@ class ReportCase:
         transform: fixed points to moving points.
         metrics: content of metrics.json.
         files: names of the files in the folder of the report, see `Outputs.files`.
+        uncertainty: the expected error in mm on the fixed image's grid, 0 where nothing is known.
     """
 
     inputs: LoadedPair
     transform: Transform
     metrics: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
+    uncertainty: Image | None = None
 
     @property
     def sides(self) -> tuple[LoadedImage, LoadedImage]:

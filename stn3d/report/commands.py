@@ -23,6 +23,7 @@ _OPTIONS = {
     "features": "--features",
     "structures": "--structures",
     "large_motion": "--large-motion",
+    "uncertainty": "--uncertainty",
     "label_weight": "--label-weight",
     "landmark_weight": "--landmark-weight",
     "fill": "--fill",
@@ -91,7 +92,8 @@ def _settings(used: Mapping[str, Any], selected: Mapping[str, Any]) -> Iterator[
     for key, value in chosen.items():
         if value != base[key]:
             yield _OPTIONS[key]
-            yield f"{value:g}" if isinstance(value, float) else str(value)
+            if not isinstance(value, bool):
+                yield f"{value:g}" if isinstance(value, float) else str(value)
     for weight in used["channel_weights"] or ():
         yield "--channel-weight"
         yield f"{weight:g}"

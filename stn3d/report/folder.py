@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stn3d.errors import InputError
-from stn3d.io import atomic_write, read_transform
+from stn3d.io import atomic_write, read_image, read_transform
 from stn3d.io.texts import parse_json, read_text
 from stn3d.registration.inputs import RegistrationImage, read_pair
 from stn3d.report.case import ReportCase
@@ -58,6 +58,13 @@ class ResultFiles:
         """The moved image, in whatever format it was written."""
         found = [] if self._is_bids else sorted(self.folder.glob("moved.*"))
         return found[0] if found else self.folder / "moved.nii.gz"
+
+    @property
+    def uncertainty(self) -> Path | None:
+        """The map of the expected error, in whatever format it was written; None if there is none,
+        or it has a BIDS name."""
+        found = [] if self._is_bids else sorted(self.folder.glob("uncertainty.*"))
+        return found[0] if found else None
 
     def content(self) -> dict[str, Any]:
         """The content of metrics.json.
@@ -125,7 +132,10 @@ def write_report_of(files: ResultFiles) -> list[Path]:
         fixed, moving = (_side(metrics[role], role, files.metrics) for role in ("fixed", "moving"))
         names = {"moved": files.moved.name, "transform": files.transform.name}
         inputs = read_pair(fixed, moving)
-        report = Report(ReportCase(inputs, read_transform(files.transform), metrics, names))
+        transform, errors = read_transform(files.transform), None
+        if metrics.get("uncertainty") is not None and files.uncertainty is not None:
+            errors = read_image(files.uncertainty, "map of the expected error")
+        report = Report(ReportCase(inputs, transform, metrics, names, errors))
         with ExitStack() as parts:
             report.write_page(parts.enter_context(atomic_write(files.page)))
             report.write_picture(parts.enter_context(atomic_write(files.picture)))

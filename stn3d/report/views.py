@@ -117,6 +117,10 @@ class View:
             logarithm = np.where(determinant > 0, np.log(determinant), np.nan)
         return rest.norm(dim=-1).numpy(), logarithm
 
+    def expected_error(self, uncertainty: Image) -> Pixels:
+        """The expected error in mm; 0 where nothing is known."""
+        return values_at(uncertainty, self.coarse.points_mm(), nearest=True)
+
     def grid_lines(self) -> list[Tensor]:
         """``(n, 2)`` lines of a regular grid, deformed beyond the affine part, as positions on the
         plane in mm."""

@@ -28,6 +28,7 @@ KEYS = {
     "initial_candidates",
     "stages",
     "memory",
+    "uncertainty",
     "settings",
     "channel_weights",
     "used_in_optimisation",

@@ -104,7 +104,8 @@ def guided() -> Registration:
         landmarks=(points, points),
         exclude=(None, (square(known.moving), grid)),
     )
-    return stn3d.register(*given, metric="lncc", kind="deformable", preset="fast", threads=1)
+    options = {"metric": "lncc", "kind": "deformable", "preset": "fast", "uncertainty": True}
+    return stn3d.register(*given, **options, threads=1)  # type: ignore[arg-type]
 
 
 def with_small_label(labels: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ def test_names() -> None:
     assert {"moved.mha", "moved_labels.mha", "jacobian.mha"} <= set(more.values())
     with pytest.raises(InputError, match="image-format"):
         Outputs(image_suffix=".jpg")  # type: ignore[arg-type]
-    assert Outputs(image_suffix=".png", jacobian=True).files("f", "m")["jacobian"] == "jacobian.tif"
+    pictures = Outputs(image_suffix=".png", jacobian=True).files("f", "m", uncertainty=True)
+    assert pictures["jacobian"] == "jacobian.tif"
+    assert pictures["uncertainty"] == "uncertainty.tif"  # png holds no fractions
 
 
 def test_labels_jacobian_and_formats_are_written(tmp_path: Path) -> None:

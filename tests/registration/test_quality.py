@@ -65,6 +65,11 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
             "failed",
             "shrinks the content as a whole by a factor of 2.50",
         ),
+        (
+            {"expected_error_units": 6.5, "expected_error_mm": 12.0},
+            "failed",
+            "expected in the body is 12.0 mm on average",
+        ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),
         ({"abs_log_jacobian_p999": 3.5}, "check", "factor of 33 or more, most at (1, 2, -3) mm"),

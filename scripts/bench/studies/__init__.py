@@ -30,6 +30,7 @@ STUDIES = {
     "lesion": "effect of a lesion on a registration, with and without exclusion mask",
     "initialisation": "affine registration from random initial poses",
     "quality": "reliability of the automatic quality check",
+    "uncertainty": "the expected error at every voxel, and the quality check of deformations",
     "template": "templates of 15 brains and of the visits of one person",
     "cross_tool": "transform files, written by stn3d and applied by other tools, and the reverse",
     "quality_examples": "the examples of the page about the quality check",

@@ -139,11 +139,19 @@ class DiscreteStage(OptimiserStage):
             comparison: The images, the moving one warped by the current transform.
             radius_vox: Largest displacement, in voxels of the comparison.
         """
+        u = consistent(*self.both_ways(comparison, radius_vox), radius_vox)
+        return DisplacementField(in_mm(u, comparison.grid), comparison.grid)
+
+    def both_ways(self, comparison: Comparison, radius_vox: int) -> tuple[Tensor, Tensor]:
+        """The displacements found in either direction, ``(1, d, *shape)`` in voxels.
+
+        Args:
+            comparison: The images, the moving one warped by the current transform.
+            radius_vox: Largest displacement, in voxels of the comparison.
+        """
         offsets = candidate_offsets(radius_vox, comparison.grid.ndim)
         there = self._displacements(comparison, offsets)
-        back = self._displacements(comparison.swapped, offsets)
-        u = _consistent(there, back, radius_vox)
-        return DisplacementField(in_mm(u, comparison.grid), comparison.grid)
+        return there, self._displacements(comparison.swapped, offsets)
 
     def _displacements(self, comparison: Comparison, offsets: Tensor) -> Tensor:
         """The coupled convex optimisation in one direction, ``(1, d, *shape)`` in voxels."""
@@ -237,11 +245,16 @@ def _descriptors(
     return pool(described.image, _FINER), pool(described.mask, _FINER)
 
 
-def _consistent(there: Tensor, back: Tensor, margin_vox: int) -> Tensor:
+def consistent(there: Tensor, back: Tensor, margin_vox: int) -> Tensor:
     """The field ``there`` after both were made more and more inverse to each other.
 
     Each is replaced by the mean of itself and the other's approximate inverse (Heinrich et al.
     2012, doi:10.1007/978-3-642-33454-2_15). Beyond the grid the fields go on as at its faces.
+
+    Args:
+        there: ``(1, d, *shape)`` in voxels.
+        back: The displacements in the other direction, likewise.
+        margin_vox: Distance beyond the grid up to which they go on.
     """
     d = there.ndim - 2
     sides = [margin_vox] * 2 * d

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stn3d.io import Image
 from stn3d.length_unit import length_text
 from stn3d.report.case import ReportCase
 from stn3d.report.colours import DIVERGING, SEQUENTIAL
@@ -21,6 +22,7 @@ _WHENS: tuple[When, When] = ("before", "after")
 _TILES = 8  # of a checkerboard along the longer side
 _FEW_PIXELS = 160  # planes with fewer are shown as pixels
 _FEW_LABELS = 12  # more of them hide the images
+_RAMP = np.linspace(0, 1, 256)[None]
 _LOG_JACOBIAN = 0.15  # smallest end of its colour bar
 
 
@@ -29,14 +31,19 @@ def planes_content(case: ReportCase, views: Sequence[View]) -> dict[str, Any]:
 
     Returns:
         ``planes``: pictures and lines of each; ``overlays`` and ``key``: what may lie over them;
-        ``deformation``: its maps and colour bars, empty for a linear transform; ``data``: the
-        positions of the planes, for the script.
+        ``maps``: those of the deformation, unless the transform is linear, and of the expected
+        error, if it was estimated, with their colour bars; ``data``: the positions of the planes,
+        for the script.
     """
-    fields = _fields(views) if case.is_deformable else None
+    maps = [*(_fields(views) if case.is_deformable else ())]
+    if case.uncertainty is not None:
+        maps.append(_errors(views, case.uncertainty))
     planes = [_plane(view, case) for view in views]
     for n, plane in enumerate(planes):
-        if fields is not None:
-            plane |= fields["planes"][n]
+        if maps:
+            plane |= {one["name"]: one["planes"][n] for one in maps if one["bar"]}
+            plane["fixed_edges"] = stencil_uri(views[n].fixed_edges(), _DARK)
+        if case.is_deformable:
             plane["grid"] = _path(views[n].grid_lines(), views[n].plane)
     kinds = {kind for plane in planes for kind, _, _ in plane["outlines"]}
     few = len(case.metrics["after"].get("labels") or ()) <= _FEW_LABELS
@@ -54,7 +61,7 @@ def planes_content(case: ReportCase, views: Sequence[View]) -> dict[str, Any]:
         "planes": planes,
         "overlays": overlays,
         "key": key,
-        "deformation": fields["views"] if fields else [],
+        "maps": maps,
         "data": [_position(view.plane) for view in views],
     }
 
@@ -139,22 +146,36 @@ def _position(plane: Plane) -> dict[str, Any]:
     }
 
 
-def _fields(views: Sequence[View]) -> dict[str, Any]:
-    """Maps of the deformation in common colours."""
+def _fields(views: Sequence[View]) -> list[dict[str, Any]]:
+    """Maps of the deformation; all planes have the same colours."""
     lengths, logarithms = zip(*(view.deformation for view in views), strict=True)
     largest = max(float(one.max()) for one in lengths)
     inside = np.abs(np.concatenate([one.ravel() for one in logarithms]))
     inside = inside[np.isfinite(inside)]
     end = max(float(np.percentile(inside, 99.5)) if inside.size else 0.0, _LOG_JACOBIAN)
-    planes = [
-        {
-            "displacement": colour_map_uri(length / max(largest, 1e-12), SEQUENTIAL),
-            "jacobian": colour_map_uri(_diverging(logarithm, end), DIVERGING),
-            "fixed_edges": stencil_uri(view.fixed_edges(), _DARK),
-        }
-        for view, length, logarithm in zip(views, lengths, logarithms, strict=True)
-    ]
-    return {"planes": planes, "views": _bars(largest, end)}
+    grid, displacement, jacobian = _bars(largest, end)
+    scale = max(largest, 1e-12)
+    displacement["planes"] = [colour_map_uri(one / scale, SEQUENTIAL) for one in lengths]
+    jacobian["planes"] = [colour_map_uri(_diverging(one, end), DIVERGING) for one in logarithms]
+    return [grid, displacement, jacobian]
+
+
+def _errors(views: Sequence[View], uncertainty: Image) -> dict[str, Any]:
+    """The map of the expected error."""
+    errors = [view.expected_error(uncertainty) for view in views]
+    known = np.concatenate([one[one > 0] for one in errors])
+    end = max(float(np.percentile(known, 99)) if known.size else 0.0, 1e-12)
+    return {
+        "name": "error",
+        "label": "Expected error",
+        "title": "expected error",
+        "planes": [colour_map_uri(one / end, SEQUENTIAL) for one in errors],
+        "bar": colour_map_uri(_RAMP, SEQUENTIAL),
+        "low": "0",
+        "high": f"{length_text(end, 1)} mm",
+        "text": "Registration error that is expected at each point; darkest where nothing is "
+        "known. Dark lines are contours of the fixed image.",
+    }
 
 
 def _diverging(logarithm: NDArray[np.float64], end: float) -> NDArray[np.float64]:
@@ -162,19 +183,20 @@ def _diverging(logarithm: NDArray[np.float64], end: float) -> NDArray[np.float64
     return np.nan_to_num((logarithm / end + 1) / 2, nan=0.0)
 
 
-def _bars(largest_mm: float, end: float) -> list[dict[str, str]]:
-    ramp = np.linspace(0, 1, 256)[None]
+def _bars(largest_mm: float, end: float) -> list[dict[str, Any]]:
     return [
         {
             "name": "grid",
+            "label": "Grid",
             "title": "deformed grid",
             "bar": "",
             "text": "A regular grid after the deformation, with the affine part removed.",
         },
         {
             "name": "displacement",
+            "label": "Displacement",
             "title": "displacement",
-            "bar": colour_map_uri(ramp, SEQUENTIAL),
+            "bar": colour_map_uri(_RAMP, SEQUENTIAL),
             "low": "0",
             "high": f"{length_text(largest_mm, 1)} mm",
             "text": "Length of the displacement, with the affine part removed; dark lines are "
@@ -182,8 +204,9 @@ def _bars(largest_mm: float, end: float) -> list[dict[str, str]]:
         },
         {
             "name": "jacobian",
+            "label": "Log-Jacobian",
             "title": "log-Jacobian",
-            "bar": colour_map_uri(ramp, DIVERGING),
+            "bar": colour_map_uri(_RAMP, DIVERGING),
             "low": f"{-end:.2f}",
             "high": f"+{end:.2f}",
             "text": "Logarithm of the Jacobian determinant from fixed to moving, affine part "
