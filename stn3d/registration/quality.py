@@ -247,6 +247,17 @@ CRITERIA = (
         suggestion=_LANDMARKS,
     ),
     Criterion(
+        "landmark_increase_fraction",
+        value=lambda m: m.landmark_increase_fraction,
+        check=0.001,
+        failed=math.inf,
+        reason=lambda m: (
+            "the landmarks are farther apart than without the registration, by "
+            f"{m.landmark_increase_fraction:.1%} of the image size"
+        ),
+        suggestion=_LANDMARKS,
+    ),
+    Criterion(
         "max_landmark_error_fraction",
         value=lambda m: m.max_landmark_error_fraction,
         check=0.06,

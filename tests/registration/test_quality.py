@@ -75,6 +75,7 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ({"abs_log_jacobian_p999": 3.5}, "check", "factor of 33 or more, most at (1, 2, -3) mm"),
         ({"mirror_advantage_fraction": 0.3}, "check", "left and right exchanged"),
         ({"landmark_error_fraction": 0.03}, "check", "3.0% of the image size"),
+        ({"landmark_increase_fraction": 0.012}, "check", "farther apart than without the registr"),
         ({"max_landmark_error_fraction": 0.08}, "check", "8.0% of the image size"),
         (
             {"restart_disagreement_fraction": None, "restart_disagreement_mm": None},
