@@ -58,7 +58,7 @@ from stn3d.registration.settings import (
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
 from stn3d.registration.structures import structures_to_check
-from stn3d.registration.uncertainty import coarse_error, error_map
+from stn3d.registration.uncertainty import error_map, mean_deformation_error_mm
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -236,8 +236,8 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         with tracker.step("uncertainty"):
             errors = error_map(pair, found, settings)
     with tracker.step("quality_check"):
-        expected = errors or coarse_error(pair, found, settings)
-        measures = _measured_quality(cascade, found, (before, after), expected.mean_mm)
+        expected_mm = mean_deformation_error_mm(pair, found, settings, errors)
+        measures = _measured_quality(cascade, found, (before, after), expected_mm)
         quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)

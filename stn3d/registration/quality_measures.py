@@ -90,7 +90,8 @@ class QualityMeasures:
         structure_dice_gain: ``structure_dice_mean`` minus that of an affine alignment of the
             structures alone. None for a rigid or a similarity transform, which can do less.
         expected_error_mm: mean over the body of the expected error at every point, see
-            `stn3d.registration.uncertainty`. None if the images share no part of the body.
+            `stn3d.registration.uncertainty`. None for a linear transform, or if the images share
+            no part of the body.
         expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
     """
 

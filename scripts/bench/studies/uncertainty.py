@@ -26,7 +26,7 @@ from scripts.bench import pages
 from scripts.bench.machine import machine
 from scripts.bench.options import RunOptions, command_line, option, required
 from scripts.bench.store import Row, Store, read
-from scripts.bench.uncertainty_cases import ONLY_LIVERS, Case, draw
+from scripts.bench.uncertainty_cases import FULL_RESOLUTION, ONLY_LIVERS, Case, draw
 from scripts.bench.uncertainty_fit import (
     as_text,
     fit,
@@ -49,7 +49,11 @@ from stn3d.sampler import sample
 from stn3d.transforms import split_linear
 
 KEYS = ("number",)
-NUMBERS = (*range(400), *range(ONLY_LIVERS, ONLY_LIVERS + 24))
+NUMBERS = (
+    *range(400),
+    *range(ONLY_LIVERS, ONLY_LIVERS + 24),
+    *range(FULL_RESOLUTION, FULL_RESOLUTION + 8),
+)
 POINTS, BODY_POINTS = 2500, 500
 FAILED_MM = FAILED_UNITS = 5.0
 FINE_UNITS = 2.0
@@ -77,7 +81,7 @@ class Options(RunOptions):
 
     work: Path = required("folder for the cues at points, which are about 100 KB a case")
     first: int = option(0, "first case")
-    count: int = option(ONLY_LIVERS + 24, "number of cases")
+    count: int = option(NUMBERS[-1] + 1, "number of cases")
 
 
 def run(options: Options) -> None:
