@@ -58,27 +58,27 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=0.088,
+    intercept=-1.009,
     terms={
-        "residual": Term(0.1, 0.142),
-        "inconsistent": Term(0.1, 0.088),
-        "curvature": Term(0.003, -0.175),
-        "gradient": Term(0.5, 0.612),
-        "rough": Term(1, 0.183),
-        "backward": Term(0.1, 0.391),
+        "residual": Term(0.1, 0.092),
+        "inconsistent": Term(0.1, 0.028),
+        "curvature": Term(0.003, -0.425),
+        "gradient": Term(0.5, 0.516),
+        "rough": Term(1, 0.256),
+        "backward": Term(0.1, 0.287),
     },
-    bound_factor=1.68,
+    bound_factor=1.70,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-1.167,
+    intercept=-2.139,
     terms={
-        "residual": Term(0.1, 0.069),
-        "inconsistent": Term(0.1, 0.120),
-        "difference": Term(0.003, 0.148),
-        "curvature": Term(0.003, -0.332),
-        "gradient": Term(2, 1.252),
-        "rough": Term(2, 0.550),
+        "residual": Term(0.1, 0.055),
+        "inconsistent": Term(0.1, 0.092),
+        "difference": Term(0.003, 0.055),
+        "curvature": Term(0.003, -0.472),
+        "gradient": Term(2, 1.222),
+        "rough": Term(2, 0.583),
     },
-    bound_factor=1.83,
+    bound_factor=1.88,
 )
