@@ -74,6 +74,7 @@ def make_pair(case: Case, work: Path, folder: Path) -> Path:
     for number, (role, path) in enumerate((("fixed", sharp), ("moving", whole / "moving.nii.gz"))):
         values: NDArray[Any]
         values, affine = _read(path)
+        values = np.clip(values, 0, None)  # ANTs begins from centres of mass, which these displace
         across = case.axis_of(role)
         if across is not None:
             slices = Slices(case.thickness_mm, across, case.profile, case.noise_pct / 100)

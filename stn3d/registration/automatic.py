@@ -149,6 +149,12 @@ def shows_same_contrast(selected: SelectedMetric) -> bool:
     return positive is not None and positive >= _SAME_CONTRAST
 
 
+def surely_same_contrast(selected: SelectedMetric) -> bool:
+    """Whether the local correlation leaves no doubt. Images that are misaligned by some millimetres
+    look alike in most windows, where both show the outline of the body."""
+    return (selected.evidence.get("positive_local_correlation_fraction") or 0.0) >= _SURELY_SAME
+
+
 def may_differ(selected: SelectedMetric) -> bool:
     """Whether the metric for the same contrast was selected although the intensities are not
     linearly related, as those of T1-weighted and FLAIR images, where only grey and white matter

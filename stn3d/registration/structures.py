@@ -20,6 +20,7 @@ from torch import Tensor
 from stn3d.choices import AUTOMATIC, ImageRole, LinearKind
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.preprocessing.resolution import at_common_resolution
 from stn3d.registration.automatic import Selection, relation
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Linear, Transform
@@ -129,7 +130,8 @@ class PairStructures:
         too large to show folds.
 
         The folds of the cortex differ between people, so after an affine alignment white and grey
-        matter agree in small windows only within one subject, whatever the contrast.
+        matter agree in small windows only within one subject, whatever the contrast. Thick slices
+        show less of them, so the other image is made as smooth first.
         """
         from stn3d.nets.tissues import contrast_of
 
@@ -140,7 +142,9 @@ class PairStructures:
         fixed, moving = (
             PreparedImage(contrast_of(tissues), image.grid, image.mask) for image, tissues in sides
         )
-        agreement = relation(Pair(fixed, moving), self.aligned("affine"), spacing_mm)
+        aligned = self.aligned("affine")
+        shown = Pair(*at_common_resolution(Pair(fixed, moving), aligned, spacing_mm))
+        agreement = relation(shown, aligned, spacing_mm)
         r2 = agreement.local_r2_mean or 0.0
         choice, whose = ("one", "one subject") if r2 >= _ONE_SUBJECT else ("two", "two subjects")
         reason = f"the tissues agree in small windows as those of {whose} do (mean r² {r2:.2f})"

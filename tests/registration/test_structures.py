@@ -107,6 +107,19 @@ def test_folds_distinguish_one_subject_from_two_in_any_contrast(seed: int, choic
     assert replace(pair, images=Pair(large, t2)).subjects is None
 
 
+@pytest.mark.parametrize(("seed", "choice"), [(1, "one"), (2, "two")])
+def test_folds_distinguish_subjects_across_thick_slices_too(seed: int, choice: str) -> None:
+    t1, fixed = of_contrast(folded(1), 0.8, 0.5)
+    t2, moving = of_contrast(folded(seed), 0.35, 0.65)
+    count = GRID.shape[2] // 4
+    values = t2.image[..., : 4 * count].unflatten(-1, (count, 4)).mean(-1)
+    grid = GRID.cropped([0, 0, 0], [*GRID.shape[:2], 4 * count]).with_shape(values.shape[2:])
+    pair = PairStructures(fixed, moving, Pair(t1, PreparedImage(values, grid)))
+    pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
+    assert pair.subjects is not None
+    assert pair.subjects.choice == choice
+
+
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:
     known = head(classes_of(), GRID)
     pair = PairStructures(known, replace(known, seen=torch.zeros_like(known.seen)), images())

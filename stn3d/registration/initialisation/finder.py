@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stn3d.choices import MetricChoice, MetricName
+from stn3d.choices import AUTOMATIC, MetricChoice, MetricName
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.automatic import SelectedMetric, select_metric
+from stn3d.registration.automatic import (
+    SelectedMetric,
+    select_metric,
+    surely_same_contrast,
+)
 from stn3d.registration.content import SharedContent
 from stn3d.registration.initialisation.candidates import CoarsePair, InitialTransform, coarse_mm
 from stn3d.registration.initialisation.geometry import mean_distance_mm
 from stn3d.registration.initialisation.strategies import NetworkEstimate, Proposed, Strategy
+from stn3d.registration.stages import LinearStage
 from stn3d.registration.structures import PairStructures, structures_of
 from stn3d.transforms import LinearKind, Transform
 
 _NEAR_VOX = 3.0  # coarse voxels; estimates this near agree
+_ALIGNING_STEPS = 20  # iterations on each level, to compare the contrasts
 _SAME_VOX = 1.0  # coarse voxels; refined candidates this near have converged to one transform
 
 
@@ -122,8 +128,20 @@ class Finder:
         return ranked
 
     def selected_metric(self, candidate: InitialTransform, ct: tuple[bool, ...]) -> SelectedMetric:
-        """The metric for the images as a candidate aligns them."""
-        return select_metric(self.pair, candidate.transform, self.comparison_mm, ct)
+        """The metric for the images as a candidate aligns them.
+
+        Where it is not beyond doubt that they have the same contrast, they may only be misaligned
+        by a few millimetres. They are then aligned by the metric for different contrasts, which
+        aligns the same contrast too, and compared again.
+        """
+        selected = select_metric(self.pair, candidate.transform, self.comparison_mm, ct)
+        if selected.choice != AUTOMATIC.same or surely_same_contrast(selected):
+            return selected
+        factors = tuple(n * self.comparison_mm / self.pair.finest_mm for n in (2, 1))
+        stage = LinearStage(self.kind, AUTOMATIC.different, factors, iterations=_ALIGNING_STEPS)
+        aligned = stage(self.pair, candidate.transform, lambda *_: None)
+        again = select_metric(self.pair, aligned, self.comparison_mm, ct)
+        return selected if again.choice == selected.choice else again
 
     @property
     def comparison_mm(self) -> float:
