@@ -58,27 +58,27 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=-1.009,
+    intercept=-0.920,
     terms={
-        "residual": Term(0.1, 0.092),
-        "inconsistent": Term(0.1, 0.028),
-        "curvature": Term(0.003, -0.425),
-        "gradient": Term(0.5, 0.516),
-        "rough": Term(1, 0.256),
-        "backward": Term(0.1, 0.287),
+        "residual": Term(0.1, 0.094),
+        "inconsistent": Term(0.1, 0.032),
+        "curvature": Term(0.003, -0.406),
+        "gradient": Term(0.5, 0.518),
+        "rough": Term(1, 0.233),
+        "backward": Term(0.1, 0.296),
     },
-    bound_factor=1.70,
+    bound_factor=1.69,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-2.139,
+    intercept=-2.092,
     terms={
-        "residual": Term(0.1, 0.055),
-        "inconsistent": Term(0.1, 0.092),
-        "difference": Term(0.003, 0.055),
-        "curvature": Term(0.003, -0.472),
-        "gradient": Term(2, 1.222),
-        "rough": Term(2, 0.583),
+        "residual": Term(0.1, 0.053),
+        "inconsistent": Term(0.1, 0.095),
+        "difference": Term(0.003, 0.058),
+        "curvature": Term(0.003, -0.462),
+        "gradient": Term(2, 1.228),
+        "rough": Term(2, 0.587),
     },
-    bound_factor=1.88,
+    bound_factor=1.87,
 )

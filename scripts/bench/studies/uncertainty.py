@@ -58,6 +58,7 @@ NUMBERS = (
 POINTS, BODY_POINTS = 2500, 500
 FAILED_MM = FAILED_UNITS = 5.0
 FINE_UNITS = 2.0
+LINEAR = "no deformation"  # way of registration
 STATUSES = ("good", "check", "failed")
 ABOUT = """\
 Eight kinds of images with a known truth: T1 brains, T1 brains deformed by the result of registering
@@ -67,13 +68,14 @@ with experts' landmarks. The moving image has another gamma, a bias field and no
 Each case is registered as it should be (4 of 14) or with one fault: no deformable stage, a metric
 that does not fit the contrast, too weak or too strong smoothing, one level alone, no search for
 displacements of up to 34 units, or a wrong start of the deformable stage. One case of 20 shows
-unrelated anatomy. Images have voxels of 2 mm for a head, and the preset is `fast`.
+unrelated anatomy. Voxels are
+2 mm for a head, and the preset is `fast`.
 
 Every kind is predicted by models that were fitted to all *other* kinds. Errors are means over
 points of the body, in length units (1 mm for a head). Coverage is the fraction of the points whose
-true error is below the 90 % bound. Ranking: Spearman's correlation within an image, and how well
-leaving out the points with the largest expected errors does (1: as by the true errors, 0: as at
-random)."""
+true error is below the 90 % bound, with the lowest value of a case beside it. Rank: Spearman's
+correlation within a case. Order: how well leaving out the points with the largest expected errors
+does (1: as by the true errors, 0: as at random)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,8 @@ def report(folder: Path) -> None:
     results = read(folder)
     rows = [row for row in results.rows if row.get("left_out")]
     lines = ["# Expected error", "", *pages.command(results), ABOUT, "", *pages.conditions(results)]
+    if missing := set(NUMBERS).difference(row["number"] for row in results.rows):
+        lines += [f"{len(missing)} of {len(NUMBERS)} cases have not been measured yet.", ""]
     for grid, title in (
         ("fine", "The map"),
         ("coarse", "The coarse estimate of the quality check"),
@@ -267,9 +271,10 @@ def _units(row: Row) -> float:
 
 def status_of(row: Row, now: bool) -> str:
     """The status by the current limits, with or without the expected error of the coarse estimate
-    that does not know this kind of images."""
-    body = (row["left_out"].get("coarse") or {}).get("body") if now else None
-    known = {one.name for one in fields(QualityMeasures)}
-    measures = {key: v for key, v in row["quality"]["measures"].items() if key in known}
+    that does not know this kind of images; linear results have none."""
+    known = row["left_out"].get("coarse") if now and row["way"] != LINEAR else None
+    body = (known or {}).get("body")
+    names = {one.name for one in fields(QualityMeasures)}
+    measures = {key: v for key, v in row["quality"]["measures"].items() if key in names}
     measures |= {"expected_error_units": body, "expected_error_mm": body and body * row["unit_mm"]}
     return assess_quality(QualityMeasures(**measures)).status
