@@ -90,6 +90,24 @@ def supported_spacings_mm(pair: Pair, spacings_mm: Sequence[float]) -> list[floa
     return kept
 
 
+def extra_floats(pair: Pair, spacings_mm: Sequence[float], channels: int) -> int:
+    """Highest number of float32 values that thick slices need besides the image pyramids.
+
+    Args:
+        pair: The images; only their grids are used.
+        spacings_mm: Spacings of the levels, coarse to fine.
+        channels: Number of channels of either image.
+    """
+    if thickness_mm(pair, spacings_mm[-1]) == 0:
+        return 0
+    voxels = sum(
+        level_grid(image.grid, spacing).num_voxels
+        for spacing in spacings_mm
+        for image in (pair.fixed, pair.moving)
+    )
+    return 2 * (channels + 1) * voxels  # interpolated or smoothed, and the sum of the smoothing
+
+
 def smoothing_factor(pair: Pair, spacing_mm: float) -> float:
     """How much smoother than on a level of cubic voxels a deformation should be, 1 to 2.
 
@@ -188,7 +206,7 @@ def _as_smooth(
         direction = wanted / length_mm
         missing = length_mm**2 - float(direction @ covariance @ direction)
         if missing > (_LEAST_SD * spacing_mm) ** 2:
-            level = _smoothed(level, math.sqrt(missing) * direction)
+            level = _smoothed_once(level, math.sqrt(missing) * direction)
     return level
 
 
@@ -210,6 +228,12 @@ def _slice_profiles(grid: Grid, spacing_mm: float) -> Iterator[Tensor]:
         plane, _ = torch.linalg.qr(grid.world_from_index[:-1][:, others])
         normal = step - plane @ (plane.T @ step)
         yield _SLICE_SD * normal
+
+
+def _smoothed_once(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
+    """See `_smoothed`; a stage compares a level several times by one linear transform."""
+    key = "smoothed", *sd_mm.tolist()
+    return image.cached(key, lambda: _smoothed(image, sd_mm))
 
 
 def _smoothed(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:

@@ -13,6 +13,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.preprocessing.resolution import (
     at_common_resolution,
+    extra_floats,
     level_grid,
     on_level,
     smoothing_factor,
@@ -76,6 +77,9 @@ def test_both_images_show_an_object_of_the_same_size(swapped: bool, spacing_mm: 
     images = blob(sharp, shown), blob(stack, shown + profile, mask=True)
     pair = Pair(*images[::-1]) if swapped else Pair(*images)
     found = at_common_resolution(pair, Affine.identity(3), spacing_mm)
+    assert (
+        at_common_resolution(pair, Affine.identity(3), spacing_mm)[int(swapped)] is found[swapped]
+    )
     one, other = (second_moments(level) for level in (found[::-1] if swapped else found))
     before = second_moments(images[0].at(spacing_mm))
     along = [float(normal @ each @ normal) for each in (one, other, before)]
@@ -103,11 +107,13 @@ def test_levels_and_smoothing_follow_the_thickness_of_the_slices() -> None:
     levels = [8.0, 4.0, 2.0, 1.0]
     assert supported_spacings_mm(isotropic, levels) == levels
     assert [smoothing_factor(isotropic, spacing) for spacing in levels] == [1.0] * 4
+    assert extra_floats(isotropic, levels, 1) == 0
     found = {}
     for thickness in (3.0, 4.0, 5.0, 6.0):
         grid = Grid.of_spacing((120, 120, round(120 / thickness)), (1.0, 1.0, thickness))
         stack = PreparedImage(torch.zeros(1, 1, *grid.shape), grid)
         for pair in (Pair(isotropic.fixed, stack), Pair(stack, isotropic.moving)):
+            assert extra_floats(pair, [2.0], 1) > 2 * 60**3
             found[thickness] = supported_spacings_mm(pair, levels)
             factors = [smoothing_factor(pair, spacing) for spacing in levels[:3]]
             # At 4 mm only slices of 6 mm are thick; no level is smoothed more than twice as much.

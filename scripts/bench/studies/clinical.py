@@ -44,7 +44,7 @@ GROUPS = {
     "Contrast and thickness": ("role", "contrast", "thickness_mm"),
     "Direction of the slices": ("role", "axis"),
     "Noise": ("role", "noise_pct"),
-    "All pairs": ("role",),
+    "Image with slices": ("role",),
 }
 ABOUT = """\
 One person's T1 and the same person's T2, FLAIR or a PD-like image (T1^0.25 T2^0.75), under a random
@@ -146,24 +146,26 @@ def report(folder: Path) -> None:
     results = read(folder)
     lines = ["# Clinical scans: thick slices, noise, other contrasts", "", *command(results)]
     lines += [ABOUT, "", *conditions(results)]
-    common = compared(results.done)
-    if len({row["tool"] for row in common}) > 1:
-        lines += ["## Pairs that every tool registered", ""]
-        for title, keys in GROUPS.items():
-            lines += [f"### {title}", "", *table(means(common, keys)), ""]
-    for title, keys in GROUPS.items():
-        lines += [f"## {title}", "", *table(means(results.done, keys)), ""]
+    for title, rows in blocks(results.done):
+        lines += [f"## {title}", ""]
+        for name, keys in GROUPS.items():
+            lines += [f"### {name}", "", *table(means(rows, keys)), ""]
     lines += failures(results.failed, "{contrast} {thickness_mm} mm {axis}, seed {seed}, {tool}")
     write_page(folder, lines)
 
 
-def compared(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the pairs that all tools registered."""
-    tools = {row["tool"] for row in rows}
-    done: dict[tuple[Any, ...], set[str]] = {}
+def blocks(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """A title and the rows of the pairs that all tools registered; then, where other pairs were
+    registered too, those of the tools that registered them all."""
+    tools: dict[str, set[tuple[Any, ...]]] = {}
     for row in rows:
-        done.setdefault(_pair(row), set()).add(row["tool"])
-    return [row for row in rows if done[_pair(row)] == tools]
+        tools.setdefault(row["tool"], set()).add(_pair(row))
+    shared, every = set.intersection(*tools.values()), set.union(*tools.values())
+    if len(tools) > 1 and shared:
+        yield "Pairs of all tools", [row for row in rows if _pair(row) in shared]
+    if len(tools) == 1 or every != shared:
+        whole = {tool for tool, pairs in tools.items() if pairs == every}
+        yield "All pairs", [row for row in rows if row["tool"] in whole]
 
 
 def _pair(row: Row) -> tuple[Any, ...]:

@@ -157,7 +157,9 @@ class DeformableStage(OptimiserStage):
             channels: Number of channels of either image.
         """
         arrays = _ARRAYS + loss_arrays(METRICS[self.metric], channels)
-        pyramids = pyramid_floats(pair, self.spacings_mm(pair), channels)
+        spacings = self.spacings_mm(pair)
+        pyramids = pyramid_floats(pair, spacings, channels)
+        pyramids += resolution.extra_floats(pair, spacings, channels)
         return pyramids + arrays * self._field_voxels(pair)
 
     def transform_floats(self, pair: Pair) -> int:
