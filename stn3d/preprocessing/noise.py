@@ -43,7 +43,8 @@ def noise_fraction(image: Tensor, mask: Tensor | None, spacing_mm: Sequence[floa
         for one in (values, values**2, (values > _BACKGROUND).float())
     )
     whole = least > 1 - 1e-3
-    shown = (values > _BACKGROUND)[(..., *[slice(1, -1)] * d)]
+    inner = (slice(None),) * 2 + (slice(1, -1),) * d  # where there are second differences
+    shown = (values > _BACKGROUND)[inner]
     if int(whole.sum()) < _WINDOW_VOX**d or not bool(shown.any()):
         return 0.0
     sd = float(noise[shown].abs().median()) / _SD_OF_MAD
