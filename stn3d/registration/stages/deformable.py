@@ -214,11 +214,9 @@ class _LevelSolver:
             moving = metric.prepared_through(moving, linear, grid)
             linear = Affine.identity(grid.ndim)
         matrix = moving.grid.index_from_world @ linear.matrix @ grid.world_from_index
-        sigmas = (
-            stage.update_sigma_vox * resolution.smoothing_factor(pair, spacing),
-            stage.field_sigma_vox * noise.smoothing_factor(pair, spacing),
-        )
-        return cls(stage, margin_mm, window, moving, matrix, sigmas, force)
+        update = stage.update_sigma_vox * resolution.smoothing_factor(pair, spacing)
+        field = stage.field_sigma_vox * noise.smoothing_factor(pair, spacing)
+        return cls(stage, margin_mm, window, moving, matrix, (update, field), force)
 
     @property
     def fixed(self) -> PreparedImage:
