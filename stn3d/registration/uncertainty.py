@@ -72,7 +72,7 @@ class ErrorMap:
         body = reach(self.body.to(self.expected_mm), 3, stride=1, padding=1)
         logarithm = resample_image(self.expected_mm.log(), self.grid, grid)
         known = resample_image(body, self.grid, grid) > 0.5
-        return logarithm.exp() * known
+        return (logarithm.exp() * known).float().cpu()
 
     def summary(self) -> dict[str, Any]:
         """The content of ``uncertainty`` in metrics.json."""
