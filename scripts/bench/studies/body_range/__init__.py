@@ -3,9 +3,9 @@
     python -m scripts.bench body_range run --work DIR [--kinds "livers,hands"]
         [--tools "before,stn3d default,greedy,ants-syn,elastix"] [--tools-python tools/bin/python]
 
-Every kind is a table's row of `scripts.bench.studies.body_range.kinds`. stn3d gets no option but
-the files. Pairs are written to DIR. Results are stored run by run, so kinds and tools may be
-measured one after another.
+Every kind is an entry of `scripts.bench.studies.body_range.kinds`. "stn3d --preset default" gets no
+option but the files, "stn3d default" uses no networks. Pairs are written to DIR. Results are stored
+run by run, so kinds and tools may be measured one after another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scripts.bench.studies.body_range.kinds import KINDS
 from scripts.bench.studies.body_range.page import report as report
 from scripts.bench.written_pairs import empty_folder, write_pair
 
-TOOLS = "before,stn3d default,greedy,ants-syn,elastix"
+TOOLS = "before,stn3d default,stn3d --preset default,greedy,ants-syn,elastix"
 
 
 @dataclass(frozen=True, kw_only=True)

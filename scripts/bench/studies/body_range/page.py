@@ -27,7 +27,8 @@ METRICS = {
     "true_error_mm": "error to the truth",
 }
 ABOUT = """\
-Each tool with one setting for all kinds: stn3d without any option but the files, the others as in
+Each tool with one setting for all kinds: "stn3d default" is the optimiser alone without networks,
+"stn3d --preset default" the command without any option but the files; the others are as in
 scripts/bench/baselines.py. Dice is higher, errors in mm (pixels in 2D) are lower where a tool is
 better; **bold** marks the best tool, and all within 0.005 of its Dice or 3 % of its error. Other
 tools register pictures by their luminance. A number in brackets is that of the pairs that a tool
