@@ -44,6 +44,8 @@ BODY_KINDS = (
 )
 UNRELATED, LIVERS = "other anatomy", "livers"
 ONLY_LIVERS = 1000  # from this number on, pairs with landmarks of experts
+FULL_RESOLUTION = 2000  # from this number on, brains of 1 mm and the preset `default`
+SHARP = "brains, 1 mm"
 _CONTRASTS = ("t1", "t1post", "t2", "flair")
 _WEEKS = ("23_notoperated", "25_operated", "27_operated", "31_operated")
 _OTHERS = (
@@ -161,11 +163,11 @@ def draw(number: int, work: Path) -> Case:
         number: seed; from `ONLY_LIVERS` on, livers with landmarks.
         work: folder where fields of registrations are kept.
     """
-    if number >= ONLY_LIVERS:
+    if ONLY_LIVERS <= number < FULL_RESOLUTION:
         return _liver(number - ONLY_LIVERS)
-    d = Draw(number)
-    kind = BODY_KINDS[number % len(BODY_KINDS)]
-    if number % 20 == 19:
+    d, sharp = Draw(number), number >= FULL_RESOLUTION
+    kind = SHARP if sharp else BODY_KINDS[number % len(BODY_KINDS)]
+    if number % 20 == 19 and not sharp:
         fixed, moving = (image(name, 3.0) for name in d.pick(_OTHERS))
         return Case(UNRELATED, UNRELATED, fixed, moving, None, {"preset": "fast"})
     way = list(WAYS)[d.pick(_OFTEN)]
@@ -190,7 +192,7 @@ def draw(number: int, work: Path) -> Case:
         content = (high - content).clamp(min=low) * (source[0] > low + 0.05 * (high - low))
     moved = warp_image(content, grid, truth.inverse(), elsewhere)
     moving = d.appearance(moved, elsewhere), elsewhere
-    options = _options(way, d, truth, grid, unit_mm)
+    options = _options(way, d, truth, grid, unit_mm) | ({"preset": "default"} if sharp else {})
     return Case(kind, way, source, moving, truth, options)
 
 
@@ -215,6 +217,7 @@ def _images(kind: str, d: Draw) -> tuple[Volume, Tensor]:
         return fixed, image(f"contrasts/p07_{second}.nii.gz", 2.0)[0]
     names = {
         "brains": [(name, 2.0) for name in BRAINS],
+        SHARP: [(name, 1.0) for name in BRAINS],
         "two people": [(f"brains/{a}_t1.nii.gz", 2.0) for a, _ in _PEOPLE],
         "fetal brains": [(f"fetal_atlas/fetal_SB_atlas_GA{w}/srr.nii.gz", 1.6) for w in _WEEKS],
         "mouse brains": [

@@ -65,6 +65,8 @@ def _load(path: Path) -> Sample:
     row = json.loads(str(file["row"])) | {"number": int(path.stem)}
     cues, body, errors = {}, {}, {}
     for grid, prefix in (("fine", ""), ("coarse", "coarse_")):
+        if grid not in file:
+            continue
         names = [str(name) for name in file[f"{grid}_names"]]
         values = file[grid].astype(float)
         keep = values[names.index("seen")] > _SEEN
@@ -95,10 +97,9 @@ def fit(samples: Sequence[Sample], grid: str) -> ErrorModel:
     The mean is fitted, not the median: the gamma deviance with a logarithmic link is minimal where
     the mean ratio of errors to expectations is 1.
     """
-    prefix = "coarse_" if grid == "coarse" else ""
     parts, errors, weights = [], [], []
     for one in samples:
-        found = one.errors[f"{prefix}error"]
+        found = errors_of(one, grid)
         step = 1 + len(found) // _FITTED_POINTS
         found = found[::step]
         parts.append(design(grid, one.cues[grid], step))
@@ -164,27 +165,25 @@ def sparsification(error: Floats, expected: Floats) -> float:
 # -- what rows hold --------------------------------------------------------------------------------
 
 
-def usable(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples with a truth and enough points that both images show."""
-    return [
-        one
-        for one in samples
-        if one.errors
-        and min(len(one.errors[e]) for e in ("error", "coarse_error")) >= _LEAST_POINTS
-    ]
+def usable(samples: Sequence[Sample], grid: str) -> list[Sample]:
+    """The samples with cues on a grid, a truth and enough points that both images show."""
+    return [one for one in samples if len(errors_of(one, grid)) >= _LEAST_POINTS]
+
+
+def errors_of(one: Sample, grid: str) -> Floats:
+    """True errors where the cues of a grid are known; none without a truth."""
+    return one.errors.get("coarse_error" if grid == "coarse" else "error", np.zeros(0))
 
 
 def with_expectations(rows: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     """The rows with what models expect that were fitted to all other kinds of images."""
     samples = load_samples(folder)
-    known = usable(samples)
     found: dict[int, dict[str, Any]] = {one.row["number"]: {} for one in samples}
     for kind in dict.fromkeys(one.kind for one in samples):
-        others = [one for one in known if one.kind != kind]
         for grid in ("fine", "coarse"):
-            model = fit(others, grid)
+            model = fit([one for one in usable(samples, grid) if one.kind != kind], grid)
             for one in samples:
-                if one.kind == kind:
+                if one.kind == kind and grid in one.cues:
                     found[one.row["number"]][grid] = _expectation(model, one, grid)
     return [row | {"left_out": found.get(row["number"])} for row in rows]
 
@@ -194,9 +193,9 @@ def _expectation(model: ErrorModel, one: Sample, grid: str) -> dict[str, Any]:
     seen = one.body[grid]["seen"] > _SEEN
     body = {name: values[seen] for name, values in one.body[grid].items()}
     about: dict[str, Any] = {"body": float(predict(model, body).mean()) if seen.any() else None}
-    if not usable([one]):
+    if not usable([one], grid):
         return about
-    error = one.errors["coarse_error" if grid == "coarse" else "error"]
+    error = errors_of(one, grid)
     expected = predict(model, one.cues[grid])
     return about | {
         "coverage": float((error <= model.bound_factor * expected).mean()),

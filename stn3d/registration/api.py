@@ -58,7 +58,7 @@ from stn3d.registration.settings import (
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
 from stn3d.registration.structures import structures_to_check
-from stn3d.registration.uncertainty import ErrorMap, coarse_error, error_map
+from stn3d.registration.uncertainty import error_map, mean_deformation_error_mm
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -69,6 +69,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stn3d.nets.weights import TrainedNetwork
+
+
+_BeforeAfter = tuple[dict[str, Any], dict[str, Any]]
 
 
 class FurtherSettings(TypedDict, total=False):
@@ -233,8 +236,9 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         with tracker.step("uncertainty"):
             errors = error_map(pair, found, settings)
     with tracker.step("quality_check"):
-        expected = errors or coarse_error(pair, found, settings)
-        quality = assess_quality(_measured_quality(cascade, found, after, expected))
+        expected_mm = mean_deformation_error_mm(pair, found, settings, errors)
+        measures = _measured_quality(cascade, found, (before, after), expected_mm)
+        quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
     moved = _filled(moved, moving, transform, fixed.grid, outside)
@@ -247,17 +251,15 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     name = f"moved {moving.name}"
     image = dataclasses.replace(fixed, values=moved, name=name, colours=colours)
     shown = LoadedPair(inputs.fixed, inputs.moving)  # without what it computed
-    uncertainty = None
+    error = None
     if errors is not None:
         values = estimation.space.on_fixed(errors.on(pair.fixed.grid), transform)
-        uncertainty = dataclasses.replace(fixed, values=values, name="uncertainty", colours=None)
-    return Registration(
-        transform, inverse, image, fixed, metrics, inputs=shown, uncertainty=uncertainty
-    )
+        error = dataclasses.replace(fixed, values=values, name="uncertainty", colours=None)
+    return Registration(transform, inverse, image, fixed, metrics, inputs=shown, uncertainty=error)
 
 
 def _measured_quality(
-    cascade: CascadeResult, found: Transform, after: dict[str, Any], errors: ErrorMap
+    cascade: CascadeResult, found: Transform, metrics: _BeforeAfter, expected_mm: float | None
 ) -> QualityMeasures:
     """The measures of the quality check, which compares what the linear stages compared."""
     linear = cascade.linear
@@ -265,7 +267,8 @@ def _measured_quality(
     names = cascade.settings.linear_kind, linear.metric
     checked = cascade.as_checked(found)
     others = cascade.repeated_kind, cascade.structures
-    return measure_quality(pair, checked, *names, after, *others, errors.mean_mm)
+    before_mm = (metrics[0].get("tre_mm") or {}).get("mean")
+    return measure_quality(pair, checked, *names, metrics[1], *others, expected_mm, before_mm)
 
 
 def _filled(

@@ -82,13 +82,16 @@ class QualityMeasures:
             maps them, divided by the image size; by cross-validation if they were part of the
             objective, see `cross_validated_errors_mm`.
         max_landmark_error_fraction: the largest of these distances, divided likewise.
+        landmark_increase_fraction: by how much their mean is larger than without a registration,
+            divided likewise; negative where the landmarks are closer.
         structure_dice_mean: mean Dice of the structures that the segmentation network finds in two
             heads, those of the moving image after the transform; its errors count too. None if the
             heads have the same contrast, or the network does not know them.
         structure_dice_gain: ``structure_dice_mean`` minus that of an affine alignment of the
             structures alone. None for a rigid or a similarity transform, which can do less.
         expected_error_mm: mean over the body of the expected error at every point, see
-            `stn3d.registration.uncertainty`. None if the images share no part of the body.
+            `stn3d.registration.uncertainty`. None for a linear transform, or if the images share
+            no part of the body.
         expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
     """
 
@@ -106,6 +109,7 @@ class QualityMeasures:
     content_volume_ratio: float = 1.0
     landmark_error_fraction: float | None = None
     max_landmark_error_fraction: float | None = None
+    landmark_increase_fraction: float | None = None
     structure_dice_mean: float | None = None
     structure_dice_gain: float | None = None
     expected_error_mm: float | None = None
@@ -127,6 +131,7 @@ def measure_quality(
     repeated_kind: LinearKind | None = None,
     structures: PairStructures | None = None,
     expected_error_mm: float | None = None,
+    landmarks_before_mm: float | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
 
@@ -142,6 +147,7 @@ def measure_quality(
         repeated_kind: kind of the repeated registrations; ``kind`` by default.
         structures: the structures of both heads, if they are known.
         expected_error_mm: mean over the body of the expected error at every point.
+        landmarks_before_mm: mean distance between the landmarks without a registration.
     """
     spacing_mm = coarse_mm(pair)
     ordered, linear = _smaller_first(pair, transform)
@@ -177,6 +183,7 @@ def measure_quality(
         content_volume_ratio=content_volume_ratio(pair.at(spacing_mm), transform),
         landmark_error_fraction=_ratio(mean_mm, size_mm),
         max_landmark_error_fraction=_ratio(max_mm, size_mm),
+        landmark_increase_fraction=_increase(landmarks_before_mm, mean_mm, size_mm),
         structure_dice_mean=dice,
         structure_dice_gain=dice_gain,
         expected_error_mm=expected_error_mm,
@@ -225,6 +232,10 @@ def _of_structures(
     dice = structures.dice(transform) or 0.0
     affine = structures.dice(structures.aligned("affine")) if kind == "affine" else None
     return dice, None if affine is None else dice - affine
+
+
+def _increase(before_mm: float | None, after_mm: float | None, size_mm: float) -> float | None:
+    return None if before_mm is None or after_mm is None else (after_mm - before_mm) / size_mm
 
 
 def _ratio(length_mm: float | None, size_mm: float) -> float | None:

@@ -20,7 +20,7 @@ from stn3d.registration.outline import tissue
 from stn3d.registration.settings import Settings
 from stn3d.registration.uncertainty_cues import Cues, coarse_cues, fine_cues
 from stn3d.registration.uncertainty_model import COARSE_MODEL, FINE_MODEL, ErrorModel
-from stn3d.transforms import Transform
+from stn3d.transforms import Transform, split_linear
 from stn3d.warp import resample_image
 
 _SEEN = 0.5  # weight from which both images show a point
@@ -72,7 +72,7 @@ class ErrorMap:
         body = reach(self.body.to(self.expected_mm), 3, stride=1, padding=1)
         logarithm = resample_image(self.expected_mm.log(), self.grid, grid)
         known = resample_image(body, self.grid, grid) > 0.5
-        return logarithm.exp() * known
+        return (logarithm.exp() * known).float().cpu()
 
     def summary(self) -> dict[str, Any]:
         """The content of ``uncertainty`` in metrics.json."""
@@ -99,6 +99,24 @@ def coarse_error(pair: Pair, transform: Transform, settings: Settings) -> ErrorM
         settings: The settings, of which the discrete search is used.
     """
     return ErrorMap.of(pair, coarse_cues(pair, transform, settings.discrete), COARSE_MODEL)
+
+
+def mean_deformation_error_mm(
+    pair: Pair, transform: Transform, settings: Settings, errors: ErrorMap | None = None
+) -> float | None:
+    """The mean expected error of a deformable result over the body; None for a linear transform,
+    which leaves differences of shape whether or not it is right.
+
+    Args:
+        pair: The prepared images.
+        transform: Fixed points to moving points.
+        settings: The settings.
+        errors: The map, if there is one; else a coarse one is made.
+    """
+    field, _ = split_linear(transform)
+    if field is None:
+        return None
+    return (errors or coarse_error(pair, transform, settings)).mean_mm
 
 
 def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:

@@ -125,7 +125,7 @@ def _backward(
         back = again.estimate(images, linear.inverse(), lambda *_: None)
     points = grid.points_mm()
     distance_mm = (back(transform(points)) - points).norm(dim=-1)
-    return (distance_mm / pair.unit_mm).float()[None, None]
+    return (distance_mm / pair.unit_mm).to(pair.fixed.image)[None, None]
 
 
 def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) ->
     ``rough`` it is (difference from its mean around)."""
     points, back = grid.points_mm(), linear.inverse()
     moves = (back(transform(points)) - points).movedim(-1, 0)[None] / pair.unit_mm
-    u = moves.float().contiguous()
+    u = moves.to(pair.fixed.image).contiguous()
     d = grid.ndim
     slopes = [
         torch.gradient(u, spacing=s / pair.unit_mm, dim=2 + axis)[0]

@@ -58,27 +58,27 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=0.088,
+    intercept=-0.920,
     terms={
-        "residual": Term(0.1, 0.142),
-        "inconsistent": Term(0.1, 0.088),
-        "curvature": Term(0.003, -0.175),
-        "gradient": Term(0.5, 0.612),
-        "rough": Term(1, 0.183),
-        "backward": Term(0.1, 0.391),
+        "residual": Term(0.1, 0.094),
+        "inconsistent": Term(0.1, 0.032),
+        "curvature": Term(0.003, -0.406),
+        "gradient": Term(0.5, 0.518),
+        "rough": Term(1, 0.233),
+        "backward": Term(0.1, 0.296),
     },
-    bound_factor=1.68,
+    bound_factor=1.69,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-1.167,
+    intercept=-2.092,
     terms={
-        "residual": Term(0.1, 0.069),
-        "inconsistent": Term(0.1, 0.120),
-        "difference": Term(0.003, 0.148),
-        "curvature": Term(0.003, -0.332),
-        "gradient": Term(2, 1.252),
-        "rough": Term(2, 0.550),
+        "residual": Term(0.1, 0.053),
+        "inconsistent": Term(0.1, 0.095),
+        "difference": Term(0.003, 0.058),
+        "curvature": Term(0.003, -0.462),
+        "gradient": Term(2, 1.228),
+        "rough": Term(2, 0.587),
     },
-    bound_factor=1.83,
+    bound_factor=1.87,
 )

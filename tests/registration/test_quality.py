@@ -67,7 +67,7 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ),
         (
             {"expected_error_units": 6.5, "expected_error_mm": 12.0},
-            "failed",
+            "check",
             "expected in the body is 12.0 mm on average",
         ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
@@ -75,6 +75,7 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
         ({"abs_log_jacobian_p999": 3.5}, "check", "factor of 33 or more, most at (1, 2, -3) mm"),
         ({"mirror_advantage_fraction": 0.3}, "check", "left and right exchanged"),
         ({"landmark_error_fraction": 0.03}, "check", "3.0% of the image size"),
+        ({"landmark_increase_fraction": 0.012}, "check", "farther apart than without the registr"),
         ({"max_landmark_error_fraction": 0.08}, "check", "8.0% of the image size"),
         (
             {"restart_disagreement_fraction": None, "restart_disagreement_mm": None},
@@ -102,6 +103,12 @@ def test_the_limits_on_the_page_are_those_of_the_criteria() -> None:
 def test_a_failure_outweighs_what_should_only_be_checked() -> None:
     measures = dataclasses.replace(SOUND, foreground_inside_fraction=0.25, folding_pct=5.0)
     assert assess_quality(measures).status == "failed"
+
+
+def test_structures_are_the_better_test_of_a_deformation() -> None:
+    unsure = dataclasses.replace(SOUND, expected_error_units=6.5, expected_error_mm=12.0)
+    known = dataclasses.replace(unsure, structure_dice_mean=0.8)
+    assert (assess_quality(unsure).status, assess_quality(known).status) == ("check", "good")
 
 
 def test_a_single_voxel_does_not_decide() -> None:
