@@ -8,8 +8,8 @@ Paths are relative to the CSV file.
 In a folder each subfolder is a pair: fixed, moving and, where known, fixed_labels and moving_labels
 (.nii.gz, .nii, .mha, .nrrd or .png), fixed_points.csv, moving_points.csv, truth.h5 and split.txt.
 An image may also be a text file (fixed.txt, ...) that holds its path, relative to the subfolder.
-Parts of the landmarks that are reported by themselves are fixed_points_PART.csv and
-moving_points_PART.csv.
+fixed_mask is the region that is evaluated, which no tool uses. Parts of the landmarks that are
+reported by themselves are fixed_points_PART.csv and moving_points_PART.csv.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import csv
 from pathlib import Path
 
 IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
+MASK = "fixed_mask"
 POINTS = ("fixed_points", "moving_points")
-FILES = (*IMAGES, *POINTS, "true_transform")
+FILES = (*IMAGES, MASK, *POINTS, "true_transform")
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".txt")
 Pair = dict[str, str]
 
@@ -68,7 +69,7 @@ def _pairs_of_folder(path: Path) -> list[Pair]:
 
 def _pair_of_folder(folder: Path) -> Pair:
     pair = {"name": folder.name}
-    for role in IMAGES:
+    for role in (*IMAGES, MASK):
         found = [p for suffix in SUFFIXES if (p := folder / (role + suffix)).is_file()]
         if found and found[0].suffix == ".txt":
             found = [folder / found[0].read_text(encoding="utf-8").strip()]

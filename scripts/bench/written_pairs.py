@@ -31,6 +31,7 @@ class LabelledImage:
         labels: a label map on the same grid; empty where there is none.
         points_mm: ``(N, 3)`` landmarks, RAS+ mm.
         parts_mm: parts of the landmarks that are reported by themselves, by name.
+        mask: the region that is evaluated, of a fixed image; empty for the foreground.
     """
 
     values: NDArray[Any]
@@ -38,12 +39,15 @@ class LabelledImage:
     labels: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     points_mm: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     parts_mm: Mapping[str, Floats] = field(default_factory=dict)
+    mask: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
 
     def write(self, folder: Path, role: str) -> None:
         """A float32 image and, where there are any, int16 labels and landmarks."""
         save(folder / f"{role}.nii.gz", self.values.astype(np.float32), self.affine)
         if self.labels.size:
             save(folder / f"{role}_labels.nii.gz", self.labels.astype(np.int16), self.affine)
+        if self.mask.size and role == "fixed":
+            save(folder / "fixed_mask.nii.gz", self.mask.astype(np.uint8), self.affine)
         if len(self.points_mm):
             write_points(folder / f"{role}_points.csv", self.points_mm)
         for part, points_mm in self.parts_mm.items():
@@ -64,7 +68,9 @@ class Picture:
 
     def write(self, folder: Path, role: str) -> None:
         """A PNG file without a resolution, and the landmarks in RAS+ mm of it."""
-        sitk.WriteImage(sitk.ReadImage(str(self.path)), str(folder / f"{role}.png"))
+        image = sitk.ReadImage(str(self.path))
+        image.SetSpacing([1.0] * image.GetDimension())
+        sitk.WriteImage(image, str(folder / f"{role}.png"))
         write_points(folder / f"{role}_points.csv", -self.points_px)
 
 

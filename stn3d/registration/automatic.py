@@ -41,6 +41,7 @@ _BINS = 32
 
 # Limits of the scale factors of an affine transform.
 _SAME_SIZE = 0.03  # deviation from 1 within one subject, due to noise and distortion
+_ONE_SUBJECT = 0.06  # the same where tissues show one subject: blurred images hardly show the size
 _PLAUSIBLE = 1.5  # largest factor between two subjects
 
 
@@ -292,7 +293,7 @@ def select_kind(
         reason = "the images do not both show a head"
     elif subjects is not None and subjects.choice == "two":
         reason = subjects.reason
-    elif difference > _SAME_SIZE:
+    elif difference > (_SAME_SIZE if subjects is None else _ONE_SUBJECT):
         reason = f"the heads differ in size (by {difference:.0%})"
     else:
         reason = "heads of the same size in different contrasts are taken to be one subject's"

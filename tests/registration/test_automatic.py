@@ -274,6 +274,9 @@ def test_heads_whose_tissues_differ_may_deform_whatever_their_size() -> None:
     selected = select_kind("nmi", found, head, one)
     assert selected.choice == "rigid"
     assert selected.reason == "the heads have the same size, and the tissues agree"
+    blurred = stretched(3, 1, 1.045, 1)  # tissues are surer evidence than the size
+    assert select_kind("nmi", blurred, head, one).choice == "rigid"
+    assert select_kind("nmi", blurred, stretched(3, 1, 1, 1)).choice == "deformable"
     assert select_kind("nmi", stretched(3, 1, 1.07, 1), None, one).choice == "deformable"
 
 

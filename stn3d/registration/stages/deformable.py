@@ -15,7 +15,7 @@ from stn3d.choices import AUTOMATIC, MetricName, check_known
 from stn3d.errors import InputError
 from stn3d.losses.image_loss import image_loss
 from stn3d.losses.similarity import METRICS
-from stn3d.preprocessing import resolution
+from stn3d.preprocessing import noise, resolution
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages.base import (
@@ -195,7 +195,7 @@ class _LevelSolver:
     window: LevelWindow
     moving: PreparedImage
     moving_from_fixed_index: Tensor
-    update_sigma_vox: float
+    sigmas_vox: tuple[float, float]  # of the update and of the field
     landmark_force: LandmarkForce | None = None
 
     @classmethod
@@ -214,8 +214,9 @@ class _LevelSolver:
             moving = metric.prepared_through(moving, linear, grid)
             linear = Affine.identity(grid.ndim)
         matrix = moving.grid.index_from_world @ linear.matrix @ grid.world_from_index
-        sigma = stage.update_sigma_vox * resolution.smoothing_factor(pair, spacing)
-        return cls(stage, margin_mm, window, moving, matrix, sigma, force)
+        update = stage.update_sigma_vox * resolution.smoothing_factor(pair, spacing)
+        field = stage.field_sigma_vox * noise.smoothing_factor(pair, spacing)
+        return cls(stage, margin_mm, window, moving, matrix, (update, field), force)
 
     @property
     def fixed(self) -> PreparedImage:
@@ -240,8 +241,8 @@ class _LevelSolver:
 
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
-        update, smooth = [self.update_sigma_vox] * d, [stage.field_sigma_vox] * d
-        reach = math.ceil(3 * self.update_sigma_vox)
+        update, smooth = ([sigma] * d for sigma in self.sigmas_vox)
+        reach = math.ceil(3 * update[0])
         region = self.window.covered.grown([reach] * d).without_faces()
         boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.

@@ -68,7 +68,7 @@ KINDS = {
     ),
     "PET and SPECT to MR": Kind(
         "templates in one space, the moving one displaced likewise; the templates differ by a "
-        "millimetre or two.",
+        "millimetre or two; error over the brain.",
         pairs.templates,
         ("true_error_mm",),
     ),

@@ -31,8 +31,8 @@ Each tool with one setting for all kinds: stn3d without any option but the files
 scripts/bench/baselines.py. Dice is higher, errors in mm (pixels in 2D) are lower where a tool is
 better; **bold** marks the best tool, and all within 0.005 of its Dice or 3 % of its error. Other
 tools register pictures by their luminance. A number in brackets is that of the pairs that a tool
-was run on, if these are not all. Times are means of a run's wall time in seconds; other work ran on
-the machine, so they compare tools only roughly."""
+was run on, if these are not all. Times are means of a run's CPU time in seconds: other work ran on
+the machine, so wall times say little."""
 _DICE, _ERROR = 0.005, 0.03  # that make no difference
 
 
@@ -81,7 +81,7 @@ def best_tools(metric: str, means: dict[str, float | None]) -> set[str]:
 
 
 def statuses(results: Results) -> list[list[str]]:
-    """A line for each kind: the statuses of stn3d, and the times of all tools."""
+    """A line for each kind: the statuses of stn3d, and the CPU times of all tools."""
     tools = [tool for tool in by_tool(results.done) if tool != BEFORE]
     ours = [tool for tool in tools if is_stn3d(tool)]
     lines = [["kind", *(f"{tool}: good / check / failed" for tool in ours)]]
@@ -92,7 +92,7 @@ def statuses(results: Results) -> list[list[str]]:
             status_counts([row["quality_status"] for row in rows.get(tool, {}).values()])
             for tool in ours
         ]
-        times = [average(_known(rows.get(tool, {}).values(), "wall_s")) for tool in tools]
+        times = [average(_known(rows.get(tool, {}).values(), "cpu_s")) for tool in tools]
         lines.append([_titled(name, KINDS[name]), *counts, *map(number, times)])
     return lines
 

@@ -46,6 +46,7 @@ TEMPLATES = (
     *(("T1", "PET"), ("PET", "T1"), ("T1", "SPECT"), ("T1", "T2"), ("T2", "EPI"), ("PD", "T1")),
 )
 LIVERS = {"dataset18": ("cyc_1_10", "cyc_3_10"), "dataset23": ("cyc_1_4", "cyc_5_4")}
+_BRAIN = 0.5  # probability
 _OVERLAP_MM = 120.0
 _TURN_RAD, _SHIFT_MM = 0.25, 30.0  # of partial overlap and of templates, along each axis
 
@@ -139,8 +140,11 @@ def strangers() -> Iterator[NamedPair]:
 def templates() -> Iterator[NamedPair]:
     """Templates of PET, SPECT and MR in one space, the moving one displaced."""
     for seed, (fixed, moving) in enumerate(TEMPLATES):
-        images = [LabelledImage(*load(f"pet_mr_templates/{n}")) for n in (fixed, moving)]
-        yield displaced(f"{fixed} <- {moving}", images[0], images[1], seed)
+        values, affine = load(f"pet_mr_templates/{fixed}")
+        mask = load("pet_mr_templates/brainmask")[0] > _BRAIN
+        still = LabelledImage(values, affine, mask=mask)
+        moved = LabelledImage(*load(f"pet_mr_templates/{moving}"))
+        yield displaced(f"{fixed} <- {moving}", still, moved, seed)
 
 
 def abdomens() -> Iterator[NamedPair]:

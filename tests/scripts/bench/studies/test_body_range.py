@@ -33,9 +33,11 @@ def test_a_cropped_coarser_displaced_image_is_known() -> None:
 
 
 def test_pictures_and_parts_of_landmarks_are_written(tmp_path: Path) -> None:
-    source = tmp_path / "a.png"
+    source = tmp_path / "a.tif"
     grey = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
-    sitk.WriteImage(sitk.GetImageFromArray(grey), str(source))
+    image = sitk.GetImageFromArray(grey)
+    image.SetSpacing((0.25, 0.25))
+    sitk.WriteImage(image, str(source))
     points = np.array([[29.0, 0.0], [3.0, 19.0]])
     picture = Picture(source, points)
     write_pair(tmp_path / "pairs" / "p", "histology", picture, picture)
