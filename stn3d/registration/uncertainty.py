@@ -15,14 +15,17 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.reductions import voxel_sum
 from stn3d.registration.outline import tissue
+from stn3d.registration.quality_content import BACKGROUND
 from stn3d.registration.settings import Settings
 from stn3d.registration.uncertainty_cues import Cues, coarse_cues, fine_cues
 from stn3d.registration.uncertainty_model import COARSE_MODEL, FINE_MODEL, ErrorModel
 from stn3d.transforms import Transform, split_linear
 from stn3d.warp import resample_image
 
+_AIR = 0.15  # of the intensity range; the median of a face in air is below, also with strong noise
 _SEEN = 0.5  # weight from which both images show a point
 _LARGE_UNITS = 2.0  # length units; the fraction of larger errors is reported
 
@@ -50,7 +53,7 @@ class ErrorMap:
     def of(cls, pair: Pair, cues: Cues, model: ErrorModel) -> ErrorMap:
         """The map from the cues of a pair."""
         level = pair.first.fixed.at(max(cues.grid.spacing_mm))
-        around = resample_image(tissue(level), level.grid, cues.grid)
+        around = resample_image(_shown(level), level.grid, cues.grid)
         body = (around > 0.5) & (cues.seen > _SEEN)
         expected_mm = cues.unit_mm * model.expected(cues.values)
         return cls(cues.grid, expected_mm, body, cues.unit_mm, model.bound_factor)
@@ -129,6 +132,16 @@ def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
     """
     cues = fine_cues(pair, transform, settings.discrete, settings.deformable)
     return ErrorMap.of(pair, cues, FINE_MODEL)
+
+
+def _shown(image: PreparedImage) -> Tensor:
+    """``(1, 1, *shape)``, 1 in tissue; where no face of the image lies in air, all that is not
+    dark."""
+    values = image.image[0, 0]
+    faces = (values.select(axis, end) for axis in range(values.ndim) for end in (0, -1))
+    if min(float(face.median()) for face in faces) < _AIR:
+        return tissue(image)
+    return (image.image[:, :1] > BACKGROUND).to(image.image)
 
 
 def _quantile(values: Tensor, fraction: float) -> float | None:

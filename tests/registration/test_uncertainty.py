@@ -83,6 +83,12 @@ def test_nothing_is_known_outside_the_body_and_where_the_moving_image_ends() -> 
     assert not away.on(pair.fixed.grid).any()
 
 
+def test_an_image_without_air_is_all_body() -> None:
+    image = blobs()[..., 20:-20, 20:-20].contiguous()
+    found = error_map(pair_of(image), shifted(0, 0), SETTINGS)
+    assert (found.on(Grid.of_spacing(tuple(image.shape[2:]), 1.0)) > 0).double().mean() > 0.9
+
+
 def test_errors_scale_with_the_voxels() -> None:
     """A mouse of the same voxels has a tenth of the error."""
     image = blobs()
