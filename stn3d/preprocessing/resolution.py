@@ -193,12 +193,15 @@ def _as_smooth(
     """A level smoothed along the normals of the other image's thick slices, to their resolution.
 
     Args:
-        level: The level.
+        level: The level; one with a mask is not smoothed, because next to what the mask excludes
+            only one side of a voxel counts, and its place would seem to move.
         own: Grid of the image.
         other: Grid of the other image.
         own_from_other: ``(d, d)``, directions in the image's world from the other one's.
         spacing_mm: Spacing of the level.
     """
+    if level.mask is not None:
+        return level
     covariance = _covariance(own, spacing_mm)
     for sd_mm in _slice_profiles(other, spacing_mm):
         wanted = own_from_other @ sd_mm
@@ -237,7 +240,7 @@ def _smoothed_once(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
 
 
 def _smoothed(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
-    """An image smoothed by a Gaussian along a direction; voxels without weight do not contribute.
+    """An image without a mask, smoothed by a Gaussian along a direction.
 
     Args:
         image: The image.
@@ -247,12 +250,11 @@ def _smoothed(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
     step = grid.index_from_world[:-1, :-1] @ sd_mm
     sd_vox = float(step.abs().max())
     reach = math.ceil(_REACH * sd_vox)
-    mask = torch.ones_like(image.image[:, :1]) if image.mask is None else image.mask
-    masked = torch.cat([image.image * mask, mask], dim=1)
-    total = torch.zeros_like(masked)
+    shown = torch.cat([image.image, torch.ones_like(image.image[:, :1])], dim=1)
+    total = torch.zeros_like(shown)
     for k in range(-reach, reach + 1):
         shift = torch.eye(grid.ndim + 1, dtype=torch.float64)
         shift[:-1, -1] = k / sd_vox * step
         weight = math.exp(-0.5 * (k / sd_vox) ** 2)
-        total += weight * kernels.resample(masked, shift, grid.shape)
+        total += weight * kernels.resample(shown, shift, grid.shape)
     return replace(image, image=total[:, :-1] / total[:, -1:].clamp(min=1e-6))
