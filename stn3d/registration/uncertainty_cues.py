@@ -129,7 +129,7 @@ def _backward(
 
 
 def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) -> dict[str, Tensor]:
-    """Of the displacement beyond the linear part, its ``gradient`` (Frobenius norm) and how
+    """Of the displacement beyond the linear part, its ``slope`` (Frobenius norm) and how
     ``rough`` it is (difference from its mean around)."""
     points, back = grid.points_mm(), linear.inverse()
     moves = (back(transform(points)) - points).movedim(-1, 0)[None] / pair.unit_mm
@@ -144,7 +144,7 @@ def _field_cues(pair: Pair, transform: Transform, linear: Linear, grid: Grid) ->
     mean = pool(F.pad(u, [_AROUND_VOX] * 2 * d, mode="replicate"), width, stride=1)
     squares = sum(_squares(one) for one in slopes)
     return {
-        "gradient": torch.as_tensor(squares).sqrt().expand_as(u[:, :1]),
+        "slope": torch.as_tensor(squares).sqrt().expand_as(u[:, :1]),
         "rough": _length(u - mean),
     }
 

@@ -99,7 +99,7 @@ def test_judgements_are_kept_saved_and_loaded(
     row.locator("input[type=text]").fill('skull left in, "see" z = 3')
     tab.page.locator("tbody tr", has_text="lost").locator("input[type=text]").fill("=1+1")
     tab.page.reload()
-    assert row.locator("input[value=reject]").is_checked()
+    row.locator("input[value=reject]:checked").wait_for(state="attached")
     assert "1 judged" in tab.page.inner_text("#shown")
     with tab.page.expect_download() as download:
         tab.page.locator("#save").click()
