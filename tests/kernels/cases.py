@@ -65,7 +65,7 @@ def ragged(shape: tuple[int, ...], seed: int = 3) -> Region:
     return Region.of(uniform(0, 1, *shape, seed=seed) < 0.4)
 
 
-def alike(actual: Tensor, expected: Tensor) -> None:
+def assert_near(actual: Tensor, expected: Tensor) -> None:
     close = {"rtol": 1e-4, "atol": 2e-5} if actual.dtype == torch.float32 else {}
     torch.testing.assert_close(actual, expected.to(actual), **close)
 
@@ -73,7 +73,7 @@ def alike(actual: Tensor, expected: Tensor) -> None:
 def assert_done_in(region: Region, d: int, actual: Tensor, expected: Tensor) -> None:
     """``(..., *shape)``: as expected in the region, unchanged elsewhere."""
     inside = region.mask(actual.shape[-d:])
-    alike(actual[..., inside], expected[..., inside])
+    assert_near(actual[..., inside], expected[..., inside])
     assert bool((actual[..., ~inside] == UNTOUCHED).all())
 
 

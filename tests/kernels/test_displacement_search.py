@@ -8,7 +8,7 @@ import torch
 from stn3d import kernels
 from stn3d.kernels.displacement_search import reference
 from tests.helpers.geometry_cases import random, uniform
-from tests.kernels.cases import DTYPES, SHAPES, alike, strided
+from tests.kernels.cases import DTYPES, SHAPES, assert_near, strided
 
 
 def offsets_of(ndim: int) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_the_search_equals_the_reference(
     weight, field = uniform(0, 1, 1, 1, *shape).to(dtype), random(1, len(shape), *shape).to(dtype)
     arguments = fixed, moved, weight, offsets_of(len(shape)), radius
     cost = kernels.displacement_cost(*arguments)
-    alike(cost, reference.displacement_cost(*arguments))
+    assert_near(cost, reference.displacement_cost(*arguments))
     options = cost, offsets_of(len(shape)), field, 0.3
     found = kernels.cheapest_displacement(*options)
     torch.testing.assert_close(found, reference.cheapest_displacement(*options))

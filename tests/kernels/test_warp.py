@@ -16,8 +16,8 @@ from tests.kernels.cases import (
     REGION_SHAPES,
     SHAPES,
     UNTOUCHED,
-    alike,
     assert_done_in,
+    assert_near,
     ragged,
     strided,
 )
@@ -59,7 +59,7 @@ def test_warp_equals_the_reference_in_its_region(
     assert_done_in(region, d, found.coverage, expected.coverage)
     whole = kernels.warp(image, matrix, field)
     for mine, its in zip(whole, expected, strict=True):
-        alike(mine, its)
+        assert_near(mine, its)
 
 
 @pytest.mark.parametrize("d", [2, 3])
@@ -80,7 +80,7 @@ def test_the_nearest_voxel_is_sampled_beyond_the_image(d: int) -> None:
     far = torch.eye(d + 1, dtype=torch.float64)
     far[0, -1] = 30
     warped = kernels.warp(image, far, still)
-    alike(warped.moved, image[:, :, -1:].expand_as(image))
+    assert_near(warped.moved, image[:, :, -1:].expand_as(image))
     assert warped.coverage is not None
     assert bool((warped.coverage == 0).all())
 

@@ -220,9 +220,7 @@ def test_a_stripped_brain_onto_a_whole_head_template(
     fixed, moving = ((one.values > 0).float() for one in masks)
     moved = warp_image(moving, masks[1].grid, found.transform, masks[0].grid) > 0.5
     assert 2 * (moved * fixed).sum() / (moved.sum() + fixed.sum()) > 0.93
-    # An average head is blurred: the error that is expected is at the limit, 3 mm.
-    assert found.metrics["quality"]["measures"]["expected_error_mm"] < 4
-    assert found.metrics["quality"]["status"] in ("good", "check")
+    assert found.metrics["quality"]["status"] == "good"
 
 
 def filled(values: Tensor) -> Tensor:
