@@ -223,11 +223,13 @@ def settings_from(
     metric = merged.get("metric", Settings.metric)
     linear = _stage_settings(preset, metric)
     deformable = _stage_settings(preset, merged.get("deformable_metric") or metric)
-    base = {
+    base: dict[str, Any] = {
         "preset": preset,
         "linear": linear.get("linear", {}),
-        "deformable": deformable.get("deformable", {}),
+        "deformable": dict(deformable.get("deformable", {})),
     }
+    if "factors" in (merged.get("deformable") or {}):  # levels that are given are not continued
+        base["deformable"]["finest_units"] = None
     settings: Settings = _build(Settings, merged, base)
     check_large_motion(settings.large_motion, settings.kind, settings.estimator)
     return settings

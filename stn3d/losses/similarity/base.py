@@ -27,7 +27,10 @@ EDGE_STAGE_SETTINGS: StageSettings = {
         "deformable": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **SMOOTHER_FIELD},
     },
     "default": {
-        "deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **SMOOTHER_FIELD},
+        "deformable": {
+            **{"factors": (8, 4, 2), "iterations": (80, 80, 40), "finest_units": 2.0},
+            **SMOOTHER_FIELD,
+        },
     },
     "accurate": {"deformable": {"iterations": (120, 120, 80, 25), **SMOOTHER_FIELD}},
 }

@@ -51,7 +51,7 @@ class MutualInformation(ImageMetric):
     """Normalised mutual information of the joint histogram.
 
     One histogram of the whole image says little about a single voxel. The field must therefore be
-    smoother, the finest level adds nothing, and the loss has small local minima.
+    smoother, levels below 2 length units add nothing, and the loss has small local minima.
     """
 
     name = "nmi"
@@ -64,7 +64,10 @@ class MutualInformation(ImageMetric):
         },
         "default": {
             "linear": {"restarts": 4},
-            "deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **SMOOTHER_FIELD},
+            "deformable": {
+                **{"factors": (8, 4, 2), "iterations": (80, 80, 80), "finest_units": 2.0},
+                **SMOOTHER_FIELD,
+            },
         },
         "accurate": {
             "linear": {"final_factors": (8, 4, 2, 1), "restarts": 4},

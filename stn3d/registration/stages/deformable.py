@@ -37,6 +37,7 @@ from stn3d.transforms.dense import in_mm
 
 # Of a level: image, mask; 3 fields, velocity, force; warped image, weight; coarser field.
 _ARRAYS = 22
+_CLEARLY = 1.4  # ratio from which a spacing is coarser than another one
 _MARGIN_UNITS = 8.0  # length units that the field extends around the fixed image
 
 
@@ -54,6 +55,9 @@ class DeformableStage(OptimiserStage):
         metric: Metric of the images.
         factors: Levels in multiples of the finest spacing, coarse to fine.
         iterations: Maximum number of iterations on each level.
+        finest_units: Length units of the pair, see `stn3d.length_unit`, to which the levels go down
+            at least if the images are that fine: further levels of half the spacing and half the
+            iterations follow. None for the given levels alone.
         radius_vox: Half the edge of the metric's window, in voxels of the level.
         step_vox: Length of an iteration's step at the quantile ``step_norm_quantile``, in voxels.
         step_norm_quantile: Fraction of the voxels with any force whose step is shorter than
@@ -78,6 +82,7 @@ class DeformableStage(OptimiserStage):
     metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
+    finest_units: float | None = None
     radius_vox: float = 2.0
     step_vox: float = 0.5
     step_norm_quantile: float = 0.999
@@ -130,21 +135,27 @@ class DeformableStage(OptimiserStage):
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
-        counts = self.iterations[-len(pair.level_spacings_mm(self.factors)) :][: len(spacings)]
+        counts = list(self.iterations[-len(pair.level_spacings_mm(self.factors)) :])
+        while len(counts) < len(spacings):
+            counts.append(max(1, counts[-1] // 2))
         return [
             Level(spacing, resolution.level_grid(pair.fixed.grid, spacing).num_voxels, count)
-            for spacing, count in zip(spacings, counts, strict=True)
+            for spacing, count in zip(spacings, counts, strict=False)
         ]
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
-        return resolution.supported_spacings_mm(pair, pair.level_spacings_mm(self.factors))
+        spacings = pair.level_spacings_mm(self.factors)
+        least_mm = max(pair.finest_mm, (self.finest_units or math.inf) * pair.unit_mm)
+        while spacings[-1] > _CLEARLY * least_mm:
+            spacings.append(max(pair.finest_mm, spacings[-1] / 2))
+        return resolution.supported_spacings_mm(pair, spacings)
 
     def coarser(self) -> Iterator[DeformableStage]:
         """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
         for kept in coarser_factors(self.factors, first=1):
             counts = self.iterations[-len(self.factors) :][: len(kept)]
-            yield dataclasses.replace(self, factors=kept, iterations=counts)
+            yield dataclasses.replace(self, factors=kept, iterations=counts, finest_units=None)
 
     def memory_floats(self, pair: Pair, channels: int) -> int:
         """Highest number of float32 values that the stage holds besides both images.
