@@ -6,6 +6,8 @@ is that of neighbours. Beside a lesion both contain the lesion, and a force pull
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +49,7 @@ def smooth_beyond(values: Tensor, known: Tensor) -> Tensor:
     """
     d = values.ndim - 2
     weight = known.to(values)
-    half = [(n + 1) // 2 for n in values.shape[2:]]
+    half: Any = [(n + 1) // 2 for n in values.shape[2:]]
     pool = F.adaptive_avg_pool2d if d == 2 else F.adaptive_avg_pool3d
     share = pool(weight, half)
     coarse = pool(values * weight, half) / share.clamp(min=1e-6)

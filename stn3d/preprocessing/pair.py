@@ -9,6 +9,8 @@ from stn3d.length_unit import finest_common_mm, length_unit_mm
 from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.prepared import PreparedImage
 
+_CLEARLY = 1.4  # ratio from which a spacing is coarser than another one
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -68,3 +70,20 @@ class Pair:
             last = max(self.finest_mm, min(last, shortest / min_voxels))
         least = min_voxels * (1 - 1e-6)
         return [s for s in coarse if shortest / s >= least] + [last]
+
+    def spacings_down_to_mm(
+        self, spacings_mm: Sequence[float], fraction: float | None
+    ) -> list[float]:
+        """Levels of an image pyramid, followed by further ones of half the spacing each where the
+        last one is clearly coarser than a fraction of the longest extent of the smaller image, and
+        the images are finer.
+
+        Args:
+            spacings_mm: Spacings of the levels, coarse to fine.
+            fraction: The fraction; None for the given levels alone.
+        """
+        extent_mm = min(max(image.grid.size_mm) for image in (self.fixed, self.moving))
+        least_mm, found = max(self.finest_mm, (fraction or 1.0) * extent_mm), list(spacings_mm)
+        while found[-1] > _CLEARLY * least_mm:
+            found.append(max(self.finest_mm, found[-1] / 2))
+        return found

@@ -228,8 +228,9 @@ def settings_from(
         "linear": linear.get("linear", {}),
         "deformable": dict(deformable.get("deformable", {})),
     }
-    if "factors" in (merged.get("deformable") or {}):  # levels that are given are not continued
-        base["deformable"]["finest_units"] = None
+    own = merged.get("deformable")
+    if isinstance(own, Mapping) and "factors" in own:  # levels that are given are not continued
+        base["deformable"]["finest_fraction"] = None
     settings: Settings = _build(Settings, merged, base)
     check_large_motion(settings.large_motion, settings.kind, settings.estimator)
     return settings

@@ -46,6 +46,9 @@ def test_a_metric_has_settings_of_its_own_that_a_config_may_change(preset: str) 
     assert len(settings.deformable.factors) <= len(settings.deformable.iterations)
     changed = settings_from({"preset": preset}, {"metric": "nmi", "deformable": {"margin_mm": 5.0}})
     assert changed.deformable == dataclasses.replace(settings.deformable, margin_mm=5.0)
+    assert (settings.deformable.finest_fraction is not None) == (preset == "default")
+    levels = settings_from({"preset": preset, "metric": "nmi"}, {"deformable": {"factors": [8, 4]}})
+    assert levels.deformable.finest_fraction is None  # the given levels alone
     fewer = settings_from({"preset": preset}, {"metric": "nmi", "linear": {"restarts": 0}})
     assert fewer.linear == plain
 

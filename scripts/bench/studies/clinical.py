@@ -11,11 +11,12 @@ width at half maximum is the thickness (or a box), and given Rician noise of --n
 intensities. With the role "fixed" the T1 is deformed, and the other contrast is fixed and has the
 slices; with "both" the T1 has slices too, along the next axis.
 
-All options together make 540 pairs for each role. With --voxel-mm both images are cut to the brain and
-sampled in such voxels. --balanced selects a Latin square of them: each
-contrast and thickness once for each seed, with alternating directions and noise. Pairs
-are removed once they are measured; the deformed contrasts, 12 to 24 MB each, are kept in DIR. Run
-again with other options to add pairs or tools.
+All options together make 540 pairs for each role. With --voxel-mm both images are cut to the brain
+and sampled in such voxels. --balanced selects a Latin square of the pairs: each contrast and
+thickness once for each seed, with alternating directions and noise; seeds 1,2,3 with --noise 3,9
+and again with --noise 9,3 are one pair of each cell. Pairs are removed once they are measured; the
+deformed contrasts, 12 to 24 MB each, are kept in DIR. Run again with other options to add pairs or
+tools.
 """
 
 from __future__ import annotations
@@ -40,7 +41,17 @@ from scripts.bench.thick_slices import Profile
 from scripts.bench.tools import available, quality_status, register_pair
 
 CONTRASTS = ("t2", "flair", PD)
-KEYS = ("role", "contrast", "thickness_mm", "axis", "noise_pct", "profile", "voxel_mm", "seed", "tool")
+KEYS = (
+    "role",
+    "contrast",
+    "thickness_mm",
+    "axis",
+    "noise_pct",
+    "profile",
+    "voxel_mm",
+    "seed",
+    "tool",
+)
 CELL = ("role", "voxel_mm", "contrast", "thickness_mm", "axis", "noise_pct")
 GROUPS = {
     "Contrast and thickness": ("role", "contrast", "thickness_mm"),

@@ -28,7 +28,7 @@ EDGE_STAGE_SETTINGS: StageSettings = {
     },
     "default": {
         "deformable": {
-            **{"factors": (8, 4, 2), "iterations": (80, 80, 40), "finest_units": 2.0},
+            **{"factors": (8, 4, 2), "iterations": (80, 80, 40), "finest_fraction": 0.01},
             **SMOOTHER_FIELD,
         },
     },

@@ -51,7 +51,8 @@ class MutualInformation(ImageMetric):
     """Normalised mutual information of the joint histogram.
 
     One histogram of the whole image says little about a single voxel. The field must therefore be
-    smoother, levels below 2 length units add nothing, and the loss has small local minima.
+    smoother, levels far below a hundredth of the images' extent add nothing, and the loss has small
+    local minima.
     """
 
     name = "nmi"
@@ -65,7 +66,7 @@ class MutualInformation(ImageMetric):
         "default": {
             "linear": {"restarts": 4},
             "deformable": {
-                **{"factors": (8, 4, 2), "iterations": (80, 80, 80), "finest_units": 2.0},
+                **{"factors": (8, 4, 2), "iterations": (80, 80, 80), "finest_fraction": 0.01},
                 **SMOOTHER_FIELD,
             },
         },

@@ -37,7 +37,6 @@ from stn3d.transforms.dense import in_mm
 
 # Of a level: image, mask; 3 fields, velocity, force; warped image, weight; coarser field.
 _ARRAYS = 22
-_CLEARLY = 1.4  # ratio from which a spacing is coarser than another one
 _MARGIN_UNITS = 8.0  # length units that the field extends around the fixed image
 
 
@@ -55,9 +54,8 @@ class DeformableStage(OptimiserStage):
         metric: Metric of the images.
         factors: Levels in multiples of the finest spacing, coarse to fine.
         iterations: Maximum number of iterations on each level.
-        finest_units: Length units of the pair, see `stn3d.length_unit`, to which the levels go down
-            at least if the images are that fine: further levels of half the spacing and half the
-            iterations follow. None for the given levels alone.
+        finest_fraction: See `Pair.spacings_down_to_mm`; such levels have half the iterations each.
+            None for the given levels alone.
         radius_vox: Half the edge of the metric's window, in voxels of the level.
         step_vox: Length of an iteration's step at the quantile ``step_norm_quantile``, in voxels.
         step_norm_quantile: Fraction of the voxels with any force whose step is shorter than
@@ -82,7 +80,7 @@ class DeformableStage(OptimiserStage):
     metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
-    finest_units: float | None = None
+    finest_fraction: float | None = None
     radius_vox: float = 2.0
     step_vox: float = 0.5
     step_norm_quantile: float = 0.999
@@ -136,8 +134,7 @@ class DeformableStage(OptimiserStage):
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
         counts = list(self.iterations[-len(pair.level_spacings_mm(self.factors)) :])
-        while len(counts) < len(spacings):
-            counts.append(max(1, counts[-1] // 2))
+        counts += [max(1, counts[-1] >> k) for k in range(1, len(spacings) - len(counts) + 1)]
         return [
             Level(spacing, resolution.level_grid(pair.fixed.grid, spacing).num_voxels, count)
             for spacing, count in zip(spacings, counts, strict=False)
@@ -146,16 +143,14 @@ class DeformableStage(OptimiserStage):
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
         spacings = pair.level_spacings_mm(self.factors)
-        least_mm = max(pair.finest_mm, (self.finest_units or math.inf) * pair.unit_mm)
-        while spacings[-1] > _CLEARLY * least_mm:
-            spacings.append(max(pair.finest_mm, spacings[-1] / 2))
+        spacings = pair.spacings_down_to_mm(spacings, self.finest_fraction)
         return resolution.supported_spacings_mm(pair, spacings)
 
     def coarser(self) -> Iterator[DeformableStage]:
         """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
         for kept in coarser_factors(self.factors, first=1):
             counts = self.iterations[-len(self.factors) :][: len(kept)]
-            yield dataclasses.replace(self, factors=kept, iterations=counts, finest_units=None)
+            yield dataclasses.replace(self, factors=kept, iterations=counts, finest_fraction=None)
 
     def memory_floats(self, pair: Pair, channels: int) -> int:
         """Highest number of float32 values that the stage holds besides both images.
@@ -288,10 +283,9 @@ class _LevelSolver:
         """The loss of a field, None for one of zeros, with that of the landmarks."""
         u = voxels_from_mm(field, self.fixed)
         with torch.no_grad():
-            out = kernels.buffers(self.moving.image, u)
-            moved, inside = kernels.warp(
-                self.moving.image, self.moving_from_fixed_index, u, self.window.covered, out
-            )
+            moving, matrix = self.moving.image, self.moving_from_fixed_index
+            out = kernels.buffers(moving, u)
+            moved, inside = kernels.warp(moving, matrix, u, self.window.covered, out)
             return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
 
     def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
@@ -310,12 +304,8 @@ class _LevelSolver:
         """The loss and the direction of its steepest descent in mm, as vectors in voxels.
 
         The descent is along steps that are composed before the field, so it contains the gradient
-        of the warped image, not that of the moving image.
-
-        Args:
-            u: The field.
-            out: Buffers of the warped image, 0 outside the windows.
-            force: Buffer of the result, 0 outside the windows.
+        of the warped image, not that of the moving image. ``out`` and ``force`` are buffers of the
+        warped image and of the result, 0 outside the windows.
         """
         grid, covered = self.fixed.grid, self.window.covered
         moving, matrix = self.moving.image, self.moving_from_fixed_index

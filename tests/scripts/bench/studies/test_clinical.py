@@ -79,6 +79,8 @@ def test_measured_rows_are_not_measured_again_and_tools_share_their_pairs(
     shared, everything = page.split("\n## All pairs")
     assert "| moving | t2 | 5.0 | 1 | 1 | 2 |" in shared
     everything, cells = everything.split("\n## Cells")
-    assert "Of 1 cells with several tools, the lowest error has: stn3d in 1, greedy-nmi in 0." in cells
+    assert (
+        "Of 1 cells with several tools, the lowest error has: stn3d in 1, greedy-nmi in 0." in cells
+    )
     assert "| moving | 1.0 | t2 | 5.0 | x | 3.0 | 1 | 2 | stn3d |" in cells
     assert "| moving | t2 | 5.0 | 6 | 1 |" in everything
