@@ -31,3 +31,15 @@ def test_a_few_thick_slices_do_not_stop_the_pyramid() -> None:
     pair = known_pair(Affine.identity(3), slab, plain_grid(3, 64)).pair
     assert pair.level_spacings_mm((8, 4, 2)) == pytest.approx([8, 4, 2])
     assert min(pair.fixed.at(8).grid.shape) >= 1
+
+
+@pytest.mark.parametrize(("voxels", "spacings"), [(60, [2, 1]), (200, [8, 4, 2])])
+def test_levels_in_units_scale_with_the_field_of_view(voxels: int, spacings: list[float]) -> None:
+    pair = known_pair(Affine.identity(3), *[plain_grid(3, voxels)] * 2).pair
+    assert pair.level_spacings_mm((8, 4, 2), in_units=True) == pytest.approx(spacings)
+
+
+def test_levels_in_units_are_never_coarser_than_those_in_voxels() -> None:
+    large = known_pair(Affine.identity(2), *[plain_grid(2, 800)] * 2).pair
+    assert large.unit_mm > large.finest_mm
+    assert large.level_spacings_mm((8, 4), in_units=True) == pytest.approx([8, 4])
