@@ -143,6 +143,11 @@ def run_cascade(
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
     result = through(rest, compared, motion.start, tracker)
+    if selected is not None and settings.is_deformable and structures is not None:
+        without = structures.without_deformation(result, aligned.transform)
+        if without is not None:
+            result, selected, motion = aligned.transform, without, LargeMotion(aligned.transform)
+            settings = dataclasses.replace(settings, kind="affine", large_motion="off")
     return CascadeResult(
         result,
         settings,
