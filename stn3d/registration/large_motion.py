@@ -128,9 +128,9 @@ def large_motion_of(
             aligned,
             None,
         )
-    metric = settings.deformable_metric or settings.metric_name
+    same = METRICS[settings.metric_name].contrast == "same"  # whatever deforms them
     guided = pair.landmarks is not None
-    if METRICS[metric].contrast != "same" or compared is not pair or guided:
+    if not same or compared is not pair or guided:
         return LargeMotion(aligned)
     shortage = memory_shortage(stage.memory_floats(pair, channels=1))
     if shortage is not None:

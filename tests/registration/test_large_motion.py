@@ -89,6 +89,14 @@ def test_it_is_not_considered(known: SlidingPair, changes: dict[str, str]) -> No
     assert large_motion_of(known.pair, part, SETTINGS, (IDENTITY, IDENTITY)).selection is None
 
 
+def test_the_metric_of_the_linear_stages_says_whether_the_contrast_is_the_same(
+    known: SlidingPair,
+) -> None:
+    """As of one person before and after contrast agent, whose edges are compared in the end."""
+    edges = dataclasses.replace(SETTINGS, deformable_metric="gradient")
+    assert large_motion_of(known.pair, known.pair, edges, (IDENTITY, IDENTITY)).runs
+
+
 def test_too_little_memory_is_a_reason(known: SlidingPair) -> None:
     with memory_limit(0.01):
         found = large_motion_of(known.pair, known.pair, SETTINGS, (IDENTITY, IDENTITY))
