@@ -30,6 +30,7 @@ _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
 _FAR = (12.0, 6.0)  # length units, finest voxels: the deformable stage does not reach so far
 _MOVED = (7.0, 3.0)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
+_MOVED_PART = 0.025  # fraction that is displaced by less, from here on where the loss falls so far
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
 _NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
 _MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
@@ -69,7 +70,7 @@ class CoarseSearch:
         whole images agree much better then."""
         if self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER:
             return True
-        return self.moved_fraction >= _DISPLACED and self.loss_ratio <= _LOWER
+        return self.moved_fraction >= _MOVED_PART and self.loss_ratio <= _LOWER
 
     @property
     def loss_ratio(self) -> float:
