@@ -30,9 +30,11 @@ _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
 _FAR = (12.0, 6.0)  # length units, finest voxels: the deformable stage does not reach so far
 _MOVED = (7.0, 3.0)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
+_MOVED_PART = 0.025  # fraction that is displaced by less, from here on where the loss falls so far
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
 _NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
 _MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
+_AGREE = 1e-3  # loss after the search from the linear result, below which the images agree
 _MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
 _BACKGROUND = 0.05  # of the intensity range
 
@@ -68,7 +70,7 @@ class CoarseSearch:
         whole images agree much better then."""
         if self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER:
             return True
-        return self.moved_fraction >= _DISPLACED and self.loss_ratio <= _LOWER
+        return self.moved_fraction >= _MOVED_PART and self.loss_ratio <= _LOWER
 
     @property
     def loss_ratio(self) -> float:
@@ -127,9 +129,9 @@ def large_motion_of(
             aligned,
             None,
         )
-    metric = settings.deformable_metric or settings.metric_name
+    same = METRICS[settings.metric_name].contrast == "same"  # whatever deforms them
     guided = pair.landmarks is not None
-    if METRICS[metric].contrast != "same" or compared is not pair or guided:
+    if not same or compared is not pair or guided:
         return LargeMotion(aligned)
     shortage = memory_shortage(stage.memory_floats(pair, channels=1))
     if shortage is not None:
@@ -179,7 +181,7 @@ def select_large_motion(
 
 def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) -> float | None:
     """Loss after a search from the headers relative to that from the result of the linear stages;
-    None if these gained much on the headers.
+    None if these gained much on the headers, or the images agree from their result.
 
     An organ that moves misleads the linear stages: they gain little on the headers, which place the
     rest of the body as it lies.
@@ -189,6 +191,8 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
         aligned: The search from the result of the linear stages.
         stage: The stage that would run.
     """
+    if aligned.loss < _AGREE:
+        return None
     headers = Affine.identity(pair.fixed.grid.ndim)
     before = Comparison.of(pair, headers, _spacing_mm(pair))
     weight = _foreground(pair, before)
@@ -197,7 +201,7 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
     found = coarse_search(pair, headers, stage)
     if found.compared_voxels < _MIN_KEPT * aligned.compared_voxels:
         return None
-    return found.loss / max(aligned.loss, 1e-9)
+    return found.loss / aligned.loss
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
