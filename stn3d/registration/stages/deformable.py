@@ -126,8 +126,8 @@ class DeformableStage(OptimiserStage):
         """The margin of the field for this pair, in mm."""
         if self.margin_mm is not None:
             return self.margin_mm
-        reach_mm = math.ceil(3 * self.update_sigma_vox) * pair.finest_mm
-        return max(_MARGIN_UNITS * pair.unit_mm, reach_mm)
+        reach_vox = math.ceil(3 * self.update_sigma_vox)
+        return max(_MARGIN_UNITS * pair.unit_mm, reach_vox * pair.finest_mm)
 
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
