@@ -27,12 +27,14 @@ from stn3d.warp import resample_image
 
 ON, OFF = "on", "off"
 _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
-_FAR = 12.0  # displacement in length units that the deformable stage does not reach
-_MOVED = 7.0  # displacement in length units that is large where the images then agree
+_FAR = (12.0, 6.0)  # length units, finest voxels: the deformable stage does not reach so far
+_MOVED = (7.0, 3.0)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
+_MOVED_PART = 0.025  # fraction that is displaced by less, from here on where the loss falls so far
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
 _NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
 _MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
+_AGREE = 1e-3  # loss after the search from the linear result, below which the images agree
 _MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
 _BACKGROUND = 0.05  # of the intensity range
 
@@ -44,10 +46,11 @@ class CoarseSearch:
     Args:
         start: The transform.
         displaced_fraction: Fraction of the foreground that is displaced by more than 12 length
-            units.
+            units, and more than 6 voxels.
         displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
             the search divided by that before; 1 where there is no such part.
-        moved_fraction: Fraction of the foreground that it displaces by more than 7 length units.
+        moved_fraction: Fraction of the foreground that it displaces by more than 7 length units,
+            and more than 3 voxels.
         loss_before: Loss of the whole foreground before the search.
         loss: The same after the search.
         compared_voxels: Number of foreground voxels that both images show.
@@ -67,7 +70,7 @@ class CoarseSearch:
         whole images agree much better then."""
         if self.displaced_fraction >= _DISPLACED and self.displaced_loss_ratio <= _LOWER:
             return True
-        return self.moved_fraction >= _DISPLACED and self.loss_ratio <= _LOWER
+        return self.moved_fraction >= _MOVED_PART and self.loss_ratio <= _LOWER
 
     @property
     def loss_ratio(self) -> float:
@@ -126,9 +129,9 @@ def large_motion_of(
             aligned,
             None,
         )
-    metric = settings.deformable_metric or settings.metric_name
+    same = METRICS[settings.metric_name].contrast == "same"  # whatever deforms them
     guided = pair.landmarks is not None
-    if METRICS[metric].contrast != "same" or compared is not pair or guided:
+    if not same or compared is not pair or guided:
         return LargeMotion(aligned)
     shortage = memory_shortage(stage.memory_floats(pair, channels=1))
     if shortage is not None:
@@ -163,7 +166,7 @@ def select_large_motion(
         headers = Affine.identity(pair.fixed.grid.ndim)
         return LargeMotion.beginning(headers, aligned, Selection(ON, reason, evidence))
     share = f"{found.displaced_fraction:.0%} of the foreground"
-    reach = f"more than {_FAR * pair.unit_mm:.3g} mm"
+    reach = f"more than {_length_mm(pair, _FAR):.3g} mm"
     if not found.is_large:
         reason = f"a coarse search displaces {share} by {reach}"
         if found.displaced_fraction >= _DISPLACED:
@@ -178,7 +181,7 @@ def select_large_motion(
 
 def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) -> float | None:
     """Loss after a search from the headers relative to that from the result of the linear stages;
-    None if these gained much on the headers.
+    None if these gained much on the headers, or the images agree from their result.
 
     An organ that moves misleads the linear stages: they gain little on the headers, which place the
     rest of the body as it lies.
@@ -188,6 +191,8 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
         aligned: The search from the result of the linear stages.
         stage: The stage that would run.
     """
+    if aligned.loss < _AGREE:
+        return None
     headers = Affine.identity(pair.fixed.grid.ndim)
     before = Comparison.of(pair, headers, _spacing_mm(pair))
     weight = _foreground(pair, before)
@@ -196,7 +201,7 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
     found = coarse_search(pair, headers, stage)
     if found.compared_voxels < _MIN_KEPT * aligned.compared_voxels:
         return None
-    return found.loss / max(aligned.loss, 1e-9)
+    return found.loss / aligned.loss
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
@@ -208,7 +213,8 @@ def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
     """
     search, deformable = settings.discrete, settings.deformable
     finest_mm = search.spacings_mm(pair)[-1]
-    count = max(1, sum(factor * pair.finest_mm <= finest_mm for factor in deformable.factors))
+    step_mm = pair.level_step_mm(deformable.in_units)
+    count = max(1, sum(factor * step_mm <= finest_mm for factor in deformable.factors))
     iterations = deformable.iterations[: len(deformable.factors)]
     changes: dict[str, Any] = {
         "factors": deformable.factors[-count:],
@@ -253,13 +259,14 @@ def coarse_search(pair: Pair, start: Transform, stage: DiscreteStage) -> CoarseS
     after = Comparison.of(pair, residual.then(start), _spacing_mm(pair))
     weight = _foreground(pair, before) * after.moved_weight
     moved = residual.displacement_mm.norm(dim=1, keepdim=True)
-    far = (moved > _FAR * pair.unit_mm) * weight
+    is_far = moved > _length_mm(pair, _FAR)
+    far = is_far * weight
     ratio = _mean(after.difference, far) / max(_mean(before.difference, far), 1e-9)
     return CoarseSearch(
         start,
-        _mean((moved > _FAR * pair.unit_mm).float(), weight),
+        _mean(is_far.float(), weight),
         ratio if bool(far.any()) else 1.0,
-        _mean((moved > _MOVED * pair.unit_mm).float(), weight),
+        _mean((moved > _length_mm(pair, _MOVED)).float(), weight),
         _mean(before.difference, weight),
         _mean(after.difference, weight),
         float(voxel_sum(weight)),
@@ -270,6 +277,13 @@ def _foreground(pair: Pair, comparison: Comparison) -> Tensor:
     """Weights of what both images show, without the fixed image's background."""
     image = resample_image(pair.first.fixed.image[:, :1], pair.fixed.grid, comparison.grid)
     return (image > _BACKGROUND) * comparison.fixed_weight * comparison.moved_weight
+
+
+def _length_mm(pair: Pair, limit: tuple[float, float]) -> float:
+    """The larger of a number of length units and one of voxels: in an image of few voxels a length
+    unit is a small part of one, and the deformable stage reaches several."""
+    units, voxels = limit
+    return max(units * pair.unit_mm, voxels * pair.finest_mm)
 
 
 def _spacing_mm(pair: Pair) -> float:

@@ -155,7 +155,8 @@ class Settings:
             weights = channel_weights(self.channel_weights)
             object.__setattr__(self, "channel_weights", weights)
         metric = self.deformable_metric or self.metric_name
-        stage = dataclasses.replace(self.deformable, metric=metric)
+        in_units = METRICS[metric].needs_many_voxels
+        stage = dataclasses.replace(self.deformable, metric=metric, in_units=in_units)
         object.__setattr__(self, "init", str(self.init))
         object.__setattr__(self, "deformable", stage)
 
@@ -223,14 +224,11 @@ def settings_from(
     metric = merged.get("metric", Settings.metric)
     linear = _stage_settings(preset, metric)
     deformable = _stage_settings(preset, merged.get("deformable_metric") or metric)
-    base: dict[str, Any] = {
+    base = {
         "preset": preset,
         "linear": linear.get("linear", {}),
-        "deformable": dict(deformable.get("deformable", {})),
+        "deformable": deformable.get("deformable", {}),
     }
-    own = merged.get("deformable")
-    if isinstance(own, Mapping) and "factors" in own:  # levels that are given are not continued
-        base["deformable"]["finest_fraction"] = None
     settings: Settings = _build(Settings, merged, base)
     check_large_motion(settings.large_motion, settings.kind, settings.estimator)
     return settings
@@ -295,4 +293,4 @@ _NESTED: dict[str, type] = {
     "discrete": DiscreteStage,
     "deformable": DeformableStage,
 }
-_HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`
+_HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric", "in_units"}}  # set by `Settings`

@@ -119,7 +119,7 @@ def _backward(
     on two coarse levels, from the linear part."""
     factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in (COARSE, FINE))
     counts = (_BACK_ITERATIONS,) * len(factors)
-    again = replace(stage, factors=factors, iterations=counts, finest_fraction=None)
+    again = replace(stage, factors=factors, iterations=counts)
     images = replace(pair.swapped, landmarks=None)
     with torch.enable_grad():
         back = again.estimate(images, linear.inverse(), lambda *_: None)

@@ -57,6 +57,14 @@ def test_the_headers_are_right_where_the_linear_stages_gained_little() -> None:
     assert found.linear is not None
 
 
+def test_images_that_agree_do_not_move_far() -> None:
+    image = sliding_pair(2, 3.0).pair.fixed
+    same = Pair(image, image)
+    found = large_motion_of(same, same, SETTINGS, (IDENTITY, IDENTITY))
+    assert found.selection is not None
+    assert (found.runs, found.selection.choice) == (False, "off")
+
+
 def test_the_search_begins_where_it_gets_furthest(known: SlidingPair) -> None:
     """The linear stages were misled by a third of the images; the initial transform by more."""
     on = dataclasses.replace(SETTINGS, large_motion="on")
@@ -79,6 +87,14 @@ def test_it_is_not_considered(known: SlidingPair, changes: dict[str, str]) -> No
     assert (found.runs, found.selection) == (False, None)
     part = Pair(known.pair.fixed, known.pair.moving)  # as masked by content
     assert large_motion_of(known.pair, part, SETTINGS, (IDENTITY, IDENTITY)).selection is None
+
+
+def test_the_metric_of_the_linear_stages_says_whether_the_contrast_is_the_same(
+    known: SlidingPair,
+) -> None:
+    """As of one person before and after contrast agent, whose edges are compared in the end."""
+    edges = dataclasses.replace(SETTINGS, deformable_metric="gradient")
+    assert large_motion_of(known.pair, known.pair, edges, (IDENTITY, IDENTITY)).runs
 
 
 def test_too_little_memory_is_a_reason(known: SlidingPair) -> None:

@@ -27,10 +27,7 @@ EDGE_STAGE_SETTINGS: StageSettings = {
         "deformable": {"factors": (8, 4, 2), "iterations": (20, 20, 10), **SMOOTHER_FIELD},
     },
     "default": {
-        "deformable": {
-            **{"factors": (8, 4, 2), "iterations": (80, 80, 40), "finest_fraction": 0.01},
-            **SMOOTHER_FIELD,
-        },
+        "deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 40), **SMOOTHER_FIELD},
     },
     "accurate": {"deformable": {"iterations": (120, 120, 80, 25), **SMOOTHER_FIELD}},
 }
@@ -66,6 +63,9 @@ class ImageMetric(ABC):
     contrast: ClassVar[Contrast]
     """Contrast of the images that the metric is for: the same, different, or either."""
 
+    needs_many_voxels: ClassVar[bool] = False
+    """Whether a coarse level of a small field of view shows too little to the metric: histograms
+    and edges of different contrasts."""
     loss_arrays: ClassVar[int] = 3
     """Float32 arrays of the size of the image that the loss and its gradient need at their peak."""
     convincing_loss: ClassVar[float] = 0.0

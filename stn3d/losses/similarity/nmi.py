@@ -51,12 +51,12 @@ class MutualInformation(ImageMetric):
     """Normalised mutual information of the joint histogram.
 
     One histogram of the whole image says little about a single voxel. The field must therefore be
-    smoother, levels far below a hundredth of the images' extent add nothing, and the loss has small
-    local minima.
+    smoother, the finest level adds nothing, and the loss has small local minima.
     """
 
     name = "nmi"
     contrast = "different"
+    needs_many_voxels = True
     loss_arrays = 5
     stage_settings: ClassVar[StageSettings] = {
         "fast": {
@@ -65,10 +65,7 @@ class MutualInformation(ImageMetric):
         },
         "default": {
             "linear": {"restarts": 4},
-            "deformable": {
-                **{"factors": (8, 4, 2), "iterations": (80, 80, 80), "finest_fraction": 0.01},
-                **SMOOTHER_FIELD,
-            },
+            "deformable": {"factors": (8, 4, 2), "iterations": (80, 80, 80), **SMOOTHER_FIELD},
         },
         "accurate": {
             "linear": {"final_factors": (8, 4, 2, 1), "restarts": 4},

@@ -54,8 +54,6 @@ class DeformableStage(OptimiserStage):
         metric: Metric of the images.
         factors: Levels in multiples of the finest spacing, coarse to fine.
         iterations: Maximum number of iterations on each level.
-        finest_fraction: See `Pair.spacings_down_to_mm`; such levels have half the iterations each.
-            None for the given levels alone.
         radius_vox: Half the edge of the metric's window, in voxels of the level.
         step_vox: Length of an iteration's step at the quantile ``step_norm_quantile``, in voxels.
         step_norm_quantile: Fraction of the voxels with any force whose step is shorter than
@@ -72,6 +70,7 @@ class DeformableStage(OptimiserStage):
         margin_mm: Distance that the field extends around the fixed image. None for 8 length units
             of the pair, which are 8 mm for a head, see `stn3d.length_unit`, and at least the reach
             of a step's smoothing.
+        in_units: See `Pair.level_step_mm`; `Settings` sets it for metrics that need many voxels.
 
     Raises:
         InputError: A value does not fit, or there are fewer iterations than levels.
@@ -80,7 +79,6 @@ class DeformableStage(OptimiserStage):
     metric: MetricName = AUTOMATIC.same
     factors: tuple[float, ...] = (8, 4, 2, 1)
     iterations: tuple[int, ...] = (40, 40, 20, 8)
-    finest_fraction: float | None = None
     radius_vox: float = 2.0
     step_vox: float = 0.5
     step_norm_quantile: float = 0.999
@@ -92,6 +90,7 @@ class DeformableStage(OptimiserStage):
     tolerance: float = 1e-3
     window: int = 10
     margin_mm: float | None = None
+    in_units: bool = False
 
     def __post_init__(self) -> None:
         check_known("deformable_metric", self.metric, tuple(METRICS))
@@ -133,24 +132,23 @@ class DeformableStage(OptimiserStage):
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
-        counts = list(self.iterations[-len(pair.level_spacings_mm(self.factors)) :])
-        counts += [max(1, counts[-1] >> k) for k in range(1, len(spacings) - len(counts) + 1)]
+        count = len(pair.level_spacings_mm(self.factors, self.in_units))
+        counts = self.iterations[-count:][: len(spacings)]
         return [
             Level(spacing, resolution.level_grid(pair.fixed.grid, spacing).num_voxels, count)
-            for spacing, count in zip(spacings, counts, strict=False)
+            for spacing, count in zip(spacings, counts, strict=True)
         ]
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
-        spacings = pair.level_spacings_mm(self.factors)
-        spacings = pair.spacings_down_to_mm(spacings, self.finest_fraction)
-        return resolution.supported_spacings_mm(pair, spacings)
+        levels_mm = pair.level_spacings_mm(self.factors, self.in_units)
+        return resolution.supported_spacings_mm(pair, levels_mm)
 
     def coarser(self) -> Iterator[DeformableStage]:
         """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
         for kept in coarser_factors(self.factors, first=1):
             counts = self.iterations[-len(self.factors) :][: len(kept)]
-            yield dataclasses.replace(self, factors=kept, iterations=counts, finest_fraction=None)
+            yield dataclasses.replace(self, factors=kept, iterations=counts)
 
     def memory_floats(self, pair: Pair, channels: int) -> int:
         """Highest number of float32 values that the stage holds besides both images.
@@ -173,7 +171,7 @@ class DeformableStage(OptimiserStage):
         return pair.fixed.grid.ndim * self._field_voxels(pair)
 
     def _field_voxels(self, pair: Pair) -> int:
-        """Voxels of the field's finest level, with all of its margin."""
+        """Voxels of the field's finest level with its margin."""
         grid = resolution.level_grid(pair.fixed.grid, self.spacings_mm(pair)[-1])
         radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
         margins = margins_vox(grid, radii, self.margin_of(pair))
@@ -248,8 +246,7 @@ class _LevelSolver:
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
         update, smooth = ([sigma] * d for sigma in self.sigmas_vox)
-        reach = math.ceil(3 * update[0])
-        region = self.window.covered.grown([reach] * d).without_faces()
+        region = self.window.covered.grown([math.ceil(3 * update[0])] * d).without_faces()
         boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
@@ -283,9 +280,9 @@ class _LevelSolver:
         """The loss of a field, None for one of zeros, with that of the landmarks."""
         u = voxels_from_mm(field, self.fixed)
         with torch.no_grad():
-            moving, matrix = self.moving.image, self.moving_from_fixed_index
-            out = kernels.buffers(moving, u)
-            moved, inside = kernels.warp(moving, matrix, u, self.window.covered, out)
+            image, matrix = self.moving.image, self.moving_from_fixed_index
+            out = kernels.buffers(image, u)
+            moved, inside = kernels.warp(image, matrix, u, self.window.covered, out)
             return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
 
     def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
@@ -304,13 +301,16 @@ class _LevelSolver:
         """The loss and the direction of its steepest descent in mm, as vectors in voxels.
 
         The descent is along steps that are composed before the field, so it contains the gradient
-        of the warped image, not that of the moving image. ``out`` and ``force`` are buffers of the
-        warped image and of the result, 0 outside the windows.
+        of the warped image, not that of the moving image.
+
+        Args:
+            u: The field.
+            out: Buffers of the warped image, 0 outside the windows.
+            force: Buffer of the result, 0 outside the windows.
         """
         grid, covered = self.fixed.grid, self.window.covered
         moving, matrix = self.moving.image, self.moving_from_fixed_index
-        around = covered.grown([1] * grid.ndim)
-        moved, inside = kernels.warp(moving, matrix, u, around, out)
+        moved, inside = kernels.warp(moving, matrix, u, covered.grown([1] * grid.ndim), out)
         moved = moved.detach().requires_grad_()
         loss = self._image_loss(moved, self._weight(u, inside))
         (by_moved,) = torch.autograd.grad(loss, moved)

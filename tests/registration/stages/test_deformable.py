@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 import torch
 
 from stn3d.choices import MetricName
-from stn3d.grid import Grid, homogeneous
+from stn3d.grid import homogeneous
 from stn3d.kernels.common import dispatch
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
@@ -179,25 +178,6 @@ def test_excluded_slices_do_not_pull_their_surroundings(seed: int) -> None:
     error = (found(points) - truth(points)).norm(dim=-1)
     # Where excluded slices reached beyond the mask: 1.7 and 3.4 mm; now 0.74 and 0.99.
     assert float(error[(distance >= 6) & (distance < 10)].mean()) < 1.2
-
-
-def test_levels_go_down_to_a_fraction_of_the_images() -> None:
-    def spacings(voxel_mm: float, **options: Any) -> list[float]:
-        grid = Grid.of_spacing((round(200 / voxel_mm),) * 3, voxel_mm)
-        empty = PreparedImage(torch.zeros(1, 1, 1, 1, 1).expand(1, 1, *grid.shape), grid)
-        stage = DeformableStage("gradient", (8, 4, 2), (80, 80, 40), **options)
-        pair = Pair(empty, empty)
-        counts = [level.iterations for level in stage.levels(pair)]
-        assert counts == [80, 80, 40, 20, 10][: len(counts)]
-        return [level.spacing_mm for level in stage.levels(pair)]
-
-    assert spacings(1.0, finest_fraction=0.01) == [8, 4, 2]
-    assert spacings(1.2, finest_fraction=0.01) == pytest.approx([9.6, 4.8, 2.4])
-    assert spacings(2.0, finest_fraction=0.01) == [16, 8, 4, 2]
-    assert spacings(2.0) == [16, 8, 4]
-    assert spacings(1.0, finest_fraction=0.002) == [8, 4, 2, 1]
-    stage = DeformableStage("gradient", (8, 4, 2), (80, 80, 40), finest_fraction=0.01)
-    assert all(one.finest_fraction is None for one in stage.coarser())
 
 
 def averaged(image: PreparedImage, count: int) -> PreparedImage:
