@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import stn3d
 from scripts.bench import pages
 from scripts.bench.machine import machine
 from scripts.bench.options import RunOptions, command_line, option, required
@@ -34,19 +32,19 @@ from scripts.bench.uncertainty_fit import (
     usable,
     with_expectations,
 )
+from scripts.bench.uncertainty_registered import registered
 from stn3d import Affine
-from stn3d.errors import InputError
 from stn3d.grid import apply_matrix
-from stn3d.preprocessing.intensity import limits
+from stn3d.preprocessing.pair import Pair
 from stn3d.registration.inputs import read_pair
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import QualityMeasures
-from stn3d.registration.settings import Settings, settings_from
-from stn3d.registration.uncertainty import ErrorMap
-from stn3d.registration.uncertainty_cues import Cues, coarse_cues, fine_cues
+from stn3d.registration.uncertainty import ErrorMap, shown
+from stn3d.registration.uncertainty_cues import FINE, Cues, coarse_cues, fine_cues
 from stn3d.registration.uncertainty_model import COARSE_MODEL
 from stn3d.sampler import sample
 from stn3d.transforms import split_linear
+from stn3d.warp import resample_image
 
 KEYS = ("number",)
 COARSE_ALONE = range(160, ONLY_LIVERS)  # the other cases are predicted by the map too
@@ -112,35 +110,27 @@ def measured(number: int, work: Path) -> Row:
     """Register a case; its cues at points go into a file."""
     case = draw(number, work)
     row: Row = {"kind": case.kind, "way": case.way}
+    found = registered(case, number, work)
+    row |= found.about
+    if found.transform is None:
+        return row
     fixed, moving = ((v[0, 0], grid) for v, grid in (case.fixed, case.moving))
-    begin = time.perf_counter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = stn3d.register(fixed, moving, **case.options)
-    except InputError as error:
-        return row | {"refused": str(error)}
-    metrics, settings = found.metrics, _settings(found.metrics)
+    transform, settings = found.transform, found.settings
     pair = read_pair(fixed, moving).prepared(settings, torch.device("cpu"))
-    row |= {
-        "wall_s": round(time.perf_counter() - begin, 1),
-        "unit_mm": pair.unit_mm,
-        "quality": metrics["quality"],
-        "metric": settings.metric,
-    }
-    points, true = _known(case, number)
+    row |= {"unit_mm": pair.unit_mm, "metric": found.metrics[0]}
+    points, true = _known(case, number, pair)
     kept: dict[str, Any] = {}
     if true is not None:
-        linear = split_linear(found.transform)[1] or Affine.identity(3)
-        ways = {"error": found.transform, "linear": linear, "initial": Affine.identity(3)}
+        linear = split_linear(transform)[1] or Affine.identity(3)
+        ways = {"error": transform, "linear": linear, "initial": Affine.identity(3)}
         for name, way in ways.items():
             errors_mm = (way(points) - true).norm(dim=-1)
             row[f"{name}_mm"] = float(errors_mm.mean())
             kept[name] = (errors_mm / pair.unit_mm).float().numpy()
-    cues_of = {"coarse": lambda: coarse_cues(pair, found.transform, settings.discrete)}
+    cues_of = {"coarse": lambda: coarse_cues(pair, transform, settings.discrete)}
     if number not in COARSE_ALONE:
         both = settings.discrete, settings.deformable
-        cues_of["fine"] = lambda: fine_cues(pair, found.transform, *both)
+        cues_of["fine"] = lambda: fine_cues(pair, transform, *both)
     for name, make in cues_of.items():
         begin = time.perf_counter()
         cues = make()
@@ -157,19 +147,12 @@ def measured(number: int, work: Path) -> Row:
     return row
 
 
-def _settings(metrics: dict[str, Any]) -> Settings:
-    used = metrics["settings"]
-    options = {"preset": "fast", "metric": used["metric"]}
-    return settings_from(options | {"deformable_metric": used["deformable_metric"]})
-
-
-def _known(case: Case, number: int) -> tuple[Tensor, Tensor | None]:
+def _known(case: Case, number: int, pair: Pair) -> tuple[Tensor, Tensor | None]:
     """Points of the body and their true counterparts that lie within the moving image."""
     points = case.points_mm
     if points is None:
-        values, grid = case.fixed
-        low, high = limits(values)
-        index = (values[0, 0] > low + 0.05 * (high - low)).nonzero().double()
+        level, grid = pair.first.fixed.at(FINE * pair.unit_mm), case.fixed[1]
+        index = (resample_image(shown(level), level.grid, grid)[0, 0] > 0.5).nonzero().double()
         order = torch.randperm(len(index), generator=torch.Generator().manual_seed(number))
         points = apply_matrix(grid.world_from_index, index[order[:POINTS]])
     if case.truth is None:
