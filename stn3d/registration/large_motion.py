@@ -27,8 +27,8 @@ from stn3d.warp import resample_image
 
 ON, OFF = "on", "off"
 _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
-_FAR = 12.0  # displacement in length units that the deformable stage does not reach
-_MOVED = 7.0  # displacement in length units that is large where the images then agree
+_FAR = (12.0, 6.0)  # length units, finest voxels: the deformable stage does not reach so far
+_MOVED = (7.0, 3.0)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
 _NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
@@ -44,10 +44,11 @@ class CoarseSearch:
     Args:
         start: The transform.
         displaced_fraction: Fraction of the foreground that is displaced by more than 12 length
-            units.
+            units, and more than 6 voxels.
         displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
             the search divided by that before; 1 where there is no such part.
-        moved_fraction: Fraction of the foreground that it displaces by more than 7 length units.
+        moved_fraction: Fraction of the foreground that it displaces by more than 7 length units,
+            and more than 3 voxels.
         loss_before: Loss of the whole foreground before the search.
         loss: The same after the search.
         compared_voxels: Number of foreground voxels that both images show.
@@ -163,7 +164,7 @@ def select_large_motion(
         headers = Affine.identity(pair.fixed.grid.ndim)
         return LargeMotion.beginning(headers, aligned, Selection(ON, reason, evidence))
     share = f"{found.displaced_fraction:.0%} of the foreground"
-    reach = f"more than {_FAR * pair.unit_mm:.3g} mm"
+    reach = f"more than {_length_mm(pair, _FAR):.3g} mm"
     if not found.is_large:
         reason = f"a coarse search displaces {share} by {reach}"
         if found.displaced_fraction >= _DISPLACED:
@@ -253,13 +254,14 @@ def coarse_search(pair: Pair, start: Transform, stage: DiscreteStage) -> CoarseS
     after = Comparison.of(pair, residual.then(start), _spacing_mm(pair))
     weight = _foreground(pair, before) * after.moved_weight
     moved = residual.displacement_mm.norm(dim=1, keepdim=True)
-    far = (moved > _FAR * pair.unit_mm) * weight
+    is_far = moved > _length_mm(pair, _FAR)
+    far = is_far * weight
     ratio = _mean(after.difference, far) / max(_mean(before.difference, far), 1e-9)
     return CoarseSearch(
         start,
-        _mean((moved > _FAR * pair.unit_mm).float(), weight),
+        _mean(is_far.float(), weight),
         ratio if bool(far.any()) else 1.0,
-        _mean((moved > _MOVED * pair.unit_mm).float(), weight),
+        _mean((moved > _length_mm(pair, _MOVED)).float(), weight),
         _mean(before.difference, weight),
         _mean(after.difference, weight),
         float(voxel_sum(weight)),
@@ -270,6 +272,13 @@ def _foreground(pair: Pair, comparison: Comparison) -> Tensor:
     """Weights of what both images show, without the fixed image's background."""
     image = resample_image(pair.first.fixed.image[:, :1], pair.fixed.grid, comparison.grid)
     return (image > _BACKGROUND) * comparison.fixed_weight * comparison.moved_weight
+
+
+def _length_mm(pair: Pair, limit: tuple[float, float]) -> float:
+    """The larger of a number of length units and one of voxels: in an image of few voxels a length
+    unit is a small part of one, and the deformable stage reaches several."""
+    units, voxels = limit
+    return max(units * pair.unit_mm, voxels * pair.finest_mm)
 
 
 def _spacing_mm(pair: Pair) -> float:

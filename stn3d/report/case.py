@@ -65,6 +65,16 @@ class ReportCase:
             rest = self.transform.forward(points) - self.affine.forward(points)
         return float(rest.abs().max()) > 1e-5 * max(self.fixed.grid.size_mm)
 
+    @cached_property
+    def most_expected_mm(self) -> float:
+        """The expected error at the end of its colours: the 99th percentile where it is known; 0
+        without a map."""
+        if self.uncertainty is None:
+            return 0.0
+        values = self.uncertainty.values.flatten()
+        known = values[values > 0][:: max(1, values.numel() // _POINTS)]
+        return float(known.float().quantile(0.99)) if len(known) else 0.0
+
     @property
     def decimals(self) -> int:
         """Decimals of positions in mm: a tenth of a voxel."""

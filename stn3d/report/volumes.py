@@ -24,7 +24,7 @@ from stn3d.transforms import Affine, Transform
 from stn3d.warp import warp_image
 
 _VOXELS = 1_000_000  # of a copy; three of them and the viewer make a page of 3 to 5 MB
-_GREYS = 127  # of a copy: seven bits compress better than eight
+GREYS = 127  # of a copy: seven bits compress better than eight
 _NODES = 150_000  # of the copy of the transform
 _TESTED = 4000  # points at which the copy of the transform is compared
 _WHOLE = 16_000  # the largest displacement in 16-bit integers, whose differences are stored
@@ -41,19 +41,27 @@ def viewer_volumes(case: ReportCase, scales: Scales) -> dict[str, Any]:
     Returns:
         ``fixed``, ``before``, ``after``: the fixed image, and the moving image on its own grid and
         on that of the fixed image; ``spacing_mm``: voxel size of the fixed image's copy;
-        ``coarser``: whether that is coarser than the image.
+        ``coarser``: whether that is coarser than the image; where it was estimated, ``expected``:
+        the expected error, and ``expected_mm``: that of the brightest grey level.
     """
     grid = _coarse(case.fixed.grid)
     own = _coarse(case.moving.grid)
     moving = _resampled(case.moving, own)
     after = warp_image(moving, own, case.transform, grid)
-    return {
+    volumes = {
         "fixed": _nifti(_resampled(case.fixed, grid), grid, scales.fixed),
         "before": _nifti(moving, own, scales.moved),
         "after": _nifti(after, grid, scales.moved),
         "spacing_mm": grid.spacing_mm,
         "coarser": grid.shape != case.fixed.grid.shape,
     }
+    if case.most_expected_mm > 0 and case.uncertainty is not None:
+        index = apply_matrix(case.uncertainty.grid.index_from_world, grid.points_mm())
+        # of the nearest voxel: 0 means that nothing is known, and must not be averaged
+        errors = sample(case.uncertainty.values.float(), index[None], "nearest")
+        volumes["expected"] = _nifti(errors, grid, (0.0, case.most_expected_mm))
+        volumes["expected_mm"] = case.most_expected_mm
+    return volumes
 
 
 def _coarse(grid: Grid) -> Grid:
@@ -82,10 +90,10 @@ def _resampled(image: Image, grid: Grid) -> Tensor:
 
 def _nifti(values: Tensor, grid: Grid, window: tuple[float, float]) -> str:
     low, high = window
-    grey = ((values[0, 0] - low) / max(high - low, 1e-12)).clamp_(0, 1).mul_(_GREYS).round_()
+    grey = ((values[0, 0] - low) / max(high - low, 1e-12)).clamp_(0, 1).mul_(GREYS).round_()
     array = grey.to(torch.uint8).numpy()
     image = nib.Nifti1Image(array, grid.world_from_index.numpy())
-    image.header["cal_max"] = _GREYS
+    image.header["cal_max"] = GREYS
     image.header["cal_min"] = 0
     return packed(image.to_bytes())
 

@@ -53,6 +53,9 @@ class Registerd(MapTransform, MovingTransform):
         quality_key: where to store the result of the quality check, ``good``, ``check`` or
             ``failed``. None leaves it out.
         metrics_key: where to store the content of metrics.json, as JSON text. None leaves it out.
+        uncertainty_key: where to store the registration error that is expected at each voxel,
+            ``(1, *fixed shape)`` in mm, 0 where nothing is known (docs/uncertainty.md). None leaves
+            it out.
         allow_missing_keys: leave out items that a dictionary lacks; without one of the two images
             nothing is done.
         **settings: settings of `stn3d.register`, such as ``kind``, ``metric``, ``preset``, ``init``
@@ -73,6 +76,7 @@ class Registerd(MapTransform, MovingTransform):
         ddf_key: Hashable | None = None,
         quality_key: Hashable | None = None,
         metrics_key: Hashable | None = None,
+        uncertainty_key: Hashable | None = None,
         allow_missing_keys: bool = False,
         **settings: Any,
     ) -> None:
@@ -84,9 +88,10 @@ class Registerd(MapTransform, MovingTransform):
             check_choice("role", role, Role)
         self.transform_key, self.ddf_key = transform_key, ddf_key
         self.quality_key, self.metrics_key = quality_key, metrics_key
+        self.uncertainty_key = uncertainty_key
         own = Sampling((also or {}).get(moving, "bilinear"), settings.get("fill", "auto"))
         self.samplings = (own, *(Sampling(mode) for mode in others.values()))
-        self.settings = settings
+        self.settings = settings | ({} if uncertainty_key is None else {"uncertainty": True})
         _check_settings(**settings)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -119,6 +124,9 @@ class Registerd(MapTransform, MovingTransform):
         if self.ddf_key is not None:
             ddf = to_ddf(result.transform, target.grid, source.grid)[0]
             d[self.ddf_key] = with_meta(ddf.to(moving.device), target.meta, fixed, traced=False)
+        if self.uncertainty_key is not None and result.uncertainty is not None:
+            errors = result.uncertainty.values[0].to(moving.device)
+            d[self.uncertainty_key] = with_meta(errors, target.meta, fixed, traced=False)
         d.update(self._about(result))
         return d
 

@@ -37,7 +37,7 @@ def planes_content(case: ReportCase, views: Sequence[View]) -> dict[str, Any]:
     """
     maps = [*(_fields(views) if case.is_deformable else ())]
     if case.uncertainty is not None:
-        maps.append(_errors(views, case.uncertainty))
+        maps.append(_errors(views, case.uncertainty, case.most_expected_mm))
     planes = [_plane(view, case) for view in views]
     for n, plane in enumerate(planes):
         if maps:
@@ -160,11 +160,9 @@ def _fields(views: Sequence[View]) -> list[dict[str, Any]]:
     return [grid, displacement, jacobian]
 
 
-def _errors(views: Sequence[View], uncertainty: Image) -> dict[str, Any]:
+def _errors(views: Sequence[View], uncertainty: Image, most_mm: float) -> dict[str, Any]:
     """The map of the expected error."""
-    errors = [view.expected_error(uncertainty) for view in views]
-    known = np.concatenate([one[one > 0] for one in errors])
-    end = max(float(np.percentile(known, 99)) if known.size else 0.0, 1e-12)
+    errors, end = [view.expected_error(uncertainty) for view in views], max(most_mm, 1e-12)
     return {
         "name": "error",
         "label": "Expected error",

@@ -14,13 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stn3d.report.case import ReportCase
+from stn3d.report.colours import SEQUENTIAL
 from stn3d.report.page.pictures import planes_content
 from stn3d.report.page.texts import texts_content
 from stn3d.report.views import View
-from stn3d.report.volumes import CoarseTransform, viewer_volumes
+from stn3d.report.volumes import GREYS, CoarseTransform, viewer_volumes
 
 NIIVUE_VERSION = "0.69.0"
 _ASSETS = Path(__file__).parent / "assets"
+_COLOUR_STEP = 51  # between the colours of a ramp that the interactive view interpolates
 
 
 def page_html(case: ReportCase, views: Sequence[View]) -> str:
@@ -44,6 +46,10 @@ def page_html(case: ReportCase, views: Sequence[View]) -> str:
     if case.fixed.grid.ndim == 3 and len(views) == 3:
         viewer = viewer_volumes(case, views[0].scales)
         data["viewer"] = {"spacing_mm": viewer["spacing_mm"]}
+        if "expected" in viewer:
+            colours = {"step": _COLOUR_STEP, "colours": SEQUENTIAL[::_COLOUR_STEP].tolist()}
+            data["viewer"]["expected"] = {"unit_mm": viewer["expected_mm"] / GREYS} | colours
+            viewer["bar"] = next(one for one in planes["maps"] if one["name"] == "error")
         error_mm = coarse.error_mm() if case.is_deformable else None
         viewer |= {"text": _about(viewer, case, coarse, error_mm), "version": NIIVUE_VERSION}
         viewer |= {"code": Markup(_niivue()), "script": _script("viewer.js")}

@@ -122,6 +122,18 @@ def test_invertd_brings_what_lies_on_the_fixed_grid_to_the_fixed_file(registered
     assert dice((truth > 30).int() + (truth > 70), back, 2) > 0.8
 
 
+def test_the_expected_error_is_stored_on_the_fixed_grid(files):
+    options = {"kind": "deformable", "metric": "lncc", "preset": "fast", "threads": 1}
+    step = Registerd("fixed", "moving", uncertainty_key="error", **options)
+    data = Compose(loading())(files)
+    found = step(data)
+    assert found["error"].shape == found["fixed"].shape
+    torch.testing.assert_close(found["error"].affine, found["fixed"].affine)
+    expected = stn3d.register(data["fixed"], data["moving"], uncertainty=True, **options)
+    assert torch.equal(found["error"].as_tensor(), expected.uncertainty.values[0])
+    assert float(found["error"].max()) > 0
+
+
 def test_the_result_is_that_of_register(files, registered):
     data = Compose(loading())(files)
     expected = stn3d.register(data["fixed"], data["moving"], **QUICK)

@@ -59,6 +59,7 @@ def registered(folder: Path) -> Registration:
         kind="deformable",
         preset="fast",
         threads=1,
+        uncertainty=True,
     )
     result.save(folder / "out")
     return result
@@ -130,6 +131,34 @@ def test_the_crosshair_names_the_position_in_both_images(
     tab.page.keyboard.press("ArrowRight")
     right = tab.page.evaluate("stn3dViewer.fixed")
     assert right[0] - points[3][0] == pytest.approx(grid.spacing_mm[0], abs=1e-2)
+
+
+def test_the_viewer_shows_the_expected_error_and_its_value(
+    tab: Tab, registered: Registration
+) -> None:
+    errors = registered.uncertainty
+    assert errors is not None
+
+    def shown(opacity: int) -> Any:
+        tab.page.locator("#viewer-expected").fill(str(opacity))
+        return tab.pixels("#viewer")
+
+    plain, over = shown(0), shown(100)
+    assert np.abs(over - plain).mean() > 3
+    np.testing.assert_array_equal(shown(0), plain)
+    known, unknown = ((errors.values[0, 0] > 0) == which for which in (True, False))
+    end = float(errors.values[errors.values > 0].quantile(0.99))
+    for where in (known, unknown):
+        index = where.nonzero()[len(where.nonzero()) // 2].double()
+        point = errors.grid.world_from_index[:3, :3] @ index + errors.grid.world_from_index[:3, 3]
+        tab.page.evaluate("point => stn3dViewer.go(point)", point.tolist())
+        text = tab.page.inner_text("#expected-at")
+        true = float(errors.values[0, 0][tuple(index.long())])
+        if not true:
+            assert text == "not known"
+            continue
+        assert text.endswith(" mm")
+        assert float(text.removesuffix(" mm")) == pytest.approx(min(true, end), rel=0.05)
 
 
 def test_the_planes_compare_the_images(tab: Tab) -> None:

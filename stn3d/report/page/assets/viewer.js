@@ -46,6 +46,7 @@
     above.addVolume(await volume("fixed", 0));
     above.addVolume(await volume("before", 0));
     above.addVolume(await volume("after", 1));
+    if (data.viewer.expected) await addExpected(volume, state.views);
     state.show = (when) => {
       state.when = when;
       above.setOpacity(1, when === "before" ? 1 : 0);
@@ -65,6 +66,30 @@
     wait.remove();
   }
 
+  // The expected error over both images; where it is 0, nothing is known, and nothing is shown.
+  async function addExpected(volume, views) {
+    const { colours, step } = data.viewer.expected;
+    const nodes = [colours[0], ...colours];
+    const part = (channel) => nodes.map((colour) => colour[channel]);
+    const map = { R: part(0), G: part(1), B: part(2), A: nodes.map((_, n) => (n ? 255 : 0)), I: nodes.map((_, n) => (n > 1 ? step * (n - 1) : n)) };
+    const input = $("#viewer-expected");
+    const layers = [];
+    for (const view of views) {
+      view.addColormap("expected", map);
+      const layer = await volume("expected", 0);
+      layer.colormap = "expected";
+      view.addVolume(layer);
+      layers.push([view, view.volumes.length - 1]);
+    }
+    input.addEventListener("input", () => {
+      for (const [view, number] of layers) view.setOpacity(number, input.value / 100);
+    });
+    state.expected = (point) => {
+      const [view, number] = layers[0];
+      return view.volumes[number].getValue(...view.volumes[number].mm2vox(point)) * data.viewer.expected.unit_mm;
+    };
+  }
+
   function report(fraction) {
     const view = state.views[0];
     const fixed = [...view.frac2mm(fraction)].slice(0, 3);
@@ -76,6 +101,10 @@
     state.fixed = fixed;
     state.moving = moving;
     $("#moving-at").textContent = mm(moving);
+    if (state.expected) {
+      const error = state.expected(fixed);
+      $("#expected-at").textContent = error > 0 ? `${error.toPrecision(2)} mm` : "not known";
+    }
   }
 
   function go(point) {
