@@ -47,25 +47,24 @@ class Cues:
     seen: Tensor
 
 
-@torch.no_grad()
-def coarse_cues(pair: Pair, transform: Transform, search: DiscreteStage) -> Cues:
-    """Cues that take a part of a second, on a grid of 8 length units.
+def coarse_cues(
+    pair: Pair, transform: Transform, search: DiscreteStage, stage: DeformableStage
+) -> Cues:
+    """The cues on a grid of 8 length units, in a part of a second.
 
     Args:
         pair: The prepared images.
         transform: Fixed points to moving points.
         search: The discrete search.
+        stage: The deformable stage, which is repeated on a coarse level with the images swapped.
     """
-    found = _search_cues(pair, transform, COARSE, search)
-    linear = linear_part(transform, pair.fixed)
-    return replace(found, values=found.values | _field_cues(pair, transform, linear, found.grid))
+    return _cues(pair, transform, search, stage, (COARSE,))
 
 
-@torch.no_grad()
 def fine_cues(
     pair: Pair, transform: Transform, search: DiscreteStage, stage: DeformableStage
 ) -> Cues:
-    """All cues, on a grid of 4 length units.
+    """The cues on a grid of 4 length units.
 
     Args:
         pair: The prepared images.
@@ -73,9 +72,22 @@ def fine_cues(
         search: The discrete search.
         stage: The deformable stage, which is repeated on coarse levels with the images swapped.
     """
-    found, linear = _search_cues(pair, transform, FINE, search), linear_part(transform, pair.fixed)
+    return _cues(pair, transform, search, stage, (COARSE, FINE))
+
+
+@torch.no_grad()
+def _cues(
+    pair: Pair,
+    transform: Transform,
+    search: DiscreteStage,
+    stage: DeformableStage,
+    levels: tuple[float, ...],
+) -> Cues:
+    """All cues on a grid of the last of some spacings, coarse to fine, in length units."""
+    linear = linear_part(transform, pair.fixed)
+    found = _search_cues(pair, transform, levels[-1], search)
     field = _field_cues(pair, transform, linear, found.grid)
-    backward = _backward(pair, transform, linear, found.grid, stage)
+    backward = _backward(pair, transform, linear, found.grid, stage, levels)
     return replace(found, values=found.values | field | {"backward": backward})
 
 
@@ -113,11 +125,16 @@ def _unit_shifts(ndim: int) -> Tensor:
 
 
 def _backward(
-    pair: Pair, transform: Transform, linear: Linear, grid: Grid, stage: DeformableStage
+    pair: Pair,
+    transform: Transform,
+    linear: Linear,
+    grid: Grid,
+    stage: DeformableStage,
+    levels: tuple[float, ...],
 ) -> Tensor:
     """Distance from x to backward(transform(x)) for a dense registration with the images swapped,
-    on two coarse levels, from the linear part."""
-    factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in (COARSE, FINE))
+    on coarse levels, from the linear part."""
+    factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in levels)
     counts = (_BACK_ITERATIONS,) * len(factors)
     again = replace(stage, factors=factors, iterations=counts)
     images = replace(pair.swapped, landmarks=None)

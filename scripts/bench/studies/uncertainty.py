@@ -44,13 +44,15 @@ from stn3d.registration.uncertainty_cues import FINE, Cues, coarse_cues, fine_cu
 from stn3d.registration.uncertainty_model import COARSE_MODEL
 from stn3d.sampler import sample
 from stn3d.transforms import split_linear
+from stn3d.transforms.fit import fit_linear
 from stn3d.warp import resample_image
 
 KEYS = ("number",)
 COARSE_ALONE = range(160, ONLY_LIVERS)  # the other cases are predicted by the map too
 NUMBERS = (
-    *range(400),
+    *range(COARSE_ALONE.start),
     *range(ONLY_LIVERS, ONLY_LIVERS + 24),
+    *range(COARSE_ALONE.start, 400),
     *range(FULL_RESOLUTION, FULL_RESOLUTION + 8),
 )
 POINTS, BODY_POINTS = 2500, 500
@@ -122,18 +124,17 @@ def measured(number: int, work: Path) -> Row:
     kept: dict[str, Any] = {}
     if true is not None:
         linear = split_linear(transform)[1] or Affine.identity(3)
+        best = fit_linear("affine", points, true)
+        row["affine_mm"] = float((linear(points) - best(points)).norm(dim=-1).mean())
         ways = {"error": transform, "linear": linear, "initial": Affine.identity(3)}
         for name, way in ways.items():
             errors_mm = (way(points) - true).norm(dim=-1)
             row[f"{name}_mm"] = float(errors_mm.mean())
             kept[name] = (errors_mm / pair.unit_mm).float().numpy()
-    cues_of = {"coarse": lambda: coarse_cues(pair, transform, settings.discrete)}
-    if number not in COARSE_ALONE:
-        both = settings.discrete, settings.deformable
-        cues_of["fine"] = lambda: fine_cues(pair, transform, *both)
+    cues_of = {"coarse": coarse_cues} | ({} if number in COARSE_ALONE else {"fine": fine_cues})
     for name, make in cues_of.items():
         begin = time.perf_counter()
-        cues = make()
+        cues = make(pair, transform, settings.discrete, settings.deformable)
         row[f"{name}_s"] = round(time.perf_counter() - begin, 2)
         kept[f"{name}_names"] = np.array([*cues.values, "seen"])
         kept[name] = _at(cues, points)
