@@ -17,17 +17,11 @@ from stn3d.registration.uncertainty_model import ErrorModel, Term
 
 Floats = NDArray[np.float64]
 FINE_CUES = ("residual", "inconsistent", "curvature", "slope", "rough", "backward")
-COARSE_CUES = ("residual", "inconsistent", "difference", "curvature", "slope", "rough", "backward")
+COARSE_CUES = ("residual", "inconsistent", "difference", "curvature", "slope", "rough")
 CUES = {"fine": FINE_CUES, "coarse": COARSE_CUES}
 FLOORS = {
     "fine": {"curvature": 0.003, "slope": 0.5, "rough": 1.0},
-    "coarse": {
-        "difference": 0.003,
-        "curvature": 0.003,
-        "slope": 2.0,
-        "rough": 2.0,
-        "backward": 0.5,
-    },
+    "coarse": {"difference": 0.003, "curvature": 0.003, "slope": 2.0, "rough": 2.0},
 }
 """Those of other cues are 0.1 length units."""
 _LENGTH_FLOOR = 0.1

@@ -108,15 +108,14 @@ def shown(image: PreparedImage) -> Tensor:
 
 
 def coarse_error(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
-    """The error that coarse cues let expect: for the quality check, in a part of a second.
+    """The error that a coarse search alone expects: for the quality check, in a part of a second.
 
     Args:
         pair: The prepared images.
         transform: Fixed points to moving points.
-        settings: The settings, of which the discrete search and the deformable stage are used.
+        settings: The settings, of which the discrete search is used.
     """
-    cues = coarse_cues(pair, transform, settings.discrete, settings.deformable)
-    return ErrorMap.of(pair, cues, COARSE_MODEL)
+    return ErrorMap.of(pair, coarse_cues(pair, transform, settings.discrete), COARSE_MODEL)
 
 
 def mean_deformation_error_mm(

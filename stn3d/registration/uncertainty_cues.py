@@ -47,24 +47,25 @@ class Cues:
     seen: Tensor
 
 
-def coarse_cues(
-    pair: Pair, transform: Transform, search: DiscreteStage, stage: DeformableStage
-) -> Cues:
-    """The cues on a grid of 8 length units, in a part of a second.
+@torch.no_grad()
+def coarse_cues(pair: Pair, transform: Transform, search: DiscreteStage) -> Cues:
+    """Cues that take a part of a second, on a grid of 8 length units.
 
     Args:
         pair: The prepared images.
         transform: Fixed points to moving points.
         search: The discrete search.
-        stage: The deformable stage, which is repeated on a coarse level with the images swapped.
     """
-    return _cues(pair, transform, search, stage, (COARSE,))
+    found = _search_cues(pair, transform, COARSE, search)
+    linear = linear_part(transform, pair.fixed)
+    return replace(found, values=found.values | _field_cues(pair, transform, linear, found.grid))
 
 
+@torch.no_grad()
 def fine_cues(
     pair: Pair, transform: Transform, search: DiscreteStage, stage: DeformableStage
 ) -> Cues:
-    """The cues on a grid of 4 length units.
+    """All cues, on a grid of 4 length units.
 
     Args:
         pair: The prepared images.
@@ -72,22 +73,9 @@ def fine_cues(
         search: The discrete search.
         stage: The deformable stage, which is repeated on coarse levels with the images swapped.
     """
-    return _cues(pair, transform, search, stage, (COARSE, FINE))
-
-
-@torch.no_grad()
-def _cues(
-    pair: Pair,
-    transform: Transform,
-    search: DiscreteStage,
-    stage: DeformableStage,
-    levels: tuple[float, ...],
-) -> Cues:
-    """All cues on a grid of the last of some spacings, coarse to fine, in length units."""
-    linear = linear_part(transform, pair.fixed)
-    found = _search_cues(pair, transform, levels[-1], search)
+    found, linear = _search_cues(pair, transform, FINE, search), linear_part(transform, pair.fixed)
     field = _field_cues(pair, transform, linear, found.grid)
-    backward = _backward(pair, transform, linear, found.grid, stage, levels)
+    backward = _backward(pair, transform, linear, found.grid, stage)
     return replace(found, values=found.values | field | {"backward": backward})
 
 
@@ -125,16 +113,11 @@ def _unit_shifts(ndim: int) -> Tensor:
 
 
 def _backward(
-    pair: Pair,
-    transform: Transform,
-    linear: Linear,
-    grid: Grid,
-    stage: DeformableStage,
-    levels: tuple[float, ...],
+    pair: Pair, transform: Transform, linear: Linear, grid: Grid, stage: DeformableStage
 ) -> Tensor:
     """Distance from x to backward(transform(x)) for a dense registration with the images swapped,
-    on coarse levels, from the linear part."""
-    factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in levels)
+    on two coarse levels, from the linear part."""
+    factors = tuple(max(units * pair.unit_mm / pair.finest_mm, 1.0) for units in (COARSE, FINE))
     counts = (_BACK_ITERATIONS,) * len(factors)
     again = replace(stage, factors=factors, iterations=counts)
     images = replace(pair.swapped, landmarks=None)
