@@ -33,6 +33,7 @@ _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from h
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
 _NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
 _MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
+_AGREE = 1e-3  # loss after the search from the linear result, below which the images agree
 _MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
 _BACKGROUND = 0.05  # of the intensity range
 
@@ -179,7 +180,7 @@ def select_large_motion(
 
 def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) -> float | None:
     """Loss after a search from the headers relative to that from the result of the linear stages;
-    None if these gained much on the headers.
+    None if these gained much on the headers, or the images agree from their result.
 
     An organ that moves misleads the linear stages: they gain little on the headers, which place the
     rest of the body as it lies.
@@ -189,6 +190,8 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
         aligned: The search from the result of the linear stages.
         stage: The stage that would run.
     """
+    if aligned.loss < _AGREE:
+        return None
     headers = Affine.identity(pair.fixed.grid.ndim)
     before = Comparison.of(pair, headers, _spacing_mm(pair))
     weight = _foreground(pair, before)
@@ -197,7 +200,7 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
     found = coarse_search(pair, headers, stage)
     if found.compared_voxels < _MIN_KEPT * aligned.compared_voxels:
         return None
-    return found.loss / max(aligned.loss, 1e-9)
+    return found.loss / aligned.loss
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:

@@ -7,7 +7,14 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from stn3d.choices import AUTOMATIC, MetricChoice, Preset, check_choice, check_known
+from stn3d.choices import (
+    AUTOMATIC,
+    LargeMotionChoice,
+    MetricChoice,
+    Preset,
+    check_choice,
+    check_known,
+)
 from stn3d.errors import InputError
 from stn3d.losses.similarity import METRICS
 from stn3d.registration.settings import read_config, settings_from
@@ -27,6 +34,8 @@ class TemplateSettings:
             cube root of the voxel volume (the square root of the area in 2D).
         sharpening: strength of the unsharp mask on the mean image. Default: 0, none, with which
             registrations through the template are more accurate.
+        large_motion: ``on``, ``off`` or ``auto``: whether a discrete search precedes the
+            deformable stage of the registrations. Default: that of the config, else ``auto``.
         config: YAML file or mapping with further settings of the registrations.
         threads: number of CPU threads, shared by the jobs. Default: PyTorch's.
         jobs: number of registrations at a time, each in a process of its own.
@@ -42,6 +51,7 @@ class TemplateSettings:
     symmetric: bool = False
     spacing_mm: float | None = None
     sharpening: float = 0.0
+    large_motion: LargeMotionChoice | None = None
     config: str | os.PathLike[str] | dict[str, Any] | None = None
     threads: int | None = None
     jobs: int = 1
@@ -77,7 +87,12 @@ class TemplateSettings:
             preset: preset of the stages.
             kind: kind of transform.
         """
-        return {"kind": kind, "preset": preset, "metric": self.metric, "estimator": "optimiser"}
+        options = {"kind": kind, "preset": preset, "metric": self.metric, "estimator": "optimiser"}
+        if kind != "deformable":
+            return {**options, "large_motion": "off"}
+        return (
+            options if self.large_motion is None else {**options, "large_motion": self.large_motion}
+        )
 
     def metrics(self) -> dict[str, Any]:
         """The settings that determine the result, for template.json."""

@@ -57,6 +57,14 @@ def test_the_headers_are_right_where_the_linear_stages_gained_little() -> None:
     assert found.linear is not None
 
 
+def test_images_that_agree_do_not_move_far() -> None:
+    image = sliding_pair(2, 3.0).pair.fixed
+    same = Pair(image, image)
+    found = large_motion_of(same, same, SETTINGS, (IDENTITY, IDENTITY))
+    assert found.selection is not None
+    assert (found.runs, found.selection.choice) == (False, "off")
+
+
 def test_the_search_begins_where_it_gets_furthest(known: SlidingPair) -> None:
     """The linear stages were misled by a third of the images; the initial transform by more."""
     on = dataclasses.replace(SETTINGS, large_motion="on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import stn3d
+from stn3d.cli import main
 from stn3d.errors import InputError
 from stn3d.registration.outputs import Outputs
 from stn3d.template import Template, TemplateSettings, build, registrations
@@ -126,6 +128,30 @@ def test_order_and_start_do_not_matter(
     for name in built.names:
         gap = start.transform(name)(points) - built.transform(name)(points)
         assert float(gap.norm(dim=-1).mean()) < 0.35  # mm
+
+
+def test_large_motion_is_an_option_of_the_deformable_registrations(
+    group: list[Shape], tmp_path: Path
+) -> None:
+    images, out = [str(one.path) for one in group], tmp_path / "template"
+    options = ["--iterations", "1", "--threads", "1", "--no-report", "--large-motion", "on"]
+    assert main(["template", *images, "--out", str(out), *options]) == 0
+    found = [json.loads(path.read_text("utf-8")) for path in out.glob("*/metrics.json")]
+    assert len(found) == len(images)
+    for metrics in found:
+        assert metrics["settings"]["large_motion"] == "on"
+        assert "discrete" in metrics["timings_s"]
+    assert (
+        json.loads((out / "template.json").read_text("utf-8"))["settings"]["large_motion"] == "on"
+    )
+
+
+def test_a_config_with_large_motion_applies_to_the_deformable_registrations() -> None:
+    settings = TemplateSettings(config={"large_motion": "on"})
+    assert "large_motion" not in settings.registration("fast", "deformable")
+    assert settings.registration("fast", "affine")["large_motion"] == "off"
+    with pytest.raises(InputError, match="large_motion"):
+        TemplateSettings(large_motion="much")  # type: ignore[arg-type]
 
 
 def test_bad_images_are_rejected(group: list[Shape], tmp_path: Path) -> None:
