@@ -204,8 +204,8 @@ CRITERIA = (
         ),
         lower_is_worse=True,
     ),
-    _expected_error("expected_error_units", lambda m: m.expected_error_units, check=3.3),
-    _expected_error("expected_error_mm", lambda m: m.expected_error_mm, check=4.2),
+    _expected_error("expected_error_units", lambda m: m.expected_error_units, check=3.2),
+    _expected_error("expected_error_mm", lambda m: m.expected_error_mm, check=4.0),
     Criterion(
         "content_volume_factor",
         value=lambda m: m.content_volume_factor,
