@@ -29,6 +29,9 @@ _LEAST_STRUCTURES = 8
 _UNSEEN = len(STRUCTURES)
 _SHELL_MM = 6.0, 14.0  # around the brain with its fluid: skull and scalp
 _SKULL = 0.4  # of the shell; 0.7 to 0.97 in whole heads, 0 in stripped ones
+# Median brightness of the shell relative to the brain's: 0.32 (FLAIR, PET, SPECT) to 1.1 (T2) where
+# the scalp is shown, 0.15 and 0.16 in two EPI, whose fat is suppressed.
+_SHOWN = 0.23
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class HeadStructures:
         seen: ``(1, 1, *grid.shape)`` from 0 to 1, as `Segmentation.seen`.
         grid: The working grid.
         quality: Whether the network knows what the image shows.
+        intensities: ``(1, 1, *grid.shape)`` float16, the image on the grid.
     """
 
     classes: Tensor
@@ -50,15 +54,20 @@ class HeadStructures:
     seen: Tensor
     grid: Grid
     quality: SegmentationQuality
+    intensities: Tensor
 
     @cached_property
     def has_skull(self) -> bool:
-        """Whether the head goes on around the brain, in most of what is seen of it."""
-        shell = self._dilated(_SHELL_MM[1]) & ~self._dilated(_SHELL_MM[0])
-        shell &= self.seen > _SEEN
+        """Whether the head goes on around the brain, in most of what is seen of it, and is not much
+        darker: in an EPI whose fat is suppressed, the network finds a scalp that has no edge."""
+        seen = self.seen > _SEEN
+        shell = self._dilated(_SHELL_MM[1]) & ~self._dilated(_SHELL_MM[0]) & seen
         around = self.classes[shell]
         is_head = (around[:, None] == torch.tensor(classes_of_groups("head"))).any(dim=1)
-        return bool(is_head.float().mean() > _SKULL)
+        if not float(is_head.float().mean()) > _SKULL:
+            return False
+        bright, brain = (self.intensities[where].median() for where in (shell, self.brain & seen))
+        return bool(bright >= _SHOWN * brain)
 
     def brain_on(self, grid: Grid, margin_mm: float) -> Tensor:
         """The brain with a margin, on another grid.
@@ -114,7 +123,9 @@ def _found(image: PreparedImage) -> HeadStructures:
     coordinates, trained = bundled_network("affine"), bundled_network("segmentation")
     found = segment_any_orientation(coordinates.to(device), trained.to(device), image)
     parts = found.classes, expected_tissues(found), found.mask, found.seen, found.grid
-    return HeadStructures(*parts, assess_segmentation(found))
+    matrix = image.grid.index_from_world @ found.grid.world_from_index
+    intensities = kernels.resample(image.image[:, :1].contiguous(), matrix, found.grid.shape)
+    return HeadStructures(*parts, assess_segmentation(found), intensities.half())
 
 
 def structure_dice(

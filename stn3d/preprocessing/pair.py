@@ -45,7 +45,18 @@ class Pair:
         """The length unit of the pair, see `stn3d.length_unit`."""
         return length_unit_mm(self.fixed.grid, self.moving.grid)
 
-    def level_spacings_mm(self, factors: Sequence[float], min_voxels: int = 8) -> list[float]:
+    def level_step_mm(self, in_units: bool) -> float:
+        """The length that the factors of levels multiply: the finest spacing, or the length unit
+        where that is asked for and smaller.
+
+        A small field of view then has as many voxels on each level as a head of 1 mm voxels, as far
+        as its own voxels allow.
+        """
+        return min(self.finest_mm, self.unit_mm) if in_units else self.finest_mm
+
+    def level_spacings_mm(
+        self, factors: Sequence[float], in_units: bool = False, min_voxels: int = 8
+    ) -> list[float]:
         """Spacings of the levels of an image pyramid, coarse to fine.
 
         Levels that leave an image fewer than ``min_voxels`` along its shortest axis are dropped,
@@ -53,9 +64,12 @@ class Pair:
         few thick slices are ignored.
 
         Args:
-            factors: Multiples of the finest spacing, coarse to fine.
+            factors: Multiples of `level_step_mm`, coarse to fine; no level is finer than the finest
+                spacing.
+            in_units: See `level_step_mm`.
             min_voxels: Lowest number of voxels along the shortest axis.
         """
+        step_mm = self.level_step_mm(in_units)
         extents = [
             size
             for image in (self.fixed, self.moving)
@@ -63,8 +77,8 @@ class Pair:
             if n >= min_voxels
         ]
         shortest = min(extents, default=0.0)
-        *coarse, last = (factor * self.finest_mm for factor in factors)
+        *coarse, last = (max(factor * step_mm, self.finest_mm) for factor in factors)
         if extents:
             last = max(self.finest_mm, min(last, shortest / min_voxels))
         least = min_voxels * (1 - 1e-6)
-        return [s for s in coarse if shortest / s >= least] + [last]
+        return [s for s in coarse if shortest / s >= least and s > last] + [last]

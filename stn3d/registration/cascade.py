@@ -143,7 +143,7 @@ def run_cascade(
     # In the coarse voxels of the quality check, different contrasts do not determine the scale.
     repeated_kind: LinearKind | None = None if content is None or same else "rigid"
     result = through(rest, compared, motion.start, tracker)
-    return CascadeResult(
+    cascade = CascadeResult(
         result,
         settings,
         selected,
@@ -155,6 +155,27 @@ def run_cascade(
         repeated_kind=repeated_kind,
         large_motion=motion.selection,
         repeated_linear=motion.linear,
+    )
+    return _as_structures_allow(cascade)
+
+
+def _as_structures_allow(found: CascadeResult) -> CascadeResult:
+    """The result without its deformation, where the kind was selected and the structures of two
+    heads overlap surely less after the deformable stage than before."""
+    structures, linear = found.structures, found.linear.transform
+    if found.kind is None or structures is None or not found.settings.is_deformable:
+        return found
+    kind = structures.without_deformation(found.transform, linear)
+    if kind is None:
+        return found
+    settings = dataclasses.replace(found.settings, kind="affine", large_motion="off")
+    return dataclasses.replace(
+        found,
+        transform=linear,
+        settings=settings,
+        kind=kind,
+        large_motion=None,
+        repeated_linear=None,
     )
 
 

@@ -213,7 +213,8 @@ def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
     """
     search, deformable = settings.discrete, settings.deformable
     finest_mm = search.spacings_mm(pair)[-1]
-    count = max(1, sum(factor * pair.finest_mm <= finest_mm for factor in deformable.factors))
+    step_mm = pair.level_step_mm(deformable.in_units)
+    count = max(1, sum(factor * step_mm <= finest_mm for factor in deformable.factors))
     iterations = deformable.iterations[: len(deformable.factors)]
     changes: dict[str, Any] = {
         "factors": deformable.factors[-count:],

@@ -161,6 +161,7 @@ def _finer(stage: LinearStage, spacing_mm: float) -> LinearStage:
 
 def _from_spacing(stage: LinearStage, pair: Pair, spacing_mm: float) -> LinearStage:
     """A stage with one level of a spacing, and one or more that are finer."""
-    first = spacing_mm / pair.finest_mm
-    factors = {first, max(1.0, first / 2), *(one for one in stage.factors if one < first)}
+    step_mm = pair.level_step_mm(stage.in_units)
+    first, least = spacing_mm / step_mm, pair.finest_mm / step_mm
+    factors = {first, max(least, first / 2), *(one for one in stage.factors if one < first)}
     return dataclasses.replace(stage, factors=tuple(sorted(factors, reverse=True)))

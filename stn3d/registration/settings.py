@@ -155,7 +155,8 @@ class Settings:
             weights = channel_weights(self.channel_weights)
             object.__setattr__(self, "channel_weights", weights)
         metric = self.deformable_metric or self.metric_name
-        stage = dataclasses.replace(self.deformable, metric=metric)
+        in_units = METRICS[metric].needs_many_voxels
+        stage = dataclasses.replace(self.deformable, metric=metric, in_units=in_units)
         object.__setattr__(self, "init", str(self.init))
         object.__setattr__(self, "deformable", stage)
 
@@ -292,4 +293,4 @@ _NESTED: dict[str, type] = {
     "discrete": DiscreteStage,
     "deformable": DeformableStage,
 }
-_HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric"}}  # set by `Settings`
+_HIDDEN: dict[type, set[str]] = {DeformableStage: {"metric", "in_units"}}  # set by `Settings`

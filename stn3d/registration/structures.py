@@ -79,6 +79,25 @@ class PairStructures:
             return found is None
         return found < expected - _WORSE
 
+    def without_deformation(self, deformable: Transform, linear: Transform) -> Selection | None:
+        """The selection of ``affine``, if the deformable stage destroys what the linear ones align;
+        None if not. It does where one image shows no scalp, and its brain is pulled to the other's.
+
+        Args:
+            deformable: Result of the deformable stage, fixed points to moving points.
+            linear: Result of the linear stages.
+        """
+        if not self.is_worse(deformable, linear):
+            return None
+        found, before = (self.dice(one) or 0.0 for one in (deformable, linear))
+        reason = (
+            "the structures that the segmentation network finds in both heads overlap less after "
+            f"the deformable stage than before (mean Dice {found:.2f} instead of {before:.2f})"
+        )
+        return Selection(
+            "affine", reason, {"structure_dice": found, "affine_structure_dice": before}
+        )
+
     @cached_property
     def correspond(self) -> bool:
         """Whether the structures can be aligned, as those of two heads can: where the network takes

@@ -41,7 +41,8 @@ def structures(classes: Tensor, seen: Tensor | None = None) -> HeadStructures:
     is_brain = (classes[..., None] == torch.tensor(brain_classes())).any(dim=-1)
     tissues = torch.zeros(1, 3, *GRID.shape)
     seen = torch.ones(1, 1, *GRID.shape) if seen is None else seen
-    return HeadStructures(classes, tissues, is_brain, seen, GRID, QUALITY)
+    intensities = (classes > 0).half()
+    return HeadStructures(classes, tissues, is_brain, seen, GRID, QUALITY, intensities)
 
 
 def test_a_head_overlaps_fully_with_itself_and_less_after_a_translation() -> None:
@@ -95,6 +96,15 @@ def test_a_skull_is_what_lies_around_the_brain() -> None:
     stripped = structures(classes_of(skull=False))
     assert not stripped.has_skull
     assert not replace(stripped, seen=torch.zeros_like(stripped.seen)).has_skull
+
+
+@pytest.mark.parametrize(("brightness", "shown"), [(0.15, False), (0.3, True)])
+def test_a_scalp_that_is_hardly_brighter_than_air_is_no_skull(
+    brightness: float, shown: bool
+) -> None:
+    head = structures(classes_of())
+    faint = torch.where(head.brain, 1.0, brightness).half()
+    assert replace(head, intensities=faint).has_skull == shown
 
 
 def test_the_brain_on_another_grid_has_the_margin_asked_for() -> None:

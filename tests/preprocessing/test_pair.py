@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Affine
 from tests.helpers.synthetic import grid_about, known_pair, plain_grid
 
@@ -31,3 +33,19 @@ def test_a_few_thick_slices_do_not_stop_the_pyramid() -> None:
     pair = known_pair(Affine.identity(3), slab, plain_grid(3, 64)).pair
     assert pair.level_spacings_mm((8, 4, 2)) == pytest.approx([8, 4, 2])
     assert min(pair.fixed.at(8).grid.shape) >= 1
+
+
+def empty_pair(ndim: int, voxels: int) -> Pair:
+    """Two images of voxels of 1 mm that show nothing."""
+    grid = plain_grid(ndim, voxels)
+    return Pair(*[PreparedImage(torch.zeros(1, 1, *grid.shape), grid)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("ndim", "voxels", "spacings"), [(3, 60, [2, 1]), (3, 200, [8, 4, 2]), (2, 800, [8, 4, 2])]
+)
+def test_levels_in_units_scale_with_a_small_field_of_view(
+    ndim: int, voxels: int, spacings: list[float]
+) -> None:
+    pair = empty_pair(ndim, voxels)
+    assert pair.level_spacings_mm((8, 4, 2), in_units=True) == pytest.approx(spacings)

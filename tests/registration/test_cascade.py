@@ -124,6 +124,22 @@ def test_without_a_head_the_cascade_goes_on_to_a_deformation(known: Known) -> No
     assert len(found.transform.parts) == 2
 
 
+def test_a_deformation_that_structures_refuse_is_not_the_result(known: Known) -> None:
+    refused = Selection("affine", "of a test", {})
+
+    class Structures:
+        subjects = None
+        is_worse = staticmethod(lambda *_: False)
+        masked = staticmethod(lambda pair: pair)
+        without_deformation = staticmethod(lambda *_: refused)
+
+    settings = settings_from({"metric": "lncc"}, QUICK)
+    others = {"structures": Structures()}
+    found = run_cascade(known.pair, settings, known.truth, lambda: None, Tracker(), **others)  # type: ignore[arg-type]
+    assert (found.kind, found.settings.kind) == (refused, "affine")
+    assert found.transform is found.linear.transform
+
+
 @pytest.mark.parametrize(("metric", "repeated"), [("nmi", "rigid"), ("lncc", None)])
 def test_a_shared_content_masks_the_image_that_goes_on(metric: str, repeated: str | None) -> None:
     pair = prepared_pair(head_image(plain_grid(2, 48), False), head_image(plain_grid(2, 50), True))

@@ -202,10 +202,29 @@ def test_the_example_config_lists_every_setting_with_its_default() -> None:
         yaml.safe_load(path.read_text(encoding="utf-8")),
         dataclasses.asdict(settings_from({})),
     )
-    del known["deformable"]["metric"]  # the metric's business
+    for name in ("metric", "in_units"):  # the metric's business
+        del known["deformable"][name]
     assert written.keys() == known.keys()
     for part in ("linear", "deformable"):
         assert written[part].keys() == known[part].keys()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "linear", "deformable"),
+    [
+        ("lncc", False, False),
+        ("nmi", True, True),
+        ("mind", True, True),
+        ("ncc+gradient", False, True),
+    ],
+)
+def test_metrics_that_need_many_voxels_have_levels_in_units(
+    metrics: str, linear: bool, deformable: bool
+) -> None:
+    names = dict(zip(("metric", "deformable_metric"), metrics.split("+"), strict=False))
+    *first, dense = settings_from(names).stages()
+    assert [stage.in_units for stage in first] == [linear] * 2  # type: ignore[attr-defined]
+    assert dense.in_units == deformable  # type: ignore[attr-defined]
 
 
 def test_the_deformable_stage_may_use_another_metric() -> None:

@@ -17,7 +17,7 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.structures import PairStructures, structures_of
 from stn3d.structures import STRUCTURES, classes_of_groups
-from stn3d.transforms import Affine
+from stn3d.transforms import Affine, DisplacementField
 from tests.nets.test_head_structures import GRID, QUALITY, classes_of, structures
 
 TISSUES = (classes_of_groups("white matter"), classes_of_groups("cortex", "deep grey"))
@@ -118,6 +118,18 @@ def test_folds_distinguish_subjects_across_thick_slices_too(seed: int, choice: s
     pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
     assert pair.subjects is not None
     assert pair.subjects.choice == choice
+
+
+def test_a_deformation_that_destroys_the_alignment_is_not_selected() -> None:
+    pair, truth = moved(rotation(20.0), (5.0, 0.0, 0.0))
+    assert pair.without_deformation(truth, truth) is None
+    points = GRID.points_mm() - GRID.centre_mm
+    outwards = points * 0.4 * (1 - (points.norm(dim=-1, keepdim=True) / 50).clamp(max=1))
+    field = DisplacementField(outwards.movedim(-1, 0)[None].float(), GRID)
+    selected = pair.without_deformation(field.then(truth), truth)
+    assert selected is not None
+    assert selected.choice == "affine"
+    assert "instead of 1.00" in selected.reason
 
 
 def test_heads_that_are_not_seen_together_have_no_overlap() -> None:

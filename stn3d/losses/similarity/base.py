@@ -63,6 +63,9 @@ class ImageMetric(ABC):
     contrast: ClassVar[Contrast]
     """Contrast of the images that the metric is for: the same, different, or either."""
 
+    needs_many_voxels: ClassVar[bool] = False
+    """Whether a coarse level of a small field of view shows too little to the metric: histograms
+    and edges of different contrasts."""
     loss_arrays: ClassVar[int] = 3
     """Float32 arrays of the size of the image that the loss and its gradient need at their peak."""
     convincing_loss: ClassVar[float] = 0.0

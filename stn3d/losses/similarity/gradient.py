@@ -115,6 +115,7 @@ class GradientFields(ImageMetric):
 
     name = "gradient"
     contrast = "any"
+    needs_many_voxels = True
     loss_arrays = 24
     stage_settings = EDGE_STAGE_SETTINGS
 

@@ -129,6 +129,7 @@ class SelfSimilarity(ImageMetric):
 
     name = "mind"
     contrast = "any"
+    needs_many_voxels = True
     loss_arrays = 60  # a descriptor has 12 channels
     depends_on_axes = True
     stage_settings = EDGE_STAGE_SETTINGS

@@ -56,6 +56,7 @@ class MutualInformation(ImageMetric):
 
     name = "nmi"
     contrast = "different"
+    needs_many_voxels = True
     loss_arrays = 5
     stage_settings: ClassVar[StageSettings] = {
         "fast": {

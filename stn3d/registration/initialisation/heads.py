@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stn3d.losses.similarity import METRICS
-from stn3d.registration.automatic import shows_same_contrast
+from stn3d.registration.automatic import may_differ, shows_same_contrast
 from stn3d.registration.initialisation.finder import Finder, Initialisation, compares_same
 from stn3d.registration.settings import Settings
 
@@ -31,7 +31,10 @@ def by_structures(
         ct: Whether the fixed and the moving image are CT.
     """
     metric, selected = settings.metric, found.selected_metric
-    is_same = compares_same(metric) if selected is None else shows_same_contrast(selected)
+    if selected is None:
+        is_same = compares_same(metric)
+    else:
+        is_same = shows_same_contrast(selected) and not may_differ(selected)
     if is_same or _is_sure(finder, found, settings) or finder.structures is None:
         return None
     structures = replace(finder.structures, is_ct=any(ct))

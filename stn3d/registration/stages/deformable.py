@@ -70,6 +70,7 @@ class DeformableStage(OptimiserStage):
         margin_mm: Distance that the field extends around the fixed image. None for 8 length units
             of the pair, which are 8 mm for a head, see `stn3d.length_unit`, and at least the reach
             of a step's smoothing.
+        in_units: See `Pair.level_step_mm`; `Settings` sets it for metrics that need many voxels.
 
     Raises:
         InputError: A value does not fit, or there are fewer iterations than levels.
@@ -89,6 +90,7 @@ class DeformableStage(OptimiserStage):
     tolerance: float = 1e-3
     window: int = 10
     margin_mm: float | None = None
+    in_units: bool = False
 
     def __post_init__(self) -> None:
         check_known("deformable_metric", self.metric, tuple(METRICS))
@@ -130,7 +132,8 @@ class DeformableStage(OptimiserStage):
     def levels(self, pair: Pair) -> list[Level]:
         """The resolution levels for this pair, coarse to fine."""
         spacings = self.spacings_mm(pair)
-        counts = self.iterations[-len(pair.level_spacings_mm(self.factors)) :][: len(spacings)]
+        count = len(pair.level_spacings_mm(self.factors, self.in_units))
+        counts = self.iterations[-count:][: len(spacings)]
         return [
             Level(spacing, resolution.level_grid(pair.fixed.grid, spacing).num_voxels, count)
             for spacing, count in zip(spacings, counts, strict=True)
@@ -138,7 +141,8 @@ class DeformableStage(OptimiserStage):
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
-        return resolution.supported_spacings_mm(pair, pair.level_spacings_mm(self.factors))
+        levels_mm = pair.level_spacings_mm(self.factors, self.in_units)
+        return resolution.supported_spacings_mm(pair, levels_mm)
 
     def coarser(self) -> Iterator[DeformableStage]:
         """This stage with ever coarser finest levels, by factors of sqrt 2, down to one level."""
@@ -167,7 +171,7 @@ class DeformableStage(OptimiserStage):
         return pair.fixed.grid.ndim * self._field_voxels(pair)
 
     def _field_voxels(self, pair: Pair) -> int:
-        """Voxels of the field's finest level, with all of its margin."""
+        """Voxels of the field's finest level with its margin."""
         grid = resolution.level_grid(pair.fixed.grid, self.spacings_mm(pair)[-1])
         radii = METRICS[self.metric].window_radii(self.radius_vox, grid.spacing_mm)
         margins = margins_vox(grid, radii, self.margin_of(pair))
@@ -242,8 +246,7 @@ class _LevelSolver:
     def _improved(self, u: Tensor, iterations: int, note: Callable[[int, float], None]) -> Tensor:
         stage, grid, d = self.stage, self.fixed.grid, self.fixed.grid.ndim
         update, smooth = ([sigma] * d for sigma in self.sigmas_vox)
-        reach = math.ceil(3 * update[0])
-        region = self.window.covered.grown([reach] * d).without_faces()
+        region = self.window.covered.grown([math.ceil(3 * update[0])] * d).without_faces()
         boundary = boundary_weights(grid, self.margin_mm)
         # Outside the region all fields keep the same vectors.
         best, fields, velocity = u, [u, u.clone(), u.clone()], torch.zeros_like(u)
@@ -277,10 +280,9 @@ class _LevelSolver:
         """The loss of a field, None for one of zeros, with that of the landmarks."""
         u = voxels_from_mm(field, self.fixed)
         with torch.no_grad():
-            out = kernels.buffers(self.moving.image, u)
-            moved, inside = kernels.warp(
-                self.moving.image, self.moving_from_fixed_index, u, self.window.covered, out
-            )
+            image, matrix = self.moving.image, self.moving_from_fixed_index
+            out = kernels.buffers(image, u)
+            moved, inside = kernels.warp(image, matrix, u, self.window.covered, out)
             return float(self._image_loss(moved, self._weight(u, inside))) + self._landmark_loss(u)
 
     def _image_loss(self, moved: Tensor, weight: Tensor | None) -> Tensor:
@@ -308,8 +310,7 @@ class _LevelSolver:
         """
         grid, covered = self.fixed.grid, self.window.covered
         moving, matrix = self.moving.image, self.moving_from_fixed_index
-        around = covered.grown([1] * grid.ndim)
-        moved, inside = kernels.warp(moving, matrix, u, around, out)
+        moved, inside = kernels.warp(moving, matrix, u, covered.grown([1] * grid.ndim), out)
         moved = moved.detach().requires_grad_()
         loss = self._image_loss(moved, self._weight(u, inside))
         (by_moved,) = torch.autograd.grad(loss, moved)

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ class LinearStage(OptimiserStage):
             or the finest one of the images. None for 2 length units of the pair.
         restarts: Number of restarts of the last level but one, each from parameters perturbed by
             half a voxel; the lowest loss is kept. A histogram's loss has small local minima.
+        in_units: See `Pair.level_step_mm`; set for metrics that need many voxels.
 
     Raises:
         InputError: A value does not fit.
@@ -67,6 +69,7 @@ class LinearStage(OptimiserStage):
     tolerance: float = 1e-6
     finest_spacing_mm: float | None = math.inf
     restarts: int = 0
+    in_units: bool = False
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, LinearKind)
@@ -122,7 +125,7 @@ class LinearStage(OptimiserStage):
 
     def spacings_mm(self, pair: Pair) -> list[float]:
         """Spacings of the image pyramid, coarse to fine."""
-        spacings = pair.level_spacings_mm(self.factors)
+        spacings = pair.level_spacings_mm(self.factors, self.in_units)
         finest_mm = self.finest_spacing_mm
         if finest_mm is None:
             finest_mm = _FINEST_UNITS * pair.unit_mm
@@ -230,12 +233,18 @@ class LinearSettings:
             final: Whether the last one is the result; only then are its finer levels worth the
                 time. All others but the last have one level.
         """
-        common = self.iterations, self.radius_vox, self.tolerance
-        stages = [LinearStage(kind, metric, self.factors[:1], *common) for kind in kinds[:-1]]
+        common: dict[str, Any] = {
+            "metric": metric,
+            "iterations": self.iterations,
+            "radius_vox": self.radius_vox,
+            "tolerance": self.tolerance,
+            "in_units": METRICS[metric].needs_many_voxels,
+        }
+        stages = [LinearStage(kind, factors=self.factors[:1], **common) for kind in kinds[:-1]]
         if not final:
-            return [*stages, LinearStage(kinds[-1], metric, self.factors, *common)]
-        finer = self.finest_spacing_mm, self.restarts
-        return [*stages, LinearStage(kinds[-1], metric, self.final_factors, *common, *finer)]
+            return [*stages, LinearStage(kinds[-1], factors=self.factors, **common)]
+        common |= {"finest_spacing_mm": self.finest_spacing_mm, "restarts": self.restarts}
+        return [*stages, LinearStage(kinds[-1], factors=self.final_factors, **common)]
 
     def coarser(self) -> Iterator[LinearSettings]:
         """These settings with ever coarser finest levels, by factors of sqrt 2, down to one level.

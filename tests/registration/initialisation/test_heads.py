@@ -113,3 +113,14 @@ def test_images_of_the_same_contrast_and_other_objects_need_no_structures() -> N
     finder.__dict__["structures"] = None
     before = found(finder, Affine.identity(3), DIFFERENT)
     assert by_structures(finder, before, AUTO, (False, False)) is None
+
+
+def test_a_contrast_that_may_differ_needs_the_structures() -> None:
+    finder, _, _ = heads()
+    evidence = {"positive_local_correlation_fraction": 0.9, "nonlinear_variance_fraction": 0.1}
+    doubtful = SelectedMetric("lncc", "the contrast may be the same", evidence)
+    candidate = finder.coarse("lncc").scored("header", Affine.identity(3))
+    before = Initialisation("lncc", doubtful, [candidate], finder.network)
+    after = by_structures(finder, before, AUTO, (False, False))
+    assert after is not None
+    assert after.best.name == "structures"
