@@ -71,14 +71,14 @@ FINE_MODEL = ErrorModel(
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-1.717,
+    intercept=-1.644,
     terms={
-        "residual": Term(0.3, 0.040),
-        "inconsistent": Term(0.3, 0.167),
-        "difference": Term(0.003, 0.134),
-        "curvature": Term(0.003, -0.364),
-        "slope": Term(2, 1.623),
+        "residual": Term(0.3, 0.048),
+        "inconsistent": Term(0.3, 0.184),
+        "difference": Term(0.003, 0.144),
+        "curvature": Term(0.003, -0.353),
+        "slope": Term(2, 1.643),
         "rough": Term(2, 0.507),
     },
-    bound_factor=1.91,
+    bound_factor=1.92,
 )

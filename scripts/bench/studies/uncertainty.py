@@ -197,12 +197,9 @@ def report(folder: Path) -> None:
     for held, title in enumerate(("Cases that the limits were chosen with", "Held-out cases")):
         part = [row for row in rows if (row["number"] in HELD_OUT) == bool(held)]
         lines += [f"### {title}", "", *pages.table(statuses(part, "coarse")), ""]
-        mapped = [row for row in part if "fine" in row["left_out"]]
-        lines += [
-            f"With `--uncertainty`, which {len(mapped)} of these cases were measured with:",
-            "",
-        ]
-        lines += [*pages.table(statuses(mapped, "fine")), ""]
+        if mapped := [row for row in part if "fine" in row["left_out"]]:
+            lines += [f"With `--uncertainty`, measured in {len(mapped)} of these cases:", ""]
+            lines += [*pages.table(statuses(mapped, "fine")), ""]
     lines += ["### Called good, by kind", "", *pages.table(good_by_kind(rows)), ""]
     pages.write_page(folder, lines)
 
