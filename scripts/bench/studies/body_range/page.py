@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean
 
 from scripts.bench.pages import (
     command,
@@ -43,6 +44,7 @@ def report(folder: Path) -> None:
     lines = ["# Bodies of many kinds and sizes", "", *command(results), ABOUT, ""]
     lines += [f"- {name}: {KINDS[name].about}" for name in _kinds(results)] + [""]
     lines += [*conditions(results), "## Accuracy", "", *table(accuracy(results)), ""]
+    lines += ["## Where stn3d is not the best or level", "", *(behind(results) or ["Nowhere."]), ""]
     lines += ["## Status of stn3d and times", "", *table(statuses(results)), ""]
     lines += ["## All runs", "", *table(runs(results.done)), ""]
     write_page(folder, lines + failures(results.failed, "{tool} failed on {pair}"))
@@ -69,6 +71,41 @@ def accuracy(results: Results) -> list[list[str]]:
                 cells.append(f"{text} ({len(values)})" if 0 < len(values) < len(pairs) else text)
             lines.append([name, str(len(pairs)), METRICS[metric], *cells])
     return lines
+
+
+def behind(results: Results) -> list[str]:
+    """A list of the kinds where another tool, on the pairs that both ran, is better than each row
+    of stn3d, or the identity is."""
+    lines = []
+    for name in _kinds(results):
+        tools = by_tool(of_kind(results, name))
+        ours = [tool for tool in tools if is_stn3d(tool)]
+        for metric in KINDS[name].metrics:
+            for other in (tool for tool in tools if tool not in ours):
+                both = [_on_common(tools, (tool, other), metric) for tool in ours]
+                known = [means for means in both if means is not None]
+                if known and all(_is_better(metric, *means) for means in known):
+                    found = " and ".join(f"{mine:.4g} against {its:.4g}" for mine, its in known)
+                    lines.append(f"- {name}, {METRICS[metric]}: {found} by {other}.")
+    return lines
+
+
+def _on_common(
+    tools: dict[str, dict[str, Row]], pair_of_tools: tuple[str, str], metric: str
+) -> tuple[float, float] | None:
+    """The means of two tools over the pairs that both ran; None if there are none."""
+    ours, other = (tools[tool] for tool in pair_of_tools)
+    common = [
+        p for p in ours if p in other and None not in (ours[p].get(metric), other[p].get(metric))
+    ]
+    if not common:
+        return None
+    return mean(ours[p][metric] for p in common), mean(other[p][metric] for p in common)
+
+
+def _is_better(metric: str, ours: float, other: float) -> bool:
+    """Whether another tool's mean is better by more than makes no difference."""
+    return other > ours + _DICE if metric == "dice" else other * (1 + _ERROR) < ours
 
 
 def best_tools(metric: str, means: dict[str, float | None]) -> set[str]:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from scripts.bench.pairs import parts_of_points, read_pairs
 from scripts.bench.store import Results, Row
-from scripts.bench.studies.body_range.page import accuracy
+from scripts.bench.studies.body_range.page import accuracy, behind
 from scripts.bench.studies.body_range.pairs import coarser, cropped, displaced, in_mm
 from scripts.bench.written_pairs import LabelledImage, Picture, write_pair
 from stn3d import read_image
@@ -68,3 +68,23 @@ def test_the_best_tools_of_a_kind_are_bold() -> None:
     assert (cells["before"], cells["elastix"]) == ("1", "3")  # the identity is no tool
     assert (cells["stn3d default"], cells["greedy"]) == ("**2**", "**2.05**")
     assert cells["ants-syn"] == "1.5 (1)"
+
+
+def test_the_page_names_the_tools_that_are_better_on_the_pairs_in_common() -> None:
+    values = {
+        "stn3d default": {"a": 2.0, "b": 4.0},
+        "stn3d --preset default": {"a": 1.9},
+        "greedy": {"a": 1.95, "b": 9.0},
+        "ants-syn": {"a": 1.0},
+        "elastix": {"b": 3.0},
+    }
+    rows: list[Row] = [
+        {"split": "livers", "pair": pair, "tool": tool, "tre_mm": value}
+        for tool, pairs in values.items()
+        for pair, value in pairs.items()
+    ]
+    assert behind(Results("body_range", {}, rows)) == [
+        "- livers, landmarks: 2 against 1 and 1.9 against 1 by ants-syn.",
+        "- livers, landmarks: 4 against 3 by elastix.",
+    ]
+    assert behind(Results("body_range", {}, rows[:5])) == []
