@@ -190,7 +190,8 @@ def blocks(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def cells(rows: Sequence[Row]) -> list[str]:
-    """The mean error of each tool in each cell, and in how many cells a tool has the lowest.
+    """The mean error of each tool in each cell, and in how many cells a tool has the lowest, of
+    those that the first tool registered.
 
     Args:
         rows: rows with an outcome.
@@ -205,14 +206,16 @@ def cells(rows: Sequence[Row]) -> list[str]:
     compared = 0
     for key, found in sorted(groups.items()):
         errors = {tool: sum(values) / len(values) for tool, values in found.items()}
-        best = min(errors, key=errors.__getitem__) if len(errors) > 1 else ""
+        rivals = tools[0] in errors and len(errors) > 1
+        best = min(errors, key=errors.__getitem__) if rivals else ""
         if best:
             compared += 1
             lowest[best] = lowest.get(best, 0) + 1
         numbers = [number(errors[tool]) if tool in errors else "" for tool in tools]
         lines.append([*map(str, key), *numbers, best])
     counts = ", ".join(f"{tool} in {lowest.get(tool, 0)}" for tool in tools)
-    first = f"Of {compared} cells with several tools, the lowest error has: {counts}."
+    first = f"{len(groups)} cells. Of {compared} that {tools[0]} and another tool registered, "
+    first += f"the lowest error has: {counts}."
     return [first, "", *table(lines), ""]
 
 
