@@ -21,7 +21,14 @@ COARSE_CUES = ("residual", "inconsistent", "difference", "curvature", "slope", "
 CUES = {"fine": FINE_CUES, "coarse": COARSE_CUES}
 FLOORS = {
     "fine": {"curvature": 0.003, "slope": 0.5, "rough": 1.0},
-    "coarse": {"difference": 0.003, "curvature": 0.003, "slope": 2.0, "rough": 2.0},
+    "coarse": {
+        "residual": 0.3,
+        "inconsistent": 0.3,
+        "difference": 0.003,
+        "curvature": 0.003,
+        "slope": 2.0,
+        "rough": 2.0,
+    },
 }
 """Those of other cues are 0.1 length units."""
 _LENGTH_FLOOR = 0.1

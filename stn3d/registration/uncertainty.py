@@ -53,7 +53,7 @@ class ErrorMap:
     def of(cls, pair: Pair, cues: Cues, model: ErrorModel) -> ErrorMap:
         """The map from the cues of a pair."""
         level = pair.first.fixed.at(max(cues.grid.spacing_mm))
-        around = resample_image(_shown(level), level.grid, cues.grid)
+        around = resample_image(shown(level), level.grid, cues.grid)
         body = (around > 0.5) & (cues.seen > _SEEN)
         expected_mm = cues.unit_mm * model.expected(cues.values)
         return cls(cues.grid, expected_mm, body, cues.unit_mm, model.bound_factor)
@@ -91,6 +91,20 @@ class ErrorMap:
             "large_fraction": _fraction(values > limit_mm),
             "bound_90_factor": self.bound_factor,
         }
+
+
+def shown(image: PreparedImage) -> Tensor:
+    """``(1, 1, *shape)``, 1 in the body: in tissue and what it encloses; where no face of the image
+    lies in air, all that is not dark.
+
+    Args:
+        image: The prepared image.
+    """
+    values = image.image[0, 0]
+    faces = (values.select(axis, end) for axis in range(values.ndim) for end in (0, -1))
+    if min(float(face.median()) for face in faces) < _AIR:
+        return tissue(image)
+    return (image.image[:, :1] > BACKGROUND).to(image.image)
 
 
 def coarse_error(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
@@ -132,16 +146,6 @@ def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
     """
     cues = fine_cues(pair, transform, settings.discrete, settings.deformable)
     return ErrorMap.of(pair, cues, FINE_MODEL)
-
-
-def _shown(image: PreparedImage) -> Tensor:
-    """``(1, 1, *shape)``, 1 in tissue; where no face of the image lies in air, all that is not
-    dark."""
-    values = image.image[0, 0]
-    faces = (values.select(axis, end) for axis in range(values.ndim) for end in (0, -1))
-    if min(float(face.median()) for face in faces) < _AIR:
-        return tissue(image)
-    return (image.image[:, :1] > BACKGROUND).to(image.image)
 
 
 def _quantile(values: Tensor, fraction: float) -> float | None:

@@ -58,27 +58,27 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=-0.920,
+    intercept=0.168,
     terms={
-        "residual": Term(0.1, 0.094),
-        "inconsistent": Term(0.1, 0.032),
-        "curvature": Term(0.003, -0.406),
-        "slope": Term(0.5, 0.518),
-        "rough": Term(1, 0.233),
-        "backward": Term(0.1, 0.296),
+        "residual": Term(0.1, 0.160),
+        "inconsistent": Term(0.1, 0.095),
+        "curvature": Term(0.003, -0.179),
+        "slope": Term(0.5, 0.776),
+        "rough": Term(1, 0.139),
+        "backward": Term(0.1, 0.297),
     },
-    bound_factor=1.69,
+    bound_factor=1.73,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-2.092,
+    intercept=-1.644,
     terms={
-        "residual": Term(0.1, 0.053),
-        "inconsistent": Term(0.1, 0.095),
-        "difference": Term(0.003, 0.058),
-        "curvature": Term(0.003, -0.462),
-        "slope": Term(2, 1.228),
-        "rough": Term(2, 0.587),
+        "residual": Term(0.3, 0.048),
+        "inconsistent": Term(0.3, 0.184),
+        "difference": Term(0.003, 0.144),
+        "curvature": Term(0.003, -0.353),
+        "slope": Term(2, 1.643),
+        "rough": Term(2, 0.507),
     },
-    bound_factor=1.87,
+    bound_factor=1.92,
 )

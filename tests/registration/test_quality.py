@@ -66,6 +66,11 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
             "shrinks the content as a whole by a factor of 2.50",
         ),
         (
+            {"expected_error_units": 2.4, "expected_error_mm": 4.8},
+            "check",
+            "expected in the body is 4.8 mm on average",
+        ),
+        (
             {"expected_error_units": 6.5, "expected_error_mm": 12.0},
             "check",
             "expected in the body is 12.0 mm on average",

@@ -5,14 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.bench.uncertainty_fit import COARSE_CUES, Sample, fit, predict, sparsification
+from scripts.bench.uncertainty_fit import (
+    COARSE_CUES,
+    Sample,
+    fit,
+    floor_of,
+    predict,
+    sparsification,
+)
 
 
 def a_sample(kind: str, seed: int) -> Sample:
     """Errors that follow two cues, one of them downwards, with gamma noise."""
     draws = np.random.default_rng(seed)
     cues = {name: draws.uniform(0.05, 4, 400) for name in COARSE_CUES}
-    mean = 2 * (cues["residual"] + 0.1) ** 0.5 * (cues["curvature"] + 0.003) ** -0.3
+    residual, curvature = (
+        cues[name] + floor_of("coarse", name) for name in ("residual", "curvature")
+    )
+    mean = 2 * residual**0.5 * curvature**-0.3
     error = mean * draws.gamma(4, 0.25, 400)
     return Sample({"kind": kind}, {"coarse": cues}, {}, {"coarse_error": error})
 
