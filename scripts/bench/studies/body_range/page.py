@@ -35,6 +35,9 @@ better; **bold** marks the best tool, and all within 0.005 of its Dice or 3 % of
 tools register pictures by their luminance. A number in brackets is that of the pairs that a tool
 was run on, if these are not all. Times are means of a run's CPU time in seconds: other work ran on
 the machine, so wall times say little."""
+BEHIND = """\
+Means where another tool, or none, is better than every row of stn3d by more than 0.005 of Dice or
+3 % of the error, each over the pairs that both ran."""
 _DICE, _ERROR = 0.005, 0.03  # that make no difference
 
 
@@ -43,8 +46,10 @@ def report(folder: Path) -> None:
     results = read(folder)
     lines = ["# Bodies of many kinds and sizes", "", *command(results), ABOUT, ""]
     lines += [f"- {name}: {KINDS[name].about}" for name in _kinds(results)] + [""]
+    lines += [results.head["note"], ""] if "note" in results.head else []
     lines += [*conditions(results), "## Accuracy", "", *table(accuracy(results)), ""]
-    lines += ["## Where stn3d is not the best or level", "", *(behind(results) or ["Nowhere."]), ""]
+    lines += ["## Where stn3d is not the best or level", "", BEHIND, ""]
+    lines += [*(behind(results) or ["There is none."]), ""]
     lines += ["## Status of stn3d and times", "", *table(statuses(results)), ""]
     lines += ["## All runs", "", *table(runs(results.done)), ""]
     write_page(folder, lines + failures(results.failed, "{tool} failed on {pair}"))
