@@ -15,12 +15,14 @@ from scripts.bench.images import foreground_points_mm
 from scripts.bench.known_truth import make_known
 from scripts.bench.paths import contrast_path
 from scripts.bench.store import Row
-from scripts.bench.thick_slices import Profile, Slices, acquired
+from scripts.bench.thick_slices import CONTENT, Profile, Slices, acquired, bright
 from scripts.bench.written_pairs import Floats, save
 from stn3d.io import read_transform
 
 Role = Literal["moving", "fixed", "both"]
 AXES = "xyz"
+OWN_MM = 1.0  # spacing of the contrasts
+_MARGIN_MM = 10.0  # of a field of view around the content
 PD = "pd"  # made of the T1 and the T2
 _PD_POWERS = {"t1": 0.25, "t2": 0.75}  # grey matter 1.13 times as bright as white, fluid between
 
@@ -39,6 +41,8 @@ class Case:
         noise_pct: standard deviation of the noise, % of the bright intensities.
         profile: slice profile.
         seed: of the truth and of the noise.
+        voxel_mm: spacing within the slices and of the image without slices. Above that of the
+            contrasts, 1 mm, both images are also cut to a field of view around their content.
     """
 
     role: Role
@@ -48,6 +52,7 @@ class Case:
     noise_pct: float
     profile: Profile
     seed: int
+    voxel_mm: float = OWN_MM
 
     def axis_of(self, image: str) -> int | None:
         """The axis across the slices of the ``fixed`` or the ``moving`` image; None without."""
@@ -76,12 +81,52 @@ def make_pair(case: Case, work: Path, folder: Path) -> Path:
         values, affine = _read(path)
         values = np.clip(values, 0, None)  # ANTs begins from centres of mass, which these displace
         across = case.axis_of(role)
+        if case.voxel_mm > OWN_MM:
+            values, affine = sampled(*field_of_view(values, affine), case, across)
         if across is not None:
             slices = Slices(case.thickness_mm, across, case.profile, case.noise_pct / 100)
             values, affine = acquired(values, affine, slices, 2 * case.seed + number)
         save(folder / f"{role}.nii.gz", values.astype(np.float32), affine)
     os.symlink(os.path.abspath(whole / "truth.h5"), folder / "truth.h5")
     return folder
+
+
+def field_of_view(values: NDArray[Any], affine: Floats) -> tuple[NDArray[Any], Floats]:
+    """The content of an image with 1 mm voxels with a margin, as far as the image goes.
+
+    Args:
+        values: 3D image.
+        affine: RAS+ mm from voxel indices.
+
+    Returns:
+        The part and its affine.
+    """
+    shown = np.argwhere(values > CONTENT * bright(values))
+    margin = round(_MARGIN_MM / OWN_MM)
+    start, stop = np.maximum(shown.min(0) - margin, 0), shown.max(0) + margin + 1
+    part = values[tuple(map(slice, start, stop))]
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start
+    return part, affine
+
+
+def sampled(
+    values: NDArray[Any], affine: Floats, case: Case, across: int | None
+) -> tuple[NDArray[Any], Floats]:
+    """An image in voxels of the case, but for the axis across its slices.
+
+    Args:
+        values: 3D image.
+        affine: RAS+ mm from voxel indices.
+        case: the pair.
+        across: the axis across the slices; None without.
+
+    Returns:
+        The image and its affine.
+    """
+    for axis in {0, 1, 2} - {across}:
+        values, affine = acquired(values, affine, Slices(case.voxel_mm, axis, case.profile), 0)
+    return values, affine
 
 
 def errors_mm(transform: Path, truth: Path) -> Row:

@@ -13,7 +13,7 @@ from scripts.bench.written_pairs import Floats
 
 Profile = Literal["gaussian", "box"]
 _SIGMAS_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
-_CONTENT = 0.01  # of the bright intensities; there is no noise below, as in a stripped image
+CONTENT = 0.01  # of the bright intensities; there is no noise below, as in a stripped image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,13 @@ def acquired(
     matrix[:3, axis] *= step
     if slices.noise > 0:
         rng = np.random.default_rng(seed)
-        positive = found[found > 0]
-        bright = float(np.percentile(positive, 99.5)) if positive.size else 0.0
-        real, imaginary = slices.noise * bright * rng.standard_normal((2, *found.shape))
-        found = np.where(found > _CONTENT * bright, np.hypot(found + real, imaginary), found)
+        top = bright(found)
+        real, imaginary = slices.noise * top * rng.standard_normal((2, *found.shape))
+        found = np.where(found > CONTENT * top, np.hypot(found + real, imaginary), found)
     return found.astype(np.float32), matrix
+
+
+def bright(values: NDArray[np.floating]) -> float:
+    """The 99.5th percentile of the positive intensities; 0 without any."""
+    positive = values[values > 0]
+    return float(np.percentile(positive, 99.5)) if positive.size else 0.0

@@ -59,7 +59,26 @@ def smoothing_factor(pair: Pair, spacing_mm: float) -> float:
         pair: The images.
         spacing_mm: Spacing of the level.
     """
-    level = pair.at(spacing_mm)
-    fractions = [image.statistic(noise_fraction) for image in (level.fixed, level.moving)]
-    share = (sum(fractions) / 2 - _LITTLE) / (_MUCH - _LITTLE)
+    share = (sum(_fractions(pair, spacing_mm)) / 2 - _LITTLE) / (_MUCH - _LITTLE)
     return 1.0 + min(1.0, max(0.0, share))
+
+
+def without_noise(r2: float, pair: Pair, spacing_mm: float) -> float:
+    """The mean squared correlation in small windows that a pair would have without noise, 0 to 1.
+
+    Noise adds variance that the other image does not explain.
+
+    Args:
+        r2: The mean squared correlation with noise.
+        pair: The images.
+        spacing_mm: Spacing of the level on which they were compared.
+    """
+    fixed, moving = _fractions(pair, spacing_mm)
+    clear = (1 - fixed) * (1 - moving)
+    return min(1.0, r2 / clear) if clear > 0 else 0.0
+
+
+def _fractions(pair: Pair, spacing_mm: float) -> list[float]:
+    """The noise fraction of both images on a level."""
+    level = pair.at(spacing_mm)
+    return [image.statistic(noise_fraction) for image in (level.fixed, level.moving)]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
+from stn3d.preprocessing.continuation import continued
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Linear
@@ -31,6 +32,7 @@ _MOST_SMOOTHING = 2.0  # factor
 _SLICE_SD = 0.4  # SD of a slice's profile, as a fraction of the slices' distance
 _VOXEL_SD = 0.5  # SD of what a voxel of a level shows, in voxels; see `resample_image`
 _LEAST_SD = 0.25  # of the level's spacing; less smoothing is omitted
+_WHOLE = 0.99  # weight of a voxel between slices that are not excluded
 _REACH = 2.5  # of a Gaussian, in SDs
 
 
@@ -152,14 +154,18 @@ def on_level(image: PreparedImage, spacing_mm: float) -> PreparedImage:
 
 
 def _interpolated(level: PreparedImage, grid: Grid) -> PreparedImage:
-    """A level on a grid that is finer along some axes; labels and masks by lines."""
-    values, mask = level.image, level.mask
+    """A level on a grid that is finer along some axes; labels by lines.
+
+    Slices that a mask excludes are continued before, because they would reach beyond the mask, and
+    what lies between one of them and its neighbour is excluded.
+    """
+    values, mask = continued(level).image, level.mask
     for axis, (n, m) in enumerate(zip(level.grid.shape, grid.shape, strict=True)):
         if n != m:
             lines = _line_weights(n, m)
             weights = lines if level.has_labels else _spline_weights(n, m)
             values = _along(values, weights, axis + 2)
-            mask = None if mask is None else _along(mask, lines, axis + 2)
+            mask = None if mask is None else (_along(mask, lines, axis + 2) > _WHOLE).to(mask)
     return replace(level, image=values, mask=mask, grid=grid)
 
 
@@ -193,15 +199,12 @@ def _as_smooth(
     """A level smoothed along the normals of the other image's thick slices, to their resolution.
 
     Args:
-        level: The level; one with a mask is not smoothed, because next to what the mask excludes
-            only one side of a voxel counts, and its place would seem to move.
+        level: The level; where a mask excludes voxels, their surroundings are `continued` first.
         own: Grid of the image.
         other: Grid of the other image.
         own_from_other: ``(d, d)``, directions in the image's world from the other one's.
         spacing_mm: Spacing of the level.
     """
-    if level.mask is not None:
-        return level
     covariance = _covariance(own, spacing_mm)
     for sd_mm in _slice_profiles(other, spacing_mm):
         wanted = own_from_other @ sd_mm
@@ -209,7 +212,7 @@ def _as_smooth(
         direction = wanted / length_mm
         missing = length_mm**2 - float(direction @ covariance @ direction)
         if missing > (_LEAST_SD * spacing_mm) ** 2:
-            level = _smoothed_once(level, math.sqrt(missing) * direction)
+            level = _smoothed_once(continued(level), math.sqrt(missing) * direction)
     return level
 
 
@@ -240,7 +243,7 @@ def _smoothed_once(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
 
 
 def _smoothed(image: PreparedImage, sd_mm: Tensor) -> PreparedImage:
-    """An image without a mask, smoothed by a Gaussian along a direction.
+    """An image smoothed by a Gaussian along a direction; its mask stays as it is.
 
     Args:
         image: The image.

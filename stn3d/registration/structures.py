@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import AUTOMATIC, ImageRole, LinearKind
+from stn3d.preprocessing import noise
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.preprocessing.resolution import at_common_resolution
@@ -164,7 +165,7 @@ class PairStructures:
         aligned = self.aligned("affine")
         shown = Pair(*at_common_resolution(Pair(fixed, moving), aligned, spacing_mm))
         agreement = relation(shown, aligned, spacing_mm)
-        r2 = agreement.local_r2_mean or 0.0
+        r2 = noise.without_noise(agreement.local_r2_mean or 0.0, self.images, spacing_mm)
         choice, whose = ("one", "one subject") if r2 >= _ONE_SUBJECT else ("two", "two subjects")
         reason = f"the tissues agree in small windows as those of {whose} do (mean r² {r2:.2f})"
         return Selection(choice, reason, {"tissue_local_r2_mean": r2})

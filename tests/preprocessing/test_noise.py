@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from stn3d.grid import Grid
-from stn3d.preprocessing.noise import noise_fraction, smoothing_factor
+from stn3d.preprocessing.noise import noise_fraction, smoothing_factor, without_noise
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from tests.helpers.geometry_cases import DIMS
@@ -44,6 +44,27 @@ def test_a_field_is_smoother_where_both_images_are_noisy() -> None:
     assert smoothing_factor(Pair(much, much), 1.0) == 2.0
     assert 1.0 < smoothing_factor(Pair(much, clear), 1.0) <= 2.0
     assert smoothing_factor(Pair(much, much), 4.0) == 1.0  # means of voxels are clear
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.02, 0.04])
+def test_the_correlation_in_windows_without_noise(sd: float) -> None:
+    grid, draws = Grid.of_spacing((160, 150)), torch.Generator().manual_seed(4)
+    texture = noisy(2, 0.0)[0]
+    images = [
+        PreparedImage(texture + sd * torch.randn(texture.shape, generator=draws), grid)
+        for _ in range(2)
+    ]
+    r2 = local_r2(*(image.image for image in images))
+    assert without_noise(r2, Pair(*images), 1.0) == pytest.approx(1.0, abs=0.12)
+    assert r2 < 0.8 or sd < 0.03
+
+
+def local_r2(a: Tensor, b: Tensor) -> float:
+    """Mean squared correlation in windows of 5 x 5 pixels."""
+    a, b = (one.unfold(2, 5, 5).unfold(3, 5, 5).reshape(-1, 25).double() for one in (a, b))
+    a, b = (one - one.mean(1, keepdim=True) for one in (a, b))
+    r = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    return float((r * r).mean())
 
 
 def test_without_content_there_is_no_noise() -> None:

@@ -101,6 +101,29 @@ def test_slices_are_interpolated_by_a_cubic_spline() -> None:
     np.testing.assert_allclose(level.image[0, 0, 2, 1].numpy(), expected, atol=1e-5)
 
 
+def test_excluded_slices_do_not_reach_beyond_the_mask() -> None:
+    grid = Grid.of_spacing((4, 4, 12), (1.0, 1.0, 4.0))
+    values = torch.arange(12.0).expand(1, 1, 4, 4, 12).contiguous()
+    mask = torch.ones_like(values)
+    mask[..., 5:7] = 0
+    found = [
+        on_level(PreparedImage(values.where(mask > 0, torch.tensor(spoilt)), grid, mask), 1.0)
+        for spoilt in (0.0, 50.0)
+    ]
+    masks = [image.mask for image in found]
+    assert masks[0] is not None
+    assert masks[1] is not None
+    shown = masks[0][0, 0, 0, 0]
+    assert torch.equal(masks[0], masks[1])
+    # The centres of the slices on both sides are at 17.5 and 29.5.
+    assert torch.equal(shown, ((torch.arange(48) < 18) | (torch.arange(48) > 29)).float())
+    expected = (torch.arange(48) + 0.5) / 4 - 0.5
+    for image in found:
+        line = image.image[0, 0, 0, 0]
+        inner = (shown > 0) & (torch.arange(48) > 2) & (torch.arange(48) < 45)
+        assert torch.allclose(line[inner], expected[inner], atol=0.1)
+
+
 def test_levels_and_smoothing_follow_the_thickness_of_the_slices() -> None:
     sharp = Grid.of_spacing((120, 120, 120), 1.0)
     isotropic = Pair(*(PreparedImage(torch.zeros(1, 1, *sharp.shape), sharp) for _ in range(2)))

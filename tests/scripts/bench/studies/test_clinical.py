@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import ndimage
 
+from scripts.bench import clinical_pairs
 from scripts.bench.clinical_pairs import Case
 from scripts.bench.studies import clinical
 
@@ -30,6 +33,24 @@ def test_all_pairs_or_a_balanced_part(options: clinical.Options) -> None:
     assert {*Counter(case.noise_pct for case in part)} == {3.0, 9.0}
     with pytest.raises(SystemExit, match="--axes 'q': choose from"):
         list(clinical.cases(replace(options, axes="q")))
+
+
+def test_all_cells_once_with_three_seeds(options: clinical.Options) -> None:
+    short = replace(options, balanced=True, seeds="1,2,3")
+    both = [*clinical.cases(short), *clinical.cases(replace(short, noise="9,3"))]
+    assert len({tuple(vars(case)[key] for key in clinical.CELL) for case in both}) == 54
+
+
+def test_larger_voxels_are_sampled_on_the_field_of_view_of_the_content(tmp_path: Path) -> None:
+    values = np.zeros((60, 50, 40))
+    values[20:40, 15:35, 10:30] = 100.0
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+    case = Case("moving", "t2", 5.0, "z", 3.0, "gaussian", 1, 2.0)
+    part, moved = clinical_pairs.sampled(*clinical_pairs.field_of_view(values, affine), case, 2)
+    assert part.shape == (20, 20, 40)  # 10 voxels around the content, and the axis of the slices
+    centre = ndimage.center_of_mass(part)
+    np.testing.assert_allclose(moved @ [*centre, 1], affine @ [29.5, 24.5, 19.5, 1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(moved[:3, :3], axis=0), [2, 2, 1])
 
 
 @pytest.mark.parametrize(
@@ -57,4 +78,10 @@ def test_measured_rows_are_not_measured_again_and_tools_share_their_pairs(
     page = (options.out / "README.md").read_text(encoding="utf-8")
     shared, everything = page.split("\n## All pairs")
     assert "| moving | t2 | 5.0 | 1 | 1 | 2 |" in shared
+    everything, cells = everything.split("\n## Cells")
+    assert (
+        "Of 1 that stn3d and another tool registered, the lowest error has: stn3d in 1, greedy"
+        in cells
+    )
+    assert "| moving | 1.0 | t2 | 5.0 | x | 3.0 | 1 | 2 | stn3d |" in cells
     assert "| moving | t2 | 5.0 | 6 | 1 |" in everything
