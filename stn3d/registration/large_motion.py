@@ -27,8 +27,8 @@ from stn3d.warp import resample_image
 
 ON, OFF = "on", "off"
 _SPACING, _RADIUS_VOX = 8.0, 4  # of the search; length units, voxels
-_FAR = (12.0, 6.0)  # length units, finest voxels: the deformable stage does not reach so far
-_MOVED = (7.0, 3.0)  # likewise, large where the images agree much better then
+_FAR = (12.0, 3.0)  # length units, finest voxels: the deformable stage does not reach so far
+_MOVED = (7.0, 1.5)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
 _MOVED_PART = 0.025  # fraction that is displaced by less, from here on where the loss falls so far
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
@@ -46,11 +46,11 @@ class CoarseSearch:
     Args:
         start: The transform.
         displaced_fraction: Fraction of the foreground that is displaced by more than 12 length
-            units, and more than 6 voxels.
+            units, and more than 3 voxels.
         displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
             the search divided by that before; 1 where there is no such part.
         moved_fraction: Fraction of the foreground that it displaces by more than 7 length units,
-            and more than 3 voxels.
+            and more than 1.5 voxels.
         loss_before: Loss of the whole foreground before the search.
         loss: The same after the search.
         compared_voxels: Number of foreground voxels that both images show.
