@@ -48,11 +48,10 @@ from stn3d.transforms.fit import fit_linear
 from stn3d.warp import resample_image
 
 KEYS = ("number",)
-COARSE_ALONE = range(160, ONLY_LIVERS)  # the other cases are predicted by the map too
 NUMBERS = (
-    *range(COARSE_ALONE.start),
+    *range(160),
     *range(ONLY_LIVERS, ONLY_LIVERS + 24),
-    *range(COARSE_ALONE.start, 400),
+    *range(160, 400),
     *range(FULL_RESOLUTION, FULL_RESOLUTION + 8),
 )
 HELD_OUT = range(203, ONLY_LIVERS)  # measured after the limits were chosen
@@ -135,9 +134,10 @@ def measured(number: int, work: Path) -> Row:
             row[f"{name}_mm"] = float(errors_mm.mean())
             kept[name] = (errors_mm / pair.unit_mm).float().numpy()
     both = settings.discrete, settings.deformable
-    cues_of = {"coarse": lambda: coarse_cues(pair, transform, settings.discrete)}
-    if number not in COARSE_ALONE:
-        cues_of["fine"] = lambda: fine_cues(pair, transform, *both)
+    cues_of = {
+        "coarse": lambda: coarse_cues(pair, transform, settings.discrete),
+        "fine": lambda: fine_cues(pair, transform, *both),
+    }
     for name, make in cues_of.items():
         begin = time.perf_counter()
         cues = make()
