@@ -91,6 +91,14 @@ def _place(measures: QualityMeasures) -> str:
     return "" if at_mm is None else f", most at ({', '.join(f'{x:.0f}' for x in at_mm)}) mm"
 
 
+def _expected_in_a_person_mm(m: QualityMeasures) -> float | None:
+    """The expected error in mm; None in images too large for a person, or in another unit."""
+    if m.expected_error_mm is None or m.expected_error_units is None:
+        return None
+    fits = m.expected_error_mm <= _PERSON_UNIT_MM * m.expected_error_units
+    return m.expected_error_mm if fits else None
+
+
 def _expected_error(measure: str, value: Number, check: float) -> Criterion:
     """A limit of the expected error. It does not hold where structures test the deformation more
     directly: their images differ in contrast and often in resolution, so that a search finds less
@@ -114,6 +122,7 @@ def _expected_error(measure: str, value: Number, check: float) -> Criterion:
 AS_WELL_MIRRORED = -0.0005  # a mirrored image with this advantage or more fits as well
 # A scale this well determined is real: a child's head, or a voxel size in another unit.
 _SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
+_PERSON_UNIT_MM = 3.0  # largest length unit of images of a person
 _ALIGNMENT = (
     "Inspect the moved image; try another --init, or give masks of the part that both images show."
 )
@@ -205,7 +214,7 @@ CRITERIA = (
         lower_is_worse=True,
     ),
     _expected_error("expected_error_units", lambda m: m.expected_error_units, check=3.2),
-    _expected_error("expected_error_mm", lambda m: m.expected_error_mm, check=4.0),
+    _expected_error("expected_error_mm", _expected_in_a_person_mm, check=4.0),
     Criterion(
         "content_volume_factor",
         value=lambda m: m.content_volume_factor,
