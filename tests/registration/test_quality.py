@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from stn3d.registration.quality import CRITERIA, assess_quality
+from stn3d.registration.quality import assess_quality
+from stn3d.registration.quality_criteria import CRITERIA
 from stn3d.registration.quality_measures import QualityMeasures
 from tests.helpers.paths import ROOT
 
