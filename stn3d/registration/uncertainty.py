@@ -22,6 +22,7 @@ from stn3d.transforms import Affine, Transform, split_linear
 from stn3d.warp import resample_image
 
 _REMAINING_UNITS = 3.0  # two people after an affine registration have up to 2
+_LEAST_UNITS = 0.1  # what a search finds in images that are alike
 _LARGE_UNITS = 2.0  # length units; the fraction of larger errors is reported
 
 
@@ -133,7 +134,7 @@ def search_measures(
     if remaining > _REMAINING_UNITS:
         identity = Affine.identity(pair.fixed.grid.ndim)
         before = coarse_cues(pair, identity, settings.discrete).mean("residual")
-        fraction = remaining / before if before else None
+        fraction = None if before is None else remaining / max(before, _LEAST_UNITS)
     return SearchMeasures(expected_mm, remaining * pair.unit_mm, fraction)
 
 

@@ -76,6 +76,11 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
             "check",
             "expected in the body is 12.0 mm on average",
         ),
+        (
+            {"remaining_displacement_mm": 8.0, "remaining_displacement_fraction": 0.95},
+            "check",
+            "displacements of 8.0 mm on average, 95% of what it finds without the registration",
+        ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),
         ({"abs_log_jacobian_p999": 3.5}, "check", "factor of 33 or more, most at (1, 2, -3) mm"),
