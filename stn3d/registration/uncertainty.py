@@ -92,7 +92,7 @@ class SearchMeasures:
             leaves differences of shape whether or not it is right.
         remaining_displacement_mm: Mean displacement over the body that the search finds.
         remaining_displacement_fraction: The same divided by what it finds without a registration;
-            None where it is too small to tell one from the other.
+            None where it is too small to matter.
     """
 
     expected_error_mm: float | None = None
