@@ -53,13 +53,14 @@ NUMBERS = (
     *range(160, 400),
     *range(FULL_RESOLUTION, FULL_RESOLUTION + 8),
 )
-HELD_OUT = range(203, ONLY_LIVERS)  # measured after the limits were chosen
+CHOSEN_WITH = {*range(308), *range(ONLY_LIVERS, ONLY_LIVERS + 8)}  # the models' form, the limits
 POINTS, BODY_POINTS = 2500, 500
 FAILED_MM = FAILED_UNITS = 5.0
+CLEARLY = 1.25  # multiple of these limits
 FINE_UNITS = 2.0
 LINEAR = "no deformation"  # way of registration
 STATUSES = ("good", "check", "failed")
-GROUPS = ("up to 2 units", "more, and right", "wrong")
+GROUPS = ("up to 2 units", "more, and right", "wrong by up to a quarter", "wrong by more")
 ABOUT = """\
 Eight kinds of images with a known truth: T1 brains, T1 brains deformed by the result of registering
 two people and a random deformation after it, MR contrasts of one person, fetal brains, mouse
@@ -195,7 +196,7 @@ def report(folder: Path) -> None:
         lines += [*pages.table(calibration(rows, grid, "way")), ""]
     lines += ["## The quality check", "", *DEFINITIONS, ""]
     for held, title in enumerate(("Cases that the limits were chosen with", "Held-out cases")):
-        part = [row for row in rows if (row["number"] in HELD_OUT) == bool(held)]
+        part = [row for row in rows if (row["number"] not in CHOSEN_WITH) == bool(held)]
         lines += [f"### {title}", "", *pages.table(statuses(part, "coarse")), ""]
         if mapped := [row for row in part if "fine" in row["left_out"]]:
             lines += [f"With `--uncertainty`, measured in {len(mapped)} of these cases:", ""]
@@ -208,7 +209,9 @@ DEFINITIONS = [
     "Wrong: unrelated images; a mean error above 5 mm or 5 length units, whichever is less; or a",
     "mean error above that before the registration. Of a result without a deformation the error is",
     "its distance from the affine transform that fits the truth best: differences of shape are no",
-    "fault of it. Before: the status without the expected error.",
+    "fault of it. Quarters are of that limit. Before: without the expected error and",
+    "without the search that is compared with one without a registration. The latter's limit,",
+    "0.6, was chosen on all cases, the others on those of the first table.",
 ]
 
 
@@ -239,8 +242,12 @@ def is_wrong(row: Row) -> bool:
     """See `DEFINITIONS`."""
     if "error_mm" not in row:
         return True
-    limit = min(FAILED_MM, FAILED_UNITS * row["unit_mm"])
-    return judged_mm(row) > limit or row["error_mm"] > row["initial_mm"]
+    return judged_mm(row) > limit_mm(row) or row["error_mm"] > row["initial_mm"]
+
+
+def limit_mm(row: Row) -> float:
+    """The error above which a case is wrong."""
+    return min(FAILED_MM, FAILED_UNITS * float(row["unit_mm"]))
 
 
 def judged_mm(row: Row) -> float:
@@ -251,7 +258,8 @@ def judged_mm(row: Row) -> float:
 def group_of(row: Row) -> str:
     """The group of a case by its error, one of `GROUPS`."""
     if is_wrong(row):
-        return "wrong"
+        is_clear = "error_mm" not in row or judged_mm(row) > CLEARLY * limit_mm(row)
+        return "wrong by more" if is_clear else "wrong by up to a quarter"
     is_fine = judged_mm(row) <= FINE_UNITS * row["unit_mm"]
     return "up to 2 units" if is_fine else "more, and right"
 

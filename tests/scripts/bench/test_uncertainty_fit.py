@@ -7,6 +7,7 @@ import pytest
 
 from scripts.bench.uncertainty_fit import (
     COARSE_CUES,
+    SIZE_EXPONENT,
     Sample,
     fit,
     floor_of,
@@ -16,13 +17,14 @@ from scripts.bench.uncertainty_fit import (
 
 
 def a_sample(kind: str, seed: int) -> Sample:
-    """Errors that follow two cues, one of them downwards, with gamma noise."""
+    """Errors that follow two cues, one of them downwards, and the size, with gamma noise."""
     draws = np.random.default_rng(seed)
     cues = {name: draws.uniform(0.05, 4, 400) for name in COARSE_CUES}
     residual, curvature = (
         cues[name] + floor_of("coarse", name) for name in ("residual", "curvature")
     )
-    mean = 2 * residual**0.5 * curvature**-0.3
+    cues["size"] = np.full(400, draws.uniform(50, 200))
+    mean = 2 * residual**0.5 * curvature**-0.3 * cues["size"] ** SIZE_EXPONENT
     error = mean * draws.gamma(4, 0.25, 400)
     return Sample({"kind": kind}, {"coarse": cues}, {}, {"coarse_error": error})
 
