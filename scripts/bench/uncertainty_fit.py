@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,13 +186,22 @@ def errors_of(one: Sample, grid: str) -> Floats:
     return one.errors.get("coarse_error" if grid == "coarse" else "error", np.zeros(0))
 
 
-def with_expectations(rows: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The rows with what models expect that were fitted to all other kinds of images."""
+def with_expectations(
+    rows: Sequence[dict[str, Any]], folder: Path, fitted: Container[int]
+) -> list[dict[str, Any]]:
+    """The rows with what models expect that were fitted to all other kinds of images.
+
+    Args:
+        rows: what is known of the cases.
+        folder: their samples.
+        fitted: numbers of the cases that models are fitted to.
+    """
     samples = load_samples(folder)
+    known = [one for one in samples if one.row["number"] in fitted]
     found: dict[int, dict[str, Any]] = {one.row["number"]: {} for one in samples}
     for kind in dict.fromkeys(one.kind for one in samples):
         for grid in ("fine", "coarse"):
-            model = fit([one for one in usable(samples, grid) if one.kind != kind], grid)
+            model = fit([one for one in usable(known, grid) if one.kind != kind], grid)
             for one in samples:
                 if one.kind == kind and grid in one.cues:
                     found[one.row["number"]][grid] = _expectation(model, one, grid)
