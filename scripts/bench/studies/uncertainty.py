@@ -53,7 +53,7 @@ NUMBERS = (
     *range(160, 400),
     *range(FULL_RESOLUTION, FULL_RESOLUTION + 8),
 )
-CHOSEN_WITH = {*range(308), *range(ONLY_LIVERS, ONLY_LIVERS + 8)}
+CHOSEN_WITH = {*range(294), *range(300, 306), *range(ONLY_LIVERS, ONLY_LIVERS + 8)}
 """Cases to which the models are fitted, and with which their form and the limits were chosen."""
 POINTS, BODY_POINTS = 2500, 500
 FAILED_MM = FAILED_UNITS = 5.0
