@@ -10,7 +10,7 @@ is None.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -25,12 +25,14 @@ from stn3d.registration.quality_content import (
     MIN_JACOBIAN,
     content_volume_ratio,
     linear_part,
+    smaller_first,
 )
 from stn3d.registration.quality_landmarks import cross_validated_errors_mm
 from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.stages import LinearStage
 from stn3d.registration.structures import PairStructures
+from stn3d.registration.uncertainty import SearchMeasures
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, LinearKind, Transform, split_linear
 from stn3d.warp import fov_overlap_fraction
@@ -93,6 +95,11 @@ class QualityMeasures:
             `stn3d.registration.uncertainty`. None for a linear transform, or if the images share
             no part of the body.
         expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
+        remaining_displacement_mm: mean displacement over the body that a discrete search around the
+            result finds. None if the images share no part of the body.
+        remaining_displacement_fraction: the same divided by what the search finds without a
+            registration. None where it is 3 length units or less: another metric finds as much in
+            two people after a good affine registration.
     """
 
     restart_disagreement_fraction: float | None
@@ -114,6 +121,8 @@ class QualityMeasures:
     structure_dice_gain: float | None = None
     expected_error_mm: float | None = None
     expected_error_units: float | None = None
+    remaining_displacement_mm: float | None = None
+    remaining_displacement_fraction: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -130,7 +139,7 @@ def measure_quality(
     metrics: dict[str, Any],
     repeated_kind: LinearKind | None = None,
     structures: PairStructures | None = None,
-    expected_error_mm: float | None = None,
+    searched: SearchMeasures | None = None,
     landmarks_before_mm: float | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
@@ -146,11 +155,12 @@ def measure_quality(
             at landmarks.
         repeated_kind: kind of the repeated registrations; ``kind`` by default.
         structures: the structures of both heads, if they are known.
-        expected_error_mm: mean over the body of the expected error at every point.
+        searched: what a search around the result says about it.
         landmarks_before_mm: mean distance between the landmarks without a registration.
     """
+    searched = searched or SearchMeasures()
     spacing_mm = coarse_mm(pair)
-    ordered, linear = _smaller_first(pair, transform)
+    ordered, linear = smaller_first(pair, transform)
     coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
     points, inside_fraction = _foreground_inside(coarse, linear)
@@ -186,8 +196,8 @@ def measure_quality(
         landmark_increase_fraction=_increase(landmarks_before_mm, mean_mm, size_mm),
         structure_dice_mean=dice,
         structure_dice_gain=dice_gain,
-        expected_error_mm=expected_error_mm,
-        expected_error_units=_ratio(expected_error_mm, pair.unit_mm),
+        expected_error_units=_ratio(searched.expected_error_mm, pair.unit_mm),
+        **asdict(searched),
         **_from_metrics(metrics),
     )
 
@@ -240,17 +250,6 @@ def _increase(before_mm: float | None, after_mm: float | None, size_mm: float) -
 
 def _ratio(length_mm: float | None, size_mm: float) -> float | None:
     return None if length_mm is None else length_mm / size_mm
-
-
-def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
-    """The pair with the image of the smaller field of view as the fixed one, and the linear part of
-    the transform in that direction."""
-    linear = linear_part(transform, pair.fixed)
-    if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
-        inverse = linear.inverse()
-        assert isinstance(inverse, Linear)
-        return pair.swapped, inverse
-    return pair, linear
 
 
 def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
