@@ -77,14 +77,6 @@ class Criterion:
         return value < limit if self.lower_is_worse else value > limit
 
 
-def _is_well_determined(measures: QualityMeasures) -> bool:
-    """Whether the linear part is found again from all starts and by far the best one."""
-    disagreement, margin = measures.restart_disagreement_fraction, measures.similarity_margin_sd
-    if disagreement is None or margin is None:
-        return False
-    return disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
-
-
 def _place(measures: QualityMeasures) -> str:
     """Where the volume changes most, in words."""
     at_mm = measures.log_jacobian_extreme_at_mm
@@ -120,8 +112,6 @@ def _expected_error(measure: str, value: Number, check: float) -> Criterion:
 
 
 AS_WELL_MIRRORED = -0.0005  # a mirrored image with this advantage or more fits as well
-# A scale this well determined is real: a child's head, or a voxel size in another unit.
-_SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
 _PERSON_UNIT_MM = 3.0  # largest length unit of images of a person
 _ALIGNMENT = (
     "Inspect the moved image; try another --init, or give masks of the part that both images show."
@@ -156,6 +146,7 @@ CRITERIA = (
             f"{length_text(m.restart_disagreement_mm or 0.0, 0)} mm away"
         ),
         suggestion=_ALIGNMENT,
+        is_contradicted=lambda m: m.restarts_are_caught,
     ),
     Criterion(
         "max_affine_scale",
@@ -168,7 +159,7 @@ CRITERIA = (
         suggestion=(
             "Try --kind rigid or --kind similarity, or correct the voxel sizes in the headers."
         ),
-        is_contradicted=_is_well_determined,
+        is_contradicted=lambda m: m.is_well_determined,
     ),
     Criterion(
         "mirror_advantage_fraction",
