@@ -32,6 +32,8 @@ FLOORS = {
 }
 """Those of other cues are 0.1 length units."""
 _LENGTH_FLOOR = 0.1
+SIZE_EXPONENT = -0.2
+"""Not fitted: the kinds differ too little in size, see docs/experiments/uncertainty.md."""
 _LEAST_ERROR = 0.05  # length units; smaller errors are equal
 _SHRINKAGE = 1e-3
 _FITTED_POINTS = 300  # of each case
@@ -110,7 +112,8 @@ def fit(samples: Sequence[Sample], grid: str) -> ErrorModel:
         step = 1 + len(found) // _FITTED_POINTS
         found = found[::step]
         parts.append(design(grid, one.cues[grid], step))
-        errors.append(np.maximum(found, _LEAST_ERROR))
+        sizes = one.cues[grid]["size"][::step]
+        errors.append(np.maximum(found, _LEAST_ERROR) / sizes**SIZE_EXPONENT)
         weights.append(np.full(len(found), 1 / max(len(found), 1)) * weight_of(one, samples))
     x, y, w = np.concatenate(parts), np.concatenate(errors), np.concatenate(weights)
     x, w = np.concatenate([np.ones((len(x), 1)), x], axis=1), w / w.sum()
@@ -131,6 +134,7 @@ def fit(samples: Sequence[Sample], grid: str) -> ErrorModel:
     terms = {
         n: Term(floor_of(grid, n), float(e)) for n, e in zip(names, found.x[1:], strict=True) if e
     }
+    terms["size"] = Term(0, SIZE_EXPONENT)
     return ErrorModel(float(found.x[0]), terms, float(factor))
 
 

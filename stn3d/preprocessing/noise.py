@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -63,19 +64,19 @@ def smoothing_factor(pair: Pair, spacing_mm: float) -> float:
     return 1.0 + min(1.0, max(0.0, share))
 
 
-def without_noise(r2: float, pair: Pair, spacing_mm: float) -> float:
-    """The mean squared correlation in small windows that a pair would have without noise, 0 to 1.
+def without_noise(r: float, pair: Pair, spacing_mm: float) -> float:
+    """The mean correlation in small windows that a pair would have without noise, -1 to 1.
 
     Noise adds variance that the other image does not explain.
 
     Args:
-        r2: The mean squared correlation with noise.
+        r: The mean correlation with noise.
         pair: The images.
         spacing_mm: Spacing of the level on which they were compared.
     """
     fixed, moving = _fractions(pair, spacing_mm)
     clear = (1 - fixed) * (1 - moving)
-    return min(1.0, r2 / clear) if clear > 0 else 0.0
+    return max(-1.0, min(1.0, r / math.sqrt(clear))) if clear > 0 else 0.0
 
 
 def _fractions(pair: Pair, spacing_mm: float) -> list[float]:

@@ -58,7 +58,7 @@ from stn3d.registration.settings import (
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
 from stn3d.registration.structures import structures_to_check
-from stn3d.registration.uncertainty import error_map, mean_deformation_error_mm
+from stn3d.registration.uncertainty import SearchMeasures, error_map, search_measures
 from stn3d.registration.working_space import WorkingSpace, working_space
 from stn3d.transforms import Affine, Transform, invert_fields
 from stn3d.warp import warp_image
@@ -236,8 +236,8 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
         with tracker.step("uncertainty"):
             errors = error_map(pair, found, settings)
     with tracker.step("quality_check"):
-        expected_mm = mean_deformation_error_mm(pair, found, settings, errors)
-        measures = _measured_quality(cascade, found, (before, after), expected_mm)
+        searched = search_measures(pair, found, settings, errors)
+        measures = _measured_quality(cascade, found, (before, after), searched)
         quality = assess_quality(measures)
     tracker(ProgressEvent("quality_check", 1.0))
     outside = outside_value(settings.fill, moving.values)
@@ -259,7 +259,7 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
 
 
 def _measured_quality(
-    cascade: CascadeResult, found: Transform, metrics: _BeforeAfter, expected_mm: float | None
+    cascade: CascadeResult, found: Transform, metrics: _BeforeAfter, searched: SearchMeasures
 ) -> QualityMeasures:
     """The measures of the quality check, which compares what the linear stages compared."""
     linear = cascade.linear
@@ -268,7 +268,7 @@ def _measured_quality(
     checked = cascade.as_checked(found)
     others = cascade.repeated_kind, cascade.structures
     before_mm = (metrics[0].get("tre_mm") or {}).get("mean")
-    return measure_quality(pair, checked, *names, metrics[1], *others, expected_mm, before_mm)
+    return measure_quality(pair, checked, *names, metrics[1], *others, searched, before_mm)
 
 
 def _filled(

@@ -91,6 +91,7 @@ class Relation:
             correlation r in small windows within both foregrounds: 1 if it is positive everywhere,
             -1 if it is negative everywhere; None if there are too few windows.
         local_r2_mean: Mean of ``r^2`` over these windows; None if there are too few.
+        local_r_mean: Mean of ``r`` over these windows; None if there are too few.
         nonlinear_variance_fraction: Fraction of the variance left by the best line that a curve
             explains (the correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, compared
             with Pearson's correlation), in the better one of the two directions.
@@ -98,6 +99,7 @@ class Relation:
 
     positive_local_correlation_fraction: float | None
     local_r2_mean: float | None
+    local_r_mean: float | None
     nonlinear_variance_fraction: float
 
 
@@ -208,8 +210,8 @@ def relation(pair: Pair, transform: Transform, spacing_mm: float) -> Relation:
 
 def _local_correlation(
     a: Tensor, b: Tensor, foreground: Tensor
-) -> tuple[float | None, float | None]:
-    """The first two measures of `Relation`, in windows of 3 voxels along each axis."""
+) -> tuple[float | None, float | None, float | None]:
+    """The first three measures of `Relation`, in windows of 3 voxels along each axis."""
     weight, radii = foreground.to(a), [1] * (a.ndim - 2)
 
     def mean(values: Tensor) -> Tensor:
@@ -223,12 +225,12 @@ def _local_correlation(
     valid = (inside > full) & (var_a > _FLAT * _variance(a, foreground))
     valid &= var_b > _FLAT * _variance(b, foreground)
     if int(valid.sum()) < _MIN_WINDOWS:
-        return None, None
+        return None, None, None
     covariance = (mean(a * b) - mean_a * mean_b)[valid]
     r = covariance / (var_a[valid] * var_b[valid]).sqrt()
     squared = r * r
     positive = voxel_sum(r * r.abs()) / voxel_sum(squared).clamp(min=1e-12)
-    return float(positive), float(voxel_mean(squared))
+    return float(positive), float(voxel_mean(squared)), float(voxel_mean(r))
 
 
 def _variance(image: Tensor, where: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How a deformation changes the volume of what an image shows, beside the linear part."""
+"""The linear part of a result, and how much its deformation changes volumes."""
 
 from __future__ import annotations
 
@@ -72,3 +72,14 @@ def linear_part(transform: Transform, fixed: PreparedImage) -> Linear:
         return linear
     points = fixed.grid.points_mm().flatten(0, -2)
     return fit_linear("affine", points, transform(points))
+
+
+def smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
+    """The pair with the image of the smaller field of view as the fixed one, and the linear part of
+    the transform in that direction."""
+    linear = linear_part(transform, pair.fixed)
+    if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
+        inverse = linear.inverse()
+        assert isinstance(inverse, Linear)
+        return pair.swapped, inverse
+    return pair, linear

@@ -10,7 +10,7 @@ is None.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -25,12 +25,14 @@ from stn3d.registration.quality_content import (
     MIN_JACOBIAN,
     content_volume_ratio,
     linear_part,
+    smaller_first,
 )
 from stn3d.registration.quality_landmarks import cross_validated_errors_mm
 from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
 from stn3d.registration.quality_restarts import restarts_of
 from stn3d.registration.structures import PairStructures
+from stn3d.registration.uncertainty import SearchMeasures
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, LinearKind, Transform, split_linear
 from stn3d.warp import fov_overlap_fraction
@@ -44,10 +46,6 @@ _KEPT = 0.5
 _MAX_POINTS = 2_000
 _LEAST_OVERLAP = 0.2  # of the smaller field of view, under a perturbed transform
 _FINER_2D = 2  # a coarse level of 2D images has few pixels
-# A scale this well determined is real: a child's head, or a voxel size in another unit.
-_SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
-# Beyond these, images surely show the same, and repeated registrations are caught elsewhere.
-_SURE_EXCESS, _SURE_SIDES, _SURE_PLACE_SD = 0.05, -0.15, 12.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,11 @@ class QualityMeasures:
             `stn3d.registration.uncertainty`. None for a linear transform, or if the images share
             no part of the body.
         expected_error_units: the same in length units of the pair, see `stn3d.length_unit`.
+        remaining_displacement_mm: mean displacement over the body that a discrete search around the
+            result finds. None if the images share no part of the body.
+        remaining_displacement_fraction: the same divided by what the search finds without a
+            registration. None where it is 3 length units or less: another metric finds as much in
+            two people after a good affine registration.
     """
 
     restart_disagreement_fraction: float | None
@@ -120,6 +123,8 @@ class QualityMeasures:
     structure_dice_gain: float | None = None
     expected_error_mm: float | None = None
     expected_error_units: float | None = None
+    remaining_displacement_mm: float | None = None
+    remaining_displacement_fraction: float | None = None
     restart_excess_fraction: float | None = None
 
     @property
@@ -127,24 +132,6 @@ class QualityMeasures:
         """``content_volume_ratio``, or one over it, whichever is larger."""
         ratio = max(self.content_volume_ratio, MIN_JACOBIAN)
         return max(ratio, 1 / ratio)
-
-    @property
-    def is_well_determined(self) -> bool:
-        """Whether the linear part is found again from all starts and by far the best one."""
-        disagreement, margin = self.restart_disagreement_fraction, self.similarity_margin_sd
-        if disagreement is None or margin is None:
-            return False
-        return disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
-
-    @property
-    def restarts_are_caught(self) -> bool:
-        """Whether repeated registrations that end elsewhere fit clearly worse there, in images that
-        surely show the same: by far the best as they lie, with left and right as they are."""
-        excess, mirrored = self.restart_excess_fraction, self.mirror_advantage_fraction
-        if excess is None or mirrored is None or self.similarity_margin_sd is None:
-            return False
-        is_sure = self.similarity_margin_sd > _SURE_PLACE_SD and mirrored < _SURE_SIDES
-        return is_sure and excess > _SURE_EXCESS
 
 
 def measure_quality(
@@ -155,7 +142,7 @@ def measure_quality(
     metrics: dict[str, Any],
     repeated_kind: LinearKind | None = None,
     structures: PairStructures | None = None,
-    expected_error_mm: float | None = None,
+    searched: SearchMeasures | None = None,
     landmarks_before_mm: float | None = None,
 ) -> QualityMeasures:
     """Measure the quality of a registration; see `QualityMeasures`.
@@ -171,13 +158,14 @@ def measure_quality(
             at landmarks.
         repeated_kind: kind of the repeated registrations; ``kind`` by default.
         structures: the structures of both heads, if they are known.
-        expected_error_mm: mean over the body of the expected error at every point.
+        searched: what a search around the result says about it.
         landmarks_before_mm: mean distance between the landmarks without a registration.
     """
+    searched = searched or SearchMeasures()
     spacing_mm = coarse_mm(pair)
     if pair.fixed.grid.ndim == 2:
         spacing_mm = max(spacing_mm / _FINER_2D, pair.finest_mm)
-    ordered, linear = _smaller_first(pair, transform)
+    ordered, linear = smaller_first(pair, transform)
     coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
     points, inside_fraction = _foreground_inside(coarse, linear)
@@ -215,8 +203,8 @@ def measure_quality(
         landmark_increase_fraction=_increase(landmarks_before_mm, mean_mm, size_mm),
         structure_dice_mean=dice,
         structure_dice_gain=dice_gain,
-        expected_error_mm=expected_error_mm,
-        expected_error_units=_ratio(expected_error_mm, pair.unit_mm),
+        expected_error_units=_ratio(searched.expected_error_mm, pair.unit_mm),
+        **asdict(searched),
         **_from_metrics(metrics),
     )
 
@@ -269,17 +257,6 @@ def _increase(before_mm: float | None, after_mm: float | None, size_mm: float) -
 
 def _ratio(length_mm: float | None, size_mm: float) -> float | None:
     return None if length_mm is None else length_mm / size_mm
-
-
-def _smaller_first(pair: Pair, transform: Transform) -> tuple[Pair, Linear]:
-    """The pair with the image of the smaller field of view as the fixed one, and the linear part of
-    the transform in that direction."""
-    linear = linear_part(transform, pair.fixed)
-    if math.prod(pair.moving.grid.size_mm) < math.prod(pair.fixed.grid.size_mm):
-        inverse = linear.inverse()
-        assert isinstance(inverse, Linear)
-        return pair.swapped, inverse
-    return pair, linear
 
 
 def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:

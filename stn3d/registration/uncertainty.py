@@ -15,18 +15,14 @@ from torch import Tensor
 
 from stn3d.grid import Grid
 from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.reductions import voxel_sum
-from stn3d.registration.outline import tissue
-from stn3d.registration.quality_content import BACKGROUND
 from stn3d.registration.settings import Settings
-from stn3d.registration.uncertainty_cues import Cues, coarse_cues, fine_cues
+from stn3d.registration.uncertainty_cues import Cues, coarse_cues, fine_cues, mean_within
 from stn3d.registration.uncertainty_model import COARSE_MODEL, FINE_MODEL, ErrorModel
-from stn3d.transforms import Transform, split_linear
+from stn3d.transforms import Affine, Transform, split_linear
 from stn3d.warp import resample_image
 
-_AIR = 0.15  # of the intensity range; the median of a face in air is below, also with strong noise
-_SEEN = 0.5  # weight from which both images show a point
+_REMAINING_UNITS = 3.0  # two people after an affine registration have up to 2
+_LEAST_UNITS = 0.1  # what a search finds in images that are alike
 _LARGE_UNITS = 2.0  # length units; the fraction of larger errors is reported
 
 
@@ -37,8 +33,7 @@ class ErrorMap:
     Args:
         grid: The grid, that of the fixed image at some spacing.
         expected_mm: ``(1, 1, *grid.shape)``, the mean error that is expected at each point.
-        body: ``(1, 1, *grid.shape)`` bool, what the fixed image shows, with all that it encloses,
-            and the moving image shows too.
+        body: ``(1, 1, *grid.shape)`` bool, as in `Cues`.
         unit_mm: The length unit of the pair.
         bound_factor: The error is below this multiple of the expected error at 90 % of the points.
     """
@@ -50,20 +45,15 @@ class ErrorMap:
     bound_factor: float
 
     @classmethod
-    def of(cls, pair: Pair, cues: Cues, model: ErrorModel) -> ErrorMap:
+    def of(cls, cues: Cues, model: ErrorModel) -> ErrorMap:
         """The map from the cues of a pair."""
-        level = pair.first.fixed.at(max(cues.grid.spacing_mm))
-        around = resample_image(shown(level), level.grid, cues.grid)
-        body = (around > 0.5) & (cues.seen > _SEEN)
         expected_mm = cues.unit_mm * model.expected(cues.values)
-        return cls(cues.grid, expected_mm, body, cues.unit_mm, model.bound_factor)
+        return cls(cues.grid, expected_mm, cues.body, cues.unit_mm, model.bound_factor)
 
     @property
     def mean_mm(self) -> float | None:
         """Mean over the body; None if there is none."""
-        weight = self.body.to(self.expected_mm)
-        total = float(voxel_sum(weight))
-        return float(voxel_sum(weight * self.expected_mm)) / total if total else None
+        return mean_within(self.expected_mm, self.body)
 
     def on(self, grid: Grid) -> Tensor:
         """The map on another grid, ``(1, 1, *grid.shape)`` float32; 0 where nothing is known.
@@ -93,47 +83,59 @@ class ErrorMap:
         }
 
 
-def shown(image: PreparedImage) -> Tensor:
-    """``(1, 1, *shape)``, 1 in the body: in tissue and what it encloses; where no face of the image
-    lies in air, all that is not dark.
+@dataclass(frozen=True)
+class SearchMeasures:
+    """What a coarse discrete search around the result says about it, for the quality check.
 
     Args:
-        image: The prepared image.
+        expected_error_mm: Mean expected error over the body; None for a linear transform, which
+            leaves differences of shape whether or not it is right.
+        remaining_displacement_mm: Mean displacement over the body that the search finds.
+        remaining_displacement_fraction: The same divided by what it finds without a registration;
+            None where it is too small to matter.
     """
-    values = image.image[0, 0]
-    faces = (values.select(axis, end) for axis in range(values.ndim) for end in (0, -1))
-    if min(float(face.median()) for face in faces) < _AIR:
-        return tissue(image)
-    return (image.image[:, :1] > BACKGROUND).to(image.image)
+
+    expected_error_mm: float | None = None
+    remaining_displacement_mm: float | None = None
+    remaining_displacement_fraction: float | None = None
 
 
 def coarse_error(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
-    """The error that a coarse search alone expects: for the quality check, in a part of a second.
+    """The error that a coarse search alone expects, in a part of a second.
 
     Args:
         pair: The prepared images.
         transform: Fixed points to moving points.
         settings: The settings, of which the discrete search is used.
     """
-    return ErrorMap.of(pair, coarse_cues(pair, transform, settings.discrete), COARSE_MODEL)
+    return ErrorMap.of(coarse_cues(pair, transform, settings.discrete), COARSE_MODEL)
 
 
-def mean_deformation_error_mm(
+def search_measures(
     pair: Pair, transform: Transform, settings: Settings, errors: ErrorMap | None = None
-) -> float | None:
-    """The mean expected error of a deformable result over the body; None for a linear transform,
-    which leaves differences of shape whether or not it is right.
+) -> SearchMeasures:
+    """The measures of the quality check that rest on a coarse search around the result.
 
     Args:
         pair: The prepared images.
         transform: Fixed points to moving points.
-        settings: The settings.
-        errors: The map, if there is one; else a coarse one is made.
+        settings: The settings, of which the discrete search is used.
+        errors: The map, if there is one; else the expected error is a coarser estimate.
     """
+    cues = coarse_cues(pair, transform, settings.discrete)
     field, _ = split_linear(transform)
-    if field is None:
-        return None
-    return (errors or coarse_error(pair, transform, settings)).mean_mm
+    expected_mm = None
+    if field is not None:
+        expected_mm = (errors or ErrorMap.of(cues, COARSE_MODEL)).mean_mm
+    remaining = cues.mean("residual")
+    if remaining is None:
+        return SearchMeasures(expected_mm)
+    fraction = None
+    if remaining > _REMAINING_UNITS:
+        identity = Affine.identity(pair.fixed.grid.ndim)
+        before = coarse_cues(pair, identity, settings.discrete).mean("residual")
+        fraction = None if before is None else remaining / max(before, _LEAST_UNITS)
+    return SearchMeasures(expected_mm, remaining * pair.unit_mm, fraction)
 
 
 def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
@@ -145,7 +147,7 @@ def error_map(pair: Pair, transform: Transform, settings: Settings) -> ErrorMap:
         settings: The settings, of which the discrete search and the deformable stage are used.
     """
     cues = fine_cues(pair, transform, settings.discrete, settings.deformable)
-    return ErrorMap.of(pair, cues, FINE_MODEL)
+    return ErrorMap.of(cues, FINE_MODEL)
 
 
 def _quantile(values: Tensor, fraction: float) -> float | None:

@@ -9,6 +9,7 @@ homogeneous region, the images do not determine the displacement (the aperture p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,15 +19,21 @@ from torch import Tensor
 from stn3d import kernels
 from stn3d.grid import Grid
 from stn3d.preprocessing.pair import Pair
-from stn3d.registration.quality_content import linear_part
+from stn3d.preprocessing.prepared import PreparedImage
+from stn3d.reductions import voxel_sum
+from stn3d.registration.outline import tissue
+from stn3d.registration.quality_content import BACKGROUND, linear_part
 from stn3d.registration.stages import Comparison, DeformableStage, DiscreteStage
 from stn3d.registration.stages.discrete import consistent
 from stn3d.transforms import Linear, Transform
+from stn3d.warp import resample_image
 
 FINE, COARSE = 4.0, 8.0
 """Spacings in length units of the pair (1 mm for a head, see `stn3d.length_unit`)."""
 _RADII_VOX = {FINE: 2, COARSE: 3}  # of the searches
 _BACK_ITERATIONS = 20
+_AIR = 0.15  # of the intensity range; the median of a face in air is below, also with strong noise
+_SEEN = 0.5  # weight from which both images show a point
 _AROUND_VOX = 2  # half the window whose mean shows how rough a field is
 
 
@@ -39,12 +46,31 @@ class Cues:
         unit_mm: The length unit of the pair.
         values: ``(1, 1, *grid.shape)`` by name. Lengths are in length units.
         seen: ``(1, 1, *grid.shape)``, 1 where both images show something and are not masked.
+        body: ``(1, 1, *grid.shape)`` bool, what the fixed image shows, with all that it encloses,
+            and the moving image shows too.
     """
 
     grid: Grid
     unit_mm: float
     values: dict[str, Tensor]
     seen: Tensor
+    body: Tensor
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a cue over the body; None if there is none."""
+        return mean_within(self.values[name], self.body)
+
+
+def mean_within(values: Tensor, body: Tensor) -> float | None:
+    """Mean over a body; None if there is none.
+
+    Args:
+        values: ``(1, 1, *shape)``.
+        body: ``(1, 1, *shape)`` bool.
+    """
+    weight = body.to(values)
+    total = float(voxel_sum(weight))
+    return float(voxel_sum(weight * values)) / total if total else None
 
 
 @torch.no_grad()
@@ -85,7 +111,7 @@ def _search_cues(pair: Pair, transform: Transform, units: float, search: Discret
     ``residual``: the displacement found; ``inconsistent``: by how much the searches in both
     directions disagree; ``difference``: mean squared difference of the descriptors in a small
     window; ``curvature``: how much that increases with a shift by a voxel, along the axis with the
-    least increase.
+    least increase. ``size`` is the edge of a cube with the volume of the body.
     """
     spacing_mm = max(units * pair.unit_mm, pair.finest_mm)
     compared = Comparison.of(pair, transform, spacing_mm)
@@ -96,13 +122,42 @@ def _search_cues(pair: Pair, transform: Transform, units: float, search: Discret
     cost = kernels.displacement_cost(*images, shifts, search.window_vox)
     zero, before, after = cost[:, :1], cost[:, 1::2], cost[:, 2::2]
     spacing = spacing_mm / pair.unit_mm
+    seen = compared.fixed_weight * compared.moved_weight
+    body = _body(pair, compared.grid, seen)
     values = {
         "residual": spacing * _length(consistent(there, back, radius)),
         "inconsistent": spacing * _length(kernels.compose(there, back)),
         "difference": zero,
         "curvature": ((before + after) / 2 - zero).amin(dim=1, keepdim=True),
+        "size": torch.full_like(zero, _size_mm(body, compared.grid) / pair.unit_mm),
     }
-    return Cues(compared.grid, pair.unit_mm, values, compared.fixed_weight * compared.moved_weight)
+    return Cues(compared.grid, pair.unit_mm, values, seen, body)
+
+
+def _body(pair: Pair, grid: Grid, seen: Tensor) -> Tensor:
+    """``(1, 1, *grid.shape)`` bool, see `Cues`."""
+    level = pair.first.fixed.at(max(grid.spacing_mm))
+    return (resample_image(shown(level), level.grid, grid) > 0.5) & (seen > _SEEN)
+
+
+def _size_mm(body: Tensor, grid: Grid) -> float:
+    """The edge of a cube, or of a square, as large as the body; at least that of a voxel."""
+    voxels = max(float(voxel_sum(body.double())), 1.0)
+    return float((voxels * math.prod(grid.spacing_mm)) ** (1 / grid.ndim))
+
+
+def shown(image: PreparedImage) -> Tensor:
+    """``(1, 1, *shape)``, 1 in the body: in tissue and what it encloses; where no face of the image
+    lies in air, all that is not dark.
+
+    Args:
+        image: The prepared image.
+    """
+    values = image.image[0, 0]
+    faces = (values.select(axis, end) for axis in range(values.ndim) for end in (0, -1))
+    if min(float(face.median()) for face in faces) < _AIR:
+        return tissue(image)
+    return (image.image[:, :1] > BACKGROUND).to(image.image)
 
 
 def _unit_shifts(ndim: int) -> Tensor:

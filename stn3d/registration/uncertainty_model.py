@@ -1,7 +1,8 @@
 """The expected registration error from its cues: a log-linear model with few coefficients.
 
 The error in length units is ``exp(intercept) * product (cue + floor) ** exponent``. All exponents
-have the sign that the cue's meaning demands, so the error rises with every sign of trouble. The
+have the sign that the cue's meaning demands, so the error rises with every sign of trouble. A body
+that has fewer length units has larger errors: all that it shows is smaller too. The
 coefficients were fitted by `scripts.bench uncertainty` to pairs with known truth of several kinds,
 see docs/uncertainty.md.
 """
@@ -58,27 +59,29 @@ class ErrorModel:
 _MOST_UNITS = 100.0  # an error beyond the size of the images is none
 
 FINE_MODEL = ErrorModel(
-    intercept=0.168,
+    intercept=1.013,
     terms={
-        "residual": Term(0.1, 0.160),
-        "inconsistent": Term(0.1, 0.095),
-        "curvature": Term(0.003, -0.179),
-        "slope": Term(0.5, 0.776),
-        "rough": Term(1, 0.139),
-        "backward": Term(0.1, 0.297),
+        "residual": Term(0.1, 0.155),
+        "inconsistent": Term(0.1, 0.089),
+        "curvature": Term(0.003, -0.202),
+        "slope": Term(0.5, 0.819),
+        "rough": Term(1, 0.058),
+        "backward": Term(0.1, 0.362),
+        "size": Term(0, -0.2),
     },
-    bound_factor=1.73,
+    bound_factor=1.72,
 )
 
 COARSE_MODEL = ErrorModel(
-    intercept=-1.644,
+    intercept=-0.772,
     terms={
-        "residual": Term(0.3, 0.048),
-        "inconsistent": Term(0.3, 0.184),
-        "difference": Term(0.003, 0.144),
-        "curvature": Term(0.003, -0.353),
-        "slope": Term(2, 1.643),
-        "rough": Term(2, 0.507),
+        "residual": Term(0.3, 0.065),
+        "inconsistent": Term(0.3, 0.159),
+        "difference": Term(0.003, 0.153),
+        "curvature": Term(0.003, -0.388),
+        "slope": Term(2, 1.678),
+        "rough": Term(2, 0.474),
+        "size": Term(0, -0.2),
     },
-    bound_factor=1.92,
+    bound_factor=1.91,
 )

@@ -214,6 +214,7 @@ def test_too_little_in_common_is_no_evidence_of_different_contrasts(ndim: int) -
         assert selected.evidence == {
             "positive_local_correlation_fraction": None,
             "local_r2_mean": None,
+            "local_r_mean": None,
             "nonlinear_variance_fraction": pytest.approx(0, abs=1e-9),
         }
 
@@ -266,10 +267,10 @@ def test_one_subjects_head_in_different_contrasts_is_rigid() -> None:
 
 def test_heads_whose_tissues_differ_may_deform_whatever_their_size() -> None:
     found, head = stretched(3, 1.01, 0.99, 1), stretched(3, 1, 1, 1.9)
-    two = Selection("two", "the tissues differ", {"tissue_local_r2_mean": 0.3})
+    two = Selection("two", "the tissues differ", {"tissue_correlation": 0.3})
     selected = select_kind("nmi", found, head, two)
     assert (selected.choice, selected.reason) == ("deformable", "the tissues differ")
-    assert selected.evidence["tissue_local_r2_mean"] == 0.3
+    assert selected.evidence["tissue_correlation"] == 0.3
     one = replace(two, choice="one", reason="the tissues agree")
     selected = select_kind("nmi", found, head, one)
     assert selected.choice == "rigid"

@@ -91,7 +91,7 @@ def test_one_subjects_images_are_compared_by_their_edges() -> None:
     found = features_of(both, both, structures_of(both), CHOICE)
     assert found.selection.choice == "none"
     assert "one subject" in found.selection.reason
-    assert found.selection.evidence["tissue_local_r2_mean"] > 0.6
+    assert found.selection.evidence["tissue_correlation"] > 0.8
     assert found.pair is None
 
 

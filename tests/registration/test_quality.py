@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from stn3d.registration.quality import CRITERIA, assess_quality
+from stn3d.registration.quality import assess_quality
+from stn3d.registration.quality_criteria import CRITERIA
 from stn3d.registration.quality_measures import QualityMeasures
 from tests.helpers.paths import ROOT
 
@@ -74,6 +75,11 @@ def test_sound_measures_are_good_and_need_no_suggestion() -> None:
             {"expected_error_units": 6.5, "expected_error_mm": 12.0},
             "check",
             "expected in the body is 12.0 mm on average",
+        ),
+        (
+            {"remaining_displacement_mm": 8.0, "remaining_displacement_fraction": 0.95},
+            "check",
+            "displacements of 8.0 mm on average, 95% of what it finds without the registration",
         ),
         ({"folding_pct": 5.0}, "failed", "5.00%"),
         ({"folding_pct": 0.5}, "check", "0.50%"),

@@ -81,14 +81,16 @@ def folded(seed: int) -> Tensor:
     return torch.where(brain, torch.where(folds, white, cortex), 0).to(torch.uint8)
 
 
-def of_contrast(classes: Tensor, white: float, grey: float) -> tuple[PreparedImage, HeadStructures]:
+def of_contrast(
+    classes: Tensor, white: float, grey: float, noise_sd: float = 0.02
+) -> tuple[PreparedImage, HeadStructures]:
     """An image, and structures whose tissues are as blurred as the network's."""
     is_white = (classes == 4) | (classes == 5)
     values = torch.where(is_white, white, torch.where(classes > 0, grey, 0.0))
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(9))
     sharp = head(classes, GRID)
     blurred = kernels.gaussian_smooth(sharp.tissues, [1.0] * 3)
-    return PreparedImage(values + 0.02 * noise, GRID), replace(sharp, tissues=blurred)
+    return PreparedImage(values + noise_sd * noise, GRID), replace(sharp, tissues=blurred)
 
 
 @pytest.mark.parametrize(("seed", "choice"), [(1, "one"), (2, "two")])
@@ -99,9 +101,16 @@ def test_folds_distinguish_one_subject_from_two_in_any_contrast(seed: int, choic
     pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
     assert pair.subjects is not None
     assert pair.subjects.choice == choice
-    r2 = pair.subjects.evidence["tissue_local_r2_mean"]
-    assert f"{r2:.2f}" in pair.subjects.reason
-    assert r2 > 0.8 if choice == "one" else r2 < 0.4
+    correlation = pair.subjects.evidence["tissue_correlation"]
+    displaced = pair.subjects.evidence["tissue_displaced_r2_fraction"]
+    assert f"{correlation:.2f}" in pair.subjects.reason
+    assert f"{displaced:.0%}" in pair.subjects.reason
+    if choice == "one":
+        assert correlation > 0.9
+        assert displaced < 0.3
+    else:
+        assert correlation < 0.5
+        assert displaced > 0.8
     assert replace(pair, is_ct=True).subjects is None
     large = replace(t1, grid=Grid.of_spacing(GRID.shape, 3.0))
     assert replace(pair, images=Pair(large, t2)).subjects is None
@@ -116,6 +125,17 @@ def test_folds_distinguish_subjects_across_thick_slices_too(seed: int, choice: s
     grid = GRID.cropped([0, 0, 0], [*GRID.shape[:2], 4 * count]).with_shape(values.shape[2:])
     pair = PairStructures(fixed, moving, Pair(t1, PreparedImage(values, grid)))
     pair.__dict__["_aligned"]["affine"] = Affine.identity(3)
+    assert pair.subjects is not None
+    assert pair.subjects.choice == choice
+
+
+@pytest.mark.parametrize(("seed", "choice"), [(1, "one"), (2, "two")])
+def test_noise_does_not_make_one_subject_two(seed: int, choice: str) -> None:
+    t1, fixed = of_contrast(folded(1), 0.8, 0.5)
+    t2, moving = of_contrast(folded(seed), 0.35, 0.65, noise_sd=0.2)
+    pair = PairStructures(fixed, moving, Pair(t1, t2))
+    off = homogeneous(torch.eye(3).double(), torch.tensor([1.5, 0.0, 1.5]).double())
+    pair.__dict__["_aligned"]["affine"] = Affine.from_matrix(off)
     assert pair.subjects is not None
     assert pair.subjects.choice == choice
 

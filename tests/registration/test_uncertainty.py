@@ -18,7 +18,9 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.outputs import Outputs
 from stn3d.registration.settings import Settings
-from stn3d.registration.uncertainty import coarse_error, error_map
+from stn3d.registration.uncertainty import coarse_error, error_map, search_measures
+from stn3d.registration.uncertainty_cues import coarse_cues
+from stn3d.registration.uncertainty_model import COARSE_MODEL, FINE_MODEL
 from stn3d.transforms import Affine
 from tests.helpers.images import smooth_image
 
@@ -26,10 +28,10 @@ SETTINGS = Settings(kind="deformable", metric="lncc", preset="fast")
 SIZE = 192  # voxels of 1 mm, so the length unit is 1 mm
 
 
-def blobs(flat: bool = False) -> Tensor:
+def blobs(flat: bool = False, size: int = 6) -> Tensor:
     """``(1, 1, SIZE, SIZE)``: blobs, dark around; the second half grey if ``flat``."""
     torch.manual_seed(0)
-    small = torch.rand(1, 1, SIZE // 6, SIZE // 6)
+    small = torch.rand(1, 1, SIZE // size, SIZE // size)
     image = 0.3 + 0.7 * torch.nn.functional.interpolate(small, size=(SIZE, SIZE), mode="bicubic")
     if flat:
         image[..., SIZE // 2 :, :] = 0.65
@@ -155,3 +157,34 @@ def test_the_coarse_error_is_that_of_the_swapped_pair_for_no_deformation() -> No
     there = coarse_error(pair, Affine.identity(2), SETTINGS)
     back = coarse_error(pair.swapped, Affine.identity(2), SETTINGS)
     torch.testing.assert_close(there.expected_mm, back.expected_mm)
+
+
+def test_a_smaller_body_has_a_larger_error() -> None:
+    pair = pair_of(blobs())
+    values = coarse_cues(pair, Affine.identity(2), SETTINGS.discrete).values
+    side = SIZE - 2 * 12  # of the body; a pixel is a length unit
+    torch.testing.assert_close(
+        values["size"], torch.full_like(values["size"], side), rtol=0.05, atol=0
+    )
+    half = values | {"size": values["size"] / 2}
+    assert (COARSE_MODEL.expected(half) > 1.05 * COARSE_MODEL.expected(values)).all()
+    assert FINE_MODEL.terms["size"] == COARSE_MODEL.terms["size"]
+
+
+def test_a_result_that_is_no_better_than_no_registration_is_found() -> None:
+    """Displacements that a search finds around the result, and without the registration."""
+    pair = pair_of(blobs(size=16))
+    there = shifted(0, 16).matrix @ pair.fixed.grid.world_from_index
+    moved = Pair(pair.fixed, replace(pair.fixed, grid=Grid((SIZE, SIZE), there)))
+    right, half, wrong = (search_measures(moved, shifted(0, mm), SETTINGS) for mm in (16, 8, -6))
+    assert right.remaining_displacement_mm == pytest.approx(0, abs=0.5)
+    assert right.remaining_displacement_fraction is None
+    assert half.remaining_displacement_mm == pytest.approx(8, abs=1)
+    assert half.remaining_displacement_fraction == pytest.approx(0.5, abs=0.1)
+    assert wrong.remaining_displacement_fraction == pytest.approx(22 / 16, abs=0.2)
+    assert {one.expected_error_mm for one in (right, half, wrong)} == {None}
+    worse = search_measures(pair, shifted(0, 9), SETTINGS)
+    assert worse.remaining_displacement_fraction is not None
+    assert worse.remaining_displacement_fraction > 10
+    away = search_measures(pair, shifted(900, 0), SETTINGS)
+    assert away == type(away)()

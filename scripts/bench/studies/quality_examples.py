@@ -24,7 +24,7 @@ from scripts.bench.paths import existing
 from scripts.bench.store import Row, Store, read
 from stn3d import read_image
 from stn3d.grid import Grid
-from stn3d.registration.quality import CRITERIA
+from stn3d.registration.quality_criteria import CRITERIA
 from stn3d.registration.quality_measures import QualityMeasures
 from stn3d.transforms import Translation
 

@@ -30,7 +30,7 @@ from scripts.bench.store import Row, Store, read
 from stn3d import Affine, InputError, Transform, read_image
 from stn3d.grid import Grid, apply_matrix
 from stn3d.io import Image
-from stn3d.registration.quality import AS_WELL_MIRRORED, CRITERIA
+from stn3d.registration.quality_criteria import AS_WELL_MIRRORED, CRITERIA
 from stn3d.transforms import split_linear
 
 ABOUT = """\

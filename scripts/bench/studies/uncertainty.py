@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,8 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.registration.inputs import read_pair
 from stn3d.registration.quality import assess_quality
 from stn3d.registration.quality_measures import QualityMeasures
-from stn3d.registration.uncertainty import ErrorMap, shown
-from stn3d.registration.uncertainty_cues import FINE, Cues, coarse_cues, fine_cues
-from stn3d.registration.uncertainty_model import COARSE_MODEL
+from stn3d.registration.uncertainty import search_measures
+from stn3d.registration.uncertainty_cues import FINE, Cues, coarse_cues, fine_cues, shown
 from stn3d.sampler import sample
 from stn3d.transforms import split_linear
 from stn3d.transforms.fit import fit_linear
@@ -121,7 +120,8 @@ def measured(number: int, work: Path) -> Row:
     fixed, moving = ((v[0, 0], grid) for v, grid in (case.fixed, case.moving))
     transform, settings = found.transform, found.settings
     pair = read_pair(fixed, moving).prepared(settings, torch.device("cpu"))
-    row |= {"unit_mm": pair.unit_mm, "metric": found.metrics[0]}
+    searched = asdict(search_measures(pair, transform, settings))
+    row |= {"unit_mm": pair.unit_mm, "metric": found.metrics[0], "searched": searched}
     points, true = _known(case, number, pair)
     kept: dict[str, Any] = {}
     if true is not None:
@@ -144,7 +144,7 @@ def measured(number: int, work: Path) -> Row:
         row[f"{name}_s"] = round(time.perf_counter() - begin, 2)
         kept[f"{name}_names"] = np.array([*cues.values, "seen"])
         kept[name] = _at(cues, points)
-        index = ErrorMap.of(pair, cues, COARSE_MODEL).body[0, 0].nonzero()
+        index = cues.body[0, 0].nonzero()
         step = 1 + len(index) // BODY_POINTS
         places = apply_matrix(cues.grid.world_from_index, index[::step].double())
         kept[f"{name}_body"] = _at(cues, places)
@@ -288,5 +288,6 @@ def status_of(row: Row, grid: str | None) -> str:
     body = (known or {}).get("body")
     names = {one.name for one in fields(QualityMeasures)}
     measures = {key: v for key, v in row["quality"]["measures"].items() if key in names}
+    measures |= row["searched"] if grid else dict.fromkeys(row["searched"])
     measures |= {"expected_error_units": body, "expected_error_mm": body and body * row["unit_mm"]}
     return assess_quality(QualityMeasures(**measures)).status
