@@ -20,7 +20,7 @@ from stn3d.registration.quality_mirror import image_loss_of
 from stn3d.registration.quality_perturbations import FEW_SLICES, LEAST_VOX
 from stn3d.registration.stages import LinearStage
 from stn3d.sampler import inside
-from stn3d.transforms import Affine, Linear, LinearKind
+from stn3d.transforms import Affine, Linear, LinearKind, Transform
 
 # Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
 _TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ def restarts_of(
     loss = image_loss_of(again, metric)
     limit = _EQUAL_LOSS * loss(start) if few_slices else math.inf
 
-    def registered(begin: Linear) -> Linear:
+    def registered(begin: Transform) -> Linear:
         ended = stage(again, begin, lambda *_: None)
         assert isinstance(ended, Linear)
         return ended
