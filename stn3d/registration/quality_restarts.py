@@ -1,6 +1,6 @@
 """Repeated linear registrations from perturbed starts, for the quality check.
 
-Those of a correct result end where it does. Where they end elsewhere, their loss tells whether the
+Those of a correct result end where it does. Where they end elsewhere, their loss shows whether the
 images fit there as well, or the registration is caught on its way.
 """
 
