@@ -32,19 +32,20 @@ _MOVED = (7.0, 1.5)  # likewise, large where the images agree much better then
 _DISPLACED = 0.05  # fraction of the foreground that is displaced so far, from here on: large motion
 _MOVED_PART = 0.025  # fraction that is displaced by less, from here on where the loss falls so far
 _LOWER = 0.5  # ratio of the loss after to before the search, up to here
-_NEAR_HEADERS = 2.2  # ratio of losses up to which the linear stages gained little on the headers
+_LIES_STILL = 0.3  # fraction of the foreground where the headers agree better, from here on
 _MISLED = 0.97  # ratio of losses after searches, below which the linear stages misled
 _AGREE = 1e-3  # loss after the search from the linear result, below which the images agree
 _MIN_KEPT = 0.7  # of the voxels that the result of the linear stages compares
 _BACKGROUND = 0.05  # of the intensity range
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoarseSearch:
     """What a coarse search finds from a linear transform.
 
     Args:
         start: The transform.
+        before: The images under it.
         displaced_fraction: Fraction of the foreground that is displaced by more than 12 length
             units, and more than 3 voxels.
         displaced_loss_ratio: Loss of this part (mean squared difference of the descriptors) after
@@ -57,6 +58,7 @@ class CoarseSearch:
     """
 
     start: Transform
+    before: Comparison
     displaced_fraction: float
     displaced_loss_ratio: float
     moved_fraction: float
@@ -158,8 +160,8 @@ def select_large_motion(
         "moved_fraction": found.moved_fraction,
         "loss_ratio": found.loss_ratio,
     }
-    ratio = None if found.is_large else _header_loss_ratio(pair, found, stage)
-    evidence["header_loss_ratio"] = ratio
+    still, ratio = (None, None) if found.is_large else _at_headers(pair, found, stage)
+    evidence |= {"still_fraction": still, "header_loss_ratio": ratio}
     if ratio is not None and ratio <= _MISLED:
         reason = "a search from the headers makes the images agree better than one from the result "
         reason += "of the linear stages"
@@ -179,12 +181,16 @@ def select_large_motion(
     return LargeMotion.beginning(start, aligned, Selection(ON, reason, evidence))
 
 
-def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) -> float | None:
-    """Loss after a search from the headers relative to that from the result of the linear stages;
-    None if these gained much on the headers, or the images agree from their result.
+def _at_headers(
+    pair: Pair, aligned: CoarseSearch, stage: DiscreteStage
+) -> tuple[float | None, float | None]:
+    """The fraction of the foreground where the images agree better under the headers than under the
+    result of the linear stages, and the loss after a search from the headers relative to that from
+    this result; None where it is not measured.
 
-    An organ that moves misleads the linear stages: they gain little on the headers, which place the
-    rest of the body as it lies.
+    An organ that moves misleads the linear stages, while the headers place the rest of the body as
+    it lies. The search runs from the headers if that is a considerable part, and the images do not
+    agree after the other one already.
 
     Args:
         pair: The prepared images.
@@ -192,16 +198,17 @@ def _header_loss_ratio(pair: Pair, aligned: CoarseSearch, stage: DiscreteStage) 
         stage: The stage that would run.
     """
     if aligned.loss < _AGREE:
-        return None
+        return None, None
     headers = Affine.identity(pair.fixed.grid.ndim)
     before = Comparison.of(pair, headers, _spacing_mm(pair))
-    weight = _foreground(pair, before)
-    if _mean(before.difference, weight) > _NEAR_HEADERS * aligned.loss_before:
-        return None
+    weight = _foreground(pair, before) * aligned.before.moved_weight
+    still = _mean((before.difference < aligned.before.difference).float(), weight)
+    if still < _LIES_STILL:
+        return still, None
     found = coarse_search(pair, headers, stage)
     if found.compared_voxels < _MIN_KEPT * aligned.compared_voxels:
-        return None
-    return found.loss / aligned.loss
+        return still, None
+    return still, found.loss / aligned.loss
 
 
 def stages_with_search(settings: Settings, pair: Pair) -> list[Stage]:
@@ -264,6 +271,7 @@ def coarse_search(pair: Pair, start: Transform, stage: DiscreteStage) -> CoarseS
     ratio = _mean(after.difference, far) / max(_mean(before.difference, far), 1e-9)
     return CoarseSearch(
         start,
+        before,
         _mean(is_far.float(), weight),
         ratio if bool(far.any()) else 1.0,
         _mean((moved > _length_mm(pair, _MOVED)).float(), weight),

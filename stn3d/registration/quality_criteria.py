@@ -58,6 +58,16 @@ def _is_well_determined(measures: QualityMeasures) -> bool:
     return disagreement < _SURE_DISAGREEMENT and margin > _SURE_MARGIN_SD
 
 
+def _restarts_are_caught(measures: QualityMeasures) -> bool:
+    """Whether repeated registrations that end elsewhere fit clearly worse there, in images that
+    surely show the same: by far the best as they lie, with left and right as they are."""
+    excess, mirrored = measures.restart_excess_fraction, measures.mirror_advantage_fraction
+    margin = measures.similarity_margin_sd
+    if excess is None or mirrored is None or margin is None:
+        return False
+    return excess > _CAUGHT_EXCESS and mirrored < _CAUGHT_MIRRORED and margin > _CAUGHT_MARGIN_SD
+
+
 def _place(measures: QualityMeasures) -> str:
     """Where the volume changes most, in words."""
     at_mm = measures.log_jacobian_extreme_at_mm
@@ -95,6 +105,8 @@ def _expected_error(measure: str, value: Number, check: float) -> Criterion:
 AS_WELL_MIRRORED = -0.0005  # a mirrored image with this advantage or more fits as well
 # A scale this well determined is real: a child's head, or a voxel size in another unit.
 _SURE_DISAGREEMENT, _SURE_MARGIN_SD = 0.04, 6.0
+# Beyond these the images surely show the same, and repeated registrations are caught elsewhere.
+_CAUGHT_EXCESS, _CAUGHT_MIRRORED, _CAUGHT_MARGIN_SD = 0.05, -0.15, 12.0
 _PERSON_UNIT_MM = 3.0  # largest length unit of images of a person
 _ALIGNMENT = (
     "Inspect the moved image; try another --init, or give masks of the part that both images show."
@@ -128,6 +140,7 @@ CRITERIA = (
             f"{length_text(m.restart_disagreement_mm or 0.0, 0)} mm away"
         ),
         suggestion=_ALIGNMENT,
+        is_contradicted=_restarts_are_caught,
     ),
     Criterion(
         "max_affine_scale",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import MetricName
-from stn3d.grid import apply_matrix
+from stn3d.grid import Grid, apply_matrix
 from stn3d.preprocessing.pair import Pair
 from stn3d.registration.initialisation.candidates import coarse_mm
 from stn3d.registration.quality_content import (
@@ -30,7 +30,7 @@ from stn3d.registration.quality_content import (
 from stn3d.registration.quality_landmarks import cross_validated_errors_mm
 from stn3d.registration.quality_mirror import MirrorComparison, image_loss_of
 from stn3d.registration.quality_perturbations import Visible, untested
-from stn3d.registration.stages import LinearStage
+from stn3d.registration.quality_restarts import restarts_of
 from stn3d.registration.structures import PairStructures
 from stn3d.registration.uncertainty import SearchMeasures
 from stn3d.sampler import inside
@@ -41,13 +41,11 @@ from stn3d.warp import fov_overlap_fraction
 _START_ROTATION_RAD, _START_TRANSLATION = 0.2, 0.1
 # Perturbed transforms that the result must beat in image loss.
 _FAR_ROTATION_RAD, _FAR_TRANSLATION = 0.6, 0.25
-# Loss tolerance of the repeated registrations; their results are needed to a part of a voxel only.
-_TOLERANCE = 1e-4
 # Fraction of the foreground that a perturbation keeps inside the other image.
 _KEPT = 0.5
-_HELD = 0.8  # of the foreground that a repeated registration leaves inside few slices
-_EQUAL_LOSS = 1.02  # ratio up to which a repeated registration of few slices is as good
 _MAX_POINTS = 2_000
+_LEAST_OVERLAP = 0.2  # of the smaller field of view, under a perturbed transform
+_FINER_2D = 2  # a coarse level of 2D images has few pixels
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,10 @@ class QualityMeasures:
         restart_disagreement_mm: median distance between the result and linear registrations from
             perturbed starts, with fixed and moving image swapped; mean over foreground points. None
             if the images show too little to perturb the result.
+        restart_excess_fraction: lowest loss of the repeated registrations that end as far away or
+            farther, minus that where a registration from the result ends, divided by what the
+            result gains over the perturbed transforms. Above 0 where the images fit worse there.
+            None if that gain is unknown or not positive.
         similarity_margin_sd: difference between the mean image loss at perturbed transforms and the
             image loss of the result, in standard deviations of the former. None if fewer than three
             perturbed transforms leave enough overlap.
@@ -123,6 +125,7 @@ class QualityMeasures:
     expected_error_units: float | None = None
     remaining_displacement_mm: float | None = None
     remaining_displacement_fraction: float | None = None
+    restart_excess_fraction: float | None = None
 
     @property
     def content_volume_factor(self) -> float:
@@ -160,6 +163,8 @@ def measure_quality(
     """
     searched = searched or SearchMeasures()
     spacing_mm = coarse_mm(pair)
+    if pair.fixed.grid.ndim == 2:
+        spacing_mm = max(spacing_mm / _FINER_2D, pair.finest_mm)
     ordered, linear = smaller_first(pair, transform)
     coarse = ordered.at(spacing_mm)
     size_mm = min(max(image.grid.size_mm) for image in (coarse.fixed, coarse.moving))
@@ -170,12 +175,13 @@ def measure_quality(
     starts = visible.perturbed(near)[::2]
     far = visible.perturbed(visible.largest(_FAR_ROTATION_RAD, _FAR_TRANSLATION * length_mm))
     few_slices = bool(visible.slice_axes())
-    disagreement_mm = _restart_disagreement_mm(
+    restarts = restarts_of(
         coarse, linear, repeated_kind or kind, metric, points, starts, few_slices
     )
     gain, gain_sd = _gain(coarse, linear, metric, far)
-    flipped = None
+    flipped, excess = None, None
     if gain is not None and gain > 0:
+        excess = _ratio(restarts.excess_loss, gain)
         kinds: tuple[LinearKind, ...] = ("rigid",) if few_slices else ("rigid", "affine")
         comparison = MirrorComparison(ordered, spacing_mm, kinds, metric)
         flipped = comparison.advantage(linear, points) / gain
@@ -183,8 +189,9 @@ def measure_quality(
     dice, dice_gain = _of_structures(structures, transform, kind)
     mean_mm, max_mm = _landmark_errors_mm(pair, spacing_mm, transform, kind, metric, metrics)
     return QualityMeasures(
-        restart_disagreement_fraction=_ratio(disagreement_mm, size_mm),
-        restart_disagreement_mm=disagreement_mm,
+        restart_disagreement_fraction=_ratio(restarts.disagreement_mm, size_mm),
+        restart_disagreement_mm=restarts.disagreement_mm,
+        restart_excess_fraction=excess,
         similarity_margin_sd=None if gain is None else gain / gain_sd,
         untested=untested(near),
         foreground_inside_fraction=inside_fraction,
@@ -265,46 +272,6 @@ def _foreground_inside(pair: Pair, linear: Linear) -> tuple[Tensor, float]:
     return (points[mapped] if bool(mapped.any()) else points), float(mapped.double().mean())
 
 
-def _restart_disagreement_mm(
-    pair: Pair,
-    linear: Linear,
-    kind: LinearKind,
-    metric: MetricName,
-    points: Tensor,
-    starts: list[Affine],
-    few_slices: bool,
-) -> float | None:
-    """See `QualityMeasures`; the repeated registrations map the moving image to the fixed one.
-
-    Few slices hardly hold a repeated registration: those that leave them, or end at a higher loss
-    than the result, are ignored.
-
-    A single slice stays the fixed image: as the moving image it would say nothing beside it. It
-    does not determine an affine transform either, so the repeated residuals are rigid.
-    """
-    inverse = linear.inverse()
-    assert isinstance(inverse, Linear)
-    start, again, given, expected = inverse, pair.swapped, linear(points), points
-    if pair.fixed.grid.slice_axis is not None:
-        kind = "rigid"
-        start, again, given, expected = linear, pair, points, linear(points)
-    stage = LinearStage(kind, metric, factors=(1,), iterations=25, tolerance=_TOLERANCE)
-    other, distances_mm = again.moving.grid, []
-    loss = image_loss_of(again, metric)
-    limit = _EQUAL_LOSS * loss(start) if few_slices else math.inf
-    for perturbation in starts:
-        repeated = stage(again, start.then(perturbation), lambda *_: None)
-        assert isinstance(repeated, Linear)
-        found = repeated(given)
-        index = apply_matrix(other.index_from_world, found)
-        held = float(inside(index, other.shape).double().mean())
-        if few_slices and (held < _HELD or loss(repeated) > limit):
-            continue
-        errors_mm = torch.linalg.vector_norm(found - expected, dim=-1)
-        distances_mm.append(float(errors_mm.mean()))
-    return float(torch.tensor(distances_mm).median()) if distances_mm else None
-
-
 def _gain(
     pair: Pair, linear: Linear, metric: MetricName, perturbations: list[Affine]
 ) -> tuple[float | None, float]:
@@ -315,10 +282,18 @@ def _gain(
     for perturbation in perturbations:
         perturbed = perturbation.then(linear)
         assert isinstance(perturbed, Linear)
-        if fov_overlap_fraction(moving, perturbed, fixed) > 0.2:
+        if _shared_fraction(fixed, moving, perturbed) > _LEAST_OVERLAP:
             losses.append(loss(perturbed))
     if len(losses) < 3:
         return None, 1.0
     perturbed_losses = torch.tensor(losses, dtype=torch.float64)
     gain = float(perturbed_losses.mean()) - loss(linear)
     return gain, float(perturbed_losses.std().clamp(min=1e-6))
+
+
+def _shared_fraction(fixed: Grid, moving: Grid, linear: Linear) -> float:
+    """Fraction of the smaller field of view, as the transform scales them, that both share."""
+    inverse = linear.inverse()
+    return max(
+        fov_overlap_fraction(moving, linear, fixed), fov_overlap_fraction(fixed, inverse, moving)
+    )

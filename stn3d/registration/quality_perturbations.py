@@ -21,11 +21,15 @@ from stn3d.grid import Grid, apply_matrix, homogeneous
 from stn3d.sampler import inside
 from stn3d.transforms import Affine, Linear, Rigid
 
+FEW_SLICES = 8
+"""An axis of fewer voxels is that of slices."""
+
+LEAST_VOX = 0.25
+"""Smallest translation that images show, in voxels."""
+
 _KEPT_TOGETHER = 0.75  # of the fraction that each rotation or translation keeps, under all of them
 _HALVINGS = 5
-_FEW_SLICES = 8  # an axis of fewer voxels is that of slices
 _ALONG = 0.7  # cosine from which two axes have the same direction
-_LEAST_VOX = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +107,12 @@ class Visible:
                 angles.append(0.0)
                 continue
             arm_mm = max(self._arm_mm(others), 1e-9)
-            least = _LEAST_VOX * max(spacings[a] for a in others) / arm_mm
+            least = LEAST_VOX * max(spacings[a] for a in others) / arm_mm
             angles.append(self._amplitude(rotated, axis, rotation_rad, least))
         shifts = [
             0.0
             if axis in across
-            else self._amplitude(shifted, axis, translation_mm, _LEAST_VOX * spacings[axis])
+            else self._amplitude(shifted, axis, translation_mm, LEAST_VOX * spacings[axis])
             for axis in range(ndim)
         ]
         return Perturbation(self.grid, tuple(angles), tuple(shifts))
@@ -120,7 +124,7 @@ class Visible:
             torch.linalg.inv(self.linear.matrix[:-1, :-1]) @ self.moving.world_from_index[:-1, :-1]
         )
         moving = moving / torch.linalg.vector_norm(moving, dim=0)
-        few = [k for k, n in enumerate(self.moving.shape) if n < _FEW_SLICES]
+        few = [k for k, n in enumerate(self.moving.shape) if n < FEW_SLICES]
         alike = (fixed.T @ moving.to(fixed)).abs()
         return {a for a in range(self.grid.ndim) for k in few if float(alike[a, k]) > _ALONG}
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from stn3d.errors import InputError
+from stn3d.grid import Grid
 from stn3d.memory.limit import memory_limit
 from stn3d.preprocessing.pair import Pair
+from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.large_motion import (
     large_motion_of,
     stages_with_search,
@@ -53,8 +55,22 @@ def test_the_headers_are_right_where_the_linear_stages_gained_little() -> None:
     assert found.selection is not None
     assert found.selection.choice == "on"
     assert found.selection.evidence["header_loss_ratio"] < 0.97
+    assert found.selection.evidence["still_fraction"] == pytest.approx(2 / 3, abs=0.1)
     assert torch.equal(found.start(torch.ones(1, 2)), torch.ones(1, 2))
     assert found.linear is not None
+
+
+def test_the_headers_are_no_start_where_nothing_lies_still() -> None:
+    """As between two people, where a search from either transform may end with a low loss."""
+    grid = sliding_pair(2, 3.0).pair.fixed.grid
+    fixed, moving = sliding_pair(2, 0.0).pair, sliding_pair(2, 3.0).pair
+    lower = shifted(-6.0).matrix @ grid.world_from_index
+    pair = Pair(fixed.fixed, PreparedImage(moving.fixed.image, Grid(grid.shape, lower)))
+    found = large_motion_of(pair, pair, SETTINGS, (IDENTITY, shifted(-6.0)))
+    assert found.selection is not None
+    assert (found.runs, found.selection.choice) == (False, "off")
+    assert found.selection.evidence["still_fraction"] < 0.3
+    assert found.selection.evidence["header_loss_ratio"] is None
 
 
 def test_images_that_agree_do_not_move_far() -> None:

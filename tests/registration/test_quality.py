@@ -137,6 +137,32 @@ def test_what_cannot_be_told_is_no_failure_and_is_reported() -> None:
     assert "rotation about x, translation along z" in warning
 
 
+CAUGHT = dataclasses.replace(
+    SOUND,
+    restart_disagreement_fraction=0.1,
+    restart_excess_fraction=0.09,
+    mirror_advantage_fraction=-0.25,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, "check"),
+        ({"restart_excess_fraction": 0.01}, "failed"),  # the images fit as well there
+        ({"restart_excess_fraction": None}, "failed"),
+        ({"mirror_advantage_fraction": -0.08}, "failed"),  # as of unrelated images
+        ({"similarity_margin_sd": 9.0}, "failed"),  # as of other parts of the body
+        ({"max_affine_scale": 1.7}, "failed"),
+    ],
+)
+def test_repeated_registrations_that_are_caught_elsewhere_are_no_failure(
+    change: dict[str, float], status: str
+) -> None:
+    quality = assess_quality(dataclasses.replace(CAUGHT, **change))
+    assert quality.status == status
+
+
 @pytest.mark.parametrize(
     ("advantage", "warns"), [(-0.001, False), (0.0, True), (0.03, True), (0.05, True)]
 )

@@ -152,3 +152,22 @@ def test_repeated_registrations_may_be_of_another_kind_than_the_result() -> None
     mixed = measure_quality(known.pair, known.truth, "affine", "nmi", {}, "rigid")
     assert mixed.restart_disagreement_mm == rigid.restart_disagreement_mm
     assert mixed.restart_disagreement_mm != affine.restart_disagreement_mm
+
+
+def test_an_image_of_much_larger_scale_has_a_margin() -> None:
+    """The larger body fills its field of view, of which the smaller one's is a small part."""
+    truth = Affine.from_matrix(homogeneous(1.9 * torch.eye(3).double(), torch.zeros(3).double()))
+    known = known_pair(truth, plain_grid(3, 36.0), plain_grid(3, 36.0))
+    measures = measure_quality(known.pair, truth, "affine", "lncc", {})
+    assert value(measures.similarity_margin_sd) > 6
+    assert assess_quality(measures).status == "check"
+
+
+def test_restarts_of_the_truth_do_not_fit_better_where_they_end() -> None:
+    known = a_pair(3)
+    measures = measure_quality(known.pair, known.truth, "rigid", "lncc", {})
+    assert value(measures.restart_excess_fraction) == pytest.approx(0, abs=1e-3)
+    start = Rigid(torch.tensor([0.6, 0, 0, 0, 0, 0]).double(), known.fixed_grid.centre_mm)
+    wrong = measure_quality(known.pair, start.then(known.truth), "rigid", "lncc", {})
+    assert value(wrong.restart_disagreement_fraction) > 0.04
+    assert assess_quality(wrong).status == "failed"
