@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("stn3d")
 
-# `TissueAgreement.here_only` after an affine alignment: 0.06 and more within one subject, 0.01 and
-# less between a subject and a template, -0.15 and less between subjects, see
-# docs/experiments/clinical.md.
+# `TissueAgreement.here_only` after an affine alignment: 0.06 and more within one subject (0.01 with
+# slices of 6 mm and much noise), 0.01 and less between a subject and a template, -0.15 and less
+# between subjects, see docs/experiments/clinical.md.
 _ONE_SUBJECT = 0.035
 _DISPLACED_MM = 8.0  # about the distance of folds
 _COMPARED_MM = 2.0
