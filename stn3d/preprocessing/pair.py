@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stn3d.grid import Grid
 from stn3d.length_unit import finest_common_mm, length_unit_mm
 from stn3d.preprocessing.landmark_term import LandmarkTerm
 from stn3d.preprocessing.prepared import PreparedImage
@@ -34,6 +35,11 @@ class Pair:
     def at(self, spacing_mm: float) -> Pair:
         """Both images coarsened to a spacing."""
         return Pair(self.fixed.at(spacing_mm), self.moving.at(spacing_mm), self.landmarks)
+
+    @property
+    def grids(self) -> tuple[Grid, Grid]:
+        """Grids of the fixed and of the moving image."""
+        return self.fixed.grid, self.moving.grid
 
     @property
     def finest_mm(self) -> float:

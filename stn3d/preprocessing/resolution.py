@@ -25,8 +25,10 @@ from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.transforms import Linear
 
-_THICK = 1.4  # ratio of the slices' distance to the level's spacing from which they are thick
-_MIN_SLICES = 8  # fewer do not show the shape of anything between them
+THICK = 1.4
+"""Ratio of the slices' distance to the level's spacing from which they are thick."""
+MIN_SLICES = 8
+"""Fewer slices do not show the shape of anything between them."""
 _LEVELS_PER_SLICE = 3.0  # finer levels than a slice's thickness over this show nothing new
 _MOST_SMOOTHING = 2.0  # factor
 _SLICE_SD = 0.4  # SD of a slice's profile, as a fraction of the slices' distance
@@ -59,7 +61,7 @@ def thick_axes(grid: Grid, spacing_mm: float) -> list[int]:
         spacing_mm: Spacing of the level.
     """
     axes = enumerate(zip(grid.shape, grid.spacing_mm, strict=True))
-    return [axis for axis, (n, s) in axes if n >= _MIN_SLICES and s > _THICK * spacing_mm]
+    return [axis for axis, (n, s) in axes if n >= MIN_SLICES and s > THICK * spacing_mm]
 
 
 def thickness_mm(pair: Pair, spacing_mm: float) -> float:
@@ -87,7 +89,7 @@ def supported_spacings_mm(pair: Pair, spacings_mm: Sequence[float]) -> list[floa
     kept: list[float] = []
     for spacing in spacings_mm:
         supported = max(spacing, thickness_mm(pair, spacing) / _LEVELS_PER_SLICE)
-        if not kept or supported == spacing or kept[-1] > _THICK * supported:
+        if not kept or supported == spacing or kept[-1] > THICK * supported:
             kept.append(supported)
     return kept
 

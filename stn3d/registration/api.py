@@ -6,6 +6,7 @@ read -> prepare -> initialise -> cascade -> invert -> warp -> measure -> check t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,10 +52,7 @@ from stn3d.registration.quality_measures import QualityMeasures, measure_quality
 from stn3d.registration.request import Request
 from stn3d.registration.result import Registration
 from stn3d.registration.runtime import Tracker, device_of, limited_threads
-from stn3d.registration.settings import (
-    Settings,
-    read_config,
-)
+from stn3d.registration.settings import Settings, read_config
 from stn3d.registration.stages import Progress, ProgressEvent
 from stn3d.registration.steps import initial_steps
 from stn3d.registration.structures import structures_to_check
@@ -175,16 +173,18 @@ def _registered(
     if inputs.moving.image.colours is not None:
         outside_colour(inputs.moving.image.colours, settings.fill)
     with tracker.step("prepare"):
-        pair = space.pair(inputs.prepared(settings, device))
+        prepared = inputs.prepared(settings, device)
+        pair = space.pair(prepared)
     tracker.plan(initial_steps(settings, pair))
     with tracker.step("initialise"):
         start = _initialised(pair, settings, inputs, _given(given, inputs, space))
     selected = start.selected_metric
-    memory = budget(*grids, request.with_metric(start.metric, selected), channels)
+    fitted = functools.partial(budget, *grids, channels=channels, prepared=pair.grids)
+    memory = fitted(request.with_metric(start.metric, selected))
     if memory.note is not None:
         warnings.warn(memory.note, MemoryWarning, stacklevel=3)
     begin, head, content = start.best.transform, start.network, start.content
-    choice = request.with_features(start.metric, selected, grids, channels)
+    choice = request.with_features(start.metric, selected, fitted)
     ways = lambda: head.transform, tracker, content, trained, choice, start.structures
     cascade = run_cascade(pair, memory.settings, begin, *ways)
     region = None if content is None else content.selection(cascade.transform)
@@ -194,6 +194,7 @@ def _registered(
         found = structures_to_check(pair, start.network.transform is not None)
         cascade = dataclasses.replace(cascade, structures=found)
     selections = {
+        "slices": inputs.slices(prepared),
         "metric": None if selected is None else selected.used(cascade.settings.deformable_metric),
         "kind": cascade.kind,
         "features": cascade.features,
@@ -253,7 +254,7 @@ def _completed(estimation: Estimation, cascade: CascadeResult, tracker: Tracker)
     shown = LoadedPair(inputs.fixed, inputs.moving)  # without what it computed
     error = None
     if errors is not None:
-        values = estimation.space.on_fixed(errors.on(pair.fixed.grid), transform)
+        values = estimation.space.on_fixed(errors.on(estimation.space.grids[0]), transform)
         error = dataclasses.replace(fixed, values=values, name="uncertainty", colours=None)
     return Registration(transform, inverse, image, fixed, metrics, inputs=shown, uncertainty=error)
 

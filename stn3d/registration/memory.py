@@ -44,7 +44,17 @@ class Budget:
     note: str | None = None
 
 
-def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> Budget:
+Grids = tuple[Grid, Grid]
+"""Grids of the fixed and of the moving image."""
+
+
+def budget(
+    fixed: Grid,
+    moving: Grid,
+    settings: Settings,
+    channels: int = 1,
+    prepared: Grids | None = None,
+) -> Budget:
     """Settings that fit into the memory allowed; the finest level is coarsened by steps of sqrt 2.
 
     Args:
@@ -52,19 +62,21 @@ def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> 
         moving: Grid of the moving image.
         settings: Settings requested; without ``max_memory``, 80 % of the free memory are allowed.
         channels: Number of channels of either image.
+        prepared: See `estimated_gb`.
 
     Raises:
         InputError: Even the coarsest level does not fit.
     """
     limit_gb, source = allowed_gb(settings.max_memory)
-    needed_gb = estimated_gb(fixed, moving, settings, channels)
+    needed_gb = estimated_gb(fixed, moving, settings, channels, prepared)
     if limit_gb is None or needed_gb <= limit_gb:
         return Budget(settings, needed_gb, limit_gb)
     least_gb = needed_gb
     for coarser in settings.coarser():
-        less_gb = estimated_gb(fixed, moving, coarser, channels)
+        less_gb = estimated_gb(fixed, moving, coarser, channels, prepared)
         if less_gb <= limit_gb:
-            before, after = (_finest_mm(fixed, moving, s) for s in (settings, coarser))
+            grids = prepared or (fixed, moving)
+            before, after = (_finest_mm(*grids, s) for s in (settings, coarser))
             note = (
                 f"the registration needs about {needed_gb:.1f} GB and {limit_gb:.1f} GB are "
                 f"allowed ({source}); the finest level is {after:.3g} mm instead of "
@@ -79,7 +91,13 @@ def budget(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> 
     )
 
 
-def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 1) -> float:
+def estimated_gb(
+    fixed: Grid,
+    moving: Grid,
+    settings: Settings,
+    channels: int = 1,
+    prepared: Grids | None = None,
+) -> float:
     """Peak memory of a process that registers a pair and saves the result, in GB.
 
     Args:
@@ -87,9 +105,10 @@ def estimated_gb(fixed: Grid, moving: Grid, settings: Settings, channels: int = 
         moving: Grid of the moving image.
         settings: Settings of the registration.
         channels: Number of channels of either image.
+        prepared: Grids of the prepared images, where they differ from those of the images.
     """
     n, m = fixed.num_voxels, moving.num_voxels
-    pair, stages = _without_voxels(fixed, moving), settings.stages()
+    pair, stages = _without_voxels(*(prepared or (fixed, moving))), settings.stages()
     images = 2 * channels * (n + m)  # both images, as read and scaled
     stage_peak = max(stage.memory_floats(pair, channels) for stage in stages)
     registering = images + max(2 * max(n, m), stage_peak)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from stn3d.choices import AUTOMATIC, MetricName
-from stn3d.grid import Grid
 from stn3d.losses.similarity import METRICS
 from stn3d.registration.automatic import SelectedMetric, may_differ
 from stn3d.registration.features import FeatureChoice
-from stn3d.registration.memory import budget
+from stn3d.registration.memory import Budget
 from stn3d.registration.settings import Settings, settings_from
 
 
@@ -43,8 +42,7 @@ class Request:
         self,
         metric: MetricName,
         selected: SelectedMetric | None,
-        grids: tuple[Grid, Grid],
-        channels: int,
+        within_memory: Callable[[Settings], Budget],
     ) -> FeatureChoice | None:
         """The settings with features of the deformable stage, within the memory allowed; None where
         they cannot be used.
@@ -54,8 +52,7 @@ class Request:
         Args:
             metric: Metric of the linear stages.
             selected: The automatic selection of the metric; None if the metric was given.
-            grids: Grids of the fixed and the moving image.
-            channels: Number of channels of either image.
+            within_memory: `stn3d.registration.memory.budget` for the images.
         """
         settings, chosen = self.settings, self._deformable_selection(selected)
         optimised = settings.estimator in ("auto", "optimiser")
@@ -64,7 +61,7 @@ class Request:
         different = METRICS[metric].contrast == "different"
         if not different and not may_differ(chosen):
             return None
-        with_tissues = budget(*grids, self._with_metrics(metric, AUTOMATIC.same), channels).settings
+        with_tissues = within_memory(self._with_metrics(metric, AUTOMATIC.same)).settings
         return FeatureChoice(with_tissues, only_if_reversed=not different)
 
     def _deformable_selection(self, selected: SelectedMetric | None) -> SelectedMetric | None:

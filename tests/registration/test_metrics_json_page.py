@@ -21,6 +21,7 @@ from tests.helpers.brain import as_t2, brain
 from tests.helpers.heads import head_image
 from tests.helpers.paths import ROOT
 from tests.helpers.registration import sides
+from tests.helpers.slices import SHAPE, acquired, interpolated, texture
 from tests.helpers.synthetic import Known, dense_truth, known_pair, plain_grid
 
 PAGE = ROOT / "docs" / "metrics-json.md"
@@ -132,6 +133,14 @@ def stripped_and_whole() -> Registration:
     return stn3d.register(*sources, preset="fast", threads=1, estimator="optimiser")
 
 
+def repeated_slices() -> Registration:
+    """The moving image repeats thick slices."""
+    grid = Grid.of_spacing(SHAPE)
+    fixed, moving = texture(), interpolated(acquired(texture(), 0, 3), 0, SHAPE[0], "lines")
+    options = {"kind": "rigid", "metric": "ncc", "preset": "fast", "init": "header", "threads": 1}
+    return stn3d.register((fixed, grid), (moving, grid), **options)  # type: ignore[arg-type]
+
+
 def two_contrasts() -> Registration:
     """Kind and features are selected by the structures of two heads, in T2 and T1."""
     t1 = brain(2.5)
@@ -167,7 +176,7 @@ def values() -> list[tuple[str, Any]]:
     grid: Grid = plain_grid(2, 32)
     known = known_pair(dense_truth(grid, 0.5), grid, grid)
     runs = [guided(), automatic(known.fixed, known), automatic(like_ct(known.fixed), known)]
-    runs += [stripped_and_whole(), two_contrasts()]
+    runs += [stripped_and_whole(), repeated_slices(), two_contrasts()]
     labels = [read_labels(((image > 0.3).int(), where)) for image, where in known.sources]
     case = EvaluationCase(
         *(read_image(source) for source in known.sources), *labels, true_transform=known.truth

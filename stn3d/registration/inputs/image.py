@@ -25,6 +25,7 @@ from stn3d.preprocessing.intensity import (
     shows_bone,
 )
 from stn3d.preprocessing.prepared import ChannelGroup, PreparedImage
+from stn3d.preprocessing.slices import on_slices
 from stn3d.registration.inputs.labels import LabelGroup, label_channels
 from stn3d.registration.inputs.landmarks import PointSource
 from stn3d.registration.inputs.memo import Memo
@@ -186,6 +187,9 @@ class LoadedImage:
     ) -> PreparedImage:
         """The image, its channels and its labels as the stages compare them.
 
+        Thick slices that were interpolated to smaller voxels are put back, so the grid may be
+        coarser along one axis than the image's.
+
         Args:
             weights: a weight for each channel, the image's own first.
             label_group: labels to compare, with their weight; None for none.
@@ -208,7 +212,7 @@ class LoadedImage:
             groups = (*(groups or (ChannelGroup(1.0),)), own)
         image = torch.cat(channels, dim=1) if len(channels) > 1 else channels[0]
         mask = None if self.included is None else self.included.float().to(device)
-        return PreparedImage(image.to(device), self.grid, mask, groups)
+        return on_slices(PreparedImage(image.to(device), self.grid, mask, groups))
 
     def _first(self) -> Tensor:
         """The image, scaled, with excluded voxels filled from around them."""

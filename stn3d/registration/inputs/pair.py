@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from stn3d.errors import InputError
 from stn3d.evaluation import EvaluationCase
+from stn3d.grid import Grid
 from stn3d.io import Image, ImageSource, in_dimension, read_image
 from stn3d.losses.supervised import common_labels
 from stn3d.preprocessing.landmark_term import LandmarkTerm, distance_unit_mm
 from stn3d.preprocessing.pair import Pair
+from stn3d.registration.automatic import Selection
 from stn3d.registration.inputs.image import (
     LoadedImage,
     RegistrationImage,
@@ -27,6 +30,7 @@ from stn3d.registration.settings import Settings
 
 _ROLES: tuple[Role, Role] = ("fixed", "moving")
 _ALL_LABELS = 1 << 30
+_AXES = ("first", "second", "third")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,24 @@ class LoadedPair:
         sides = [side.prepared(weights, labels, device) for side in (self.fixed, self.moving)]
         return Pair(sides[0], sides[1], self._landmark_term(settings))
 
+    def slices(self, pair: Pair) -> Selection | None:
+        """Which images are compared as the slices that they repeat; None where neither is.
+
+        Args:
+            pair: The pair as prepared.
+        """
+        sides = (self.fixed, pair.fixed), (self.moving, pair.moving)
+        found = [_slices(own, one.grid) for own, one in sides if own.grid.shape != one.grid.shape]
+        if not found:
+            return None
+        words = [
+            "the {image} image shows no more along its {axis} axis (voxels of {voxel_mm:.2g} mm) "
+            "than slices of {thickness_mm:.2g} mm would".format_map(one)
+            for one in found
+        ]
+        images = " and ".join(one["image"] for one in found)
+        return Selection(images, " and ".join(words), {"images": found})
+
     def _label_group(self, settings: Settings) -> LabelGroup | None:
         """The labels in the objective, with their weight."""
         weight = settings.label_weight
@@ -117,6 +139,17 @@ class LoadedPair:
             return None
         unit_mm = distance_unit_mm(self.fixed.grid, self.moving.grid)
         return LandmarkTerm(fixed_mm, moving_mm, settings.landmark_weight, unit_mm)
+
+
+def _slices(own: LoadedImage, slices: Grid) -> dict[str, Any]:
+    """An image that is compared as slices, and which."""
+    axis = next(a for a, n in enumerate(own.grid.shape) if n != slices.shape[a])
+    return {
+        "image": own.role,
+        "axis": _AXES[axis],
+        "voxel_mm": round(own.grid.spacing_mm[axis], 6),
+        "thickness_mm": round(slices.spacing_mm[axis], 6),
+    }
 
 
 def read_pair(

@@ -36,6 +36,7 @@ _REGIONS = {
     "image": "the whole fixed image",
 }
 _WHAT = {
+    "slices": "Slices",
     "metric": "Metric",
     "kind": "Kind of transform",
     "features": "Features",
