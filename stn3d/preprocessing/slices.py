@@ -2,16 +2,21 @@
 
 Clinical images often come on cubic voxels that repeat what thick slices show. All that
 `stn3d.preprocessing.resolution` does about thick slices follows from the grid of an image, so such
-an image is sampled at the distance of its slices. They are recognised by the frequencies along each
-axis, since interpolation adds none.
+an image is sampled at its slices. It shows lower frequencies along one axis than along the others,
+the variance of its second differences has the period of the slices, and lines or cubic splines
+through them reproduce it, which is the proof.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stn3d import kernels
@@ -25,14 +30,15 @@ _MIN_VOXELS = 1000  # along each axis; fewer say nothing
 _MANY_VOXELS = 1 << 21  # more are not needed
 _SHARP = 0.6  # squared frequency, (rad / voxel)^2; images that are blurred alike have less
 _WHOLE = 0.99  # weight of a slice that is not excluded
-
-# The period of second differences: amplitudes of their logarithm, and multiples of the thickness.
 _MIN_PLANES, _MIN_IN_PLANE = 16, 100
-_DEGREE = 5  # of the polynomial that anatomy follows
+_DEGREE = 5  # of the polynomial that anatomy follows across the planes
 _FREQUENCIES = 4096
-_SHOWN, _UNTIL = 0.3, (0.75, 1.35)  # from cubic splines on; anatomy alone has up to 0.13
-_CLEAR, _CLEAR_UNTIL = 1.5, 3.0  # lines have nearly no second differences between the slices
-_TWO, _MAY_BE_TWO = 2.0, 2.6  # slices of two voxels show no period
+_PERIODS = 0.75, 3.0  # of the second differences, relative to what the frequencies tell
+_MIN_LINES, _MANY_LINES = 50, 4000
+_REPRODUCED = 0.01  # mean square error relative to that of first differences; others have more
+_SINGULAR = 1e-2  # weights of slices beyond the lines
+
+Floats = NDArray[np.float64]
 
 
 def on_slices(image: PreparedImage) -> PreparedImage:
@@ -56,64 +62,116 @@ def on_slices(image: PreparedImage) -> PreparedImage:
 def slices_grid(image: PreparedImage) -> Grid:
     """The grid of the slices that an image was interpolated from; its own grid if it was not.
 
-    Of several contrasts the one with the thinnest slices counts; labels are ignored.
+    It is its own in 2D, where the image shows too little, where it is blurred along several axes,
+    and within the plane of thick slices. All contrasts must repeat the slices of the first one;
+    labels are ignored.
 
     Args:
         image: The image.
     """
-    grid, thickness = image.grid, thickness_vox(image)
-    if max(thickness) < THICK:
+    grid = image.grid
+    if grid.ndim < 3 or min(grid.shape) < 3:
         return grid
-    axis = thickness.index(max(thickness))
-    count = round(grid.shape[axis] / thickness[axis])
-    if count < MIN_SLICES:
+    contrasts = [_Contrast(one, grid) for one in _contrasts(image)]
+    axis = contrasts[0].blurred_axis
+    if axis is None:
         return grid
-    return grid.with_shape([count if a == axis else n for a, n in enumerate(grid.shape)])
+    for period in sorted(contrasts[0].periods(axis), reverse=True):
+        options = [
+            places
+            for places in _places(grid.shape[axis], period)
+            if len(places) >= MIN_SLICES and places[1] - places[0] >= THICK
+        ]
+        errors = [max(one.error(places, axis) for one in contrasts) for places in options]
+        if min(errors, default=math.inf) <= _REPRODUCED:
+            return _at_places(grid, axis, options[errors.index(min(errors))])
+    return grid
 
 
-def thickness_vox(image: PreparedImage) -> list[float]:
-    """How thick the slices across each axis are that an image was interpolated from, in voxels.
-
-    The highest frequency that slices show is inverse to their distance. That of the blurrier one of
-    the other axes counts as that of one voxel, so slices are estimated too thin rather than too
-    thick, unless the slices show in the second differences. 1 where nothing can be told: in 2D,
-    where the image shows too little, where it is blurred along another axis too, and within the
-    plane of thick slices.
-
-    Args:
-        image: The image.
-    """
-    thickness = [1.0] * image.grid.ndim
-    if image.grid.ndim < 3:
-        return thickness
-    found = [_thickness_vox(one) for one in _contrasts(image)]
-    return [min(each) for each in zip(*found, strict=True)]
+def _at_places(grid: Grid, axis: int, places: Floats) -> Grid:
+    """The grid of slices at places along an axis, in voxels, of equal distances."""
+    index = torch.eye(grid.ndim + 1, dtype=torch.float64)
+    index[axis, axis], index[axis, -1] = float(places[1] - places[0]), float(places[0])
+    shape = [len(places) if a == axis else n for a, n in enumerate(grid.shape)]
+    return Grid(tuple(shape), grid.world_from_index @ index)
 
 
-def _contrasts(image: PreparedImage) -> list[PreparedImage]:
-    kinds = image.channel_groups or [None]
-    return [
-        one for one, kind in zip(image.groups, kinds, strict=True) if not (kind and kind.labels)
-    ]
+def _contrasts(image: PreparedImage) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first channel of every contrast, ``(*shape)``, and where it shows anything."""
+    for one, kind in zip(image.groups, image.channel_groups or [None], strict=True):
+        if kind is None or not kind.labels:
+            shown = one.image[0, 0] > _BACKGROUND
+            yield one.image[0, 0], shown if one.mask is None else shown & (one.mask[0, 0] > _WHOLE)
 
 
-def _thickness_vox(image: PreparedImage) -> list[float]:
-    """`thickness_vox` of a single contrast."""
-    shown = image.image[:, :1] > _BACKGROUND
-    if image.mask is not None:
-        shown &= image.mask > _WHOLE
-    axes, spacing = range(image.grid.ndim), image.grid.spacing_mm
-    found = [_Differences.of(image.image[:, :1], shown, axis) for axis in axes]
-    squared = [one.squared_frequency for one in found]
-    thickness = [1.0 for _ in axes]
-    for axis in axes:
-        others = min(squared[a] for a in axes if a != axis)
-        across_thick = max(spacing) > THICK * spacing[axis]
-        if squared[axis] > 0 and others >= _SHARP and not across_thick:
-            thickness[axis] = math.sqrt(others / squared[axis])
-        if thickness[axis] >= THICK:
-            thickness[axis] = found[axis].period_near(thickness[axis])
-    return thickness
+class _Contrast:
+    """A contrast and its differences along each axis."""
+
+    def __init__(self, contrast: tuple[Tensor, Tensor], grid: Grid) -> None:
+        self.values, self.shown = contrast
+        self._spacing = grid.spacing_mm
+        axes = range(self.values.ndim)
+        self._differences = [_Differences.of(*contrast, axis) for axis in axes]
+
+    @property
+    def blurred_axis(self) -> int | None:
+        """The axis that shows lower frequencies than all others, which are sharp."""
+        squared = [one.squared_frequency for one in self._differences]
+        axis = min(range(len(squared)), key=squared.__getitem__)
+        others = min(value for a, value in enumerate(squared) if a != axis)
+        across_thick = max(self._spacing) > THICK * self._spacing[axis]
+        blurred = others >= max(_SHARP, THICK**2 * squared[axis]) and squared[axis] > 0
+        return axis if blurred and not across_thick else None
+
+    def periods(self, axis: int) -> list[float]:
+        """Distances that slices across an axis may have, in voxels."""
+        squared = [one.squared_frequency for one in self._differences]
+        others = min(value for a, value in enumerate(squared) if a != axis)
+        return self._differences[axis].periods(math.sqrt(others / squared[axis]))
+
+    def error(self, places: Floats, axis: int) -> float:
+        """How well slices at places along an axis reproduce the middle half of the contrast: mean
+        square error relative to that of first differences; infinite where too little is shown."""
+        n = self.values.shape[axis]
+        window = slice(n // 4, n - n // 4)
+        lines, shown = (
+            one.movedim(axis, 0)[window].flatten(1)
+            for one in (self.values, self.shown & (self.values < self.values.max()))
+        )  # intensities were cut off at the highest one
+        lines = lines[:, shown.all(dim=0)]
+        if lines.shape[1] < _MIN_LINES:
+            return math.inf
+        found: Floats = lines[:, :: -(-lines.shape[1] // _MANY_LINES)].double().cpu().numpy()
+        voxels = np.arange(n)[window]
+        least = min(_error(found, _weights(places, voxels, degree)) for degree in (1, 3))
+        return least / max(float((((found[2:] - found[:-2]) / 2) ** 2).mean()), 1e-12)
+
+
+def _error(lines: Floats, weights: Floats) -> float:
+    """Mean square error of the best fit of ``weights`` ``(voxels, slices)`` to lines ``(voxels,
+    n)``, for each voxel more than the slices that determine it."""
+    u, strength, _ = np.linalg.svd(weights, full_matrices=False)
+    basis = u[:, strength > _SINGULAR * strength[0]]
+    spare = len(lines) - basis.shape[1]
+    square = float(((lines - basis @ (basis.T @ lines)) ** 2).sum(axis=0).mean())
+    return square / spare if spare > 0 else math.inf
+
+
+def _places(n: int, period: float) -> Iterator[Floats]:
+    """Slices in n voxels by the conventions of tools: over the extent of the voxels, from the first
+    voxel on, and from the first to the last one."""
+    count = max(2, round(n / period))
+    yield (np.arange(count) + 0.5) * n / count - 0.5
+    yield np.arange(int((n - 1) / period + 1e-3) + 1) * period
+    yield np.linspace(0, n - 1, max(2, round((n - 1) / period) + 1))
+
+
+def _weights(places: Floats, voxels: NDArray[Any], degree: int) -> Floats:
+    """Weights of slices in interpolated voxels, ``(voxels, slices)``; constant at the ends."""
+    from scipy.interpolate import make_interp_spline  # slow, and few images need it
+
+    spline = make_interp_spline(places, np.eye(len(places)), k=degree)
+    return np.asarray(spline(np.clip(voxels, places[0], places[-1])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +190,10 @@ class _Differences:
 
     @classmethod
     def of(cls, values: Tensor, shown: Tensor, axis: int) -> _Differences:
-        """Those of ``values`` ``(1, 1, *shape)`` where ``shown``, of the same shape, is true."""
+        """Those of ``values`` ``(*shape)`` where ``shown``, of the same shape, is true."""
         step = math.ceil(math.sqrt(values.numel() / _MANY_VOXELS))
-        lines = (slice(None), *(slice(None, None, step) for _ in range(values.ndim - 3)))
-        x, where = (one[0, 0].movedim(axis, 0)[lines] for one in (values, shown))
+        lines = (slice(None), *(slice(None, None, step) for _ in range(values.ndim - 1)))
+        x, where = (one.movedim(axis, 0)[lines] for one in (values, shown))
         whole = where[:-2] & where[1:-1] & where[2:]
         first, second = (x[2:] - x[:-2]) / 2, x[2:] - 2 * x[1:-1] + x[:-2]
         return cls(*(voxel_sum(one * whole, 1).double() for one in (first**2, second**2, whole)))
@@ -147,29 +205,29 @@ class _Differences:
         first, second, count = (float(one.sum()) for one in (self.first, self.second, self.count))
         return second / first if first > 0 and count >= _MIN_VOXELS else 0.0
 
-    def period_near(self, thickness: float) -> float:
-        """The period of the second differences near a thickness; without one, the thickness, or two
-        voxels where it may be that.
+    def periods(self, rough: float) -> list[float]:
+        """Distances that slices may have, in voxels.
 
         The variance of what was interpolated depends on where it lies between two slices (Gallagher
-        2005, "Detection of linear and cubic interpolation in JPEG compressed images").
+        2005, "Detection of linear and cubic interpolation in JPEG compressed images"), so the
+        second differences have the period of the slices. Below two voxels that appears as a longer
+        one, and at two voxels there is none.
 
         Args:
-            thickness: Rough thickness, in voxels.
+            rough: Rough distance.
         """
-        other = min(thickness, _TWO) if thickness < _MAY_BE_TWO else thickness
+        found = [2.0]
         planes = (self.count >= _MIN_IN_PLANE).nonzero().flatten().tolist()
         if len(planes) < _MIN_PLANES or planes[-1] - planes[0] >= len(planes):
-            return other
+            return found
         power = (self.second / self.count)[planes].cpu().numpy()
         profile, at = np.log(power + 1e-4 * power.mean() + 1e-12), np.linspace(-1, 1, len(power))
         profile -= np.polynomial.Polynomial.fit(at, profile, _DEGREE)(at)
-        window = np.hanning(len(profile))
-        amplitudes = 2 * np.abs(np.fft.rfft(profile * window, _FREQUENCIES)) / window.sum()
-        for least, (low, high) in ((_CLEAR, (_UNTIL[0], _CLEAR_UNTIL)), (_SHOWN, _UNTIL)):
-            periods = _FREQUENCIES / np.arange(1, len(amplitudes))
-            inside = (periods >= max(low * thickness, 2)) & (periods <= high * thickness)
-            best = int(np.argmax(np.where(inside, amplitudes[1:], 0)))
-            if inside.any() and amplitudes[1 + best] >= least:
-                return float(periods[best])
-        return other
+        amplitudes = np.abs(np.fft.rfft(profile * np.hanning(len(profile)), _FREQUENCIES))[1:]
+        periods = _FREQUENCIES / np.arange(1, len(amplitudes) + 1)
+        low, high = (factor * rough for factor in _PERIODS)
+        near = (periods >= max(low, 2)) & (periods <= high)
+        if near.any():
+            best = float(periods[np.argmax(np.where(near, amplitudes, -1))])
+            found += [best] if best < 2.02 else [best, best / (best - 1)]
+        return found

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -37,7 +38,11 @@ def acquired(values: Tensor, axis: int, thickness: int) -> Tensor:
 def interpolated(slices: Tensor, axis: int, count: int, how: How) -> Tensor:
     """So many voxels along the axis over the same extent."""
     n = slices.shape[axis + 2]
-    places = np.clip((np.arange(count) + 0.5) * n / count - 0.5, 0, n - 1)
-    degree = 1 if how == "lines" else 3
+    return at_places(slices, axis, (np.arange(count) + 0.5) * n / count - 0.5, how)
+
+
+def at_places(slices: Tensor, axis: int, places: NDArray[np.float64], how: How) -> Tensor:
+    """Voxels at places among the slices, from 0; beyond the last one as there."""
+    n, degree = slices.shape[axis + 2], 1 if how == "lines" else 3
     spline = make_interp_spline(np.arange(n), slices.numpy(), k=degree, axis=axis + 2)
-    return torch.from_numpy(spline(places)).float()
+    return torch.from_numpy(spline(np.clip(places, 0, n - 1))).float()
