@@ -41,7 +41,7 @@ def interpolated(slices: Tensor, axis: int, count: int, how: How) -> Tensor:
     return at_places(slices, axis, (np.arange(count) + 0.5) * n / count - 0.5, how)
 
 
-def at_places(slices: Tensor, axis: int, places: NDArray[np.float64], how: How) -> Tensor:
+def at_places(slices: Tensor, axis: int, places: NDArray[np.floating], how: How) -> Tensor:
     """Voxels at places among the slices, from 0; beyond the last one as there."""
     n, degree = slices.shape[axis + 2], 1 if how == "lines" else 3
     spline = make_interp_spline(np.arange(n), slices.numpy(), k=degree, axis=axis + 2)

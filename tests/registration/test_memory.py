@@ -194,3 +194,11 @@ def test_a_coarser_registration_says_so_and_keeps_the_fixed_grid() -> None:
     assert found.metrics["after"]["correlation"] > found.metrics["before"]["correlation"]
     with pytest.raises(InputError, match="needs about"):
         register(*pair, max_memory=0.1)
+
+
+def test_images_that_are_compared_as_thick_slices_take_more() -> None:
+    grid, settings = cube(128), settings_from({"kind": "deformable", "metric": "lncc"})
+    slices = grid.with_shape((128, 128, 64))
+    own, prepared = (estimated_gb(grid, grid, settings, 1, p) for p in (None, (slices, slices)))
+    assert own < prepared < 1.5 * own
+    assert budget(grid, grid, settings, 1, (slices, slices)).estimated_gb == prepared
