@@ -41,7 +41,7 @@ def squared_frequency(values: Tensor, shown: Tensor, axis: int) -> float:
 
     Args:
         values: ``(1, 1, *shape)``.
-        shown: ``(1, 1, *shape)`` bool, voxels that count.
+        shown: ``(1, 1, *shape)`` bool, voxels that are read.
         axis: The axis.
 
     Returns:
