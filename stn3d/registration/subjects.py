@@ -4,9 +4,11 @@ The folds of the cortex differ between people, so after an affine alignment whit
 agree in small windows only within one subject, whatever the contrast, and there better than some
 millimetres away. Thick slices show less of the folds, so the other image is made as smooth first.
 
-Noise and thick slices lower the agreement of one subject's heads to that of a head and a template,
-an average of many heads that is smooth everywhere. Such pairs are compared with the mirrored head
-too: templates are almost symmetric, folds are not.
+Noise, blur and thick slices lower the agreement of one subject's heads to that of two heads, or of
+a head and a template, an average of many heads that is smooth everywhere. Such pairs are compared
+with the mirrored head too: templates are almost symmetric, folds are not. Where an image is so
+blurred that it shows no folds, as a template of PET, heads of one size are taken to be one
+subject's.
 """
 
 from __future__ import annotations
@@ -19,19 +21,23 @@ import torch
 from torch import Tensor
 
 from stn3d.preprocessing import noise
+from stn3d.preprocessing.frequencies import is_blurred
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.preprocessing.resolution import at_common_resolution
-from stn3d.registration.automatic import Selection, relation
+from stn3d.registration.automatic import Selection, affine_scales, relation
 from stn3d.transforms import Linear, Transform, Translation
 
-# `TissueAgreement.here_only` is 0.06 and more within one subject (0.01 with slices of 6 mm and much
-# noise), 0.01 and less between a subject and a template, and -0.15 and less between subjects.
-# `TissueAgreement.sided_fraction` is 0.29 and more within one subject, 0.14 and less between a
-# subject and a template. See docs/experiments/clinical.md.
+# `TissueAgreement.here_only` is 0.06 and more within one subject (0.00 with slices of 6 mm and much
+# noise, -0.20 in an image smoothed by 9 mm), 0.01 and less between a subject and a template, and
+# -0.15 and less between subjects. `TissueAgreement.sided_fraction` is 0.29 and more within one
+# subject, 0.14 and less between others, 0.16 and less between templates. The sizes of two heads
+# differ by 0.01 within one subject, by 0.03 between templates of one space, one of them PET or
+# SPECT, by 0.05 and more between others. See docs/experiments/clinical.md.
 _ONE_SUBJECT = 0.035
-_PERHAPS_ONE = -0.07
-_SIDED = 0.2
+_PERHAPS_ONE = -0.25
+_SIDED = 0.22
+_SAME_SIZE = 0.04
 _DISPLACED_MM = 8.0  # about the distance of folds
 _COMPARED_MM = 2.0
 _LARGEST_MM = 2.6  # voxels above do not show the folds
@@ -114,7 +120,6 @@ def select_subjects(heads: Heads) -> Selection:
         heads: The heads; CT does not show the tissues.
     """
     found = tissue_agreement(heads)
-    choice, whose = ("one", "one subject") if found.is_one_subject else ("two", "two subjects")
     evidence = {
         "tissue_correlation": found.correlation,
         "tissue_displaced_r2_fraction": found.displaced_fraction,
@@ -124,6 +129,12 @@ def select_subjects(heads: Heads) -> Selection:
     if found.mirrored_fraction is not None:
         evidence["tissue_mirrored_r2_fraction"] = found.mirrored_fraction
         numbers += f" and {found.mirrored_fraction:.0%} in the mirrored head"
+    images = heads.images.fixed, heads.images.moving
+    if not found.is_one_subject and any(map(is_blurred, images)):
+        difference = max(abs(scale - 1) for scale in affine_scales(heads.aligned))
+        if difference <= _SAME_SIZE:
+            return Selection("one", "an image is too blurred to show folds", evidence)
+    choice, whose = ("one", "one subject") if found.is_one_subject else ("two", "two subjects")
     reason = f"the tissues agree in small windows as those of {whose} do ({numbers})"
     return Selection(choice, reason, evidence)
 

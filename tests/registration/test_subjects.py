@@ -152,3 +152,22 @@ def test_a_doubtful_pair_says_what_decided(monkeypatch: pytest.MonkeyPatch) -> N
     remaining = doubtful.evidence["tissue_mirrored_r2_fraction"]
     assert f"and {remaining:.0%} in the mirrored head" in doubtful.reason
     assert doubtful.choice == "one"
+
+
+@pytest.mark.parametrize(
+    ("blurred", "scale", "choice"), [(True, 1.03, "one"), (True, 1.06, "two"), (False, 1.0, "two")]
+)
+def test_blurred_heads_of_one_size_are_taken_to_be_one_subjects(
+    blurred: bool, scale: float, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (t1, fixed), (t2, moving) = of_contrast(folded(1), 0.8, 0.5), of_contrast(folded(2), 0.35, 0.65)
+    if blurred:
+        t2 = replace(t2, image=kernels.gaussian_smooth(t2.image, [3.0] * 3))
+    pair = PairStructures(fixed, moving, Pair(t1, t2))
+    centre = GRID.centre_mm
+    grown = homogeneous(scale * torch.eye(3).double(), (1 - scale) * centre)
+    pair.__dict__["_aligned"]["affine"] = Affine.from_matrix(grown)
+    pair.mirrored.__dict__["_aligned"]["affine"] = BACK
+    found = select_subjects(pair.heads)
+    assert found.choice == choice
+    assert ("too blurred" in found.reason) == (choice == "one")
