@@ -271,6 +271,12 @@ class Grid(Described):
             [-m for m in margin], [n + m for n, m in zip(self.shape, margin, strict=True)]
         )
 
+    def mirrored(self, x_mm: float = 0.0) -> Grid:
+        """Grid whose voxels are mirrored about the plane ``x = x_mm``: left and right exchanged."""
+        reflection = torch.eye(self.ndim + 1, dtype=torch.float64)
+        reflection[0, 0], reflection[0, -1] = -1, 2 * x_mm
+        return Grid(self.shape, reflection @ self.world_from_index)
+
     @tensor_arguments(["points_mm"])
     def covering(self, points_mm: Tensor) -> Grid:
         """Grid with the same axes, spacing and voxel positions that contains the given points.

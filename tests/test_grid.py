@@ -47,6 +47,18 @@ def test_zoomed_is_a_fraction_of_the_domain_with_the_same_centre(
 
 
 @QUICK
+@given(grids(), st.floats(-50, 50))
+def test_mirrored_exchanges_left_and_right_about_a_plane(grid: Grid, x_mm: float) -> None:
+    other = grid.mirrored(x_mm)
+    assert other.shape == grid.shape
+    signs = torch.ones(grid.ndim, dtype=torch.float64)
+    signs[0] = -1
+    wanted = faces_mm(grid) * signs
+    wanted[:, 0] += 2 * x_mm
+    torch.testing.assert_close(faces_mm(other), wanted, rtol=0, atol=1e-9)
+
+
+@QUICK
 @given(grids(), st.floats(0.3, 9))
 def test_resampled_keeps_the_domain_with_the_nearest_spacing(grid: Grid, spacing: float) -> None:
     other = grid.resampled(spacing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,7 +17,7 @@ from stn3d.nets.segmentation_quality import SegmentationQuality, assess_segmenta
 from stn3d.nets.tissues import expected_tissues
 from stn3d.nets.weights import bundled_network
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.structures import STRUCTURES, brain_classes, classes_of_groups
+from stn3d.structures import STRUCTURES, brain_classes, classes_of_groups, mirrored_classes
 from stn3d.transforms import Transform
 from stn3d.warp import warp_labels
 
@@ -95,6 +95,11 @@ class HeadStructures:
         brain = list(brain_classes())
         counts = counts.where(counts >= _LEAST_VOXELS / 2, torch.zeros(()).double())
         return sums[brain] / counts[brain, None].clamp(min=1), counts[brain]
+
+    def mirrored(self) -> HeadStructures:
+        """The structures of the head mirrored about the plane ``x = 0``."""
+        classes = mirrored_classes()[self.classes.long()].to(self.classes)
+        return replace(self, classes=classes, grid=self.grid.mirrored())
 
     def _dilated(self, margin_mm: float) -> Tensor:
         steps = round(margin_mm / min(self.grid.spacing_mm))

@@ -150,6 +150,10 @@ class PreparedImage:
             one._cache.update({of: whole.statistic(of) for of in statistics})
         return part
 
+    def mirrored(self, x_mm: float = 0.0) -> PreparedImage:
+        """The image with left and right exchanged about the plane ``x = x_mm``."""
+        return replace(self, grid=self.grid.mirrored(x_mm))
+
     def warped(self, transform: Transform, grid: Grid) -> PreparedImage:
         """The image warped to a grid, with a mask of the voxels that it covers.
 

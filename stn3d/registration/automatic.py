@@ -284,7 +284,7 @@ def select_kind(
         return Selection("deformable", "the images have the same contrast", {})
     if not isinstance(transform, Linear):
         return Selection("deformable", "the initial transform is", {})
-    scales = _affine_scales(transform)
+    scales = affine_scales(transform)
     evidence = {"affine_scales": scales}
     difference = max(abs(s - 1) for s in scales)
     if subjects is not None:
@@ -307,10 +307,10 @@ def select_kind(
 
 def _has_plausible_scales(head: Affine | None) -> bool:
     """Whether a transform may be that between two heads."""
-    return head is not None and all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in _affine_scales(head))
+    return head is not None and all(1 / _PLAUSIBLE < s < _PLAUSIBLE for s in affine_scales(head))
 
 
-def _affine_scales(transform: Linear) -> list[float]:
+def affine_scales(transform: Linear) -> list[float]:
     """Scale factors along the principal directions of the transform."""
     values: list[float] = torch.linalg.svdvals(transform.matrix[:-1, :-1]).tolist()
     return values

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from stn3d.choices import LinearKind, MetricName
 from stn3d.losses.image_loss import ImageLoss
 from stn3d.losses.similarity import METRICS
 from stn3d.preprocessing.pair import Pair
-from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.registration.stages import LinearStage
 from stn3d.transforms import Linear
 
@@ -62,11 +60,11 @@ class MirrorComparison:
         """
         centre_mm = points_mm.mean(dim=0)
         moving_x_mm = float(linear(centre_mm[None])[0, 0])
-        mirrors = [lambda pair: Pair(pair.fixed, _mirrored(pair.moving, moving_x_mm))]
+        mirrors = [lambda pair: Pair(pair.fixed, pair.moving.mirrored(moving_x_mm))]
         across = linear.matrix[:-1, 0]
         if float(across[0]) < _SAME_PLANE * float(across.norm()):
             x_mm = float(centre_mm[0])
-            mirrors.append(lambda pair: Pair(_mirrored(pair.fixed, x_mm), pair.moving))
+            mirrors.append(lambda pair: Pair(pair.fixed.mirrored(x_mm), pair.moving))
         own = self._loss(linear, lambda pair: Pair(pair.fixed, pair.moving))
         return own - min(self._loss(linear, mirror) for mirror in mirrors)
 
@@ -87,14 +85,6 @@ class MirrorComparison:
             found = improved
         finer_mm = max(self.spacing_mm / _FINER, self.pair.finest_mm)
         return image_loss_of(changed(self.pair.at(finer_mm)), self.metric)(found)
-
-
-def _mirrored(image: PreparedImage, x_mm: float) -> PreparedImage:
-    """The image with its left and right exchanged about a plane ``x = x_mm``."""
-    reflection = torch.eye(image.grid.ndim + 1, dtype=torch.float64)
-    reflection[0, 0], reflection[0, -1] = -1, 2 * x_mm
-    grid = replace(image.grid, world_from_index=reflection @ image.grid.world_from_index)
-    return replace(image, grid=grid)
 
 
 def image_loss_of(pair: Pair, metric: MetricName) -> Callable[[Linear], float]:

@@ -2,16 +2,14 @@
 
 The segmentation network finds the same structures in images of any contrast, with or without the
 skull. So they align heads whose intensities do not depend on each other in the same way everywhere,
-where mutual information has its minimum at a wrong pose, and they say whether both heads are one
-subject's.
+where mutual information has its minimum at a wrong pose, and `registration.subjects` asks them
+whether both heads are one subject's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,13 +18,12 @@ import torch
 from torch import Tensor
 
 from stn3d.choices import AUTOMATIC, ImageRole, LinearKind
-from stn3d.preprocessing import noise
 from stn3d.preprocessing.pair import Pair
 from stn3d.preprocessing.prepared import PreparedImage
-from stn3d.preprocessing.resolution import at_common_resolution
-from stn3d.registration.automatic import Selection, relation
+from stn3d.registration.automatic import Selection
 from stn3d.registration.stages import LinearStage
-from stn3d.transforms import Linear, Transform, Translation
+from stn3d.registration.subjects import Heads, select_subjects, shows_folds
+from stn3d.transforms import Linear, Transform
 from stn3d.transforms.fit import fit_linear
 
 if TYPE_CHECKING:
@@ -34,37 +31,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("stn3d")
 
-# `TissueAgreement.here_only` after an affine alignment: 0.06 and more within one subject (0.01 with
-# slices of 6 mm and much noise), 0.01 and less between a subject and a template, -0.15 and less
-# between subjects, see docs/experiments/clinical.md.
-_ONE_SUBJECT = 0.035
-_DISPLACED_MM = 8.0  # about the distance of folds
-_COMPARED_MM = 2.0
-_LARGEST_MM = 2.6  # voxels above do not show the folds
 _WORSE = 0.1  # mean Dice by which an alignment is surely worse than another
 _CORRESPOND = 0.3  # mean Dice after an affine alignment; 0.03 where the network errs
 _FACTORS = (4.0, 2.0, 1.0)  # levels of the working grid
 _BRAIN_MM = 3.0  # beyond a brain mask, for the edge of the brain
 _ROLES = "fixed", "moving"
-
-
-@dataclass(frozen=True)
-class TissueAgreement:
-    """How the tissues of two heads agree in small windows.
-
-    Args:
-        correlation: Mean correlation r without the images' noise, -1 to 1.
-        displaced_fraction: Mean ``r^2`` of tissues that are displaced, relative to that of tissues
-            in their place. Noise, blur and contrast change both alike.
-    """
-
-    correlation: float
-    displaced_fraction: float
-
-    @property
-    def here_only(self) -> float:
-        """How much of the agreement is lost elsewhere: 1 if all, below 0 if little."""
-        return self.correlation - self.displaced_fraction
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,51 +139,24 @@ class PairStructures:
         return LinearStage(kind, AUTOMATIC.same, _FACTORS)
 
     @cached_property
+    def mirrored(self) -> PairStructures:
+        """The structures of the mirrored fixed image and of the moving one."""
+        images = Pair(self.images.fixed.mirrored(), self.images.moving)
+        return PairStructures(self.fixed.mirrored(), self.moving, images, self.is_ct)
+
+    @cached_property
     def subjects(self) -> Selection | None:
         """Whether the heads are of ``one`` or of ``two`` subjects; None for CT and where voxels are
-        too large to show folds.
-
-        The folds of the cortex differ between people, so after an affine alignment white and grey
-        matter agree in small windows only within one subject, whatever the contrast, and there
-        better than some millimetres away. Thick slices show less of them, so the other image is
-        made as smooth first.
-        """
-        if self.is_ct or self.images.finest_mm > _LARGEST_MM:
+        too large to show folds."""
+        if self.is_ct or not shows_folds(self.images):
             return None
-        found = self._tissue_agreement
-        is_one = found.here_only >= _ONE_SUBJECT
-        choice, whose = ("one", "one subject") if is_one else ("two", "two subjects")
-        reason = f"the tissues agree in small windows as those of {whose} do "
-        reason += f"(correlation {found.correlation:.2f}, {found.displaced_fraction:.0%} of r² "
-        reason += f"remain at a distance of {_DISPLACED_MM:g} mm)"
-        evidence = {
-            "tissue_correlation": found.correlation,
-            "tissue_displaced_r2_fraction": found.displaced_fraction,
-        }
-        return Selection(choice, reason, evidence)
+        return select_subjects(self.heads)
 
     @property
-    def _tissue_agreement(self) -> TissueAgreement:
-        """The agreement after an affine alignment, at the resolution of both images."""
-        from stn3d.nets.tissues import contrast_of
-
-        spacing_mm = max(self.images.finest_mm, _COMPARED_MM)
-        sides = zip((self.images.fixed, self.images.moving), self.tissues, strict=True)
-        fixed, moving = (
-            PreparedImage(contrast_of(tissues), image.grid, image.mask) for image, tissues in sides
-        )
+    def heads(self) -> Heads:
+        """The heads with their tissues, aligned."""
         aligned = self.aligned("affine")
-        shown = Pair(*at_common_resolution(Pair(fixed, moving), aligned, spacing_mm))
-        here = relation(shown, aligned, spacing_mm)
-        r2 = here.local_r2_mean or 0.0
-        displaced = [
-            relation(shown, shift.then(aligned), spacing_mm).local_r2_mean or 0.0
-            for shift in _shifts(shown.fixed.grid.ndim)
-        ]
-        return TissueAgreement(
-            noise.without_noise(here.local_r_mean or 0.0, self.images, spacing_mm),
-            sum(displaced) / len(displaced) / r2 if r2 > 0 else 1.0,
-        )
+        return Heads(self.images, self.tissues, aligned, lambda: self.mirrored.aligned("affine"))
 
     def masked(self, pair: Pair) -> Pair:
         """The pair with a brain mask on the image that shows a skull, if only one does.
@@ -297,14 +241,6 @@ def _found(pair: Pair) -> PairStructures | str:
             reason = f"the segmentation network does not know what the {role} image shows"
             return f"{reason}: {one.quality.reason}"
     return PairStructures(found[0], found[1], pair)
-
-
-def _shifts(ndim: int) -> Iterator[Translation]:
-    """Translations along each world axis, in both directions."""
-    for axis, sign in itertools.product(range(ndim), (-1, 1)):
-        shift = torch.zeros(ndim)
-        shift[axis] = sign * _DISPLACED_MM
-        yield Translation(shift, torch.zeros(ndim))
 
 
 def _tissue_image(structures: HeadStructures) -> PreparedImage:
