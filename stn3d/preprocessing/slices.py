@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,11 @@ from torch import Tensor
 
 from stn3d import kernels
 from stn3d.grid import Grid
+from stn3d.preprocessing.frequencies import BACKGROUND, squared_frequency
 from stn3d.preprocessing.prepared import PreparedImage
 from stn3d.preprocessing.resolution import MIN_SLICES, THICK
 from stn3d.reductions import voxel_sum
 
-_BACKGROUND = 0.05  # of the intensity range
-_MIN_VOXELS = 1000  # along each axis; fewer say nothing
-_MANY_VOXELS = 1 << 21  # more are not needed
 _SHARP = 0.6  # squared frequency, (rad / voxel)^2; images that are blurred alike have less
 _WHOLE = 0.99  # weight of a slice that is not excluded
 _MIN_PLANES, _MIN_IN_PLANE = 16, 100
@@ -102,7 +100,7 @@ def _contrasts(image: PreparedImage) -> Iterator[tuple[Tensor, Tensor]]:
     """The first channel of every contrast, ``(*shape)``, and where it shows anything."""
     for one, kind in zip(image.groups, image.channel_groups or [None], strict=True):
         if kind is None or not kind.labels:
-            shown = one.image[0, 0] > _BACKGROUND
+            shown = one.image[0, 0] > BACKGROUND
             yield one.image[0, 0], shown if one.mask is None else shown & (one.mask[0, 0] > _WHOLE)
 
 
@@ -112,13 +110,13 @@ class _Contrast:
     def __init__(self, contrast: tuple[Tensor, Tensor], grid: Grid) -> None:
         self.values, self.shown = contrast
         self._spacing = grid.spacing_mm
-        axes = range(self.values.ndim)
-        self._differences = [_Differences.of(*contrast, axis) for axis in axes]
+        parts = self.values[None, None], self.shown[None, None]
+        self._squared = [squared_frequency(*parts, axis) for axis in range(grid.ndim)]
 
     @property
     def blurred_axis(self) -> int | None:
         """The axis that shows lower frequencies than all others, which are sharp."""
-        squared = [one.squared_frequency for one in self._differences]
+        squared = self._squared
         axis = min(range(len(squared)), key=squared.__getitem__)
         others = min(value for a, value in enumerate(squared) if a != axis)
         across_thick = max(self._spacing) > THICK * self._spacing[axis]
@@ -127,9 +125,12 @@ class _Contrast:
 
     def periods(self, axis: int) -> list[float]:
         """Distances that slices across an axis may have, in voxels."""
-        squared = [one.squared_frequency for one in self._differences]
-        others = min(value for a, value in enumerate(squared) if a != axis)
-        return self._differences[axis].periods(math.sqrt(others / squared[axis]))
+        others = min(value for a, value in enumerate(self._squared) if a != axis)
+        x, where = (one.movedim(axis, 0) for one in (self.values, self.shown))
+        whole = where[:-2] & where[1:-1] & where[2:]
+        second = (x[2:] - 2 * x[1:-1] + x[:-2]).square() * whole
+        power, count = (voxel_sum(one, 1).double().cpu().numpy() for one in (second, whole))
+        return _periods(power, count, math.sqrt(others / self._squared[axis]))
 
     def error(self, places: Floats, axis: int) -> float:
         """How well slices at places along an axis reproduce the middle half of the contrast: mean
@@ -176,60 +177,31 @@ def _weights(places: Floats, voxels: NDArray[Any], degree: int) -> Floats:
     return np.asarray(spline(np.clip(voxels, places[0], places[-1])))
 
 
-@dataclass(frozen=True, eq=False)
-class _Differences:
-    """Differences along an axis, summed over planes across it.
+def _periods(power: Floats, count: Floats, rough: float) -> list[float]:
+    """Distances that slices may have, in voxels.
+
+    The variance of what was interpolated depends on where it lies between two slices (Gallagher
+    2005, "Detection of linear and cubic interpolation in JPEG compressed images"), so the second
+    differences have the period of the slices. Below two voxels that appears as a longer one, and
+    at two voxels there is none.
 
     Args:
-        first: ``(planes,)``, sums of squares of the first differences.
-        second: ``(planes,)``, the same of the second differences.
+        power: ``(planes,)``, sums of squares of the second differences over planes of voxels.
         count: ``(planes,)``, number of voxels that were summed.
+        rough: Rough distance.
     """
-
-    first: Tensor
-    second: Tensor
-    count: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor, shown: Tensor, axis: int) -> _Differences:
-        """Those of ``values`` ``(*shape)`` where ``shown``, of the same shape, is true."""
-        step = math.ceil(math.sqrt(values.numel() / _MANY_VOXELS))
-        lines = (slice(None), *(slice(None, None, step) for _ in range(values.ndim - 1)))
-        x, where = (one.movedim(axis, 0)[lines] for one in (values, shown))
-        whole = where[:-2] & where[1:-1] & where[2:]
-        first, second = (x[2:] - x[:-2]) / 2, x[2:] - 2 * x[1:-1] + x[:-2]
-        return cls(*(voxel_sum(one * whole, 1).double() for one in (first**2, second**2, whole)))
-
-    @property
-    def squared_frequency(self) -> float:
-        """Mean square of second differences relative to that of first differences: that of one wave
-        is the square of its frequency in radians per voxel. 0 where too little is shown."""
-        first, second, count = (float(one.sum()) for one in (self.first, self.second, self.count))
-        return second / first if first > 0 and count >= _MIN_VOXELS else 0.0
-
-    def periods(self, rough: float) -> list[float]:
-        """Distances that slices may have, in voxels.
-
-        The variance of what was interpolated depends on where it lies between two slices (Gallagher
-        2005, "Detection of linear and cubic interpolation in JPEG compressed images"), so the
-        second differences have the period of the slices. Below two voxels that appears as a longer
-        one, and at two voxels there is none.
-
-        Args:
-            rough: Rough distance.
-        """
-        found = [2.0]
-        planes = (self.count >= _MIN_IN_PLANE).nonzero().flatten().tolist()
-        if len(planes) < _MIN_PLANES or planes[-1] - planes[0] >= len(planes):
-            return found
-        power = (self.second / self.count)[planes].cpu().numpy()
-        profile, at = np.log(power + 1e-4 * power.mean() + 1e-12), np.linspace(-1, 1, len(power))
-        profile -= np.polynomial.Polynomial.fit(at, profile, _DEGREE)(at)
-        amplitudes = np.abs(np.fft.rfft(profile * np.hanning(len(profile)), _FREQUENCIES))[1:]
-        periods = _FREQUENCIES / np.arange(1, len(amplitudes) + 1)
-        low, high = (factor * rough for factor in _PERIODS)
-        near = (periods >= max(low, 2)) & (periods <= high)
-        if near.any():
-            best = float(periods[np.argmax(np.where(near, amplitudes, -1))])
-            found += [best] if best < 2.02 else [best, best / (best - 1)]
+    found = [2.0]
+    planes = np.flatnonzero(count >= _MIN_IN_PLANE)
+    if len(planes) < _MIN_PLANES or planes[-1] - planes[0] >= len(planes):
         return found
+    mean, at = power[planes] / count[planes], np.linspace(-1, 1, len(planes))
+    profile = np.log(mean + 1e-4 * mean.mean() + 1e-12)
+    profile -= np.polynomial.Polynomial.fit(at, profile, _DEGREE)(at)
+    amplitudes = np.abs(np.fft.rfft(profile * np.hanning(len(profile)), _FREQUENCIES))[1:]
+    periods = _FREQUENCIES / np.arange(1, len(amplitudes) + 1)
+    low, high = (factor * rough for factor in _PERIODS)
+    near = (periods >= max(low, 2)) & (periods <= high)
+    if near.any():
+        best = float(periods[np.argmax(np.where(near, amplitudes, -1))])
+        found += [best] if best < 2.02 else [best, best / (best - 1)]
+    return found
