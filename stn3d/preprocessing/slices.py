@@ -31,7 +31,7 @@ _WHOLE = 0.99  # weight of a slice that is not excluded
 _MIN_PLANES, _MIN_IN_PLANE = 16, 100
 _DEGREE = 5  # of the polynomial that anatomy follows across the planes
 _FREQUENCIES = 4096
-_PERIODS = 0.75, 3.0  # of the second differences, relative to what the frequencies tell
+_PERIODS = 0.75, 3.0  # of the second differences, relative to the rough distance
 _MIN_LINES, _MANY_LINES = 50, 4000
 _REPRODUCED = (
     0.002  # error that 8 bits of intensities cause; images that were not interpolated have 0.02
