@@ -22,7 +22,7 @@ _BLURRED = 0.4
 
 
 def is_blurred(image: PreparedImage) -> bool:
-    """Whether an image shows nothing of 8 mm or less, along any axis.
+    """Whether an image is blurred along all axes, as by a Gaussian of 5 mm or more.
 
     Args:
         image: The image; only its first channel is read.

@@ -33,9 +33,9 @@ _DEGREE = 5  # of the polynomial that anatomy follows across the planes
 _FREQUENCIES = 4096
 _PERIODS = 0.75, 3.0  # of the second differences, relative to the rough distance
 _MIN_LINES, _MANY_LINES = 50, 4000
-_REPRODUCED = (
-    0.002  # error that 8 bits of intensities cause; images that were not interpolated have 0.02
-)
+# Error from which slices do not reproduce an image: 8 bits of intensities cause as much, and images
+# that were not interpolated have 0.02.
+_REPRODUCED = 0.002
 _SINGULAR = 1e-3  # weights of slices beyond the lines
 
 Floats = NDArray[np.floating[Any]]

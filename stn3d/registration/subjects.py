@@ -32,8 +32,9 @@ from stn3d.transforms import Linear, Transform, Translation
 # noise, -0.20 in an image smoothed by 9 mm), 0.01 and less between a subject and a template, and
 # -0.15 and less between subjects. `TissueAgreement.sided_fraction` is 0.29 and more within one
 # subject, 0.14 and less between others, 0.16 and less between templates. The sizes of two heads
-# differ by 0.01 within one subject, by 0.03 between templates of one space, one of them PET or
-# SPECT, by 0.05 and more between others. See docs/experiments/clinical.md.
+# differ by up to 0.03 within one blurred subject and between templates of one space, one of them
+# PET or SPECT, and by 0.045 and more between others (0.075 where one is blurred). See
+# docs/experiments/clinical.md.
 _ONE_SUBJECT = 0.035
 _PERHAPS_ONE = -0.25
 _SIDED = 0.22
